@@ -1,0 +1,34 @@
+"""The errors that lhcq raises on purpose.
+
+The message is the only constructor argument, because others do not survive a JSON result backend. It says what
+was wrong, where, and what to do. The command line prints it and exits 1; anything else is a bug and keeps its
+traceback.
+"""
+
+
+class LhcqError(Exception):
+    """Something that lhcq understands went wrong."""
+
+
+class PermanentError(LhcqError):
+    """Wrong input or wrong configuration: trying again gives the same answer, so nobody does."""
+
+
+class TransientError(LhcqError):
+    """The surroundings failed (a full disk, a broker away): worth trying again later."""
+
+
+class BadInput(PermanentError):
+    """A file, an option or a name from outside is not what lhcq can work with."""
+
+
+class NameTaken(PermanentError):
+    """The name of a dataset, a split or a run is in use already."""
+
+
+class NotThere(PermanentError):
+    """A dataset, a split, a run or a model that was asked for does not exist."""
+
+
+class DiskFull(TransientError):
+    """There was no room to write."""

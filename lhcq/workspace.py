@@ -1,0 +1,266 @@
+"""The workspace: every path of lhcq and every write that must be atomic.
+
+A result is done when it stands under its final name, and not before: files are written beside it under a
+temporary name, synced and linked; directories are renamed whole, with their manifest written last inside them.
+The first commit wins, a later one is discarded.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lhcq.config import check_name
+from lhcq.errors import BadInput, DiskFull, NotThere
+
+MANIFEST = "manifest.json"
+_BLOCK = 1 << 20
+
+
+class Workspace:
+    """All directories under one root; shared between machines when there are several."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).absolute()
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.root)!r})"
+
+    def dataset(self, name: str) -> Path:
+        """Clustered events: `events.parquet` and its manifest."""
+        return self.root / "datasets" / check_name(name, what="dataset")
+
+    def split(self, name: str) -> Path:
+        """Prompts: one parquet file a part, and the manifest."""
+        return self.root / "splits" / check_name(name, what="split")
+
+    def baseline(self, split: str) -> Path:
+        """The boosted trees fitted on a split: scores, figures, manifest."""
+        return self.root / "baselines" / check_name(split, what="split")
+
+    def run(self, name: str) -> Path:
+        """A training: its job, `events.jsonl`, checkpoints, validations, report."""
+        return self.root / "runs" / check_name(name, what="run")
+
+    def checkpoint(self, run: str, step: int) -> Path:
+        """The adapter and optimizer after `step` optimizer steps."""
+        return self.run(run) / "checkpoints" / f"{step:08d}"
+
+    def validation(self, run: str, step: int) -> Path:
+        """Scores and figures of a checkpoint on the validation part."""
+        return self.run(run) / "validations" / f"{step:08d}"
+
+    def model(self, name: str) -> Path:
+        """A base model that lhcq obtained, `org/name` as `org--name`."""
+        return self.root / "models" / check_name(name.replace("/", "--"), what="model")
+
+    def job(self, kind: str, name: str) -> Path:
+        """The record of one job: `job.json`, parts, failures, `outcome.json`."""
+        if kind == "train":
+            return self.run(name)
+        return self.root / "jobs" / check_name(f"{kind}-{name}", what="job")
+
+    @property
+    def logs(self) -> Path:
+        """What local workers and the embedded broker print."""
+        return self.root / "logs"
+
+    @property
+    def broker(self) -> Path:
+        """The embedded broker's data directory."""
+        return self.root / "broker"
+
+    def create(self) -> None:
+        """Make the root, or say why it cannot be made."""
+        with explained_os_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise BadInput(f"{self.root}: the workspace cannot be written to. Set LHCQ_WORKSPACE to one that can.")
+
+
+@contextlib.contextmanager
+def explained_os_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, and a path that cannot be written, into errors that say so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"{path}: no space left on the device. Free some space and run the same command again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno)}).") from error
+        raise
+
+
+@contextlib.contextmanager
+def staged_file(final: Path) -> Iterator[Path]:
+    """Give a temporary path beside `final`; on a clean exit sync it and commit it under the final name.
+
+    If the name was taken meanwhile, what stands there stays and this copy is discarded.
+    """
+    temporary = _temporary(final)
+    try:
+        with explained_os_errors(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            _link(temporary, final)
+            _sync(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staged_directory(final: Path) -> Iterator[Path]:
+    """Give a temporary directory beside `final`; on a clean exit sync it and rename it whole.
+
+    The caller writes the manifest last. If the name was taken meanwhile, this copy is discarded.
+    """
+    temporary = _temporary(final)
+    try:
+        with explained_os_errors(final):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in sorted(temporary.rglob("*")):
+                _sync(path)
+            _sync(temporary)
+            with contextlib.suppress(FileExistsError):
+                _rename_directory(temporary, final)
+            _sync(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON, atomically."""
+    temporary = _temporary(path)
+    try:
+        with explained_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(to_json(value), encoding="utf-8")
+            _sync(temporary)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically."""
+    temporary = _temporary(path)
+    try:
+        with explained_os_errors(path):
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def to_json(value: Any) -> str:
+    """JSON with sorted keys and a final newline, so that equal values are equal bytes."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """The value in `path`; `FileNotFoundError` passes, damage raises `BadInput`."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not readable as JSON ({error}). Remove it and make it again.") from error
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append one JSON line; a single write, so that lines of several writers do not mix."""
+    line = json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
+    with explained_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+def write_manifest(directory: Path, **fields: Any) -> None:
+    """Write `manifest.json` into `directory`: `fields`, and the sha256 and size of every file in it."""
+    files = {
+        str(path.relative_to(directory)): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    write_json(directory / MANIFEST, {**fields, "files": files})
+
+
+def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
+    """The manifest of a committed directory, or `NotThere` naming the `remedy`."""
+    try:
+        manifest: dict[str, Any] = read_json(directory / MANIFEST)
+    except FileNotFoundError:
+        raise NotThere(f"{what} does not exist in {directory.parent}. {remedy}") from None
+    return manifest
+
+
+def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
+    """Raise `BadInput` when a file of `directory` is not the one that its manifest was written for."""
+    for name, expected in manifest["files"].items():
+        path = directory / name
+        if not path.is_file():
+            raise BadInput(f"{path}: missing, though its manifest names it. Make {directory.name} again.")
+        if sha256_of(path) != expected["sha256"]:
+            raise BadInput(f"{path}: differs from its manifest (sha256). Make {directory.name} again.")
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """The hexadecimal sha256 of a value as `to_json` writes it."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()
+
+
+def _temporary(final: Path) -> Path:
+    return final.parent / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link(temporary: Path, final: Path) -> None:
+    """Give the file its final name unless it is taken: link refuses an existing name, rename would not."""
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        # exFAT and Windows drives under WSL have no hard links; there a rename has to do.
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if not final.exists():
+            temporary.rename(final)
+
+
+def _rename_directory(temporary: Path, final: Path) -> None:
+    """Rename unless `final` exists: the system refuses to replace a directory that is not empty."""
+    try:
+        temporary.rename(final)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise FileExistsError(final) from error
+        raise

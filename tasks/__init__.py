@@ -1,0 +1,1 @@
+"""The Celery side of lhcq: the application is `tasks.app`; nothing is imported here."""
