@@ -1,0 +1,212 @@
+"""The figures of a classifier on one set of events, each with its uncertainty or its bound."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score, roc_curve
+
+from lhcq.config import Frozen
+from lhcq.errors import BadInput
+from lhcq.evaluate.scores import check_scores
+
+Z95 = 1.959963984540054
+"""Standard normal quantile of a two-sided 95% interval."""
+
+SIC_BACKGROUND_FLOOR = 25
+"""Background events that a threshold must keep for its significance improvement to count: 25 events know
+their efficiency to 20%, so the improvement to 10%."""
+
+ECE_BINS = 15
+PROBABILITY_FLOOR = 1e-6
+"""Probabilities are clipped to [1e-6, 1 - 1e-6] in the likelihood, so that one sure mistake costs 13.8 nats,
+not infinity."""
+
+
+class Confusion(Frozen):
+    """Events by truth and decision; signal is positive."""
+
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+
+
+class Figures(Frozen):
+    """What `figures_of` found. A figure that is undefined, such as the AUC of a single class, is None."""
+
+    n: int
+    n_signal: int
+    threshold: float
+    """An event counts as signal when P(signal) is at least this."""
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    """Wilson interval, 95%."""
+    balanced_accuracy: float | None
+    """Mean of the signal and the background efficiency: does not depend on the class ratio."""
+    auc: float | None
+    auc_error: float | None
+    """Standard error by DeLong; None when the estimate degenerates, as it does for a perfect separation."""
+    auc_low: float | None
+    auc_high: float | None
+    """95% interval, symmetric in logit(AUC), so that it stays inside [0, 1]."""
+    max_sic: float | None
+    """Largest eps_S / sqrt(eps_B). Being a maximum over thresholds, it is biased upwards on few events."""
+    max_sic_signal_efficiency: float | None
+    max_sic_background_efficiency: float | None
+    max_sic_background_floor: int
+    """Only thresholds that keep at least so many background events took part in `max_sic`."""
+    ece: float
+    """Expected calibration error of P(signal), over `ece_bins` bins of equal occupancy."""
+    ece_bins: int
+    brier: float
+    nll: float
+    """Mean negative log-likelihood in nats, probabilities clipped to [1e-6, 1 - 1e-6]."""
+    confusion: Confusion
+    unknown: int
+    """Events whose free answer would have been neither label. The choice between the two labels is counted
+    all the same."""
+
+
+def figures_of(
+    labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike | None = None, *, threshold: float = 0.5
+) -> Figures:
+    """The figures of `(n,)` truth labels (1 signal, 0 background) and probabilities of signal.
+
+    Raises `BadInput` without events, for other labels, and for probabilities outside [0, 1].
+    """
+    truth = np.asarray(labels).astype(np.int64)
+    score = np.asarray(p_signal, dtype=np.float64)
+    check_scores(truth, score, where="scores")
+    if truth.size == 0:
+        raise BadInput("scores: there is no event to evaluate. Make the split larger.")
+    confusion = _confusion_of(truth, score >= threshold)
+    right = confusion.tp + confusion.tn
+    low, high = wilson_interval(right, truth.size, z=Z95)
+    clipped = np.clip(score, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+    return Figures(
+        n=truth.size,
+        n_signal=int(truth.sum()),
+        threshold=threshold,
+        accuracy=right / truth.size,
+        accuracy_low=low,
+        accuracy_high=high,
+        balanced_accuracy=_balanced_accuracy(confusion),
+        ece=calibration_error(truth, score),
+        ece_bins=ECE_BINS,
+        brier=float(brier_score_loss(truth, score, labels=[0, 1], pos_label=1)),
+        nll=float(log_loss(truth, clipped, labels=[0, 1])),
+        confusion=confusion,
+        unknown=0 if unknown is None else int(np.count_nonzero(unknown)),
+        **_auc_fields(truth, score),
+        **_sic_fields(truth, score),
+    )
+
+
+def wilson_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Interval of a binomial share of `k` in `n`, at `z` standard deviations.
+
+    Wilson, J. Am. Stat. Assoc. 22 (1927) 209: it inverts the score test, so it neither leaves [0, 1] nor
+    shrinks to a point at k = 0 or k = n.
+    """
+    if not 0 <= k <= n or n < 1:
+        raise BadInput(f"{k} of {n} is not a share.")
+    share = k / n
+    shrunk = 1.0 + z * z / n
+    centre = (share + z * z / (2 * n)) / shrunk
+    half = z / shrunk * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # The bounds are exact at the ends, where rounding would leave the interval by an ulp.
+    low = 0.0 if k == 0 else max(0.0, min(centre - half, share))
+    high = 1.0 if k == n else min(1.0, max(centre + half, share))
+    return low, high
+
+
+def delong_error(labels: NDArray[np.int64], score: NDArray[np.float64]) -> float | None:
+    """Standard error of the AUC; None with fewer than two events of a class or no overlap at all.
+
+    DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837, by midranks in O(n log n): Sun and Xu, IEEE
+    Signal Process. Lett. 21 (2014) 1389.
+    """
+    signal, background = score[labels == 1], score[labels == 0]
+    m, n = signal.size, background.size
+    if min(m, n) < 2:
+        return None
+    together = midranks(np.concatenate([signal, background]))
+    # Share of the other class that each event beats: the placement values.
+    of_signal = (together[:m] - midranks(signal)) / n
+    of_background = (together[m:] - midranks(background)) / m
+    variance = of_signal.var(ddof=1) / m + of_background.var(ddof=1) / n
+    return float(math.sqrt(variance)) if variance > 0 else None
+
+
+def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 1, equal values sharing the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2.0
+    return ranks[place]
+
+
+def calibration_error(
+    labels: NDArray[np.int64], score: NDArray[np.float64], *, bins: int = ECE_BINS
+) -> float:
+    """Mean distance between predicted and true signal share over bins of equal occupancy.
+
+    Equal scores stay in one bin, so the order of the events does not matter. Equal occupancy after Nixon et
+    al., arXiv:1904.01685: with bins of equal width most events of a sharp classifier fall in two of them.
+    """
+    edges = np.quantile(score, np.linspace(0, 1, bins + 1)[1:-1])
+    place = np.searchsorted(edges, score, side="right")
+    surplus = np.bincount(place, weights=score - labels, minlength=bins)
+    return float(np.abs(surplus).sum() / score.size)
+
+
+def _confusion_of(truth: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Confusion:
+    (tn, fp), (fn, tp) = confusion_matrix(truth, chosen, labels=[0, 1]).tolist()
+    return Confusion(tp=tp, fp=fp, tn=tn, fn=fn)
+
+
+def _balanced_accuracy(confusion: Confusion) -> float | None:
+    n_signal, n_background = confusion.tp + confusion.fn, confusion.tn + confusion.fp
+    if not n_signal or not n_background:
+        return None
+    return (confusion.tp / n_signal + confusion.tn / n_background) / 2.0
+
+
+def _auc_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, Any]:
+    if truth.min() == truth.max():
+        return {"auc": None, "auc_error": None, "auc_low": None, "auc_high": None}
+    auc = float(roc_auc_score(truth, score))
+    error = delong_error(truth, score)
+    if error is None or not 0 < auc < 1:
+        return {"auc": auc, "auc_error": None, "auc_low": None, "auc_high": None}
+    logit = math.log(auc / (1 - auc))
+    spread = Z95 * error / (auc * (1 - auc))
+    return {
+        "auc": auc,
+        "auc_error": error,
+        "auc_low": 1 / (1 + math.exp(spread - logit)),
+        "auc_high": 1 / (1 + math.exp(-spread - logit)),
+    }
+
+
+def _sic_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, Any]:
+    n_background = int((truth == 0).sum())
+    found: dict[str, Any] = {
+        "max_sic": None,
+        "max_sic_signal_efficiency": None,
+        "max_sic_background_efficiency": None,
+        "max_sic_background_floor": SIC_BACKGROUND_FLOOR,
+    }
+    if n_background < SIC_BACKGROUND_FLOOR or n_background == truth.size:
+        return found
+    eps_b, eps_s, _ = roc_curve(truth, score, drop_intermediate=False)
+    kept = np.rint(eps_b * n_background) >= SIC_BACKGROUND_FLOOR
+    eps_b, eps_s = eps_b[kept], eps_s[kept]
+    best = int(np.argmax(eps_s / np.sqrt(eps_b)))
+    return found | {
+        "max_sic": float(eps_s[best] / math.sqrt(eps_b[best])),
+        "max_sic_signal_efficiency": float(eps_s[best]),
+        "max_sic_background_efficiency": float(eps_b[best]),
+    }

@@ -1,0 +1,102 @@
+"""Per-event scores on disk: one parquet file with the row, the label and P(signal) of every event."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import ArrayLike, NDArray
+
+from lhcq.errors import BadInput, NotThere
+from lhcq.workspace import staged_file
+
+SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("p_signal", pa.float64(), nullable=False),
+        pa.field("unknown", pa.bool_(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What a classifier said about `n` events; all arrays have shape `(n,)`."""
+
+    rows: NDArray[np.int64]
+    """Source row of the event in its dataset."""
+    labels: NDArray[np.int8]
+    """1 signal, 0 background."""
+    p_signal: NDArray[np.float64]
+    unknown: NDArray[np.bool_]
+    """The model's free answer would have been neither label."""
+
+
+def write_scores(
+    path: Path, rows: ArrayLike, labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike
+) -> None:
+    """Write the scores of `(n,)` events to `path`, atomically; equal scores give equal bytes.
+
+    Raises `BadInput` when the columns do not fit each other, a label is not 0 or 1, or a probability is not
+    in [0, 1].
+    """
+    scores = Scores(
+        rows=np.asarray(rows, dtype=np.int64),
+        labels=np.asarray(labels, dtype=np.int8),
+        p_signal=np.asarray(p_signal, dtype=np.float64),
+        unknown=np.asarray(unknown, dtype=np.bool_),
+    )
+    check_scores(scores.labels, scores.p_signal, where=str(path))
+    if not scores.rows.shape == scores.unknown.shape == scores.labels.shape:
+        raise BadInput(f"{path}: rows, labels, probabilities and unknowns are not equally many.")
+    table = pa.table(
+        {
+            "row": scores.rows,
+            "label": scores.labels,
+            "p_signal": scores.p_signal,
+            "unknown": scores.unknown,
+        },
+        schema=SCHEMA,
+    )
+    with staged_file(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores in `path`; `NotThere` without the file, `BadInput` when it is not a scores file."""
+    try:
+        table = pq.read_table(path, columns=SCHEMA.names)
+    except FileNotFoundError:
+        raise NotThere(f"{path}: there are no scores. Validate the checkpoint again.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: not readable as scores ({_first_line(error)}). Make it again.") from error
+    columns = {name: table.column(name).to_numpy() for name in SCHEMA.names}
+    return Scores(
+        rows=columns["row"].astype(np.int64),
+        labels=columns["label"].astype(np.int8),
+        p_signal=columns["p_signal"].astype(np.float64),
+        unknown=columns["unknown"].astype(np.bool_),
+    )
+
+
+def check_scores(labels: NDArray[Any], p_signal: NDArray[Any], *, where: str) -> None:
+    """Raise `BadInput` unless there is one label of 0 or 1 and one probability in [0, 1] for each event."""
+    if labels.shape != p_signal.shape or labels.ndim != 1:
+        raise BadInput(f"{where}: {labels.shape} labels do not fit {p_signal.shape} probabilities.")
+    wrong = np.flatnonzero((labels != 0) & (labels != 1))
+    if wrong.size:
+        raise BadInput(f"{where}: label {labels[wrong[0]]} at position {wrong[0]}; it must be 0 or 1.")
+    # Written so that NaN counts as outside.
+    wrong = np.flatnonzero(~((p_signal >= 0) & (p_signal <= 1)))
+    if wrong.size:
+        raise BadInput(
+            f"{where}: P(signal) is {p_signal[wrong[0]]} at position {wrong[0]}; it must lie in [0, 1]. "
+            "The model has probably diverged."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,75 @@
+"""A validation on disk: the scores of one checkpoint, the figures made of them, and the text report."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from lhcq.errors import BadInput, NotThere
+from lhcq.evaluate.figures import Figures, figures_of
+from lhcq.evaluate.scores import write_scores
+from lhcq.evaluate.text import text_report
+from lhcq.workspace import MANIFEST, read_json, staged_directory, write_json, write_manifest, write_text
+
+SCORES, FIGURES, REPORT = "scores.parquet", "figures.json", "report.txt"
+
+
+def write_validation(
+    final: Path,
+    *,
+    step: int,
+    rows: ArrayLike,
+    labels: ArrayLike,
+    p_signal: ArrayLike,
+    unknown: ArrayLike,
+    **fields: Any,
+) -> Figures:
+    """Commit the directory `final` for the checkpoint at `step`; `fields` go into its manifest.
+
+    If `final` is there already it stays, and this copy is discarded.
+    """
+    figures = figures_of(labels, p_signal, unknown)
+    with staged_directory(final) as directory:
+        write_scores(directory / SCORES, rows, labels, p_signal, unknown)
+        write_json(directory / FIGURES, figures.model_dump())
+        write_text(directory / REPORT, text_report(labels, p_signal, unknown))
+        write_manifest(directory, step=step, **fields)
+    return figures
+
+
+def read_figures(directory: Path) -> Figures:
+    """The figures of a committed validation; `NotThere` when there is none."""
+    path = directory / FIGURES
+    try:
+        value = read_json(path)
+    except FileNotFoundError:
+        raise NotThere(f"{path}: there are no figures. Validate the checkpoint again.") from None
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: not a record of figures. Remove {directory} and validate again.")
+    return Figures.checked(**value)
+
+
+def validated_steps(run_dir: Path) -> list[int]:
+    """Steps of the run whose validation is committed, ascending."""
+    return sorted(
+        int(manifest.parent.name)
+        for manifest in (run_dir / "validations").glob(f"*/{MANIFEST}")
+        if re.fullmatch(r"[0-9]{8,}", manifest.parent.name)
+    )
+
+
+def best_step(run_dir: Path) -> int | None:
+    """The validated step with the highest AUC on the validation part; None before the first validation.
+
+    The AUC, because it needs no threshold; ties go to the higher accuracy, then to the earlier step. Where
+    the AUC is undefined the accuracy alone decides. The test part has no say.
+    """
+    steps = validated_steps(run_dir)
+    return min(steps, key=lambda step: _preference(run_dir, step), default=None)
+
+
+def _preference(run_dir: Path, step: int) -> tuple[float, float, int]:
+    """Sorts the best step first."""
+    figures = read_figures(run_dir / "validations" / f"{step:08d}")
+    return (-figures.auc if figures.auc is not None else 0.0, -figures.accuracy, step)

@@ -1,0 +1,1 @@
+"""Reporting: one self-contained page about a run."""
