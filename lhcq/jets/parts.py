@@ -1,0 +1,67 @@
+"""The file that one clustering task writes, and the fingerprint of the host that wrote it."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lhcq.errors import BadInput
+from lhcq.workspace import staged_file
+
+FINGERPRINT_KEY = b"lhcq.fingerprint"
+
+# Everything about the bytes that does not come from the table, fixed. The writer signs with its version, which
+# is part of the fingerprint. Dictionaries would not pay: hardly any float occurs twice.
+WRITER_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "data_page_size": 1 << 20,
+    "use_dictionary": False,
+    "write_statistics": True,
+}
+
+
+def fingerprint() -> dict[str, str]:
+    """What decides the last bits of a result on this host: package versions, libm, CPU feature level.
+
+    Hosts of one fingerprint give the same bytes; across fingerprints results agree to rounding.
+    """
+    packages = {name: version(name) for name in ("fastjet", "awkward", "numpy", "pyarrow")}
+    return {**packages, "libm": _libm(), "cpu": _cpu_level()}
+
+
+def write_part(path: Path, table: pa.Table, fingerprint: dict[str, str]) -> None:
+    """Commit `table` (of `records.SCHEMA`) as a part; the same table and fingerprint give the same bytes."""
+    signed = table.replace_schema_metadata({FINGERPRINT_KEY: json.dumps(fingerprint, sort_keys=True)})
+    with staged_file(path) as temporary:
+        # In one piece, because a page ends where a piece of a column ends.
+        pq.write_table(signed.combine_chunks(), temporary, row_group_size=1 << 20, **WRITER_OPTIONS)
+
+
+def read_fingerprint(schema: pa.Schema, path: Path) -> dict[str, str]:
+    """The fingerprint that `write_part` put into the part at `path`."""
+    try:
+        found: dict[str, str] = json.loads(schema.metadata[FINGERPRINT_KEY])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: not a part that lhcq wrote. Remove it and cluster again.") from error
+    return found
+
+
+def _libm() -> str:
+    names = {name for name in getattr(os, "confstr_names", {}) if name == "CS_GNU_LIBC_VERSION"}
+    found = os.confstr("CS_GNU_LIBC_VERSION") if names else None
+    return found or " ".join(filter(None, platform.libc_ver())) or platform.platform()
+
+
+def _cpu_level() -> str:
+    """The machine and the vector extensions that numpy found and may use, such as `x86_64 X86_V3`."""
+    found: list[str] = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return " ".join([platform.machine(), *sorted(found)])

@@ -1,0 +1,79 @@
+"""Four-vectors of many events in flat columns, and the kinematics on them.
+
+Everything here works element by element in float64, with no sum over a batch and no matrix product, so that
+the bits of an event do not depend on its neighbours.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FourVectors:
+    """px, py, pz, e (GeV) of all events one after the other; `counts` (n_events,) says how many each has."""
+
+    counts: Integers
+    px: Floats
+    py: Floats
+    pz: Floats
+    e: Floats
+
+    @property
+    def offsets(self) -> Integers:
+        """Where each event starts, and the end of the last one: (n_events + 1,)."""
+        return offsets_of(self.counts)
+
+    @property
+    def pt(self) -> Floats:
+        """Transverse momentum, GeV."""
+        return np.sqrt(self.px * self.px + self.py * self.py)
+
+    @property
+    def phi(self) -> Floats:
+        """Azimuth in [-pi, pi]."""
+        return np.arctan2(self.py, self.px)
+
+    @property
+    def eta(self) -> Floats:
+        """Pseudorapidity; infinite along the beam."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.arcsinh(self.pz / self.pt)
+
+    @property
+    def m(self) -> Floats:
+        """Invariant mass, GeV; 0.0 where rounding makes its square negative."""
+        # (E+pz)(E-pz) keeps the digits that E^2 - pz^2 loses for a forward jet.
+        square = (self.e + self.pz) * (self.e - self.pz) - (self.px * self.px + self.py * self.py)
+        return np.sqrt(np.maximum(square, 0.0))
+
+    @classmethod
+    def massless(cls, particles: Floats) -> Self:
+        """From `particles` (n_events, n_slots, 3) of (pt in GeV, eta, phi); pt == 0 is padding."""
+        filled = particles[:, :, 0] != 0
+        # Contiguous columns: numpy may round differently on a strided loop.
+        pt, eta, phi = np.ascontiguousarray(particles[filled].T)
+        return cls(
+            counts=filled.sum(axis=1, dtype=np.int64),
+            px=pt * np.cos(phi),
+            py=pt * np.sin(phi),
+            pz=pt * np.sinh(eta),
+            e=pt * np.cosh(eta),
+        )
+
+
+def offsets_of(counts: Integers) -> Integers:
+    """The (n + 1,) offsets of a list with these `counts` (n,)."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def delta_phi(first: Floats, second: Floats) -> Floats:
+    """Difference of two azimuths, wrapped into [-pi, pi]."""
+    difference = first - second
+    turns = np.rint(difference / (2 * np.pi))
+    return np.asarray(difference - turns * (2 * np.pi), dtype=np.float64)
