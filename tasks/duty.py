@@ -1,0 +1,38 @@
+"""What every worker does besides tasks: it runs the reconciler, and a local one leaves when its parent died."""
+
+import os
+import signal
+import threading
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutting_down
+
+from tasks.reconciler import start_reconciler
+
+PARENT_VARIABLE = "LHCQ_LOCAL_PARENT"
+"""Process id of the command that started a local worker."""
+
+_stop = threading.Event()
+
+
+@worker_ready.connect
+def begin_duty(**_: Any) -> None:
+    """Start the threads once the worker is up."""
+    start_reconciler(_stop)
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent:
+        threading.Thread(target=_watch_parent, args=(int(parent),), name="parent-watch", daemon=True).start()
+
+
+@worker_shutting_down.connect
+def end_duty(**_: Any) -> None:
+    """Stop the threads."""
+    _stop.set()
+
+
+def _watch_parent(parent: int) -> None:
+    """End this worker's whole process group when `parent` is gone: nobody is left to stop it."""
+    while not _stop.wait(1.0):
+        if os.getppid() != parent:
+            # Everything that a worker does is idempotent, so nothing is lost by not waiting.
+            os.killpg(os.getpgid(0), signal.SIGKILL)

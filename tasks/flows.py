@@ -1,0 +1,30 @@
+"""Publishing: the only place where chords and chains are built, and where a unit becomes a message."""
+
+from celery import chord
+
+from lhcq.workspace import Workspace
+from tasks.app import app
+from tasks.jobs import Job
+from tasks.pending import PART_SUFFIX, Unit, merge_unit, pending_units
+
+
+def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
+    """Publish what is left of `job`: a fan-out as a chord that ends in the merge, anything else unit by unit."""
+    units = pending_units(workspace, job)
+    if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
+        # Keys travel, not data: each header message carries the body.
+        chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
+    else:
+        for unit in units:
+            publish_unit(unit)
+    return units
+
+
+def publish_unit(unit: Unit) -> None:
+    """Publish one unit."""
+    signature_of(unit).apply_async()
+
+
+def signature_of(unit: Unit):  # type: ignore[no-untyped-def]
+    """The message of a unit; immutable, since results never travel."""
+    return app.signature(unit.task, args=list(unit.args), immutable=True, queue=unit.queue)

@@ -1,0 +1,38 @@
+"""Generating events: one task a part, a merge that mixes them into one file."""
+
+from pathlib import Path
+
+from lhcq.config import GenerateConfig
+from lhcq.workspace import Workspace
+from tasks.app import app
+from tasks.jobs import Job
+from tasks.parts import perform_merge, perform_part
+
+
+@app.task(name="lhcq.generate_part")
+def generate_part(name: str, index: int) -> str:
+    """Generate the events of one part with Pythia."""
+    return perform_part("generate", name, index, _make)
+
+
+@app.task(name="lhcq.generate_merge")
+def generate_merge(name: str) -> str:
+    """Mix all parts into the output file."""
+    return perform_merge("generate", name, _merge)
+
+
+def _make(job: Job, index: int, path: Path) -> None:
+    from lhcq.events.pythia import generate_part, plan_parts, write_part
+
+    part = plan_parts(GenerateConfig.checked(**job.spec["config"]))[index]
+    write_part(path, *generate_part(part))
+
+
+def _merge(_: Workspace, job: Job, parts: list[Path]) -> str:
+    from lhcq.events.pythia import assemble
+
+    out = Path(job.spec["out"])
+    config = GenerateConfig.checked(**job.spec["config"])
+    if not out.exists():
+        assemble(config, parts, out)
+    return f"{config.background + config.signal} events in {out}"

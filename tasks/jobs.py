@@ -1,0 +1,171 @@
+"""Jobs: what was asked for, and how it ended, as two small files in the workspace.
+
+`job.json` is written before anything is published and never changes; `outcome.json` is written once. Everything
+between the two is derived from which outputs stand in the workspace.
+"""
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from lhcq.config import Frozen
+from lhcq.errors import LhcqError, NameTaken, NotThere, PermanentError
+from lhcq.workspace import Workspace, read_json, staged_file, to_json, write_json
+
+Kind = Literal["generate", "cluster", "prepare", "train"]
+State = Literal["done", "failed", "incomplete", "cancelled"]
+
+
+class Job(Frozen):
+    """One request."""
+
+    kind: Kind
+    name: str
+    created: float
+    """Seconds since the epoch."""
+    spec: dict[str, Any]
+    """The resolved configuration, and where the input is."""
+    parts: int = 0
+    """Parts that a fan-out has; 0 where there is none."""
+
+    @property
+    def title(self) -> str:
+        """How messages and logs call it."""
+        return f"{self.kind} {self.name}"
+
+
+class Outcome(Frozen):
+    """How a job ended."""
+
+    state: State
+    message: str
+    finished: float
+
+
+class Failure(Frozen):
+    """Why one unit of a job was given up."""
+
+    unit: str
+    message: str
+    permanent: bool
+    """The input or configuration is wrong; otherwise the attempts ran out."""
+    attempts: int
+    host: str
+    traceback: str
+
+
+def create_job(workspace: Workspace, job: Job) -> Job:
+    """Record `job`, or join the open one of that name when it asks for the same thing.
+
+    A job that failed or ended incomplete makes way: the first leaves nothing, the second keeps its finished parts
+    and tries the others again. Raises `NameTaken` when the name means something else, or is done.
+    """
+    directory = workspace.job(job.kind, job.name)
+    earlier = find_job(workspace, job.kind, job.name)
+    if earlier is not None:
+        outcome = outcome_of(workspace, earlier)
+        if outcome is not None and outcome.state == "failed":
+            discard_job(workspace, earlier)
+        elif earlier.spec != job.spec:
+            raise NameTaken(
+                f"{job.kind} {job.name!r} exists in {workspace.root} with another configuration or input. Choose "
+                f"another name, or remove {directory}."
+            )
+        elif outcome is not None and outcome.state == "done":
+            raise NameTaken(
+                f"{job.kind} {job.name!r} is done already in {workspace.root}. Choose another name."
+            )
+        else:
+            reopen_job(workspace, earlier)
+            return earlier
+    with staged_file(directory / "job.json") as temporary:
+        temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
+    return load_job(workspace, job.kind, job.name)
+
+
+def find_job(workspace: Workspace, kind: Kind, name: str) -> Job | None:
+    """The job of that name, or None."""
+    with contextlib.suppress(FileNotFoundError):
+        return Job.checked(**read_json(workspace.job(kind, name) / "job.json"))
+    return None
+
+
+def load_job(workspace: Workspace, kind: Kind, name: str) -> Job:
+    """The job of that name, or `NotThere`."""
+    job = find_job(workspace, kind, name)
+    if job is None:
+        raise NotThere(f"{kind} {name!r} does not exist in {workspace.root}. `lhcq status` lists what does.")
+    return job
+
+
+def list_jobs(workspace: Workspace) -> list[Job]:
+    """Every job of the workspace, oldest first."""
+    records = [*workspace.root.glob("jobs/*/job.json"), *workspace.root.glob("runs/*/job.json")]
+    jobs = []
+    for record in records:
+        with contextlib.suppress(FileNotFoundError):  # discarded while we looked
+            jobs.append(Job.checked(**read_json(record)))
+    return sorted(jobs, key=lambda job: (job.created, job.kind, job.name))
+
+
+def outcome_of(workspace: Workspace, job: Job) -> Outcome | None:
+    """How the job ended; None while it is open."""
+    with contextlib.suppress(FileNotFoundError):
+        return Outcome.checked(**read_json(workspace.job(job.kind, job.name) / "outcome.json"))
+    return None
+
+
+def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
+    """Write the outcome; the first one stands."""
+    outcome = Outcome(state=state, message=message, finished=time.time())
+    with staged_file(workspace.job(job.kind, job.name) / "outcome.json") as temporary:
+        temporary.write_text(to_json(outcome.model_dump()), encoding="utf-8")
+
+
+def reopen_job(workspace: Workspace, job: Job) -> None:
+    """Forget the outcome and the failures, keep what is finished."""
+    directory = workspace.job(job.kind, job.name)
+    shutil.rmtree(directory / "failed", ignore_errors=True)
+    (directory / "outcome.json").unlink(missing_ok=True)
+
+
+def discard_job(workspace: Workspace, job: Job) -> None:
+    """Remove the job's record and everything in it."""
+    directory = workspace.job(job.kind, job.name)
+    (directory / "job.json").unlink(missing_ok=True)  # first: what has no job.json is no job
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def record_failure(workspace: Workspace, job: Job, failure: Failure) -> None:
+    """Keep why a unit was given up, beside the job."""
+    write_json(_failure_path(workspace, job, failure.unit), failure.model_dump())
+
+
+def failures_of(workspace: Workspace, job: Job) -> list[Failure]:
+    """The units that were given up, in order of name."""
+    directory = workspace.job(job.kind, job.name) / "failed"
+    return [Failure.checked(**read_json(path)) for path in sorted(directory.glob("*.json"))]
+
+
+def _failure_path(workspace: Workspace, job: Job, unit: str) -> Path:
+    return workspace.job(job.kind, job.name) / "failed" / f"{unit.replace(':', '.')}.json"
+
+
+def end_with_failures(workspace: Workspace, job: Job, failures: list[Failure]) -> None:
+    """End a job that cannot be completed: `failed` on wrong input, `incomplete` when attempts ran out."""
+    permanent = [failure for failure in failures if failure.permanent]
+    first = (permanent or failures)[0]
+    more = f" ({len(failures)} units failed alike)" if len(failures) > 1 else ""
+    end_job(workspace, job, "failed" if permanent else "incomplete", first.message + more)
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether trying again would give the same answer."""
+    return isinstance(error, PermanentError)
+
+
+def message_of(error: BaseException) -> str:
+    """One line for people: lhcq's own message, or the kind of a bug with its text."""
+    return str(error) if isinstance(error, LhcqError) else f"{type(error).__name__}: {error}"

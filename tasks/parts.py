@@ -1,0 +1,52 @@
+"""What the two fan-outs share: a task a part, and the merge that ends the job."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lhcq.workspace import Workspace
+from tasks.app import workspace
+from tasks.jobs import Job, Kind, end_job, end_with_failures, failures_of, load_job
+from tasks.leases import Lease
+from tasks.pending import finished_parts, merge_unit, part_path, part_unit
+from tasks.work import perform
+
+MakePart = Callable[[Job, int, Path], None]
+Merge = Callable[[Workspace, Job, list[Path]], str]
+
+
+def perform_part(kind: Kind, name: str, index: int, make: MakePart) -> str:
+    """Make part `index` of a job, unless it stands."""
+    place = workspace()
+    job = load_job(place, kind, name)
+
+    def work(place: Workspace, job: Job, _: Lease) -> None:
+        make(job, index, part_path(place, job, index))
+
+    return perform(
+        kind, part_unit(job, index), work, done=lambda place, job: part_path(place, job, index).exists()
+    )
+
+
+def perform_merge(kind: Kind, name: str, merge: Merge) -> str:
+    """Merge a job's parts and end it; with parts still to come, leave it for later.
+
+    A merge may run twice: the second finds the final name taken, and only writes the outcome.
+    """
+    place = workspace()
+    job = load_job(place, kind, name)
+    finished = finished_parts(place, job)
+    failures = failures_of(place, job)
+    missing = set(range(job.parts)) - finished
+    if len(missing) > len({failure.unit for failure in failures} & {part_unit(job, i).key for i in missing}):
+        return "waiting"
+
+    def work(place: Workspace, job: Job, _: Lease) -> None:
+        if missing:
+            end_with_failures(place, job, failures)
+            return
+        message = merge(place, job, [part_path(place, job, index) for index in range(job.parts)])
+        end_job(place, job, "done", message)
+        shutil.rmtree(place.job(kind, name) / "parts", ignore_errors=True)
+
+    return perform(kind, merge_unit(job), work, done=lambda *_: False)

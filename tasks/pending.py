@@ -1,0 +1,106 @@
+"""What is left to do for a job: a pure reading of the workspace, used to publish at first and to heal later."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lhcq.model.checkpoint import newest_checkpoint
+
+from lhcq.config import Frozen
+from lhcq.evaluate.validation import validated_steps
+from lhcq.workspace import MANIFEST, Workspace
+from tasks.controls import wish_of
+from tasks.jobs import Job, failures_of
+
+PART_SUFFIX = {"generate": ".npz", "cluster": ".parquet"}
+
+
+class Unit(Frozen):
+    """One message: a task, its arguments and its queue."""
+
+    task: str
+    args: tuple[str | int, ...]
+    queue: str = "cpu"
+
+    @property
+    def key(self) -> str:
+        """Names the unit's lease, attempts and failure: `lhcq.cluster_part:NAME:3`."""
+        return ":".join((self.task, *(str(argument) for argument in self.args)))
+
+
+def part_path(workspace: Workspace, job: Job, index: int) -> Path:
+    """Where the output of part `index` stands once it is done."""
+    return workspace.job(job.kind, job.name) / "parts" / f"{index:06d}{PART_SUFFIX[job.kind]}"
+
+
+def finished_parts(workspace: Workspace, job: Job) -> set[int]:
+    """Indices of the parts whose output stands."""
+    directory = workspace.job(job.kind, job.name) / "parts"
+    return {int(path.stem) for path in directory.glob(f"[0-9]*{PART_SUFFIX[job.kind]}")}
+
+
+def pending_units(workspace: Workspace, job: Job) -> list[Unit]:
+    """The units whose turn it is, without those that were given up. Empty: nothing can be done."""
+    given_up = {failure.unit for failure in failures_of(workspace, job)}
+    units = _PENDING[job.kind](workspace, job, given_up)
+    return [unit for unit in units if unit.key not in given_up]
+
+
+def part_unit(job: Job, index: int) -> Unit:
+    """The unit that makes part `index`."""
+    return Unit(task=f"lhcq.{job.kind}_part", args=(job.name, index))
+
+
+def merge_unit(job: Job) -> Unit:
+    """The unit that merges all parts."""
+    return Unit(task=f"lhcq.{job.kind}_merge", args=(job.name,))
+
+
+def validate_unit(run: str, step: int) -> Unit:
+    """The unit that scores a checkpoint on the validation part."""
+    return Unit(task="lhcq.validate", args=(run, step), queue="validate")
+
+
+def segment_unit(run: str) -> Unit:
+    """The unit that trains to the next checkpoint."""
+    return Unit(task="lhcq.train_segment", args=(run,), queue="gpu")
+
+
+def test_unit(run: str) -> Unit:
+    """The unit that scores the best checkpoint on the test part and ends the run."""
+    return Unit(task="lhcq.test", args=(run,), queue="validate")
+
+
+def _of_parts(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
+    missing = sorted(set(range(job.parts)) - finished_parts(workspace, job))
+    units = [part_unit(job, index) for index in missing]
+    return [unit for unit in units if unit.key not in given_up] or [merge_unit(job)]
+
+
+def _of_split(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
+    if not (workspace.split(job.name) / MANIFEST).exists():
+        return [Unit(task="lhcq.prepare", args=(job.name,))]
+    return [Unit(task="lhcq.baseline", args=(job.name,))]
+
+
+def _of_run(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
+    directory = workspace.run(job.name)
+    steps: list[int] = job.spec["checkpoint_steps"]
+    newest = newest_checkpoint(directory / "checkpoints")
+    reached = newest[0] if newest else 0
+    validated = set(validated_steps(directory))
+    committed = [step for step in steps if (workspace.checkpoint(job.name, step) / MANIFEST).exists()]
+    units = [validate_unit(job.name, step) for step in committed if step not in validated]
+    if reached < steps[-1]:
+        if wish_of(workspace, job.name) == "run":
+            units.append(segment_unit(job.name))
+    elif not units:
+        units.append(test_unit(job.name))
+    return units
+
+
+_PENDING: dict[str, Callable[[Workspace, Job, set[str]], list[Unit]]] = {
+    "generate": _of_parts,
+    "cluster": _of_parts,
+    "prepare": _of_split,
+    "train": _of_run,
+}

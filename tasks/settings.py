@@ -1,0 +1,55 @@
+"""Celery's configuration, each value with its reason."""
+
+from typing import Any
+
+QUEUES = ("cpu", "gpu", "validate")
+
+# Long enough that no task of lhcq outlives it: a training is cut into segments, a chunk takes seconds. It only
+# bounds how late the transport itself redelivers; the reconciler heals a lost message much sooner.
+VISIBILITY_TIMEOUT_SECONDS = 2 * 3600
+
+_TRANSPORT: dict[str, Any] = {
+    "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+    "socket_timeout": 30,  # a broker host that vanished is noticed, instead of a read that waits for ever
+    "socket_connect_timeout": 10,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+}
+
+
+def celery_settings(broker_url: str) -> dict[str, Any]:
+    """The whole configuration for one broker."""
+    return {
+        "broker_url": broker_url,
+        "result_backend": broker_url,
+        # Queues in the order given on the command line: a worker of `validate,gpu` validates first.
+        "broker_transport_options": {**_TRANSPORT, "queue_order_strategy": "priority"},
+        # The shortest visibility timeout on a database wins, so both sides say the same.
+        "result_backend_transport_options": dict(_TRANSPORT),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # JSON only: a pickle from the queue would be code from the queue.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "accept_content": ["json"],
+        "result_accept_content": ["json"],
+        "task_default_queue": "cpu",
+        "task_create_missing_queues": True,
+        # A message is acknowledged when its work is done, so a dead worker's message comes back.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": False,  # True loops for ever on a task that kills its worker
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,  # a long segment must not hold the next message back
+        # On, a kill between a result and its chord count leaves the chord hanging.
+        "worker_deduplicate_successful_tasks": False,
+        "worker_send_task_events": True,
+        "task_send_sent_event": True,
+        "task_track_started": True,
+        "result_expires": 24 * 3600,
+        "result_chord_join_timeout": 30.0,  # twice this stays far below the visibility timeout
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # the work is idempotent: let it end
+        "worker_hijack_root_logger": True,
+        "worker_redirect_stdouts": False,
+        "timezone": "UTC",
+    }

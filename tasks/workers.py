@@ -1,0 +1,136 @@
+"""Worker processes: the command line of each kind, and local ones that live as long as a command."""
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from lhcq.config import Frozen
+from lhcq.errors import TransientError
+from lhcq.workspace import Workspace
+from tasks.duty import PARENT_VARIABLE
+
+WorkerKind = Literal["cpu", "gpu", "validate"]
+
+# A GPU worker validates first. With a second GPU, a `validate` worker beside it takes the same messages.
+_QUEUES: dict[WorkerKind, str] = {"cpu": "cpu", "gpu": "validate,gpu", "validate": "validate"}
+_START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+_MAX_RESTARTS = 5
+
+
+class LocalWorker(Frozen):
+    """A worker to run beside a command."""
+
+    kind: WorkerKind
+    processes: int = 1
+
+
+def worker_command(kind: WorkerKind, *, processes: int, name: str = "%h") -> list[str]:
+    """The command that runs one worker; kinds that use a GPU have one process, which is spawned."""
+    start_method = "fork" if kind == "cpu" else "spawn"  # a forked child cannot use CUDA
+    return [
+        *(sys.executable, "-m", "celery", "--app", "tasks.app", "--quiet", "worker"),
+        *("--hostname", f"{kind}@{name}", "--queues", _QUEUES[kind]),
+        *("--concurrency", str(processes if kind == "cpu" else 1)),
+        *("--pool", "prefork", "--pool-start-method", start_method, "--without-gossip"),
+        *("--loglevel", "INFO", "--events"),
+    ]
+
+
+def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) -> dict[str, str]:
+    """The environment of a worker process."""
+    environment = {**os.environ, "LHCQ_WORKSPACE": str(workspace.root), "LHCQ_BROKER_URL": broker_url}
+    if kind == "cpu":
+        # One process a core: numerical libraries must not start a thread a core in each.
+        environment.setdefault("OMP_NUM_THREADS", "1")
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return environment
+
+
+@contextlib.contextmanager
+def local_workers(
+    workspace: Workspace, broker_url: str, wanted: list[LocalWorker]
+) -> Iterator["LocalWorkers"]:
+    """Run workers for the body; they end with it, and by themselves when this process is killed."""
+    workers = LocalWorkers(workspace, broker_url, wanted)
+    try:
+        workers.start()
+        yield workers
+    finally:
+        workers.stop()
+
+
+class LocalWorkers:
+    """Worker processes that are started again when they die, and stopped together."""
+
+    def __init__(self, workspace: Workspace, broker_url: str, wanted: list[LocalWorker]) -> None:
+        self._workspace = workspace
+        self._broker_url = broker_url
+        self._wanted = wanted
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._restarts = 0
+        self._ending = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether workers died too often to be started again."""
+        return self._restarts > _MAX_RESTARTS
+
+    def check(self) -> None:
+        """Raise when the workers keep dying."""
+        if self.given_up:
+            raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
+
+    def start(self) -> None:
+        """Start all of them."""
+        self._workspace.logs.mkdir(parents=True, exist_ok=True)
+        self._processes = [self._launch(worker) for worker in self._wanted]
+        self._keeper.start()
+
+    def stop(self) -> None:
+        """Stop all of them at once: what they do is idempotent, so nothing is lost by not waiting long."""
+        self._ending.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        for process in self._processes:
+            _signal_group(process, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
+
+    def _launch(self, worker: LocalWorker) -> "subprocess.Popen[bytes]":
+        environment = worker_environment(self._workspace, self._broker_url, worker.kind)
+        environment[PARENT_VARIABLE] = str(os.getpid())
+        name = f"local-{os.getpid()}-{secrets.token_hex(2)}"
+        with (self._workspace.logs / f"{worker.kind}.log").open("ab") as log:
+            return subprocess.Popen(
+                worker_command(worker.kind, processes=worker.processes, name=name),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _keep(self) -> None:
+        while not self._ending.wait(0.5):
+            for place, process in enumerate(self._processes):
+                if process.poll() is not None and not self.given_up:
+                    self._restarts += 1
+                    self._processes[place] = self._launch(self._wanted[place])
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
