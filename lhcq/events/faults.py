@@ -1,0 +1,78 @@
+"""What can be wrong with the values of an event file, found without stopping at the first one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+QUANTITIES = ("pt", "eta", "phi")
+# No detector sees beyond 10; cosh of some hundreds overflows, and FastJet then clusters infinities.
+ETA_MAX = 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One kind of fault in a range of rows: the first place of it, and how many rows have it."""
+
+    kind: str
+    row: int
+    place: str
+    value: float
+    n_rows: int
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"row {self.row}, {self.place}: {self.kind} ({self.value:g})."
+
+
+def find_faults(values: NDArray[np.float64], *, first_row: int) -> list[Fault]:
+    """The faults of `values` (n, 2100 or 2101), the rows from `first_row` on, in the order of their first row."""
+    if _is_sound(values):
+        return []
+    return sorted(_each_fault(values, first_row), key=lambda fault: fault.row)
+
+
+def _is_sound(values: NDArray[np.float64]) -> bool:
+    """The fast answer for a good file: no array the size of the input is made more than once at a time."""
+    return bool(
+        np.isfinite(values).all()
+        and values[:, 0:2100:3].min() >= 0
+        and np.abs(values[:, 1:2100:3]).max() <= ETA_MAX
+        and (values.shape[1] == 2100 or np.isin(values[:, 2100], (0.0, 1.0)).all())
+    )
+
+
+def _each_fault(values: NDArray[np.float64], first_row: int) -> Iterator[Fault]:
+    particles = values[:, :2100]
+    column = np.arange(2100) % 3
+    with np.errstate(invalid="ignore"):
+        masks = {
+            "not a number": np.isnan(particles),
+            "infinite": np.isinf(particles),
+            "negative pt": (particles < 0) & np.isfinite(particles) & (column == 0),
+            f"|eta| above {ETA_MAX:g}": (np.abs(particles) > ETA_MAX)
+            & np.isfinite(particles)
+            & (column == 1),
+        }
+    for kind, mask in masks.items():
+        if mask.any():
+            row, place = np.argwhere(mask)[0]
+            yield Fault(
+                kind=kind,
+                row=first_row + int(row),
+                place=f"{QUANTITIES[place % 3]} of particle {place // 3}",
+                value=float(particles[row, place]),
+                n_rows=int(mask.any(axis=1).sum()),
+            )
+    if values.shape[1] > 2100:
+        wrong = ~np.isin(values[:, 2100], (0.0, 1.0))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            yield Fault(
+                kind="a label that is neither 0 nor 1",
+                row=first_row + row,
+                place="column 2100",
+                value=float(values[row, 2100]),
+                n_rows=int(wrong.sum()),
+            )

@@ -1,0 +1,115 @@
+"""The HDF5 dress that pandas and PyTables give a table in their "fixed" format.
+
+Reproduced from the released LHC Olympics files, so that `pandas.read_hdf` opens ours as it opens theirs: fixed-size
+strings, bit fields and null dataspaces that h5py's high-level interface would write as something else.
+"""
+
+from collections.abc import Mapping
+
+import h5py
+import hdf5plugin  # noqa: F401  (registers the Blosc filter with HDF5)
+import numpy as np
+from numpy.typing import NDArray
+
+BLOSC = 32001
+# Four values that the filter fills in by itself, then compression level 5 and byte shuffling.
+BLOSC_OPTIONS = (0, 0, 0, 0, 5, 1)
+INDEX_CHUNK = 8192
+
+_PYTABLES_GROUP = {"CLASS": "GROUP", "TITLE": "", "VERSION": "1.0"}
+_PYTABLES_ARRAY = {"CLASS": "CARRAY", "TITLE": "", "VERSION": "1.1"}
+_PANDAS_FRAME: dict[str, str | int] = {
+    "axis0_variety": "regular",
+    "axis1_variety": "regular",
+    "block0_items_variety": "regular",
+    "encoding": "UTF-8",
+    "errors": "strict",
+    "nblocks": 1,
+    "ndim": 2,
+    "pandas_type": "frame",
+    "pandas_version": "0.15.2",
+}
+
+
+def create_frame(file: h5py.File, *, rows: int, width: int, storage_rows: int) -> h5py.Dataset:
+    """Dress an empty file as a pandas frame `df` and give its `block0_values`, float64 (rows, width), to fill."""
+    _write_attributes(file, {**_PYTABLES_GROUP, "PYTABLES_FORMAT_VERSION": "2.1"}, charset=h5py.h5t.CSET_UTF8)
+    frame = file.create_group("df")
+    _write_attributes(frame, {**_PYTABLES_GROUP, **_PANDAS_FRAME}, charset=h5py.h5t.CSET_UTF8)
+    _create_index(frame, "axis0", width)
+    _create_index(frame, "axis1", rows)
+    _create_index(frame, "block0_items", width)
+    values = _create_array(
+        frame,
+        "block0_values",
+        dtype=np.dtype("<f8"),
+        shape=(rows, width),
+        chunks=(min(storage_rows, rows), width),
+    )
+    _write_bit(values, "transposed")
+    return values
+
+
+def _create_index(frame: h5py.Group, name: str, length: int) -> None:
+    """The integers from 0, as pandas stores a plain index."""
+    index = _create_array(frame, name, dtype=np.dtype("<i8"), shape=(length,), chunks=(INDEX_CHUNK,))
+    _write_text(index, "kind", "integer", charset=h5py.h5t.CSET_UTF8)
+    _write_text(
+        index, "name", "N.", charset=h5py.h5t.CSET_ASCII
+    )  # None, pickled; as UTF-8 it would be a name
+    _write_bit(index, "transposed")
+    for start in range(0, length, INDEX_CHUNK):
+        stop = min(start + INDEX_CHUNK, length)
+        index[start:stop] = np.arange(start, stop)
+
+
+def _create_array(
+    frame: h5py.Group,
+    name: str,
+    *,
+    dtype: np.dtype[np.generic],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+) -> h5py.Dataset:
+    array = frame.create_dataset(
+        name,
+        shape=shape,
+        maxshape=tuple(max(pair) for pair in zip(shape, chunks, strict=True)),
+        dtype=dtype,
+        chunks=chunks,
+        compression=BLOSC,
+        compression_opts=BLOSC_OPTIONS,
+        fill_time="alloc",  # otherwise the unused end of the last storage chunk is what memory held
+        track_times=False,  # a time stamp would make equal files differ
+    )
+    _write_attributes(array, _PYTABLES_ARRAY, charset=h5py.h5t.CSET_ASCII)
+    return array
+
+
+def _write_attributes(
+    target: h5py.Group | h5py.Dataset, values: Mapping[str, str | int], *, charset: int
+) -> None:
+    for name, value in values.items():
+        if isinstance(value, int):
+            target.attrs.create(name, np.int64(value))
+        else:
+            _write_text(target, name, value, charset=charset)
+
+
+def _write_text(target: h5py.Group | h5py.Dataset, name: str, text: str, *, charset: int) -> None:
+    """A string of exactly its own length; PyTables writes an empty one as a null dataspace."""
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(max(len(text), 1))
+    kind.set_cset(charset)
+    space = h5py.h5s.create(h5py.h5s.SCALAR if text else h5py.h5s.NULL)
+    attribute = h5py.h5a.create(target.id, name.encode(), kind, space)
+    if text:
+        attribute.write(np.array(text.encode(), dtype=f"S{len(text)}"), mtype=kind)
+
+
+def _write_bit(target: h5py.Dataset, name: str) -> None:
+    """True, in PyTables' type for booleans."""
+    space = h5py.h5s.create(h5py.h5s.SCALAR)
+    attribute = h5py.h5a.create(target.id, name.encode(), h5py.h5t.STD_B8LE, space)
+    bit: NDArray[np.uint8] = np.array(1, dtype=np.uint8)
+    attribute.write(bit, mtype=h5py.h5t.NATIVE_B8)
