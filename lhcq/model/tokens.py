@@ -1,0 +1,58 @@
+"""From prompts to token ids, by the `tokenizers` library alone, so that counting tokens does not load torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lhcq.errors import BadInput
+from lhcq.workspace import read_json
+
+TOKENIZER = "tokenizer.json"
+Encoder = Callable[[list[str]], list[list[int]]]
+
+
+def encode_prompts(directory: Path) -> Encoder:
+    """A function from prompts to their token ids, with the tokenizer of the model in `directory`.
+
+    The ids begin with one BOS where that tokenizer adds one, also when the prompt spells it out, and never end
+    with an EOS, since the label follows. Raises `BadInput` when the tokenizer cannot be read.
+    """
+    from tokenizers import Tokenizer
+
+    path = directory / TOKENIZER
+    if not path.is_file():
+        raise BadInput(f"{directory}: no {TOKENIZER}; save the model's fast tokenizer there.")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:
+        raise BadInput(f"{path}: not a tokenizer ({error}).") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    bos = _bos_id(tokenizer, directory)
+
+    def encode(prompts: list[str]) -> list[list[int]]:
+        encodings = tokenizer.encode_batch(prompts, add_special_tokens=False)
+        return [_with_bos(list(encoding.ids), bos) for encoding in encodings]
+
+    return encode
+
+
+def _bos_id(tokenizer: Any, directory: Path) -> int | None:
+    """The id that the tokenizer puts before every text; None when it puts none (SmolLM2 has a BOS unused)."""
+    config = (
+        read_json(directory / "tokenizer_config.json")
+        if (directory / "tokenizer_config.json").is_file()
+        else {}
+    )
+    token = config.get("bos_token")
+    if isinstance(token, dict):
+        token = token.get("content")
+    bos: int | None = tokenizer.token_to_id(token) if token else None
+    added = tokenizer.encode("", add_special_tokens=True).ids
+    if bos is None:
+        return added[0] if added else None
+    return bos if bos in added or config.get("add_bos_token") else None
+
+
+def _with_bos(ids: list[int], bos: int | None) -> list[int]:
+    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
