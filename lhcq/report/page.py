@@ -1,0 +1,277 @@
+"""The report: one HTML page about a run that needs nothing beside itself."""
+
+import datetime
+import platform
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lhcq import __version__
+from lhcq.report.collect import RunView, collect_run
+from lhcq.report.plots import STUDY_ACCURACY, plot_run
+from lhcq.report.style import darkened, data_uri
+from lhcq.report.table import COLUMNS, checkpoint_table, printed, printed_interval, printed_row
+from lhcq.workspace import Workspace, write_text
+
+STUDY_INTERVAL = (0.811, 0.857)
+"""95% Wilson interval of the study's 835 right in 1,000."""
+
+PACKAGES = ("numpy", "scikit-learn", "pyarrow", "matplotlib")
+
+
+class Picture(NamedTuple):
+    """A plot on the page."""
+
+    title: str
+    caption: str
+    missing: str
+    """What stands in its place while it cannot be drawn."""
+
+
+PICTURES = {
+    "loss": Picture(
+        "Loss",
+        "Cross-entropy over the two labels at every optimizer step, with the likelihood on the validation part and "
+        "the learning rate (dashed).",
+        "No step has been trained yet.",
+    ),
+    "accuracy": Picture(
+        "Accuracy by checkpoint",
+        "On the validation part, with 95% Wilson intervals; band: the boosted trees on the same events.",
+        "No checkpoint has been validated yet.",
+    ),
+    "auc": Picture(
+        "AUC by checkpoint",
+        "On the validation part, with 95% DeLong intervals; the filled point is the checkpoint that is chosen.",
+        "No checkpoint has been validated yet, or its events are of one class.",
+    ),
+    "roc": Picture(
+        "Background rejection",
+        "Against signal efficiency, with 68% bands from the background's statistics; dots: P(signal) = 0.5.",
+        "No checkpoint has been validated yet, or its events are of one class.",
+    ),
+    "scores": Picture(
+        "Scores",
+        "P(signal) for true signal and background, each normalised to one, with statistical errors.",
+        "No checkpoint has been validated yet.",
+    ),
+    "calibration": Picture(
+        "Calibration",
+        "Observed share of signal against the predicted one, in ten bins of equal occupancy, with 95% intervals.",
+        "No checkpoint has been validated yet.",
+    ),
+    "m_heavy": Picture(
+        "Jet mass",
+        "Heavier of the two leading jets: truth, and what the model selects at P(signal) of at least 0.5. "
+        "The outermost bins hold the overflow.",
+        "No checkpoint has been validated yet, or the split is gone.",
+    ),
+    "mjj": Picture(
+        "Dijet mass",
+        "Invariant mass of the two leading jets: the selected background shows whether the choice sculpts it.",
+        "No checkpoint has been validated yet, or the split is gone.",
+    ),
+}
+
+FIGURE_ROWS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc": "AUC",
+    "max_sic": "Max. significance improvement",
+    "ece": "Calibration error (ECE)",
+    "brier": "Brier score",
+    "nll": "Negative log-likelihood",
+    "unknown": "Unknown answers",
+}
+
+
+def write_report(workspace: Workspace, run: str) -> Path:
+    """Write `report.html` of a run, replacing an earlier one in one step; gives its path.
+
+    Works at any time after the run was queued. Raises `NotThere` when there is no such run.
+    """
+    view = collect_run(workspace, run)
+    path = workspace.run(run) / "report.html"
+    write_text(path, render_page(view))
+    return path
+
+
+def render_page(view: RunView) -> str:
+    """The page as text."""
+    rows = checkpoint_table(view)
+    page: str = _template().render(
+        view=view,
+        title=f"{view.name}: {view.model} on {view.split}",
+        facts=_facts(view),
+        verdict=verdict_of(view),
+        comparison=_comparison(view),
+        columns=COLUMNS,
+        rows=[(row, printed_row(row)) for row in rows],
+        pictures=_pictures(view),
+        config=sorted(view.config.items()),
+        provenance=_provenance(view),
+    )
+    return page
+
+
+def verdict_of(view: RunView) -> list[str]:
+    """What may be said of the run, in sentences that go no further than the intervals allow."""
+    if view.test is None:
+        if view.validation is None:
+            return ["No checkpoint has been validated yet, so there is nothing to judge."]
+        return [
+            f"So far, validation prefers the checkpoint at step {view.best_step}. Its figures are those of the best "
+            "of several on the same events, and so a little too good.",
+            "The test part is scored once, when training has ended.",
+        ]
+    figures = view.test.figures
+    sentences = [_against_study(figures)]
+    if figures["unknown"]:
+        right = ((view.test.p_signal >= figures["threshold"]) == (view.test.labels == 1)) & ~view.test.unknown
+        sentences.append(
+            f"Counting its {figures['unknown']} unknown answers as wrong, as the study did, its accuracy is "
+            f"{right.mean():.3f}."
+        )
+    if view.baseline_test and figures["auc"] is not None:
+        sentences.append(
+            f"AUC {printed_interval(figures, 'auc')}, beside "
+            f"{printed_interval(view.baseline_test.figures, 'auc')} for boosted trees on the same events."
+        )
+    return sentences
+
+
+def _against_study(figures: dict[str, Any]) -> str:
+    accuracy, low, high = (figures[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
+    said = f"Test accuracy {printed_interval(figures, 'accuracy')}"
+    share = figures["n_signal"] / figures["n"]
+    if abs(share - 0.5) > 0.05:
+        return (
+            f"{said} is not comparable with the reference study's {STUDY_ACCURACY}, which was measured on as much "
+            f"signal as background: here {share:.1%} is signal, and a constant answer would be right for "
+            f"{max(share, 1 - share):.1%}. Balanced accuracy: {printed(figures['balanced_accuracy'])}."
+        )
+    if low > STUDY_ACCURACY:
+        judged = f"passes the reference study's {STUDY_ACCURACY}: the whole interval lies above it"
+    elif accuracy > STUDY_ACCURACY:
+        judged = f"is above the reference study's {STUDY_ACCURACY}, but the interval includes it: not settled"
+    elif high >= STUDY_ACCURACY:
+        judged = f"is not above the reference study's {STUDY_ACCURACY}, though the interval includes it"
+    else:
+        judged = f"falls short of the reference study's {STUDY_ACCURACY}: the whole interval lies below it"
+    return (
+        f"{said} {judged}. The study's figure is itself the best of its checkpoints on 1,000 other events "
+        f"({STUDY_INTERVAL[0]} to {STUDY_INTERVAL[1]} at 95%)."
+    )
+
+
+def _facts(view: RunView) -> list[tuple[str, str]]:
+    reached = int(view.history.steps[-1]) if view.history.steps.size else 0
+    best = f"step {view.best_step}, by AUC on validation" if view.best_step is not None else "not yet"
+    if view.test and view.test.step != view.best_step:
+        best += f"; tested: step {view.test.step}"
+    return [
+        ("State", view.state + (f": {view.message}" if view.message else "")),
+        ("Model", view.model),
+        ("Split", view.split),
+        ("Steps", f"{reached} of {view.total_steps}" if view.total_steps else str(reached)),
+        ("Best checkpoint", best),
+        ("Boosted trees", "fitted" if view.baseline_validation else "not fitted yet"),
+    ]
+
+
+def _comparison(view: RunView) -> dict[str, Any]:
+    """The best checkpoint beside the trees: headings, and a line of cells a figure; no lines before a validation."""
+    pairs = [
+        ("LLM, test", view.test),
+        ("Trees, test", view.baseline_test if view.test else None),
+        ("LLM, validation", view.validation),
+        ("Trees, validation", view.baseline_validation if view.validation else None),
+    ]
+    there = [(heading, one.figures) for heading, one in pairs if one is not None]
+    return {
+        "headings": [(heading, f"{figures['n']:,} events") for heading, figures in there],
+        "lines": [
+            (title, [_cell(figures, name) for _, figures in there]) for name, title in FIGURE_ROWS.items()
+        ]
+        if there
+        else [],
+        "floor": there[0][1]["max_sic_background_floor"] if there else None,
+    }
+
+
+def _cell(figures: dict[str, Any], name: str) -> str:
+    if f"{name}_low" in figures:
+        return printed_interval(figures, name)
+    if name == "max_sic" and figures[name] is not None:
+        return f"{figures[name]:.1f} at ε_S = {figures['max_sic_signal_efficiency']:.2f}"
+    return str(figures[name]) if name == "unknown" else printed(figures[name])
+
+
+def _pictures(view: RunView) -> list[dict[str, str]]:
+    drawn = plot_run(view)
+    return [
+        {
+            "title": picture.title,
+            "caption": picture.caption,
+            "missing": picture.missing,
+            "light": data_uri(drawn[name] or "") if drawn[name] else "",
+            "dark": data_uri(darkened(drawn[name] or "")) if drawn[name] else "",
+        }
+        for name, picture in PICTURES.items()
+    ]
+
+
+def _provenance(view: RunView) -> list[tuple[str, str]]:
+    manifest = view.manifest or {}
+    template, tokens = manifest.get("template") or {}, manifest.get("tokens") or {}
+    lines = [
+        ("Dataset", str(manifest.get("dataset", "the split is gone"))),
+        (
+            "Template",
+            f"{template.get('name')} v{template.get('version')}, sha256 {template.get('sha256')}"
+            if template
+            else "",
+        ),
+        ("Split", ", ".join(f"{key} {value}" for key, value in (manifest.get("config") or {}).items())),
+        (
+            "Events",
+            "; ".join(_counted(part, count) for part, count in (manifest.get("counts") or {}).items()),
+        ),
+        ("Features", ", ".join(manifest.get("features") or [])),
+        ("Tokens", ", ".join(f"{key} {value}" for key, value in tokens.items())),
+        ("Queued", _time(view.created)),
+        ("Ended", _time(view.finished)),
+        ("Trained with", ", ".join(f"{name} {version}" for name, version in sorted(view.versions.items()))),
+        ("Page written", f"{_time(datetime.datetime.now(datetime.UTC).timestamp())} by {_own_versions()}"),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+def _counted(part: str, count: dict[str, int]) -> str:
+    return f"{part} {count['signal']:,} signal, {count['background']:,} background"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _own_versions() -> str:
+    found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    return ", ".join([f"lhcq {__version__}", *found, f"Python {platform.python_version()}"])
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("lhcq.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")

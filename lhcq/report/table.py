@@ -1,0 +1,104 @@
+"""The table of checkpoints, as plain rows for the page, the terminal and JSON."""
+
+from typing import Any
+
+from lhcq.report.collect import RunView
+
+COLUMNS = {
+    "classifier": "classifier",
+    "part": "part",
+    "train_loss": "training loss",
+    "nll": "NLL",
+    "accuracy": "accuracy [95%]",
+    "auc": "AUC [95%]",
+    "max_sic": "max SIC",
+    "ece": "ECE",
+    "unknown": "unknown",
+}
+"""Printed columns in order, with their headings."""
+
+_FIGURES = (
+    "n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high", "auc_error",
+    "max_sic", "ece", "nll", "brier", "unknown",
+)  # fmt: skip
+
+TREES = "boosted trees"
+
+
+def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
+    """One row a checkpoint (validation), then the boosted trees, then both on the test part when it is scored.
+
+    A row has `classifier`, `part`, `step`, `state` (planned, written, validated, tested or fitted), `best`,
+    `train_loss` and the figures; what is not known yet is None.
+    """
+    rows = [
+        _row(
+            f"step {checkpoint.step}",
+            "validation",
+            checkpoint.figures,
+            step=checkpoint.step,
+            state="validated" if checkpoint.figures else "written" if checkpoint.written else "planned",
+            best=checkpoint.step == view.best_step,
+            train_loss=checkpoint.train_loss,
+        )
+        for checkpoint in view.checkpoints
+    ]
+    if view.baseline_validation:
+        rows.append(_row(TREES, "validation", view.baseline_validation.figures, state="fitted"))
+    if view.test:
+        name = f"step {view.test.step}"
+        rows.append(_row(name, "test", view.test.figures, step=view.test.step, state="tested"))
+        if view.baseline_test:
+            rows.append(_row(TREES, "test", view.baseline_test.figures, state="fitted"))
+    return rows
+
+
+def printed_row(row: dict[str, Any]) -> dict[str, str]:
+    """The row as text under `COLUMNS`: the page and the terminal print the same digits."""
+    waiting = {"planned": "not trained yet", "written": "not validated yet"}.get(row["state"], "")
+    return {
+        "classifier": row["classifier"] + (" (best)" if row["best"] else ""),
+        "part": row["part"],
+        "train_loss": printed(row["train_loss"]),
+        "nll": printed(row["nll"]),
+        "accuracy": waiting or printed_interval(row, "accuracy"),
+        "auc": printed_interval(row, "auc"),
+        "max_sic": printed(row["max_sic"], digits=1),
+        "ece": printed(row["ece"]),
+        "unknown": "" if row["unknown"] is None else str(row["unknown"]),
+    }
+
+
+def printed(value: float | None, *, digits: int = 3) -> str:
+    """A figure, or a dash where it is undefined or not there yet."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def printed_interval(figures: dict[str, Any], name: str) -> str:
+    """`0.884 [0.860, 0.905]`, without brackets where there is no interval."""
+    value, low, high = figures[name], figures[f"{name}_low"], figures[f"{name}_high"]
+    if low is None or high is None:
+        return printed(value)
+    return f"{printed(value)} [{printed(low)}, {printed(high)}]"
+
+
+def _row(
+    classifier: str,
+    part: str,
+    figures: dict[str, Any] | None,
+    *,
+    state: str,
+    step: int | None = None,
+    best: bool = False,
+    train_loss: float | None = None,
+) -> dict[str, Any]:
+    known = figures or {}
+    return {
+        "classifier": classifier,
+        "part": part,
+        "step": step,
+        "state": state,
+        "best": best,
+        "train_loss": train_loss,
+        **{name: known.get(name) for name in _FIGURES},
+    }
