@@ -1,7 +1,7 @@
 """What can be wrong with the values of an event file, found without stopping at the first one."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ class Fault:
     def describe(self) -> str:
         """One line for people."""
         return f"row {self.row}, {self.place}: {self.kind} ({self.value:g})."
+
+    def describe_all(self) -> str:
+        """One line for people that also counts the rows."""
+        rows = "1 row" if self.n_rows == 1 else f"{self.n_rows} rows"
+        return f"{self.describe()[:-1]}, {rows} in all."
+
+    def joined(self, later: "Fault") -> "Fault":
+        """This one, which came first, with the rows of both."""
+        return replace(self, n_rows=self.n_rows + later.n_rows)
 
 
 def find_faults(values: NDArray[np.float64], *, first_row: int) -> list[Fault]:

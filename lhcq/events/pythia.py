@@ -151,7 +151,9 @@ def read_part(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{path}: not a part that can be read ({error}). Remove it and generate again.") from error
+        raise BadInput(
+            f"{path}: not a part that can be read ({error}). Remove it and generate again."
+        ) from error
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != WIDTH:
         raise BadInput(f"{path}: not a part of generated events. Remove it and generate again.")
     return rows[:, :UNLABELLED_WIDTH].reshape(-1, N_PARTICLES, 3), rows[:, UNLABELLED_WIDTH]
@@ -206,7 +208,7 @@ def _check_parts(parts: list[GeneratePart], paths: list[Path]) -> None:
 def _start(pythia8: Any, part: GeneratePart) -> Any:
     generator = pythia8.Pythia("", False)
     cards = (*COMMON_CARD, *(SIGNAL_CARD if part.label else BACKGROUND_CARD), f"Random:seed = {part.seed}")
-    if not all([generator.readString(line) for line in cards]) or not generator.init():
+    if not all(generator.readString(line) for line in cards) or not generator.init():
         raise PermanentError(
             "Pythia 8 does not start with lhcq's settings. Is PYTHIA8DATA set to another version's files?"
         )

@@ -1,0 +1,213 @@
+"""What a file is and what is wrong with it, found in one pass over ranges of rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lhcq.config import Frozen
+from lhcq.errors import BadInput
+from lhcq.events.faults import Fault, find_faults
+from lhcq.events.layout import (
+    FEATURE_WIDTHS,
+    UNLABELLED_WIDTH,
+    EventFile,
+    describe_table,
+    open_event_file,
+    read_values,
+)
+
+Kind = Literal["events with labels", "black box", "features", "not lhcq"]
+CLASSES = {0.0: "background", 1.0: "signal"}
+RANGE_ROWS = 512
+"""Rows held in memory at a time: 9 MB, which caches like better than more."""
+
+
+class Spread(Frozen):
+    """The smallest, mean and largest of a quantity over the events."""
+
+    min: float
+    mean: float
+    max: float
+
+
+class FileReport(Frozen):
+    """What `inspect_file` found; a field is None where the file has no such thing."""
+
+    kind: Kind
+    bytes: int
+    rows: int | None = None
+    width: int | None = None
+    dtype: str | None = None
+    labels: dict[str, int] | None = None
+    """Events of each class: background, signal."""
+    particles: Spread | None = None
+    """Particles with pt > 0 in an event."""
+    leading_pt: Spread | None = None
+    """pt of the hardest particle in an event, GeV."""
+    storage_rows: int | None = None
+    """Rows of one HDF5 storage chunk."""
+    filter: str | None = None
+    float32_exact: bool | None = None
+    """Whether every value is one that float32 can hold."""
+    sorted_by_label: bool | None = None
+    problems: list[str] = Field(default=[])
+    """What is wrong, each in one line with the first row that has it."""
+
+
+def inspect_file(path: Path) -> FileReport:
+    """Say what the file at `path` is, reading it once by ranges of rows.
+
+    A file that lhcq cannot use is reported, not raised; a path where nothing is raises `BadInput`.
+    """
+    if not path.exists():
+        raise BadInput(f"{path}: there is no such file.")
+    try:
+        file = describe_table(path)
+        if file.width in FEATURE_WIDTHS:
+            return _report(file, "features")
+        return _report(open_event_file(path), "events with labels" if file.labelled else "black box")
+    except BadInput as error:
+        return FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[str(error)])
+
+
+def _report(file: EventFile, kind: Kind) -> FileReport:
+    survey = _Survey(file, kind)
+    for first_row, values in _ranges(file, survey.problems):
+        survey.add(first_row, values)
+    return survey.report()
+
+
+def _ranges(file: EventFile, problems: list[str]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """All rows that can be read; what cannot is a problem and is stepped over."""
+    step = (
+        RANGE_ROWS - RANGE_ROWS % file.storage_rows
+    ) or RANGE_ROWS  # whole storage chunks where they are small
+    for start in range(0, file.n_events, step):
+        try:
+            yield start, read_values(file, start, min(start + step, file.n_events))
+        except BadInput as error:
+            problems.append(str(error))
+
+
+class _Survey:
+    """Sums over the ranges seen so far."""
+
+    def __init__(self, file: EventFile, kind: Kind) -> None:
+        self.file = file
+        self.kind = kind
+        self.problems: list[str] = []
+        self.faults: dict[str, Fault] = {}
+        self.counts = {0.0: 0, 1.0: 0}
+        self.particles = _Extent()
+        self.leading_pt = _Extent()
+        self.empty: list[int] = []
+        self.n_empty = 0
+        self.float32_exact = True
+        self.label_steps: set[float] = set()
+        self.last_label: float | None = None
+
+    def add(self, first_row: int, values: NDArray[np.float64]) -> None:
+        """Take in the rows from `first_row` on."""
+        self.float32_exact = self.float32_exact and _fits_float32(values)
+        if self.kind == "features":
+            self._add_faults(_find_unfinished(values, first_row))
+        else:
+            self._add_faults(find_faults(values, first_row=first_row))
+            self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])
+        if self._labelled:
+            self._add_labels(values[:, -1])
+
+    def report(self) -> FileReport:
+        """What was found."""
+        problems = [fault.describe_all() for fault in self.faults.values()]
+        if self.n_empty:
+            problems.append(f"row {self.empty[0]}: no particle at all ({self.n_empty} such rows).")
+        return FileReport(
+            kind=self.kind,
+            bytes=self.file.size,
+            rows=self.file.n_events,
+            width=self.file.width,
+            dtype=self.file.dtype,
+            labels={CLASSES[label]: count for label, count in self.counts.items()}
+            if self._labelled
+            else None,
+            particles=self.particles.spread(),
+            leading_pt=self.leading_pt.spread(),
+            storage_rows=self.file.storage_rows,
+            filter=self.file.filter,
+            float32_exact=self.float32_exact,
+            sorted_by_label=len(self.label_steps) < 2 if self._labelled else None,
+            problems=[*self.problems, *problems],
+        )
+
+    @property
+    def _labelled(self) -> bool:
+        return self.file.labelled or self.file.width == FEATURE_WIDTHS[1]
+
+    def _add_faults(self, faults: list[Fault]) -> None:
+        for fault in faults:
+            earlier = self.faults.get(fault.kind)
+            self.faults[fault.kind] = fault if earlier is None else earlier.joined(fault)
+
+    def _add_particles(self, first_row: int, pt: NDArray[np.float64]) -> None:
+        numbers = np.count_nonzero(pt > 0, axis=1)
+        self.particles.add(numbers)
+        self.leading_pt.add(np.where(np.isfinite(pt), pt, 0.0).max(axis=1))
+        empty = np.flatnonzero(numbers == 0)
+        if len(empty):
+            self.empty = self.empty or [first_row + int(empty[0])]
+            self.n_empty += len(empty)
+
+    def _add_labels(self, labels: NDArray[np.float64]) -> None:
+        for label in self.counts:
+            self.counts[label] += int(np.count_nonzero(labels == label))
+        before = labels[:1] if self.last_label is None else np.array([self.last_label])
+        steps = np.sign(np.diff(np.concatenate([before, labels])))
+        self.label_steps |= set(steps[steps != 0].tolist())
+        self.last_label = float(labels[-1])
+
+
+class _Extent:
+    """Running minimum, mean and maximum."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.total = 0.0
+        self.low = np.inf
+        self.high = -np.inf
+
+    def add(self, values: NDArray[np.generic]) -> None:
+        self.n += len(values)
+        self.total += float(values.sum())
+        self.low = min(self.low, float(values.min()))
+        self.high = max(self.high, float(values.max()))
+
+    def spread(self) -> Spread | None:
+        return Spread(min=self.low, mean=self.total / self.n, max=self.high) if self.n else None
+
+
+def _fits_float32(values: NDArray[np.float64]) -> bool:
+    with np.errstate(invalid="ignore", over="ignore"):
+        exact = values.astype(np.float32) == values
+    return bool(exact.all() or (exact | np.isnan(values)).all())
+
+
+def _find_unfinished(values: NDArray[np.float64], first_row: int) -> list[Fault]:
+    """The features that are not finite."""
+    wrong = ~np.isfinite(values)
+    if not wrong.any():
+        return []
+    row, column = np.argwhere(wrong)[0]
+    return [
+        Fault(
+            kind="not finite",
+            row=first_row + int(row),
+            place=f"column {column}",
+            value=float(values[row, column]),
+            n_rows=int(wrong.any(axis=1).sum()),
+        )
+    ]
