@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lhcq import __version__
@@ -81,6 +82,7 @@ FIGURE_ROWS = {
     "balanced_accuracy": "Balanced accuracy",
     "auc": "AUC",
     "max_sic": "Max. significance improvement",
+    "max_sic_signal_efficiency": "at a signal efficiency of",
     "ece": "Calibration error (ECE)",
     "brier": "Brier score",
     "nll": "Negative log-likelihood",
@@ -119,6 +121,15 @@ def render_page(view: RunView) -> str:
 
 def verdict_of(view: RunView) -> list[str]:
     """What may be said of the run, in sentences that go no further than the intervals allow."""
+    ended = (
+        [f"The run is {view.state}: {view.message}"]
+        if view.state in {"failed", "incomplete", "cancelled"}
+        else []
+    )
+    return ended + _judgement(view)
+
+
+def _judgement(view: RunView) -> list[str]:
     if view.test is None:
         if view.validation is None:
             return ["No checkpoint has been validated yet, so there is nothing to judge."]
@@ -128,7 +139,7 @@ def verdict_of(view: RunView) -> list[str]:
             "The test part is scored once, when training has ended.",
         ]
     figures = view.test.figures
-    sentences = [_against_study(figures)]
+    sentences = _against_study(figures)
     if figures["unknown"]:
         right = ((view.test.p_signal >= figures["threshold"]) == (view.test.labels == 1)) & ~view.test.unknown
         sentences.append(
@@ -143,43 +154,51 @@ def verdict_of(view: RunView) -> list[str]:
     return sentences
 
 
-def _against_study(figures: dict[str, Any]) -> str:
+def _against_study(figures: dict[str, Any]) -> list[str]:
+    """Whether the test accuracy passes the study's, and what the comparison is worth."""
     accuracy, low, high = (figures[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
     said = f"Test accuracy {printed_interval(figures, 'accuracy')}"
     share = figures["n_signal"] / figures["n"]
     if abs(share - 0.5) > 0.05:
-        return (
-            f"{said} is not comparable with the reference study's {STUDY_ACCURACY}, which was measured on as much "
-            f"signal as background: here {share:.1%} is signal, and a constant answer would be right for "
-            f"{max(share, 1 - share):.1%}. Balanced accuracy: {printed(figures['balanced_accuracy'])}."
-        )
+        return [
+            f"{said} cannot be compared with the reference study's {STUDY_ACCURACY}, which is for equal classes.",
+            f"Here {share:.1%} of the events are signal, and one constant answer would be right for "
+            f"{max(share, 1 - share):.1%}; the balanced accuracy is {printed(figures['balanced_accuracy'])}.",
+        ]
     if low > STUDY_ACCURACY:
-        judged = f"passes the reference study's {STUDY_ACCURACY}: the whole interval lies above it"
+        judged = f"passes the reference study's {STUDY_ACCURACY}: the whole interval lies above it."
     elif accuracy > STUDY_ACCURACY:
-        judged = f"is above the reference study's {STUDY_ACCURACY}, but the interval includes it: not settled"
+        judged = (
+            f"is above the reference study's {STUDY_ACCURACY}, but its interval includes it: not settled."
+        )
     elif high >= STUDY_ACCURACY:
-        judged = f"is not above the reference study's {STUDY_ACCURACY}, though the interval includes it"
+        judged = f"does not pass the reference study's {STUDY_ACCURACY}, though its interval includes it."
     else:
-        judged = f"falls short of the reference study's {STUDY_ACCURACY}: the whole interval lies below it"
-    return (
-        f"{said} {judged}. The study's figure is itself the best of its checkpoints on 1,000 other events "
-        f"({STUDY_INTERVAL[0]} to {STUDY_INTERVAL[1]} at 95%)."
-    )
+        judged = f"falls short of the reference study's {STUDY_ACCURACY}: the whole interval lies below it."
+    return [
+        f"{said} {judged}",
+        f"The study's figure is the best of its checkpoints on 1,000 events ({STUDY_INTERVAL[0]} to "
+        f"{STUDY_INTERVAL[1]} at 95%), and those are other events than these.",
+    ]
 
 
 def _facts(view: RunView) -> list[tuple[str, str]]:
     reached = int(view.history.steps[-1]) if view.history.steps.size else 0
-    best = f"step {view.best_step}, by AUC on validation" if view.best_step is not None else "not yet"
+    best = f"step {view.best_step}, by validation AUC" if view.best_step is not None else "not yet"
     if view.test and view.test.step != view.best_step:
         best += f"; tested: step {view.test.step}"
-    return [
-        ("State", view.state + (f": {view.message}" if view.message else "")),
+    speed = view.history.samples_per_second[np.isfinite(view.history.samples_per_second)]
+    facts = [
+        ("State", view.state),
         ("Model", view.model),
         ("Split", view.split),
         ("Steps", f"{reached} of {view.total_steps}" if view.total_steps else str(reached)),
+        ("Speed", f"{np.median(speed):.3g} samples/s" if speed.size else "not yet"),
         ("Best checkpoint", best),
-        ("Boosted trees", "fitted" if view.baseline_validation else "not fitted yet"),
     ]
+    if view.baseline_validation is None:
+        facts.append(("Boosted trees", "not fitted yet"))
+    return facts
 
 
 def _comparison(view: RunView) -> dict[str, Any]:
@@ -205,9 +224,9 @@ def _comparison(view: RunView) -> dict[str, Any]:
 def _cell(figures: dict[str, Any], name: str) -> str:
     if f"{name}_low" in figures:
         return printed_interval(figures, name)
-    if name == "max_sic" and figures[name] is not None:
-        return f"{figures[name]:.1f} at ε_S = {figures['max_sic_signal_efficiency']:.2f}"
-    return str(figures[name]) if name == "unknown" else printed(figures[name])
+    if name == "unknown":
+        return str(figures[name])
+    return printed(figures[name], digits={"max_sic": 1, "max_sic_signal_efficiency": 2}.get(name, 3))
 
 
 def _pictures(view: RunView) -> list[dict[str, str]]:

@@ -48,8 +48,8 @@ def draw_loss(axes: Axes, view: RunView) -> None:
         nll = [one.figures["nll"] for one in done if one.figures]
         axes.plot([one.step for one in done], nll, "o", color=INK, mfc=PAPER, label="validation (NLL)")
     axes.axhline(math.log(2), color=FAINT, lw=1, ls=":")
-    axes.annotate("ln 2: coin toss", (0.02, math.log(2)), (0, 3), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", fontsize=8.5, color=FAINT)  # fmt: skip
+    axes.annotate("ln 2: coin toss", (0.98, math.log(2)), (0, 3), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", fontsize=8.5, color=FAINT, ha="right")  # fmt: skip
     shown = history.loss[np.isfinite(history.loss)]
     if shown.size:
         axes.set_ylim(0, 1.15 * max(0.8, float(np.quantile(shown, 0.995))))
@@ -64,13 +64,13 @@ def _draw_rate(axes: Axes, view: RunView) -> None:
     rate = view.history.learning_rate
     if not np.isfinite(rate).any():
         return
+    power = math.floor(math.log10(max(float(np.nanmax(rate)), 1e-12)))
+    axes.set_position((0.145, 0.135, 0.745, 0.785))  # room for the second axis
     right = axes.twinx()
-    right.plot(view.history.steps, rate, color=RATE, lw=1.2, ls="--")
-    right.set_ylim(0, 2.6 * max(float(np.nanmax(rate)), 1e-12))
-    right.set_ylabel("Learning rate", color=RATE)
+    right.plot(view.history.steps, rate / 10.0**power, color=RATE, lw=1.2, ls="--")
+    right.set_ylim(0, 2.6 * max(float(np.nanmax(rate)) / 10.0**power, 1e-3))
+    right.set_ylabel(rf"Learning rate [$10^{{{power}}}$]", color=RATE)
     right.tick_params(axis="y", which="both", colors=RATE)
-    right.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
-    right.yaxis.get_offset_text().set_visible(False)
     axes.tick_params(axis="y", which="both", right=False)
 
 
@@ -125,11 +125,11 @@ def draw_roc(axes: Axes, view: RunView) -> None:
     floor = shown.figures["max_sic_background_floor"]
     if n_background > floor:
         axes.axhline(n_background / floor, color=FAINT, lw=0.8)
-        axes.annotate(f"above: fewer than {floor} background events", (0.985, n_background / floor), (0, 3),
-                      textcoords="offset points", fontsize=8.5, color=FAINT, ha="right")  # fmt: skip
+        axes.annotate(f"above: fewer than {floor} background events", (0.02, n_background / floor), (0, 3),
+                      textcoords="offset points", fontsize=8.5, color=FAINT)  # fmt: skip
     axes.set_xlabel(r"Signal efficiency $\varepsilon_S$")
     axes.set_ylabel(r"Background rejection $1/\varepsilon_B$")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", frameon=True, framealpha=0.85, edgecolor="none")
 
 
 def _draw_roc_curve(axes: Axes, one: Evaluation, name: str, colour: str, style: str) -> None:
@@ -218,7 +218,7 @@ def draw_spectrum(axes: Axes, view: RunView, name: str, label: str) -> None:
     axes.errorbar(_centres(edges)[filled], chosen[filled], np.sqrt(chosen[filled]), fmt="o", color=INK, ms=3.8,
                   lw=1, capsize=0, label="all selected")  # fmt: skip
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, 1.25 * max(1.0, axes.get_ylim()[1]))
+    axes.set_ylim(0, 1.35 * max(1.0, axes.get_ylim()[1]))
     axes.set_xlabel(label)
     axes.set_ylabel(f"Events / {edges[1] - edges[0]:g} GeV")
     axes.legend(loc="upper right")
@@ -279,13 +279,14 @@ def _spectrum(view: RunView, name: str, label: str) -> str | None:
     return _drawn(view, partial(draw_spectrum, name=name, label=label) if known else None)
 
 
-def _drawn(
-    view: RunView, draw: Callable[[Axes, RunView], None] | None, *, part: str | None = None
-) -> str | None:
+def _drawn(view: RunView, draw: Callable[[Axes, RunView], None] | None, *, part: str = "") -> str | None:
+    """The plot, labelled with the run and with the part that its events are from."""
     if draw is None:
         return None
-    events = f", {view.shown.labels.size:,} events" if view.shown and part != "training" else ""
-    return draw_svg(lambda axes: draw(axes, view), left=view.name, right=f"{part or view.shown_part}{events}")
+    part = part or view.shown_part
+    one = {"validation": view.validation, "test": view.test}.get(part)
+    events = f", {one.labels.size:,} events" if one else ""
+    return draw_svg(lambda axes: draw(axes, view), left=view.name, right=f"{part}{events}")
 
 
 def _figures(one: Checkpoint) -> dict[str, Any]:
