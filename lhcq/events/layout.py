@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lhcq.errors import BadInput
 from lhcq.events.faults import find_faults
 from lhcq.events.pytables import BLOSC, create_frame
+from lhcq.events.sink import Sink
 
 N_PARTICLES = 700
 UNLABELLED_WIDTH = 3 * N_PARTICLES
@@ -148,7 +149,7 @@ def write_event_file(path: Path, blocks: Iterable[Block], n_events: int, storage
     (`lhcq.workspace.staged_file`). Raises `ValueError` when the blocks do not hold `n_events` events.
     """
     # "earliest": the format of the released files, and the only one that every reader knows.
-    with h5py.File(path, "w", libver="earliest") as file:
+    with Sink(path) as sink, h5py.File(sink, "w", libver="earliest") as file:
         values = create_frame(file, rows=n_events, width=WIDTH, storage_rows=storage_rows)
         start = 0
         for rows in _regroup(blocks, storage_rows):
@@ -156,6 +157,7 @@ def write_event_file(path: Path, blocks: Iterable[Block], n_events: int, storage
             if stop > n_events:
                 raise ValueError(f"more than the {n_events} events announced")
             values[start:stop] = rows
+            sink.check()
             start = stop
         if start != n_events:
             raise ValueError(f"{start} events, not the {n_events} announced")

@@ -2,63 +2,41 @@
 
 Background: QCD dijets. Signal: W' (3.5 TeV) -> X (500 GeV) Y (100 GeV), both to two light quarks. 13 TeV, no
 multiparton interactions, no pile-up, no detector; one anti-kt R=1 jet with |eta| < 2.5 and pt > 1.2 TeV required.
-Source: the description of the R&D data set, Zenodo record 6466204, and the card of its mirrored sample.
+The physics stands in `lhcq.events.generator`.
 """
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.config import GenerateConfig
-from lhcq.errors import BadInput, PermanentError, TransientError
+from lhcq.errors import BadInput, TransientError
+from lhcq.events.generator import Generator, require_pythia
 from lhcq.events.layout import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, write_event_file
-from lhcq.events.stdout import silenced_stdout
 from lhcq.workspace import staged_file
+
+__all__ = [
+    "EVENTS_PER_PART",
+    "GeneratePart",
+    "assemble",
+    "generate_part",
+    "plan_parts",
+    "read_part",
+    "require_pythia",
+    "write_part",
+]
 
 # Pythia takes 0.3 s to start and a background event 20 ms: a part costs 4 s, of which the start is 7 percent.
 EVENTS_PER_PART = 200
 ASSEMBLE_ROWS = 1024
 """Events held in memory while the parts are mixed: 17 MB."""
 
-ETA_MAX = 5.0
-TRIGGER_PT = 1200.0
-TRIGGER_ETA = 2.5
-# A jet of partons below this was never seen to become a jet of hadrons that passes; it spares the hadronization.
-PARTON_PT = 1100.0
 TRIES_PER_EVENT = 1000
 LAST_SEED = 900_000_000
-
-COMMON_CARD = (
-    "Print:quiet = on",
-    "Beams:eCM = 13000.",
-    "PartonLevel:MPI = off",
-    "HadronLevel:all = off",  # done by hand for the events that may pass
-    "Random:setSeed = on",
-)
-BACKGROUND_CARD = (
-    "HardQCD:all = on",
-    "PhaseSpace:pTHatMin = 800.",
-)
-# W' -> W Z with the masses of X and Y. A top quark would decay on, so the heavy W must not make any.
-SIGNAL_CARD = (
-    "NewGaugeBoson:ffbar2Wprime = on",
-    "Wprime:coup2WZ = 1.",
-    "34:m0 = 3500.",
-    "34:onMode = off",
-    "34:onIfMatch = 23 24",
-    "24:m0 = 500.",
-    "24:onMode = off",
-    "24:onIfAny = 1 2 3 4",
-    "24:offIfAny = 6",
-    "23:m0 = 100.",
-    "23:onMode = off",
-    "23:onIfAny = 1 2 3 4",
-)
 
 Labels = NDArray[np.int8]
 
@@ -97,15 +75,6 @@ def plan_parts(config: GenerateConfig) -> list[GeneratePart]:
     return parts
 
 
-def require_pythia() -> Any:
-    """Import Pythia 8 and give it, or raise `BadInput` saying how to install it."""
-    try:
-        import pythia8mc
-    except ImportError as error:
-        raise BadInput("Pythia 8 is not installed. Run: pip install 'lhcq[generate]'.") from error
-    return pythia8mc
-
-
 def generate_part(
     part: GeneratePart, *, tries_per_event: int = TRIES_PER_EVENT
 ) -> tuple[NDArray[np.float64], Labels]:
@@ -113,17 +82,14 @@ def generate_part(
 
     Particles are massless (pt in GeV, eta, phi), visible, within |eta| < 5, the 700 hardest ones, and float32-exact
     as in the released files. An event that fails in Pythia or at the trigger is tried again with the next random
-    numbers. Raises `BadInput` without Pythia, `TransientError` when `tries_per_event` were not enough.
+    numbers. Raises `BadInput` without Pythia, `TransientError` when `tries_per_event` are not enough.
     """
-    pythia8 = require_pythia()
-    generator = _start(pythia8, part)
-    trigger = _Trigger(pythia8)
-    trigger.warm_up(generator.event)
+    generator = Generator(label=part.label, seed=part.seed)
     particles = np.zeros((part.n_events, N_PARTICLES, 3))
     accepted = 0
     for _ in range(part.n_events * tries_per_event):
-        if _next_event(generator, trigger):
-            found = _visible_particles(generator.event)
+        found = generator.try_event()
+        if found is not None:
             particles[accepted, : len(found)] = found
             accepted += 1
             if accepted == part.n_events:
@@ -203,67 +169,3 @@ def _check_parts(parts: list[GeneratePart], paths: list[Path]) -> None:
                 f"{path}: holds {len(labels)} events and not the {part.n_events} of class {part.label} planned. "
                 "Remove it and generate again."
             )
-
-
-def _start(pythia8: Any, part: GeneratePart) -> Any:
-    generator = pythia8.Pythia("", False)
-    cards = (*COMMON_CARD, *(SIGNAL_CARD if part.label else BACKGROUND_CARD), f"Random:seed = {part.seed}")
-    if not all(generator.readString(line) for line in cards) or not generator.init():
-        raise PermanentError(
-            "Pythia 8 does not start with lhcq's settings. Is PYTHIA8DATA set to another version's files?"
-        )
-    return generator
-
-
-class _Trigger:
-    """Pythia's own anti-kt, R=1, of massless particles, first of partons and then of what is visible."""
-
-    def __init__(self, pythia8: Any) -> None:
-        self._partons = pythia8.SlowJet(-1, 1.0, PARTON_PT, ETA_MAX, 1, 0)
-        self._visible = pythia8.SlowJet(-1, 1.0, TRIGGER_PT, ETA_MAX, 2, 0)
-
-    def warm_up(self, event: Any) -> None:
-        """Cluster two photons, unheard: FastJet's core prints a banner at the first clustering of a process."""
-        event.reset()
-        for sign in (1.0, -1.0):
-            event.append(22, 1, 0, 0, sign, 0.0, 0.0, 1.0)
-        with silenced_stdout():
-            self._visible.analyze(event)
-
-    def may_pass(self, event: Any) -> bool:
-        """Whether an event of partons is worth its hadronization."""
-        return _has_central_jet(self._partons, event)
-
-    def passes(self, event: Any) -> bool:
-        """Whether an event of hadrons has the jet."""
-        return _has_central_jet(self._visible, event)
-
-
-def _has_central_jet(jets: Any, event: Any) -> bool:
-    jets.analyze(event)
-    return any(abs(jets.p(index).eta()) < TRIGGER_ETA for index in range(jets.sizeJet()))
-
-
-def _next_event(generator: Any, trigger: _Trigger) -> bool:
-    """Generate one event; False when it failed or does not pass."""
-    return bool(
-        generator.next()
-        and trigger.may_pass(generator.event)
-        and generator.forceHadronLevel()
-        and trigger.passes(generator.event)
-    )
-
-
-def _visible_particles(event: Any) -> NDArray[np.float64]:
-    """(n, 3), at most 700 rows: pt (GeV), eta, phi, each rounded to float32, in Pythia's order."""
-    found = np.array(
-        [
-            (particle.pT(), particle.eta(), particle.phi())
-            for particle in event
-            if particle.isFinal() and particle.isVisible() and abs(particle.eta()) < ETA_MAX
-        ]
-    )
-    if len(found) > N_PARTICLES:
-        hardest = np.argsort(-found[:, 0], kind="stable")[:N_PARTICLES]
-        found = found[np.sort(hardest)]
-    return found.astype(np.float32).astype(np.float64)
