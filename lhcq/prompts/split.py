@@ -1,0 +1,109 @@
+"""Which events belong to which part of a split: pure planning on rows and labels."""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhcq.config import SplitConfig
+from lhcq.errors import BadInput
+
+Integers = NDArray[np.int64]
+
+# Shares in percent, so that boundaries are exact integers.
+PARTS: dict[str, int] = {"train": 60, "validation": 15, "calibration": 10, "test": 15}
+
+
+def assign_parts(rows: Integers, labels: NDArray[np.int8], *, dataset_key: str) -> NDArray[np.int8]:
+    """The part of each event, (n_events,), as a position in `PARTS`.
+
+    Within each class the events are ranked by a keyed hash of their row and cut by the shares, so every part has
+    its share of each class to within one event. Nothing of a split's configuration enters: a row of one source
+    (`dataset_key`, its sha256) is in the same part of every split.
+    """
+    known = (labels == 0) | (labels == 1)
+    if not known.all():
+        raise BadInput(
+            f"{np.count_nonzero(~known)} of {len(labels)} events have no label: a split for training needs "
+            "signal and background. Cluster a labelled file."
+        )
+    hashes = _hash_rows(rows, dataset_key)
+    parts = np.zeros(len(rows), np.int8)
+    for label in (0, 1):
+        members = np.flatnonzero(labels == label)
+        ranked = members[np.argsort(hashes[members], kind="stable")]
+        stops = (np.cumsum(list(PARTS.values())) * len(ranked) + 50) // 100
+        parts[ranked] = np.searchsorted(stops, np.arange(len(ranked)), side="right")
+    return parts
+
+
+def select(parts: NDArray[np.int8], labels: NDArray[np.int8], config: SplitConfig) -> dict[str, Integers]:
+    """The positions of the events that each part takes, in random order by `config.seed`.
+
+    Takes as many as the ratio and the limit allow; the limit is shared over the parts by their shares. Raises
+    `BadInput` when a part would be without one of the classes.
+    """
+    limits = _share_limit(config.limit)
+    chosen = {}
+    for code, name in enumerate(PARTS):
+        rng = np.random.Generator(np.random.PCG64([config.seed, code]))
+        background, signal = (
+            rng.permutation(np.flatnonzero((parts == code) & (labels == label))) for label in (0, 1)
+        )
+        n_signal, n_background = count_events(
+            len(signal), len(background), config.background_per_signal, limits[name]
+        )
+        chosen[name] = rng.permutation(np.concatenate([signal[:n_signal], background[:n_background]]))
+    _check_classes(chosen, labels, config)
+    return chosen
+
+
+def count_events(
+    n_signal: int, n_background: int, background_per_signal: int | None, limit: int | None
+) -> tuple[int, int]:
+    """How many signal and background events to take of those there are; None is the natural ratio, no limit."""
+    if background_per_signal is not None:
+        units = min(n_signal, n_background // background_per_signal)
+        if limit is not None:
+            units = min(units, limit // (1 + background_per_signal))
+        return units, units * background_per_signal
+    total = n_signal + n_background
+    if limit is None or total <= limit:
+        return n_signal, n_background
+    taken = (2 * limit * n_signal + total) // (2 * total)
+    return taken, limit - taken
+
+
+def _share_limit(limit: int | None) -> dict[str, int | None]:
+    if limit is None:
+        return dict.fromkeys(PARTS)
+    shares = {name: limit * percent // 100 for name, percent in PARTS.items()}
+    # What rounding leaves goes to the largest part.
+    shares["train"] += limit - sum(shares.values())
+    return dict(shares)
+
+
+def _check_classes(chosen: dict[str, Integers], labels: NDArray[np.int8], config: SplitConfig) -> None:
+    counts = {name: np.bincount(labels[events], minlength=2).tolist() for name, events in chosen.items()}
+    if all(min(count) for count in counts.values()):
+        return
+    n_background, n_signal = np.bincount(labels, minlength=2).tolist()
+    held = ", ".join(f"{name} {signal}+{background}" for name, (background, signal) in counts.items())
+    limit = "" if config.limit is None else f" and --limit {config.limit}"
+    raise BadInput(
+        f"too few events: of {n_signal} signal and {n_background} background events, --ratio {config.ratio}{limit} "
+        f"would leave (signal+background) {held}, and every part needs both. Use more events, another ratio or a "
+        "higher limit."
+    )
+
+
+def _hash_rows(rows: Integers, key: str) -> NDArray[np.uint64]:
+    """A keyed 64-bit hash of each row: the finalizer of splitmix64, which maps distinct rows to distinct hashes.
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    offset = np.frombuffer(hashlib.sha256(key.encode()).digest()[:8], "<u8")
+    state = (rows.astype(np.uint64) + offset) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(state ^ (state >> np.uint64(31)), dtype=np.uint64)

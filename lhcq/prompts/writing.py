@@ -1,0 +1,155 @@
+"""A split on disk: one parquet file a part, and the manifest that says what it was made from."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lhcq.config import SplitConfig
+from lhcq.errors import BadInput, NameTaken
+from lhcq.prompts.features import EVENTS_FILE, FEATURES, RECORD_COLUMNS, compute_features
+from lhcq.prompts.split import Integers, assign_parts, select
+from lhcq.prompts.templates import describe_template, render
+from lhcq.prompts.tokens import audit
+from lhcq.workspace import MANIFEST, read_json, read_manifest, staged_directory, verify_files, write_manifest
+
+Encode = Callable[[list[str]], list[list[int]]]
+
+SPLIT_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("label", pa.int8(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in FEATURES),
+    ]
+)
+
+# In memory the prompts of a whole split may exceed the 2 GiB that 32-bit offsets address.
+_MEMORY_SCHEMA = SPLIT_SCHEMA.set(2, pa.field("prompt", pa.large_string(), nullable=False))
+_ROW_GROUP = 65_536
+_WRITER_OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "version": "2.6",
+    "data_page_version": "1.0",
+    "use_dictionary": False,
+}
+
+
+def write_split(
+    dataset_dir: Path,
+    final: Path,
+    *,
+    config: SplitConfig,
+    encode: Encode | None = None,
+    max_tokens: int = 512,
+    model_name: str | None = None,
+) -> dict[str, Any]:
+    """Commit the split directory `final` from a dataset, and give its manifest.
+
+    `encode` (a tokenizer of the model `model_name`) makes the token audit; without it, `tokens` is null. Raises
+    `NotThere` without the dataset, `BadInput` where the dataset is unlabelled, too small, damaged, or a prompt is
+    longer than `max_tokens`, and `NameTaken` where `final` stands with another content; the same content is given.
+    """
+    dataset = read_manifest(
+        dataset_dir, what=f"dataset {dataset_dir.name}", remedy="Make it with `lhcq cluster` first."
+    )
+    template = describe_template(config.template)
+    fields = {
+        "dataset": dataset_dir.name,
+        "dataset_sha256": dataset["files"][EVENTS_FILE]["sha256"],
+        "source_sha256": dataset["source_sha256"],
+        "config": config.model_dump(mode="json"),
+        "template": template.model_dump(),
+        "features": list(FEATURES),
+    }
+    audited_for = model_name if encode else None
+    if (final / MANIFEST).exists():
+        return _check_standing(final, fields, audited_for)
+    verify_files(dataset_dir, dataset)
+    chosen, counts = _plan(dataset_dir, config, dataset_key=dataset["source_sha256"])
+    positions = np.sort(np.concatenate(list(chosen.values())))
+    events = _render_events(dataset_dir / EVENTS_FILE, positions, config.template)
+    tokens = _audit(events, encode, max_tokens, model_name)
+    with staged_directory(final) as directory:
+        for name, order in chosen.items():
+            _write_part(events, np.searchsorted(positions, order), directory / f"{name}.parquet")
+        write_manifest(directory, **fields, counts=counts, tokens=tokens)
+    return _check_standing(final, fields, audited_for)
+
+
+def _check_standing(final: Path, fields: dict[str, Any], audited_for: str | None) -> dict[str, Any]:
+    manifest: dict[str, Any] = read_json(final / MANIFEST)
+    different = [name for name, value in fields.items() if manifest.get(name) != value]
+    if (manifest["tokens"] or {}).get("model") != audited_for:
+        different.append("token audit")
+    if different:
+        raise NameTaken(
+            f"{final}: the split exists already, with another {', '.join(different)}. Choose another name."
+        )
+    return manifest
+
+
+def _plan(
+    dataset_dir: Path, config: SplitConfig, *, dataset_key: str
+) -> tuple[dict[str, Integers], dict[str, dict[str, int]]]:
+    table = pq.read_table(dataset_dir / EVENTS_FILE, columns=["row", "label"])
+    rows: Integers = table["row"].to_numpy()
+    labels: NDArray[np.int8] = table["label"].fill_null(-1).to_numpy()
+    try:
+        chosen = select(assign_parts(rows, labels, dataset_key=dataset_key), labels, config)
+    except BadInput as error:
+        raise BadInput(f"{dataset_dir.name}: {error}") from error
+    counts = {
+        name: {
+            "signal": int(np.count_nonzero(labels[order] == 1)),
+            "background": int(np.count_nonzero(labels[order] == 0)),
+        }
+        for name, order in chosen.items()
+    }
+    return chosen, counts
+
+
+def _render_events(path: Path, positions: Integers, template: str) -> pa.Table:
+    """The events at `positions` (sorted) with prompt and features, as `_MEMORY_SCHEMA`."""
+    pieces = [_to_prompts(records, template) for records in _read_records(path, positions)]
+    return pa.concat_tables(pieces).combine_chunks()
+
+
+def _read_records(path: Path, positions: Integers) -> Iterator[pa.Table]:
+    start = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_ROW_GROUP, columns=list(RECORD_COLUMNS)):
+            stop = start + batch.num_rows
+            low, high = np.searchsorted(positions, [start, stop])
+            if low < high:
+                yield pa.Table.from_batches([batch]).take(pa.array(positions[low:high] - start))
+            start = stop
+
+
+def _to_prompts(records: pa.Table, template: str) -> pa.Table:
+    features = compute_features(records)
+    columns = [records["row"], records["label"], pa.array(render(template, records), pa.large_string())]
+    return pa.Table.from_arrays(
+        [*columns, *(pa.array(features[name]) for name in FEATURES)], schema=_MEMORY_SCHEMA
+    )
+
+
+def _audit(
+    events: pa.Table, encode: Encode | None, max_tokens: int, model_name: str | None
+) -> dict[str, Any] | None:
+    if encode is None:
+        return None
+    found = audit(events["prompt"].to_pylist(), encode, max_tokens=max_tokens, rows=events["row"].to_pylist())
+    return {"model": model_name, "mean": found.mean, "p99": found.p99, "max": found.max}
+
+
+def _write_part(events: pa.Table, order: Integers, path: Path) -> None:
+    with pq.ParquetWriter(path, SPLIT_SCHEMA, **_WRITER_OPTIONS) as writer:
+        for start in range(0, len(order), _ROW_GROUP):
+            group = events.take(pa.array(order[start : start + _ROW_GROUP])).cast(SPLIT_SCHEMA)
+            writer.write_table(group.combine_chunks(), row_group_size=_ROW_GROUP)
