@@ -29,7 +29,7 @@ class Picture(NamedTuple):
     title: str
     caption: str
     missing: str
-    """What stands in its place while it cannot be drawn."""
+    """Why it may not be there."""
 
 
 PICTURES = {
@@ -37,43 +37,43 @@ PICTURES = {
         "Loss",
         "Cross-entropy over the two labels at every optimizer step, with the likelihood on the validation part and "
         "the learning rate (dashed).",
-        "No step has been trained yet.",
+        "not yet, no step has been trained.",
     ),
     "accuracy": Picture(
         "Accuracy by checkpoint",
         "On the validation part, with 95% Wilson intervals; band: the boosted trees on the same events.",
-        "No checkpoint has been validated yet.",
+        "not yet, no checkpoint has been validated.",
     ),
     "auc": Picture(
         "AUC by checkpoint",
         "On the validation part, with 95% DeLong intervals; the filled point is the checkpoint that is chosen.",
-        "No checkpoint has been validated yet, or its events are of one class.",
+        "not yet, or the events are of one class.",
     ),
     "roc": Picture(
         "Background rejection",
         "Against signal efficiency, with 68% bands from the background's statistics; dots: P(signal) = 0.5.",
-        "No checkpoint has been validated yet, or its events are of one class.",
+        "not yet, or the events are of one class.",
     ),
     "scores": Picture(
         "Scores",
         "P(signal) for true signal and background, each normalised to one, with statistical errors.",
-        "No checkpoint has been validated yet.",
+        "not yet, no checkpoint has been validated.",
     ),
     "calibration": Picture(
         "Calibration",
         "Observed share of signal against the predicted one, in ten bins of equal occupancy, with 95% intervals.",
-        "No checkpoint has been validated yet.",
+        "not yet, no checkpoint has been validated.",
     ),
     "m_heavy": Picture(
         "Jet mass",
         "Heavier of the two leading jets: truth, and what the model selects at P(signal) of at least 0.5. "
         "The outermost bins hold the overflow.",
-        "No checkpoint has been validated yet, or the split is gone.",
+        "not yet, or the split is gone.",
     ),
     "mjj": Picture(
         "Dijet mass",
         "Invariant mass of the two leading jets: the selected background shows whether the choice sculpts it.",
-        "No checkpoint has been validated yet, or the split is gone.",
+        "not yet, or the split is gone.",
     ),
 }
 

@@ -38,8 +38,8 @@ def draw_loss(axes: Axes, view: RunView) -> None:
     """Training loss, raw and smoothed, the validation likelihood, and the learning rate."""
     history = view.history
     axes.plot(history.steps, history.loss, color=MODEL, alpha=0.25, lw=0.8, label="training, each step")
-    width = max(1, history.steps.size // 20)
-    if width > 1:
+    width = max(3, history.steps.size // 20)
+    if history.steps.size > width:
         axes.plot(
             history.steps, running_mean(history.loss, width), color=MODEL, label=f"mean of {width} steps"
         )

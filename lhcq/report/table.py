@@ -7,12 +7,12 @@ from lhcq.report.collect import RunView
 COLUMNS = {
     "classifier": "classifier",
     "part": "part",
-    "train_loss": "training loss",
-    "nll": "NLL",
     "accuracy": "accuracy [95%]",
     "auc": "AUC [95%]",
     "max_sic": "max SIC",
     "ece": "ECE",
+    "nll": "NLL",
+    "train_loss": "training loss",
     "unknown": "unknown",
 }
 """Printed columns in order, with their headings."""
@@ -59,12 +59,12 @@ def printed_row(row: dict[str, Any]) -> dict[str, str]:
     return {
         "classifier": row["classifier"] + (" (best)" if row["best"] else ""),
         "part": row["part"],
-        "train_loss": printed(row["train_loss"]),
-        "nll": printed(row["nll"]),
         "accuracy": waiting or printed_interval(row, "accuracy"),
         "auc": printed_interval(row, "auc"),
         "max_sic": printed(row["max_sic"], digits=1),
         "ece": printed(row["ece"]),
+        "nll": printed(row["nll"]),
+        "train_loss": printed(row["train_loss"]),
         "unknown": "" if row["unknown"] is None else str(row["unknown"]),
     }
 
