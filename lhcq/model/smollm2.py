@@ -47,7 +47,7 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
     # The loader of GGUF draws a progress bar that no setting turns off.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        # A model that came from GGUF is flagged as quantized and refuses to be saved, so a fresh one takes its weights.
+        # What came from GGUF is flagged as quantized and refuses to be saved: a fresh model takes its weights.
         config = packed.config.to_dict()
         for leftover in ("quantization_config", "_name_or_path", "_model_name_or_path"):
             config.pop(leftover, None)

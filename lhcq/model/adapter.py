@@ -1,0 +1,117 @@
+"""The LoRA adapter on a resident base: attached, seeded, loaded and swapped without touching the base.
+
+All LoRA weights of an adapter are views of one flat float32 vector, and so are their gradients. The optimizer then
+works on a single tensor (one kernel instead of hundreds), clipping is one norm, and a swap is one copy.
+"""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lhcq.config import TrainConfig
+from lhcq.errors import BadInput
+from lhcq.model.base import Base, wrap_with_peft
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_TARGETS = {"query-value": ("q_proj", "v_proj")}
+
+
+@dataclasses.dataclass(kw_only=True)
+class Adapter:
+    """The attached adapter: its shape, and its weights under the names that PEFT saves them with."""
+
+    name: str
+    shape: tuple[object, ...]
+    lora: Any
+    """The `peft.LoraConfig`."""
+    flat: torch.nn.Parameter
+    """All weights, `(n_weights,)` float32; `flat.grad` holds all gradients."""
+    weights: dict[str, torch.Tensor]
+    """Views into `flat`."""
+
+
+def attach_lora(base: Base, config: TrainConfig) -> Adapter:
+    """Give `base` an adapter of the shape that `config` asks for; its weights are whatever they were.
+
+    An adapter of another shape is replaced. Call `reset_adapter` or `load_adapter` next.
+    """
+    base.uses += 1
+    shape = (config.rank, config.alpha, config.dropout, config.target)
+    if base.adapter is None or base.adapter.shape != shape:
+        previous = base.adapter
+        lora = _lora_config(base, config)
+        name = f"lora{base.uses}"
+        wrap_with_peft(base, lora, name)
+        if previous is not None:
+            base.peft.delete_adapter(previous.name)
+        base.adapter = _flatten(base, name, shape, lora)
+    adapter: Adapter = base.adapter
+    return adapter
+
+
+def reset_adapter(adapter: Adapter, seed: int) -> None:
+    """Start anew: A uniform as PEFT and LoRA's authors draw it, B zero; the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in adapter.weights.items():
+        if ".lora_A." in name:
+            bound = 1.0 / math.sqrt(weight.shape[1])
+            weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
+        else:
+            weight.zero_()
+
+
+def load_adapter(adapter: Adapter, checkpoint: Path) -> None:
+    """Copy the weights of a checkpoint directory into the attached adapter."""
+    from safetensors.torch import load_file
+
+    stored = load_file(checkpoint / ADAPTER_WEIGHTS)
+    if {name: tensor.shape for name, tensor in stored.items()} != {
+        name: weight.shape for name, weight in adapter.weights.items()
+    }:
+        raise BadInput(f"{checkpoint}: its adapter has another shape than this run's configuration or model.")
+    for name, weight in adapter.weights.items():
+        weight.copy_(stored[name])
+
+
+def _lora_config(base: Base, config: TrainConfig) -> Any:
+    from peft import LoraConfig
+
+    targets = _TARGETS.get(config.target, base.linear_names)
+    missing = sorted(set(targets) - set(base.linear_names))
+    if missing:
+        raise BadInput(
+            f"{base.directory}: the model has no layers {missing}, which target {config.target!r} means."
+        )
+    return LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=sorted(targets),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+
+
+def _flatten(base: Base, name: str, shape: tuple[object, ...], lora: Any) -> Adapter:
+    """Move the new adapter's weights, and their gradients, into one vector each."""
+    parameters = {
+        path.replace(f".{name}.", "."): parameter
+        for path, parameter in base.peft.named_parameters()
+        if f".{name}." in path
+    }
+    total = sum(parameter.numel() for parameter in parameters.values())
+    flat = torch.nn.Parameter(torch.zeros(total, dtype=torch.float32, device=base.device))
+    flat.grad = torch.zeros_like(flat)
+    weights = {}
+    at = 0
+    for path, parameter in parameters.items():
+        end = at + parameter.numel()
+        weights[path] = flat.data[at:end].view(parameter.shape)
+        parameter.data = weights[path]
+        # A gradient that is there is added to in place, so it stays this view as long as nobody sets it to None.
+        parameter.grad = flat.grad[at:end].view(parameter.shape)
+        at = end
+    return Adapter(name=name, shape=shape, lora=lora, flat=flat, weights=weights)

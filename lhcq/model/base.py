@@ -1,0 +1,155 @@
+"""The 4-bit base model as it stays in memory, on a GPU or on the CPU."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lhcq.errors import BadInput
+from lhcq.model.labels import label_ids
+from lhcq.model.quiet import quiet_transformers
+from lhcq.model.sources import check_model_directory
+from lhcq.model.tokens import Encoder, encode_prompts
+
+_PROBE = "1 2 3:"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Base:
+    """A loaded model with what goes with it. One adapter at a time is attached to it (`lhcq.model.adapter`)."""
+
+    directory: Path
+    model: Any
+    """The transformers causal language model; its linear layers are NF4."""
+    encode: Encoder
+    label_ids: tuple[int, int]
+    """Token ids of " background" and " signal"."""
+    pad_id: int
+    device: torch.device
+    compute_dtype: torch.dtype
+    linear_names: tuple[str, ...]
+    """Last parts of the names of the quantized layers, such as `q_proj`."""
+    peft: Any = None
+    """The PEFT model around `model`, once an adapter is attached."""
+    adapter: Any = None
+    uses: int = 0
+    """Counts the times that an adapter was attached: what was attached before is gone."""
+
+    @property
+    def backbone(self) -> Any:
+        """The decoder without the output layer."""
+        return self.model.base_model
+
+    @property
+    def head(self) -> Any:
+        """The output layer, `(vocabulary, hidden)`; not quantized."""
+        return self.model.get_output_embeddings()
+
+
+def load_base(directory: Path) -> Base:
+    """Load the safetensors model in `directory` straight to NF4 with double quantization.
+
+    Raises `BadInput` when it is no usable model, its labels are not single tokens, or it scales its logits.
+    """
+    check_model_directory(directory)
+    encode = encode_prompts(directory)
+    labels = label_ids(encode, _PROBE)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = compute_dtype(device)
+    model = _load_quantized(directory, device, dtype)
+    _refuse_scaled_logits(model.config, directory)
+    return Base(
+        directory=directory,
+        model=model,
+        encode=encode,
+        label_ids=labels,
+        pad_id=_pad_id(model.config),
+        device=device,
+        compute_dtype=dtype,
+        linear_names=_quantized_layers(model),
+    )
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """What to compute in: bfloat16 where the hardware has it, else what is fast there.
+
+    A CPU without bfloat16 instructions emulates them so slowly that a training does not end.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    # The names are private to torch; where one is gone, float32 is always right.
+    checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return torch.bfloat16 if any(check is not None and check() for check in checks) else torch.float32
+
+
+def _load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    with quiet_transformers():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                directory,
+                quantization_config=quantization,
+                dtype=dtype,
+                device_map={"": device},
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise BadInput(f"{directory}: transformers cannot load this model ({reason}).") from error
+    model.requires_grad_(False)
+    return model
+
+
+def _quantized_layers(model: Any) -> tuple[str, ...]:
+    """Ready every 4-bit layer for training on any CPU, and name them."""
+    from bitsandbytes.nn import Linear4bit
+
+    names = set()
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            # With it, one evaluation on a CPU with AVX512-BF16 repacks the weights in place, and every gradient
+            # afterwards is silently wrong.
+            module.support_avx512bf16_for_cpu = False
+            names.add(name.rsplit(".", 1)[-1])
+    return tuple(sorted(names))
+
+
+def _refuse_scaled_logits(config: Any, directory: Path) -> None:
+    """The loss and the score use two rows of the output layer as they are."""
+    for field, neutral in (("final_logit_softcapping", None), ("logit_scale", 1.0), ("logits_scaling", 1.0)):
+        value = getattr(config, field, None)
+        if value not in (None, neutral):
+            raise BadInput(
+                f"{directory}: this kind of model changes its logits ({field}={value}), not supported."
+            )
+
+
+def _pad_id(config: Any) -> int:
+    # Padding is to the right and a causal model never looks there: any token will do.
+    pad = getattr(config, "pad_token_id", None)
+    return int(pad) if pad is not None else 0
+
+
+def wrap_with_peft(base: Base, lora: Any, name: str) -> None:
+    """Attach a first or a further adapter called `name` to the model and make it the active one."""
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that transformers 5 calls deprecated.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        if base.peft is None:
+            base.peft = get_peft_model(base.model, lora, adapter_name=name)
+        else:
+            base.peft.add_adapter(name, lora)
+    base.peft.set_adapter(name)

@@ -1,0 +1,61 @@
+"""Checkpoints: a plain PEFT adapter directory, the optimizer beside it, the manifest last."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lhcq.workspace import MANIFEST, read_manifest, staged_directory, verify_files, write_json, write_manifest
+
+if TYPE_CHECKING:
+    from lhcq.model.loop import TrainState
+
+
+def newest_checkpoint(checkpoints: Path) -> tuple[int, Path] | None:
+    """The step and the directory of the last committed checkpoint of a run; None when there is none."""
+    committed = [
+        (int(path.name), path)
+        for path in (checkpoints.iterdir() if checkpoints.is_dir() else ())
+        if path.name.isdigit() and (path / MANIFEST).is_file()
+    ]
+    return max(committed, default=None)
+
+
+def write_checkpoint(
+    final: Path, state: "TrainState", *, config_hash: str, extra: dict[str, Any] | None = None
+) -> None:
+    """Commit `state` under `final`; `extra` goes into the manifest. If the name is taken, what is there stays."""
+    from safetensors.torch import save_file
+
+    from lhcq.model.adapter import ADAPTER_WEIGHTS
+    from lhcq.model.optimizer import OPTIMIZER_STATE, optimizer_tensors
+
+    adapter = state.current_adapter()
+    with staged_directory(final) as staged:
+        weights = {name: weight.detach().cpu().clone() for name, weight in adapter.weights.items()}
+        save_file(weights, staged / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        save_file(optimizer_tensors(state.optimizer, adapter), staged / OPTIMIZER_STATE)
+        write_json(staged / "adapter_config.json", _adapter_config(adapter.lora, state.base.directory))
+        write_json(staged / "state.json", {"step": state.step, "config_hash": config_hash})
+        for path in staged.iterdir():
+            path.chmod(
+                0o644
+            )  # safetensors makes its files private, but other hosts' users share the workspace
+        write_manifest(staged, **{"step": state.step, "config_hash": config_hash, **(extra or {})})
+
+
+def verified_step(checkpoint: Path) -> int:
+    """The step of a checkpoint, after checking every file of it against its manifest."""
+    manifest = read_manifest(
+        checkpoint, what=f"checkpoint {checkpoint.name}", remedy="Look at `lhcq status`."
+    )
+    verify_files(checkpoint, manifest)
+    return int(manifest["step"])
+
+
+def _adapter_config(lora: Any, model: Path) -> dict[str, Any]:
+    """PEFT's own configuration file, with sets sorted so that equal adapters are equal bytes."""
+    fields = {
+        key: sorted(value) if isinstance(value, set) else value
+        for key, value in lora.to_dict().items()
+        if not key.startswith("_")
+    }
+    return {**fields, "base_model_name_or_path": str(model), "inference_mode": True}

@@ -1,0 +1,92 @@
+"""P(signal) of events from a checkpoint, in one forward pass each."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lhcq.config import TrainConfig
+from lhcq.errors import BadInput
+from lhcq.model.adapter import attach_lora, load_adapter
+from lhcq.model.base import Base
+from lhcq.model.checkpoint import verified_step
+from lhcq.model.loss import label_logits, last_hidden
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the model says of each prompt, in the order of the prompts."""
+
+    p_signal: NDArray[np.float64]
+    """(n,) the softmax over the two labels, at signal."""
+    unknown: NDArray[np.bool_]
+    """(n,) whether free generation would have begun with neither label."""
+
+
+def score_prompts(
+    base: Base,
+    *,
+    checkpoint: Path,
+    config: TrainConfig,
+    prompts: Sequence[str],
+    batch_size: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> Scores:
+    """Score `prompts` with the adapter in `checkpoint`, which `config` trained.
+
+    `on_batch` is told how many prompts are done. Raises `BadInput` for a damaged checkpoint and a prompt longer
+    than `config.max_tokens`.
+    """
+    verified_step(checkpoint)
+    load_adapter(attach_lora(base, config), checkpoint)
+    return score_attached(base, prompts, config.max_tokens, batch_size=batch_size, on_batch=on_batch)
+
+
+def score_attached(
+    base: Base,
+    prompts: Sequence[str],
+    max_tokens: int,
+    *,
+    batch_size: int,
+    on_batch: Callable[[int], None] | None = None,
+) -> Scores:
+    """Score `prompts` with the adapter that is attached."""
+    token_ids = base.encode(list(prompts))
+    lengths = np.array([len(ids) for ids in token_ids], dtype=np.int64)
+    bad = np.flatnonzero((lengths < 1) | (lengths > max_tokens))
+    if len(bad):
+        raise BadInput(
+            f"Prompt {bad[0]} has {lengths[bad[0]]} tokens, allowed are 1 to {max_tokens} (max_tokens)."
+        )
+    margin = np.zeros(len(prompts), dtype=np.float64)
+    unknown = np.zeros(len(prompts), dtype=np.bool_)
+    # Prompts of like length share a batch, so that little of it is padding.
+    order = np.argsort(lengths, kind="stable")
+    base.peft.eval()
+    for at in range(0, len(order), batch_size):
+        rows = order[at : at + batch_size]
+        margin[rows], unknown[rows] = _score_batch(base, [token_ids[row] for row in rows])
+        if on_batch is not None:
+            on_batch(at + len(rows))
+    return Scores(p_signal=_sigmoid(margin), unknown=unknown)
+
+
+@torch.inference_mode()
+def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """l_signal - l_background, and whether the likeliest token is neither label, for one batch."""
+    with torch.autocast(base.device.type, base.compute_dtype, enabled=base.compute_dtype != torch.float32):
+        hidden = last_hidden(base, token_ids)
+        # The vocabulary is looked at where the answer begins, and nowhere else.
+        greedy = base.head(hidden).argmax(dim=-1)
+    logits = label_logits(base, hidden).double()
+    labels = torch.tensor(base.label_ids, device=greedy.device)
+    return (logits[:, 1] - logits[:, 0]).cpu().numpy(), (~torch.isin(greedy, labels)).cpu().numpy()
+
+
+def _sigmoid(margin: NDArray[np.float64]) -> NDArray[np.float64]:
+    small = np.exp(-np.abs(margin))
+    result: NDArray[np.float64] = np.where(margin >= 0, 1.0, small) / (1.0 + small)
+    return result
