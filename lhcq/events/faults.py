@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 QUANTITIES = ("pt", "eta", "phi")
-# No detector sees beyond 10; cosh of some hundreds overflows, and FastJet then clusters infinities.
+# Far beyond any collider's particles, and far below where momenta overflow and FastJet clusters infinities.
 ETA_MAX = 100.0
+PT_MAX = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ def _is_sound(values: NDArray[np.float64]) -> bool:
     return bool(
         np.isfinite(values).all()
         and values[:, 0:2100:3].min() >= 0
+        and values[:, 0:2100:3].max() <= PT_MAX
         and np.abs(values[:, 1:2100:3]).max() <= ETA_MAX
         and (values.shape[1] == 2100 or np.isin(values[:, 2100], (0.0, 1.0)).all())
     )
@@ -60,6 +62,7 @@ def _each_fault(values: NDArray[np.float64], first_row: int) -> Iterator[Fault]:
             "not a number": np.isnan(particles),
             "infinite": np.isinf(particles),
             "negative pt": (particles < 0) & np.isfinite(particles) & (column == 0),
+            f"pt above {PT_MAX:g} GeV": (particles > PT_MAX) & np.isfinite(particles) & (column == 0),
             f"|eta| above {ETA_MAX:g}": (np.abs(particles) > ETA_MAX)
             & np.isfinite(particles)
             & (column == 1),
