@@ -1,0 +1,253 @@
+import itertools
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fastjet
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lhcq.config import CLUSTER_PRESETS, ClusterConfig
+from lhcq.jets.clustering import cluster_events, cluster_four_vectors
+from lhcq.jets.records import SCHEMA
+from lhcq.jets.vectors import FourVectors, delta_phi
+
+DATA = os.environ.get("LHCQ_TEST_DATA")
+needs_data = pytest.mark.skipif(
+    not DATA, reason="LHCQ_TEST_DATA does not name the directory of the real events"
+)
+
+
+@pytest.fixture(scope="module")
+def real_events():
+    import h5py
+    import hdf5plugin  # noqa: F401
+
+    with h5py.File(Path(DATA) / "events_anomalydetection_tiny.h5") as file:
+        values = file["df/block0_values"][:]
+    return values[:, :2100].reshape(-1, 700, 3), values[:, 2100].astype(np.int8)
+
+
+def make_events(n_events: int, seed: int = 0, n_particles: int = 60) -> np.ndarray:
+    """Random particles around two directions, padded and not ordered by pt."""
+    rng = np.random.default_rng(seed)
+    particles = np.zeros((n_events, 700, 3))
+    axes = rng.normal(0, 1, n_events)
+    for side in (0, 1):
+        slots = slice(side * n_particles, side * n_particles + rng.integers(20, n_particles))
+        n_slots = slots.stop - slots.start
+        particles[:, slots, 0] = rng.exponential(20, (n_events, n_slots)) + 0.1
+        particles[:, slots, 1] = axes[:, None] + rng.normal(0, 0.3, (n_events, n_slots))
+        particles[:, slots, 2] = side * math.pi - math.pi / 2 + rng.normal(0, 0.3, (n_events, n_slots))
+    return particles
+
+
+def cluster(particles: np.ndarray, config: ClusterConfig | None = None, labels=None, **options) -> pa.Table:
+    rows = np.arange(len(particles))
+    return cluster_events(particles, config or ClusterConfig(), rows=rows, labels=labels, **options)
+
+
+def read_single_event() -> FourVectors:
+    px, py, pz, e = np.loadtxt(Path(DATA) / "single-event.dat").T.copy()
+    return FourVectors(counts=np.array([len(px)]), px=px, py=py, pz=pz, e=e)
+
+
+def cluster_one_by_one(event: np.ndarray, config: ClusterConfig, algorithm: int) -> list[dict[str, float]]:
+    """FastJet's classic interface, one event and one PseudoJet at a time."""
+    particles = [
+        fastjet.PseudoJet(pt * math.cos(phi), pt * math.sin(phi), pt * math.sinh(eta), pt * math.cosh(eta))
+        for pt, eta, phi in event
+        if pt > 0
+    ]
+    sequence = fastjet.ClusterSequence(particles, fastjet.JetDefinition(algorithm, config.radius))
+    jets = fastjet.sorted_by_pt(sequence.inclusive_jets(config.pt_min))
+    return [
+        {
+            "pt": jet.pt(),
+            "eta": jet.eta(),
+            "phi": jet.phi_std(),
+            "m": max(jet.m(), 0.0),
+            "px": jet.px(),
+            "py": jet.py(),
+            "pz": jet.pz(),
+            "e": jet.e(),
+            "n_constituents": len(jet.constituents()),
+            "pt_lead": max(particle.pt() for particle in jet.constituents()),
+        }
+        for jet in jets
+    ]
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("algorithm", "code"),
+    [
+        ("antikt", fastjet.antikt_algorithm),
+        ("kt", fastjet.kt_algorithm),
+        ("cambridge", fastjet.cambridge_algorithm),
+    ],
+)
+def test_every_algorithm_gives_the_jets_of_an_independent_loop_over_real_events(real_events, algorithm, code):
+    config = ClusterConfig(algorithm=algorithm, max_jets=None)
+    particles = real_events[0][:40]
+    for event, record in zip(particles, cluster(particles, config).to_pylist(), strict=True):
+        expected = cluster_one_by_one(event, config, code)
+        assert len(record["jets"]) == record["n_jets"] == len(expected)
+        for jet, reference in zip(record["jets"], expected, strict=True):
+            # A soft jet of one massless particle has a mass of rounding errors alone.
+            assert jet["m"] == pytest.approx(reference["m"], rel=1e-8, abs=2e-4)
+            assert jet == pytest.approx({**reference, "m": jet["m"]}, rel=1e-9, abs=1e-9)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("radius", "expected"),
+    [(1.0, {0: 0, 1: 362, 2: 637, 3: 1}), (0.5, {0: 101, 1: 455, 2: 444, 3: 0})],
+)
+def test_the_real_file_has_its_known_numbers_of_jets_above_1200_gev(real_events, radius, expected):
+    records = cluster(real_events[0], ClusterConfig(radius=radius, pt_min=1200.0, max_jets=None))
+    n_jets = records["n_jets"].to_numpy()
+    assert {count: int((n_jets == count).sum()) for count in expected} == expected
+    assert records["jets"].combine_chunks().value_lengths().to_pylist() == n_jets.tolist()
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("radius", "n_jets", "pt"), [(0.6, 91, 983.28), (1.0, 50, 983.387), (0.5, 118, 982.342)]
+)
+def test_the_reference_event_gives_the_figures_of_the_fastjet_manual(radius, n_jets, pt):
+    jets = cluster_four_vectors(read_single_event(), ClusterConfig(radius=radius, pt_min=0.0))
+    assert jets.vectors.counts.tolist() == [n_jets]
+    assert jets.vectors.pt[0] == pytest.approx(pt, abs=5e-3)
+    assert jets.n_constituents.sum() == 354
+
+
+@needs_data
+def test_the_leading_jet_of_the_reference_event_has_its_known_direction_and_mass():
+    jets = cluster_four_vectors(read_single_event(), ClusterConfig(radius=0.6, pt_min=0.0)).vectors
+    assert jets.eta[0] == pytest.approx(-0.8676, abs=5e-5)
+    assert jets.m[0] == pytest.approx(36.46, abs=5e-3)
+
+
+@needs_data
+@pytest.mark.parametrize("config", [ClusterConfig(), CLUSTER_PRESETS["diary"]])
+def test_real_events_have_the_same_bits_whatever_the_batch_and_the_chunk(real_events, config):
+    particles, labels = real_events[0][:400], real_events[1][:400]
+    whole = cluster(particles, config, labels)
+    for batch in (1, 7, 99, 400):
+        assert cluster(particles, config, labels, batch=batch).equals(whole)
+    cuts = [0, 1, 2, 9, 140, 141, 333, 400]
+    pieces = [
+        cluster_events(particles[a:b], config, rows=np.arange(a, b), labels=labels[a:b])
+        for a, b in itertools.pairwise(cuts)
+    ]
+    assert pa.concat_tables(pieces).combine_chunks().equals(whole)
+
+
+def test_a_record_has_the_documented_columns_and_its_row_and_label():
+    records = cluster_events(
+        make_events(2), ClusterConfig(), rows=np.array([70, 71]), labels=np.array([1, 0], np.int8)
+    )
+    assert records.schema.equals(SCHEMA, check_metadata=True)
+    assert records["row"].to_pylist() == [70, 71]
+    assert records["label"].to_pylist() == [1, 0]
+
+
+def test_labels_are_null_where_they_are_unknown():
+    assert cluster(make_events(2))["label"].to_pylist() == [None, None]
+
+
+def test_jets_are_ordered_by_pt_and_constituents_add_up_to_them():
+    particles = make_events(30)
+    for record in cluster(particles, ClusterConfig(pt_min=0.0, max_jets=None)).to_pylist():
+        pts = [jet["pt"] for jet in record["jets"]]
+        assert pts == sorted(pts, reverse=True)
+        assert sum(jet["n_constituents"] for jet in record["jets"]) == record["n_particles"]
+        assert max(jet["pt_lead"] for jet in record["jets"]) == pytest.approx(
+            particles[record["row"], :, 0].max(), rel=1e-12
+        )
+
+
+def test_mjj_is_the_invariant_mass_of_the_sum_and_not_the_sum_of_masses():
+    for record in cluster(make_events(10)).to_pylist():
+        first, second = record["jets"][:2]
+        px, py, pz, e = (first[name] + second[name] for name in ("px", "py", "pz", "e"))
+        assert record["mjj"] == pytest.approx(math.sqrt(e**2 - px**2 - py**2 - pz**2), rel=1e-9)
+        assert record["mjj"] > first["m"] + second["m"]
+        wrapped = math.remainder(first["phi"] - second["phi"], math.tau)
+        assert record["delta_r"] == pytest.approx(
+            math.hypot(first["eta"] - second["eta"], wrapped), rel=1e-12
+        )
+
+
+def test_max_jets_cuts_the_list_and_nothing_else():
+    particles = make_events(20)
+    every = cluster(particles, ClusterConfig(radius=0.4, max_jets=None))
+    assert max(every["n_jets"].to_pylist()) > 2
+    for max_jets in (1, 2):
+        cut = cluster(particles, ClusterConfig(radius=0.4, max_jets=max_jets))
+        assert cut.drop_columns("jets").equals(every.drop_columns("jets"))
+        kept = [jets[:max_jets] for jets in every["jets"].to_pylist()]
+        assert cut["jets"].to_pylist() == kept
+
+
+def test_events_without_particles_or_jets_keep_their_record_and_leave_the_others_alone():
+    particles = make_events(9)
+    emptied, hollow = particles.copy(), [0, 3, 4, 8]
+    emptied[hollow] = 0.0
+    emptied[5, :, 0] *= 1e-3  # particles, but no jet above pt_min
+    full, partial = cluster(particles).to_pylist(), cluster(emptied, batch=3).to_pylist()
+    for row, (expected, record) in enumerate(zip(full, partial, strict=True)):
+        if row in [*hollow, 5]:
+            assert record["jets"] == []
+            assert (record["n_jets"], record["mjj"], record["delta_r"]) == (0, None, None)
+            assert record["n_particles"] == (expected["n_particles"] if row == 5 else 0)
+        else:
+            assert record == expected
+
+
+@pytest.mark.parametrize("n_events", [0, 1, 5])
+def test_a_batch_of_only_empty_events_gives_only_empty_records(n_events):
+    records = cluster(np.zeros((n_events, 700, 3)))
+    assert records.schema.equals(SCHEMA)
+    assert records["n_jets"].to_pylist() == [0] * n_events
+    assert records["jets"].to_pylist() == [[]] * n_events
+
+
+def test_no_jet_above_pt_min_in_any_event_gives_only_empty_records():
+    assert cluster(make_events(4), ClusterConfig(pt_min=1e5))["jets"].to_pylist() == [[]] * 4
+
+
+def test_one_jet_has_neither_mjj_nor_delta_r():
+    particles = np.zeros((1, 700, 3))
+    particles[0, 5] = (100.0, 0.5, 1.0)
+    (record,) = cluster(particles).to_pylist()
+    assert (record["n_jets"], record["mjj"], record["delta_r"]) == (1, None, None)
+    (jet,) = record["jets"]
+    assert (jet["n_constituents"], jet["pt_lead"]) == (1, jet["pt"])
+    assert jet["pt"] == pytest.approx(100.0, rel=1e-14)
+
+
+def test_a_negative_squared_mass_becomes_zero():
+    one = np.ones(1)
+    spacelike = FourVectors(counts=np.ones(1, np.int64), px=one * 3, py=one * 4, pz=one, e=one * 5)
+    assert spacelike.m.tolist() == [0.0]
+
+
+def test_a_difference_of_azimuths_goes_the_short_way_round():
+    assert delta_phi(np.array([3.0, -3.0, 1.0]), np.array([-3.0, 3.0, 0.5])) == pytest.approx(
+        [6 - math.tau, math.tau - 6, 0.5]
+    )
+
+
+def test_clustering_prints_nothing():
+    code = (
+        "import numpy as np; from lhcq.config import ClusterConfig; from lhcq.jets.clustering import cluster_events\n"
+        "particles = np.zeros((1, 700, 3)); particles[0, 0] = (50.0, 0.1, 0.2)\n"
+        "assert cluster_events(particles, ClusterConfig(), rows=np.arange(1), labels=None)['n_jets'][0].as_py() == 1"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
