@@ -1,0 +1,212 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lhcq.config import SplitConfig
+from lhcq.errors import BadInput, NameTaken, NotThere
+from lhcq.prompts import writing
+from lhcq.prompts.features import FEATURES, compute_features
+from lhcq.prompts.split import PARTS
+from lhcq.prompts.templates import describe_template, render
+from lhcq.prompts.writing import write_split
+from lhcq.workspace import read_manifest, verify_files, write_manifest
+
+FLOATS = ("pt", "eta", "phi", "m", "px", "py", "pz", "e", "pt_lead")
+JET = pa.struct({**dict.fromkeys(FLOATS, pa.float64()), "n_constituents": pa.int32()})
+SCHEMA = pa.schema(
+    {
+        "row": pa.int64(),
+        "label": pa.int8(),
+        "n_particles": pa.int32(),
+        "n_jets": pa.int32(),
+        "jets": pa.list_(JET),
+        "mjj": pa.float64(),
+        "delta_r": pa.float64(),
+    }
+)
+
+
+def make_dataset(directory: Path, *, n_events: int = 400, unlabelled: int = 0) -> Path:
+    """A dataset with one signal event in five, every tenth event with one jet, every twentieth with none."""
+    rng = np.random.default_rng(1)
+    records = []
+    for row in range(n_events):
+        n_jets = 0 if row % 20 == 3 else 1 if row % 10 == 3 else 2
+        jets = [
+            {name: float(rng.normal(100, 5)) for name in FLOATS}
+            | {"n_constituents": int(rng.integers(1, 99))}
+            for _ in range(n_jets)
+        ]
+        label = None if row < unlabelled else int(row % 5 == 0)
+        values = {"mjj": float(rng.normal(3000, 100)), "delta_r": 3.1} if n_jets == 2 else {}
+        records.append(
+            {"row": row, "label": label, "n_particles": 50 + row, "n_jets": n_jets, "jets": jets, **values}
+        )
+    directory.mkdir(parents=True)
+    pq.write_table(
+        pa.Table.from_pylist(records, schema=SCHEMA), directory / "events.parquet", row_group_size=128
+    )
+    write_manifest(directory, source_sha256="ab" * 32, labels={"unknown": unlabelled}, rows=n_events)
+    return directory
+
+
+def encode(prompts: list[str]) -> list[list[int]]:
+    return [list(prompt.encode()) for prompt in prompts]
+
+
+def read_part(split: Path, name: str) -> list[dict]:
+    return pq.read_table(split / f"{name}.parquet").to_pylist()
+
+
+@pytest.mark.parametrize("template", ["compact", "diary"])
+def test_every_prompt_stands_beside_the_row_label_and_features_of_its_event(tmp_path, template):
+    dataset = make_dataset(tmp_path / "mini")
+    write_split(dataset, tmp_path / "split", config=SplitConfig(ratio="natural", template=template))
+    events = pq.read_table(dataset / "events.parquet")
+    prompts, features = render(template, events), compute_features(events)
+    seen = []
+    for name in PARTS:
+        for event in read_part(tmp_path / "split", name):
+            row = event["row"]
+            seen.append(row)
+            assert event["label"] == int(row % 5 == 0)
+            assert event["prompt"] == prompts[row]
+            np.testing.assert_array_equal(
+                [event[feature] for feature in FEATURES], [features[feature][row] for feature in FEATURES]
+            )
+    assert sorted(seen) == list(range(400))
+
+
+def test_the_columns_of_a_part_are_the_documented_ones(tmp_path):
+    write_split(make_dataset(tmp_path / "mini"), tmp_path / "split", config=SplitConfig())
+    schema = pq.read_schema(tmp_path / "split" / "train.parquet")
+    assert schema.names == ["row", "label", "prompt", *FEATURES]
+    assert [str(kind) for kind in schema.types] == ["int64", "int8", "string", *["double"] * len(FEATURES)]
+
+
+def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
+    dataset = make_dataset(tmp_path / "mini")
+    config = SplitConfig(ratio="1:2", limit=200)
+    manifest = write_split(dataset, tmp_path / "split", config=config, encode=encode, model_name="smollm2")
+    assert manifest == read_manifest(tmp_path / "split", what="split", remedy="")
+    verify_files(tmp_path / "split", manifest)
+    prompts = [event["prompt"] for name in PARTS for event in read_part(tmp_path / "split", name)]
+    lengths = [len(prompt) for prompt in prompts]
+    files = manifest.pop("files")
+    assert sorted(files) == sorted(f"{name}.parquet" for name in PARTS)
+    tokens = manifest.pop("tokens")
+    assert tokens.pop("mean") == pytest.approx(np.mean(lengths))
+    assert tokens == {
+        "model": "smollm2",
+        "p99": np.percentile(lengths, 99, method="higher"),
+        "max": max(lengths),
+    }
+    assert manifest == {
+        "dataset": "mini",
+        "dataset_sha256": hashlib.sha256((dataset / "events.parquet").read_bytes()).hexdigest(),
+        "source_sha256": "ab" * 32,
+        "config": {"ratio": "1:2", "limit": 200, "template": "compact", "seed": 1},
+        "counts": {
+            "train": {"signal": 40, "background": 80},
+            "validation": {"signal": 10, "background": 20},
+            "calibration": {"signal": 6, "background": 12},
+            "test": {"signal": 10, "background": 20},
+        },
+        "template": json.loads(describe_template("compact").model_dump_json()),
+        "features": list(FEATURES),
+    }
+
+
+def test_a_split_has_the_same_bytes_each_time_whatever_is_read_at_once(tmp_path, monkeypatch):
+    dataset = make_dataset(tmp_path / "mini")
+    first = write_split(dataset, tmp_path / "a", config=SplitConfig())
+    assert write_split(dataset, tmp_path / "b", config=SplitConfig()) == first
+    iter_batches = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(
+        pq.ParquetFile,
+        "iter_batches",
+        lambda self, batch_size, columns: iter_batches(self, 17, columns=columns),
+    )
+    assert write_split(dataset, tmp_path / "c", config=SplitConfig())["files"] == first["files"]
+
+
+def test_parts_larger_than_a_row_group_keep_their_order(tmp_path, monkeypatch):
+    dataset = make_dataset(tmp_path / "mini")
+    write_split(dataset, tmp_path / "whole", config=SplitConfig())
+    monkeypatch.setattr(writing, "_ROW_GROUP", 16)
+    write_split(dataset, tmp_path / "cut", config=SplitConfig())
+    assert pq.ParquetFile(tmp_path / "cut" / "train.parquet").num_row_groups == 6
+    for name in PARTS:
+        whole, cut = (pq.read_table(tmp_path / split / f"{name}.parquet") for split in ("whole", "cut"))
+        for column in whole.column_names:
+            np.testing.assert_array_equal(cut[column].to_numpy(), whole[column].to_numpy())
+
+
+def test_two_splits_of_one_source_share_no_row_between_different_parts(tmp_path):
+    dataset = make_dataset(tmp_path / "mini")
+    for name, config in {
+        "a": SplitConfig(),
+        "b": SplitConfig(ratio="natural", seed=2),
+        "c": SplitConfig(limit=60),
+    }.items():
+        write_split(dataset, tmp_path / name, config=config)
+    rows = {
+        (split, name): {event["row"] for event in read_part(tmp_path / split, name)}
+        for split in "abc"
+        for name in PARTS
+    }
+    for (_, part), members in rows.items():
+        for (_, other), strangers in rows.items():
+            assert part == other or not members & strangers
+
+
+def test_a_prompt_that_is_too_long_leaves_nothing_behind(tmp_path):
+    dataset = make_dataset(tmp_path / "mini")
+    with pytest.raises(BadInput, match=r"row \d+: its prompt has \d+ tokens, 10 are allowed"):
+        write_split(dataset, tmp_path / "split", config=SplitConfig(), encode=encode, max_tokens=10)
+    assert [path.name for path in tmp_path.iterdir()] == ["mini"]
+
+
+def test_a_dataset_that_is_not_there_says_how_to_make_it(tmp_path):
+    with pytest.raises(NotThere, match=r"dataset gone does not exist in .*`lhcq cluster`"):
+        write_split(tmp_path / "gone", tmp_path / "split", config=SplitConfig())
+
+
+def test_an_unlabelled_or_too_small_dataset_is_named(tmp_path):
+    with pytest.raises(BadInput, match="boxed: 4 of 400 events have no label"):
+        write_split(make_dataset(tmp_path / "boxed", unlabelled=4), tmp_path / "split", config=SplitConfig())
+    with pytest.raises(BadInput, match="small: too few events: of 3 signal and 12 background events"):
+        write_split(make_dataset(tmp_path / "small", n_events=15), tmp_path / "split", config=SplitConfig())
+
+
+def test_a_dataset_that_changed_after_its_commit_is_refused(tmp_path):
+    dataset = make_dataset(tmp_path / "mini")
+    (dataset / "events.parquet").write_bytes(b"PAR1 something else")
+    with pytest.raises(BadInput, match=r"events\.parquet: differs from its manifest"):
+        write_split(dataset, tmp_path / "split", config=SplitConfig())
+
+
+def test_a_standing_split_is_given_again_and_never_replaced_by_another(tmp_path):
+    dataset = make_dataset(tmp_path / "mini")
+    first = write_split(dataset, tmp_path / "split", config=SplitConfig())
+    assert write_split(dataset, tmp_path / "split", config=SplitConfig()) == first
+    with pytest.raises(NameTaken, match="split: the split exists already, with another config"):
+        write_split(dataset, tmp_path / "split", config=SplitConfig(seed=2))
+    with pytest.raises(NameTaken, match="with another token audit"):
+        write_split(dataset, tmp_path / "split", config=SplitConfig(), encode=encode, model_name="smollm2")
+
+
+def test_the_stage_needs_neither_fastjet_nor_torch():
+    code = (
+        "import sys; import lhcq.prompts.writing; "
+        "print([name for name in ('fastjet', 'torch', 'awkward', 'celery') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
