@@ -56,9 +56,10 @@ def read_fingerprint(schema: pa.Schema, path: Path) -> dict[str, str]:
 
 
 def _libm() -> str:
-    names = {name for name in getattr(os, "confstr_names", {}) if name == "CS_GNU_LIBC_VERSION"}
-    found = os.confstr("CS_GNU_LIBC_VERSION") if names else None
-    return found or " ".join(filter(None, platform.libc_ver())) or platform.platform()
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or platform.platform()
+    except ValueError:  # not glibc
+        return platform.platform()
 
 
 def _cpu_level() -> str:

@@ -150,6 +150,14 @@ def test_a_merge_that_does_not_cover_every_row_once_is_refused_and_says_which(tm
     assert not (tmp_path / "mini").exists()
 
 
+def test_parts_that_interleave_are_refused(tmp_path):
+    records = make_records(20)
+    for name, kept in (("even", range(0, 20, 2)), ("odd", range(1, 20, 2))):
+        write_part(tmp_path / name, records.take(list(kept)), HOST)
+    with pytest.raises(BadInput, match="mini: the parts overlap or are not in order of row"):
+        merge_parts([tmp_path / "even", tmp_path / "odd"], tmp_path / "mini", n_events=20, manifest_fields={})
+
+
 def test_a_part_that_is_absent_or_damaged_is_named(tmp_path):
     write_part(tmp_path / "a.parquet", make_records(10), HOST)
     with pytest.raises(ChunkMissing, match=r"gone\.parquet: the part is not there"):
