@@ -218,6 +218,13 @@ def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
             raise BadInput(f"{path}: differs from its manifest (sha256). Make {directory.name} again.")
 
 
+def committed_steps(directory: Path) -> list[int]:
+    """Steps under `directory` (checkpoints, validations) whose own directory has its manifest, ascending."""
+    return sorted(
+        int(path.parent.name) for path in directory.glob(f"*/{MANIFEST}") if path.parent.name.isdecimal()
+    )
+
+
 def sha256_of(path: Path) -> str:
     """The hexadecimal sha256 of a file, read in blocks."""
     digest = hashlib.sha256()

@@ -32,13 +32,10 @@ def workspace() -> Workspace:
 @functools.cache
 def redis_client() -> "redis.Redis":
     """A client of the broker's own database, for leases and counters."""
-    url: str = app.conf.broker_url
+    url = str(app.conf.broker_url).replace("redis+socket://", "unix://", 1)
+    keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
     return redis.Redis.from_url(
-        url.replace("redis+socket://", "unix://", 1),
-        socket_timeout=30,
-        socket_connect_timeout=10,
-        socket_keepalive=True,
-        decode_responses=True,
+        url, socket_timeout=30, socket_connect_timeout=10, decode_responses=True, **keepalive
     )
 
 

@@ -24,7 +24,6 @@ def cluster_merge(name: str) -> str:
 
 def _make(job: Job, index: int, path: Path) -> None:
     from lhcq.events.layout import open_event_file, read_rows
-
     from lhcq.jets.clustering import cluster_events
     from lhcq.jets.parts import fingerprint, write_part
     from lhcq.jets.plan import plan_chunks

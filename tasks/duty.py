@@ -7,8 +7,11 @@ from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
 
+from tasks.app import redis_client
 from tasks.reconciler import start_reconciler
 
+READY_KEY = "lhcq:ready"
+"""Redis set of the names of workers that came up."""
 PARENT_VARIABLE = "LHCQ_LOCAL_PARENT"
 """Process id of the command that started a local worker."""
 
@@ -16,9 +19,10 @@ _stop = threading.Event()
 
 
 @worker_ready.connect
-def begin_duty(**_: Any) -> None:
-    """Start the threads once the worker is up."""
+def begin_duty(sender: Any, **_: Any) -> None:
+    """Start the threads once the worker is up, and say that it is."""
     start_reconciler(_stop)
+    redis_client().sadd(READY_KEY, sender.hostname)
     parent = os.environ.get(PARENT_VARIABLE)
     if parent:
         threading.Thread(target=_watch_parent, args=(int(parent),), name="parent-watch", daemon=True).start()

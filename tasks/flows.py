@@ -1,5 +1,7 @@
 """Publishing: the only place where chords and chains are built, and where a unit becomes a message."""
 
+import gc
+
 from celery import chord
 
 from lhcq.workspace import Workspace
@@ -14,6 +16,9 @@ def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
     if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
         # Keys travel, not data: each header message carries the body.
         chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
+        # The results that the chord made are cyclic; collected as late as at exit, they would call a broker
+        # that has been stopped.
+        gc.collect()
     else:
         for unit in units:
             publish_unit(unit)
@@ -27,4 +32,6 @@ def publish_unit(unit: Unit) -> None:
 
 def signature_of(unit: Unit):  # type: ignore[no-untyped-def]
     """The message of a unit; immutable, since results never travel."""
-    return app.signature(unit.task, args=list(unit.args), immutable=True, queue=unit.queue)
+    return app.signature(
+        unit.task, args=list(unit.args), immutable=True, queue=unit.queue, ignore_result=True
+    )

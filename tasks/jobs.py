@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lhcq.config import Frozen
-from lhcq.errors import LhcqError, NameTaken, NotThere, PermanentError
+from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
 from lhcq.workspace import Workspace, read_json, staged_file, to_json, write_json
 
 Kind = Literal["generate", "cluster", "prepare", "train"]
@@ -56,31 +56,50 @@ class Failure(Frozen):
     traceback: str
 
 
+def result_of(workspace: Workspace, job: Job) -> Path:
+    """What a finished job leaves: a file for `generate`, a directory for the others."""
+    if job.kind == "generate":
+        return Path(job.spec["out"])
+    places = {"cluster": workspace.dataset, "prepare": workspace.split, "train": workspace.run}
+    return places[job.kind](job.name)
+
+
+def refuse_taken_name(workspace: Workspace, job: Job) -> None:
+    """Raise `NameTaken` unless the name is free, or belongs to an open job that asks for the same thing.
+
+    A job that failed, and one whose result was removed, make way.
+    """
+    earlier = find_job(workspace, job.kind, job.name)
+    result = result_of(workspace, job)
+    if earlier is None:
+        if result.exists():
+            raise NameTaken(f"{result} exists already. Choose another name, or remove it.")
+        return
+    outcome = outcome_of(workspace, earlier)
+    if outcome is None or outcome.state == "incomplete":
+        if earlier.spec != job.spec:
+            raise NameTaken(
+                f"{job.title!r} is under way in {workspace.root} with another configuration or input. Choose "
+                f"another name, or remove {workspace.job(job.kind, job.name)}."
+            )
+    elif outcome.state != "failed" and result.exists():
+        raise NameTaken(f"{result} exists already ({job.title}). Choose another name, or remove it.")
+
+
 def create_job(workspace: Workspace, job: Job) -> Job:
     """Record `job`, or join the open one of that name when it asks for the same thing.
 
-    A job that failed or ended incomplete makes way: the first leaves nothing, the second keeps its finished parts
-    and tries the others again. Raises `NameTaken` when the name means something else, or is done.
+    A job that ended incomplete keeps its finished parts and tries the others again.
     """
-    directory = workspace.job(job.kind, job.name)
+    refuse_taken_name(workspace, job)
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is not None:
         outcome = outcome_of(workspace, earlier)
-        if outcome is not None and outcome.state == "failed":
-            discard_job(workspace, earlier)
-        elif earlier.spec != job.spec:
-            raise NameTaken(
-                f"{job.kind} {job.name!r} exists in {workspace.root} with another configuration or input. Choose "
-                f"another name, or remove {directory}."
-            )
-        elif outcome is not None and outcome.state == "done":
-            raise NameTaken(
-                f"{job.kind} {job.name!r} is done already in {workspace.root}. Choose another name."
-            )
-        else:
+        if outcome is None or outcome.state == "incomplete":
             reopen_job(workspace, earlier)
             return earlier
-    with staged_file(directory / "job.json") as temporary:
+        discard_job(workspace, earlier)
+    with staged_file(workspace.job(job.kind, job.name) / "job.json") as temporary:
         temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
     return load_job(workspace, job.kind, job.name)
 
@@ -169,3 +188,12 @@ def is_permanent(error: BaseException) -> bool:
 def message_of(error: BaseException) -> str:
     """One line for people: lhcq's own message, or the kind of a bug with its text."""
     return str(error) if isinstance(error, LhcqError) else f"{type(error).__name__}: {error}"
+
+
+def require_open(workspace: Workspace, run: str) -> Job:
+    """The run's job, or an error when it does not exist or has ended."""
+    job = load_job(workspace, "train", run)
+    outcome = outcome_of(workspace, job)
+    if outcome:
+        raise BadInput(f"run {run!r} has ended already ({outcome.state}).")
+    return job

@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from lhcq.model.checkpoint import newest_checkpoint
-
 from lhcq.config import Frozen
-from lhcq.evaluate.validation import validated_steps
-from lhcq.workspace import MANIFEST, Workspace
+from lhcq.workspace import MANIFEST, Workspace, committed_steps
 from tasks.controls import wish_of
 from tasks.jobs import Job, failures_of
 
-PART_SUFFIX = {"generate": ".npz", "cluster": ".parquet"}
+PART_SUFFIX = {"generate": ".npy", "cluster": ".parquet"}
 
 
 class Unit(Frozen):
@@ -85,12 +82,10 @@ def _of_split(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
 def _of_run(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
     directory = workspace.run(job.name)
     steps: list[int] = job.spec["checkpoint_steps"]
-    newest = newest_checkpoint(directory / "checkpoints")
-    reached = newest[0] if newest else 0
-    validated = set(validated_steps(directory))
-    committed = [step for step in steps if (workspace.checkpoint(job.name, step) / MANIFEST).exists()]
+    committed = committed_steps(directory / "checkpoints")
+    validated = set(committed_steps(directory / "validations"))
     units = [validate_unit(job.name, step) for step in committed if step not in validated]
-    if reached < steps[-1]:
+    if steps[-1] not in committed:
         if wish_of(workspace, job.name) == "run":
             units.append(segment_unit(job.name))
     elif not units:

@@ -31,7 +31,7 @@ def _split_stands(workspace: Workspace, job: Job) -> bool:
 
 
 def _prepare(workspace: Workspace, job: Job, _: Lease) -> None:
-    from lhcq.model.sources import encode_prompts
+    from lhcq.model.tokens import encode_prompts
     from lhcq.prompts.writing import write_split
 
     model_dir = job.spec["model_dir"]

@@ -46,6 +46,8 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         "worker_send_task_events": True,
         "task_send_sent_event": True,
         "task_track_started": True,
+        # Outputs stand in the workspace; a chord counts its parts all the same.
+        "task_ignore_result": True,
         "result_expires": 24 * 3600,
         "result_chord_join_timeout": 30.0,  # twice this stays far below the visibility timeout
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # the work is idempotent: let it end

@@ -7,6 +7,7 @@ when a trainer dies between the two.
 
 import logging
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tasks.jobs import Job, end_job, find_job
 from tasks.leases import Lease
 from tasks.pending import pending_units, segment_unit, test_unit, validate_unit
 from tasks.work import perform
+
+_VERSIONED = ("lhcq", "torch", "transformers", "peft", "bitsandbytes")
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +105,13 @@ def _train(place: Workspace, job: Job, held: Lease) -> list[int]:
     )
     if state.stopped:
         return []
-    write_checkpoint(place.checkpoint(job.name, until), state, config_hash=job.spec["config_sha256"])
+    versions = {name: version(name) for name in _VERSIONED}
+    write_checkpoint(
+        place.checkpoint(job.name, until),
+        state,
+        config_hash=job.spec["config_sha256"],
+        extra={"versions": versions},
+    )
     append_line(journal, {"event": "checkpoint", "time": time.time(), "step": until})
     return [until]
 
@@ -128,9 +137,8 @@ def _validate(place: Workspace, job: Job, step: int) -> None:
 
 
 def _test(place: Workspace, job: Job, _: Lease) -> None:
-    from lhcq.report.page import write_report
-
     from lhcq.evaluate.validation import best_step
+    from lhcq.report.page import write_report
 
     final = place.run(job.name) / "test"
     step = best_step(place.run(job.name))
@@ -145,10 +153,9 @@ def _test(place: Workspace, job: Job, _: Lease) -> None:
 
 def _score(place: Workspace, job: Job, step: int, part: str, final: Path) -> dict[str, Any]:
     """Score one part with one checkpoint and commit the figures."""
+    from lhcq.evaluate.validation import write_validation
     from lhcq.model.resident import resident_base
     from lhcq.model.score import score_prompts
-
-    from lhcq.evaluate.validation import write_validation
 
     config = TrainConfig.checked(**job.spec["config"])
     prompts, labels, rows = _part(place, job, part)

@@ -28,7 +28,7 @@ from tasks.jobs import (
     record_failure,
 )
 from tasks.leases import Lease, lease
-from tasks.pending import PART_SUFFIX, Unit
+from tasks.pending import Unit
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class _WorkerKilled(LhcqError):
 
 def count_attempt(unit: Unit) -> int:
     """Count one more attempt at `unit`, and say how many there were."""
-    return int(redis_client().hincrby("lhcq:attempts", unit.key, 1))  # type: ignore[arg-type]
+    return int(redis_client().hincrby("lhcq:attempts", unit.key, 1))
 
 
 def forget_attempts(units: list[str]) -> None:
@@ -115,7 +115,7 @@ def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: 
         traceback="".join(traceback.format_exception(error)),
     )
     record_failure(place, job, failure)
-    if job.kind not in PART_SUFFIX:  # a fan-out goes on with its other parts; the merge ends it
+    if not unit.task.endswith("_part"):  # a fan-out goes on with its other parts; the merge ends it
         end_with_failures(place, job, failures_of(place, job))
     return "failed"
 

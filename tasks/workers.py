@@ -4,6 +4,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ from typing import Literal
 from lhcq.config import Frozen
 from lhcq.errors import TransientError
 from lhcq.workspace import Workspace
-from tasks.duty import PARENT_VARIABLE
+from tasks.app import redis_client
+from tasks.duty import PARENT_VARIABLE, READY_KEY
 
 WorkerKind = Literal["cpu", "gpu", "validate"]
 
@@ -32,14 +34,15 @@ class LocalWorker(Frozen):
     processes: int = 1
 
 
-def worker_command(kind: WorkerKind, *, processes: int, name: str = "%h") -> list[str]:
+def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
     """The command that runs one worker; kinds that use a GPU have one process, which is spawned."""
+    # Gossip and mingle share clocks and revokes; lhcq pauses and cancels by the workspace instead.
     start_method = "fork" if kind == "cpu" else "spawn"  # a forked child cannot use CUDA
     return [
         *(sys.executable, "-m", "celery", "--app", "tasks.app", "--quiet", "worker"),
-        *("--hostname", f"{kind}@{name}", "--queues", _QUEUES[kind]),
+        *("--hostname", f"{kind}-{name}", "--queues", _QUEUES[kind]),
         *("--concurrency", str(processes if kind == "cpu" else 1)),
-        *("--pool", "prefork", "--pool-start-method", start_method, "--without-gossip"),
+        *("--pool", "prefork", "--pool-start-method", start_method, "--without-gossip", "--without-mingle"),
         *("--loglevel", "INFO", "--events"),
     ]
 
@@ -76,6 +79,7 @@ class LocalWorkers:
         self._wanted = wanted
         self._processes: list[subprocess.Popen[bytes]] = []
         self._restarts = 0
+        self._names: list[str] = []
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
 
@@ -90,10 +94,19 @@ class LocalWorkers:
             raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
 
     def start(self) -> None:
-        """Start all of them."""
+        """Start all of them, and wait until they are up."""
         self._workspace.logs.mkdir(parents=True, exist_ok=True)
         self._processes = [self._launch(worker) for worker in self._wanted]
         self._keeper.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while len(up := set(self._names) & redis_client().smembers(READY_KEY)) < len(self._wanted):
+            self.check()
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"{len(self._wanted) - len(up)} local workers did not start within {_START_SECONDS:.0f} s; "
+                    f"see {self._workspace.logs}."
+                )
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """Stop all of them at once: what they do is idempotent, so nothing is lost by not waiting long."""
@@ -101,7 +114,7 @@ class LocalWorkers:
         if self._keeper.is_alive():
             self._keeper.join()
         for process in self._processes:
-            _signal_group(process, signal.SIGTERM)
+            process.terminate()  # the main process alone: it ends its pool in order
         deadline = time.monotonic() + _STOP_SECONDS
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -112,7 +125,8 @@ class LocalWorkers:
     def _launch(self, worker: LocalWorker) -> "subprocess.Popen[bytes]":
         environment = worker_environment(self._workspace, self._broker_url, worker.kind)
         environment[PARENT_VARIABLE] = str(os.getpid())
-        name = f"local-{os.getpid()}-{secrets.token_hex(2)}"
+        name = f"{os.getpid()}-{secrets.token_hex(2)}@{socket.gethostname()}"
+        self._names.append(f"{worker.kind}-{name}")
         with (self._workspace.logs / f"{worker.kind}.log").open("ab") as log:
             return subprocess.Popen(
                 worker_command(worker.kind, processes=worker.processes, name=name),

@@ -33,14 +33,18 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Update]:
     )
     with rich.progress.Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="")
-        yield lambda done, note="": bar.update(task, completed=done, note=note)
+
+        def update(done: int, note: str) -> None:
+            bar.update(task, completed=done, note=note)
+
+        yield update
 
 
 @contextlib.contextmanager
 def _lines(title: str, total: int, unit: str) -> Iterator[Update]:
     shown = time.monotonic()
 
-    def update(done: int, note: str = "") -> None:
+    def update(done: int, note: str) -> None:
         nonlocal shown
         if time.monotonic() - shown >= _LINE_EVERY_SECONDS:
             shown = time.monotonic()

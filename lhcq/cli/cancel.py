@@ -1,0 +1,22 @@
+"""`lhcq cancel RUN`."""
+
+import click
+
+from lhcq.cli.options import answer, json_option
+
+
+@click.command("cancel")
+@click.argument("run")
+@json_option
+def command(run: str, as_json: bool) -> int:
+    """End training RUN for good; its checkpoints and validations stay."""
+    from lhcq.cli.session import open_workspace
+    from tasks.controls import set_wish
+    from tasks.jobs import end_job, require_open
+
+    workspace = open_workspace()
+    job = require_open(workspace, run)
+    set_wish(workspace, run, "cancel")
+    end_job(workspace, job, "cancelled", f"{run} was cancelled.")
+    answer(as_json, {"run": run, "wish": "cancel"}, f"{run} is cancelled. Its checkpoints stay.")
+    return 0

@@ -1,0 +1,21 @@
+"""`lhcq pause RUN`."""
+
+import click
+
+from lhcq.cli.options import answer, json_option
+
+
+@click.command("pause")
+@click.argument("run")
+@json_option
+def command(run: str, as_json: bool) -> int:
+    """Stop training RUN within a step; `lhcq resume` goes on from its newest checkpoint."""
+    from lhcq.cli.session import open_workspace
+    from tasks.controls import set_wish
+    from tasks.jobs import require_open
+
+    workspace = open_workspace()
+    require_open(workspace, run)
+    set_wish(workspace, run, "pause")
+    answer(as_json, {"run": run, "wish": "pause"}, f"{run} will pause. `lhcq resume {run}` goes on.")
+    return 0

@@ -1,0 +1,29 @@
+"""`lhcq resume RUN`."""
+
+import click
+
+from lhcq.cli.options import json_option, wait_option
+
+
+@click.command("resume")
+@click.argument("run")
+@wait_option
+@json_option
+def command(run: str, wait: bool, as_json: bool) -> int:
+    """Go on with training RUN: paused, interrupted, or ended incomplete."""
+    from lhcq.cli.session import open_workspace
+    from lhcq.cli.train import follow_run
+    from lhcq.errors import BadInput
+    from tasks.controls import set_wish
+    from tasks.jobs import load_job, outcome_of, reopen_job
+
+    workspace = open_workspace()
+    job = load_job(workspace, "train", run)
+    outcome = outcome_of(workspace, job)
+    if outcome and outcome.state in ("done", "cancelled"):
+        raise BadInput(
+            f"run {run!r} is {outcome.state}: there is nothing to resume. Train under another name."
+        )
+    reopen_job(workspace, job)
+    set_wish(workspace, run, "run")
+    return follow_run(workspace, job, wait=wait, as_json=as_json)

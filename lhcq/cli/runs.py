@@ -1,0 +1,77 @@
+"""What the verbs show of a run."""
+
+import contextlib
+import json
+import os
+from typing import Any
+
+from lhcq.workspace import MANIFEST, Workspace
+
+_TAIL_BYTES = 16_384
+
+
+def last_step(workspace: Workspace, run: str) -> tuple[int, str]:
+    """The newest logged step of a run, and a note with its loss; reads only the end of the log."""
+    with contextlib.suppress(FileNotFoundError), (workspace.run(run) / "events.jsonl").open("rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
+        for line in reversed(stream.read().splitlines()):
+            with contextlib.suppress(json.JSONDecodeError):
+                event = json.loads(line)
+                if event["event"] == "step":
+                    return event[
+                        "step"
+                    ], f"loss {event['loss']:.3f}, {event['samples_per_second']:.1f} samples/s"
+    return 0, ""
+
+
+def validations_note(workspace: Workspace, run: str) -> str:
+    """`, 2 checkpoints validated, AUC 0.941`: the newest validation's."""
+    done = sorted(workspace.run(run).glob(f"validations/*/{MANIFEST}"))
+    if not done:
+        return ""
+    figures = json.loads((done[-1].parent / "figures.json").read_text("utf-8"))
+    auc = "" if figures["auc"] is None else f", AUC {figures['auc']:.3f}"
+    return f", {len(done)} validated{auc}"
+
+
+def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
+    """A run's checkpoint table and what it amounts to, as a record and as text."""
+    from lhcq.report.collect import collect_run
+    from lhcq.report.page import verdict_of
+    from lhcq.report.table import checkpoint_table
+
+    view = collect_run(workspace, run)
+    rows = checkpoint_table(view)
+    report = workspace.run(run) / "report.html"
+    value = {
+        "run": run,
+        "state": view.state,
+        "message": view.message,
+        "total_steps": view.total_steps,
+        "best_step": view.best_step,
+        "checkpoints": rows,
+        "verdict": verdict_of(view),
+        "report": str(report) if report.exists() else None,
+    }
+    title = f"{run}: {view.state}, {view.model} on split {view.split}"
+    return value, "\n".join([title, table_text(rows), *verdict_of(view)])
+
+
+def table_text(rows: list[dict[str, Any]]) -> str:
+    """The table for a terminal, as wide as it needs to be."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from lhcq.report.table import COLUMNS, printed_row
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for key, heading in COLUMNS.items():
+        table.add_column(heading, no_wrap=True, justify="left" if key in ("classifier", "part") else "right")
+    for row in rows:
+        printed = printed_row(row)
+        table.add_row(*(printed[key] for key in COLUMNS))
+    console = Console(width=140)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()

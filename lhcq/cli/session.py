@@ -1,0 +1,224 @@
+"""How a verb meets its workers, and how it waits for a job."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from lhcq.cli.progress import Update, progress
+from lhcq.config import Settings
+from lhcq.errors import BadInput, DiskFull, TransientError
+from lhcq.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.jobs import Job, Outcome
+    from tasks.workers import LocalWorker, LocalWorkers
+
+INTERRUPTED = 130
+_POLL_SECONDS = 0.2
+_TROUBLE_EVERY_SECONDS = 2.0
+_EMPTY_DISK_BYTES = 1 << 20
+EXIT_CODES = {"done": 0, "failed": 1, "incomplete": 3, "cancelled": 3}
+
+Count = Callable[[], tuple[int, str]]
+"""How much of a job is done, and a note."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A broker to publish to, and the local workers, if they are this command's own."""
+
+    workspace: Workspace
+    workers: "LocalWorkers | None"
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a job goes on when this command ends."""
+        return self.workers is None
+
+
+def open_workspace() -> Workspace:
+    """The workspace that the environment names."""
+    workspace = Workspace(Settings.from_environment().workspace)
+    workspace.create()
+    return workspace
+
+
+@contextlib.contextmanager
+def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool = False) -> Iterator[Session]:
+    """Meet the configured broker, or that of `lhcq up`, or bring a broker and the `wanted` workers."""
+    from tasks.app import ask_broker, connect
+    from tasks.broker import embedded_broker, running_broker
+    from tasks.workers import local_workers
+
+    url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)
+    if url:
+        connect(url)
+        ask_broker()
+        yield Session(workspace=workspace, workers=None)
+        return
+    if detach:
+        raise BadInput(
+            "--detach needs workers that stay: start `lhcq up` in another terminal, or set LHCQ_BROKER_URL."
+        )
+    with embedded_broker(workspace) as url:
+        connect(url)
+        with local_workers(workspace, url, wanted) as workers:
+            yield Session(workspace=workspace, workers=workers)
+
+
+def default_processes() -> int:
+    """One worker process a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def staying_up(workspace: Workspace) -> Iterator[None]:
+    """Tell other commands of this workspace that `lhcq up` keeps workers for them."""
+    with _up_lock(workspace) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"`lhcq up` runs already for {workspace.root}.") from None
+        yield
+
+
+def is_up(workspace: Workspace) -> bool:
+    """Whether `lhcq up` runs for this workspace; the kernel drops its lock when it dies."""
+    with _up_lock(workspace) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _up_lock(workspace: Workspace) -> IO[str]:
+    workspace.broker.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return (workspace.broker / "up.lock").open("a")
+
+
+def check_room(place: Path, needed: int) -> None:
+    """Refuse before anything starts when `place` has fewer than `needed` bytes left."""
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise DiskFull(
+            f"{place}: no space left on the device: about {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free. "
+            "Free some space, or set LHCQ_WORKSPACE to a larger disk."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waited:
+    """What came of a job that was published."""
+
+    code: int
+    """The command's exit code; why it is not 0 has been printed."""
+    seconds: float = 0.0
+    """From publishing to the outcome."""
+    finished: bool = True
+    """False when nobody waited."""
+
+
+def run_job(
+    current: Session, request: "Job", *, total: int, unit: str, count: Count, again: str, wait: bool
+) -> Waited:
+    """Record and publish a job, and wait for its outcome unless told not to."""
+    from tasks.flows import publish_job
+    from tasks.jobs import create_job
+
+    started = time.monotonic()
+    job = create_job(current.workspace, request)
+    publish_job(current.workspace, job)
+    if not wait:
+        return Waited(code=0, finished=False)
+    code = _wait_and_tell(current, job, total=total, unit=unit, count=count, again=again)
+    return Waited(code=code, seconds=time.monotonic() - started)
+
+
+def _wait_and_tell(current: Session, job: "Job", *, total: int, unit: str, count: Count, again: str) -> int:
+    """Wait with progress; gives the exit code, after printing why when it is not 0."""
+    try:
+        with progress(job.title, total, unit) as update:
+            outcome = _wait(current, job, count, update)
+    except KeyboardInterrupt:
+        where = (
+            f"{job.title} goes on. `lhcq status` shows it."
+            if current.lasting
+            else f"{job.title} stopped; what is finished is kept. {again}"
+        )
+        click.echo(f"\n{where}", err=True)
+        return INTERRUPTED
+    if outcome is None:
+        click.echo(f"lhcq: {job.title} is paused. `lhcq resume {job.name}` goes on.", err=True)
+        return 3
+    if outcome.state != "done":
+        remedy = f" {again}" if outcome.state == "incomplete" else ""
+        click.echo(f"lhcq: {outcome.message}{remedy}", err=True)
+    return EXIT_CODES[outcome.state]
+
+
+def _wait(current: Session, job: "Job", count: Count, update: Update) -> "Outcome | None":
+    """Wait for the outcome; None when the run was paused."""
+    from tasks.controls import wish_of
+    from tasks.jobs import outcome_of
+
+    asked = time.monotonic()
+    told = ""
+    while (outcome := outcome_of(current.workspace, job)) is None:
+        if job.kind == "train" and wish_of(current.workspace, job.name) == "pause":
+            return None
+        if current.workers:
+            current.workers.check()
+        if time.monotonic() - asked > _TROUBLE_EVERY_SECONDS:
+            asked = time.monotonic()
+            told = _tell_trouble(current, job, told)
+        update(*count())
+        time.sleep(_POLL_SECONDS)
+    update(*count())
+    return outcome
+
+
+def _tell_trouble(current: Session, job: "Job", told: str) -> str:
+    """Show a new trouble once; a full disk ends the waiting, since only the user can mend it."""
+    import redis
+
+    from tasks.work import trouble_of
+
+    try:
+        trouble = trouble_of(job)
+    except redis.RedisError as error:
+        _refuse_full_disk(current.workspace)
+        if not current.lasting:
+            raise TransientError(
+                f"the embedded broker does not answer ({error}); see {current.workspace.broker}."
+            ) from error
+        return told
+    _refuse_full_disk(current.workspace)
+    if trouble is None or trouble[1] == told:
+        return told
+    full, message = trouble
+    if full:
+        raise DiskFull(message)
+    click.echo(f"lhcq: {message} (it will be tried again)", err=True)
+    return message
+
+
+def _refuse_full_disk(workspace: Workspace) -> None:
+    if shutil.disk_usage(workspace.root).free < _EMPTY_DISK_BYTES:
+        raise DiskFull(
+            f"{workspace.root}: no space left on the device. Free some space and run the same command again."
+        )
+
+
+def relative_to_workspace(path: Path, workspace: Workspace) -> str:
+    """`path` as the workspace's other machines find it: relative to the root when it is inside."""
+    return str(path.relative_to(workspace.root) if path.is_relative_to(workspace.root) else path)

@@ -1,0 +1,70 @@
+"""`lhcq status`."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lhcq.cli.options import answer, json_option
+
+if TYPE_CHECKING:
+    from lhcq.workspace import Workspace
+    from tasks.jobs import Job
+
+
+@click.command("status")
+@json_option
+def command(as_json: bool) -> int:
+    """List all jobs of the workspace: what they are, how far they got, how they ended."""
+    from lhcq.cli.session import open_workspace
+    from tasks.jobs import list_jobs
+
+    workspace = open_workspace()
+    rows = [_row(workspace, job) for job in list_jobs(workspace)]
+    answer(as_json, {"workspace": str(workspace.root), "jobs": rows}, _text(workspace, rows))
+    return 0
+
+
+def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
+    from tasks.controls import wish_of
+    from tasks.jobs import outcome_of
+
+    outcome = outcome_of(workspace, job)
+    done, total, unit = _progress(workspace, job, ended=outcome is not None and outcome.state == "done")
+    state: str = outcome.state if outcome else "open"
+    if state == "open" and job.kind == "train" and wish_of(workspace, job.name) == "pause":
+        state = "paused"
+    return {
+        "kind": job.kind,
+        "name": job.name,
+        "state": state,
+        "done": done,
+        "total": total,
+        "unit": unit,
+        "created": job.created,
+        "finished": outcome.finished if outcome else None,
+        "message": outcome.message if outcome else "",
+    }
+
+
+def _progress(workspace: "Workspace", job: "Job", *, ended: bool) -> tuple[int, int, str]:
+    from lhcq.cli.runs import last_step
+    from tasks.pending import PART_SUFFIX, finished_parts
+
+    if job.kind == "train":
+        return last_step(workspace, job.name)[0], job.spec["total_steps"], "steps"
+    if job.kind in PART_SUFFIX:
+        return job.parts if ended else len(finished_parts(workspace, job)), job.parts, "parts"
+    return int(ended), 1, "split"
+
+
+def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return f"no jobs in {workspace.root}"
+    lines = [f"{'job':<32} {'state':<11} {'progress':>18}  {'started':<16}  message"]
+    for row in rows:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
+        amount = f"{row['done']:,}/{row['total']:,} {row['unit']}"
+        job = f"{row['kind']} {row['name']}"
+        lines.append(f"{job:<32} {row['state']:<11} {amount:>18}  {started:<16}  {row['message']}".rstrip())
+    return "\n".join(lines)

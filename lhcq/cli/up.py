@@ -1,0 +1,55 @@
+"""`lhcq up`."""
+
+import contextlib
+import signal
+import threading
+
+import click
+
+from lhcq.cli.options import workers_option
+
+
+@click.command("up")
+@click.option(
+    "--port", type=click.IntRange(min=1, max=65535), help="Flower's port. Default: 5555, or a free one."
+)
+@click.option(
+    "--gpu/--no-gpu", default=None, help="Run a training worker. Default: when lhcq[train] is installed."
+)
+@workers_option
+def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
+    """Keep a broker, workers and Flower running for this workspace until Ctrl-C.
+
+    Other commands of the workspace use them, and their jobs go on when the command ends. With LHCQ_BROKER_URL set,
+    workers and Flower join that broker.
+    """
+    import importlib.util
+
+    from lhcq.cli.session import default_processes, open_workspace, staying_up
+    from lhcq.config import Settings
+    from tasks.app import ask_broker, connect
+    from tasks.broker import embedded_broker
+    from tasks.flower import local_flower
+    from tasks.workers import LocalWorker, local_workers
+
+    workspace = open_workspace()
+    train = importlib.util.find_spec("torch") is not None if gpu is None else gpu
+    wanted = [LocalWorker(kind="cpu", processes=workers or default_processes())]
+    wanted += [LocalWorker(kind="gpu")] if train else []
+    configured = Settings.from_environment().broker_url
+    stop = threading.Event()
+    with staying_up(workspace), contextlib.ExitStack() as stack:
+        url = configured or stack.enter_context(embedded_broker(workspace))
+        connect(url)
+        ask_broker()
+        running = stack.enter_context(local_workers(workspace, url, wanted))
+        flower = stack.enter_context(local_flower(workspace, url, port))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        click.echo(f"workspace  {workspace.root}")
+        click.echo(f"workers    {', '.join(worker.kind for worker in wanted)} (logs in {workspace.logs})")
+        click.echo(f"Flower     {flower.url}  login {flower.login} (kept in {flower.login_file})")
+        click.echo("Ctrl-C stops them; open jobs go on with the next `lhcq up`.")
+        while not stop.wait(0.5):
+            running.check()
+    return 0

@@ -1,0 +1,41 @@
+"""`lhcq worker cpu|gpu|validate`."""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from tasks.workers import WorkerKind
+
+
+@click.command("worker")
+@click.argument("kind", type=click.Choice(["cpu", "gpu", "validate"]))
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Processes of a cpu worker. Default: one a core. The other kinds have one.",
+)
+def command(kind: "WorkerKind", processes: int | None) -> None:
+    """Run one worker for the broker at LHCQ_BROKER_URL until Ctrl-C.
+
+    cpu: clustering, generation, prompts, baseline. gpu: validation first, then training, in one spawned process.
+    validate: validation alone, for a second GPU.
+    """
+    from lhcq.cli.session import default_processes, is_up, open_workspace
+    from lhcq.config import Settings
+    from lhcq.errors import BadInput
+    from tasks.app import ask_broker, connect
+    from tasks.broker import running_broker
+    from tasks.workers import worker_command, worker_environment
+
+    workspace = open_workspace()
+    url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)
+    if url is None:
+        raise BadInput(
+            "a worker needs a broker: set LHCQ_BROKER_URL, or start `lhcq up`, which runs workers itself."
+        )
+    connect(url)
+    ask_broker()
+    arguments = worker_command(kind, processes=processes or default_processes(), name=f"{os.getpid()}@%h")
+    os.execve(arguments[0], arguments, worker_environment(workspace, url, kind))  # noqa: S606
