@@ -53,6 +53,8 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
     with (data / "users.lock").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         address = socket_path(workspace)
+        if answers(address) and not _is_locked(data):
+            _stop(address)  # left over from a workspace of the same path that was removed
         if not answers(address):
             _start(workspace, address)
         try:
@@ -111,6 +113,16 @@ def _start(workspace: Workspace, address: Path) -> None:
     raise TransientError(
         f"the embedded broker did not answer within {_START_SECONDS:.0f} s; see {data}/valkey.log."
     )
+
+
+def _is_locked(data: Path) -> bool:
+    """Whether a server holds the data directory."""
+    with (data / "server.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | None":

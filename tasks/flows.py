@@ -1,24 +1,28 @@
 """Publishing: the only place where chords and chains are built, and where a unit becomes a message."""
 
-import gc
-
 from celery import chord
 
 from lhcq.workspace import Workspace
 from tasks.app import app
+from tasks.attempts import forget_attempts
 from tasks.jobs import Job
 from tasks.pending import PART_SUFFIX, Unit, merge_unit, pending_units
 
 
 def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
-    """Publish what is left of `job`: a fan-out as a chord that ends in the merge, anything else unit by unit."""
+    """Publish what is left of `job`: a fan-out as a chord that ends in the merge, anything else unit by unit.
+
+    A person asked for it, so earlier attempts no longer count.
+    """
+    forget_attempts(job)
     units = pending_units(workspace, job)
     if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
         # Keys travel, not data: each header message carries the body.
-        chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
-        # The results that the chord made are cyclic; collected as late as at exit, they would call a broker
-        # that has been stopped.
-        gc.collect()
+        published = chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
+        # A chord subscribes to its results. Nobody reads them, and when they were collected as late as at exit
+        # they would call a broker that has been stopped.
+        published.parent.forget()
+        published.forget()
     else:
         for unit in units:
             publish_unit(unit)

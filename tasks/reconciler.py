@@ -14,11 +14,11 @@ from redis.exceptions import LockError
 
 from lhcq.workspace import Workspace
 from tasks.app import redis_client, workspace
+from tasks.attempts import backoff_key
 from tasks.flows import publish_unit
 from tasks.jobs import list_jobs, outcome_of
 from tasks.leases import lease_key
 from tasks.pending import Unit, pending_units
-from tasks.work import backoff_key
 
 log = logging.getLogger(__name__)
 

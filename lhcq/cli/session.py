@@ -191,7 +191,7 @@ def _tell_trouble(current: Session, job: "Job", told: str) -> str:
     """Show a new trouble once; a full disk ends the waiting, since only the user can mend it."""
     import redis
 
-    from tasks.work import trouble_of
+    from tasks.attempts import trouble_of
 
     try:
         trouble = trouble_of(job)
