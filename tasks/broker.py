@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace, explained_os_errors
@@ -83,7 +85,7 @@ def answers(address: Path) -> bool:
     if not address.exists():
         return False
     try:
-        with redis.Redis(unix_socket_path=str(address), socket_timeout=5) as client:
+        with _client(address) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False
@@ -157,12 +159,16 @@ def _is_last(users) -> bool:  # type: ignore[no-untyped-def]
 
 def _stop(address: Path) -> None:
     """Stop the server; it writes its file first."""
-    client = redis.Redis(unix_socket_path=str(address), socket_timeout=_STOP_SECONDS)
-    with contextlib.suppress(redis.RedisError, OSError), client:
+    with contextlib.suppress(redis.RedisError), _client(address) as client:
         client.shutdown(nosave=True)
     deadline = time.monotonic() + _STOP_SECONDS
     while answers(address) and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def _client(address: Path) -> "redis.Redis":
+    """A client that asks once: a server that is starting or gone is the answer here, not a reason to wait."""
+    return redis.Redis(unix_socket_path=str(address), socket_timeout=5, retry=Retry(NoBackoff(), 0))
 
 
 def _private_directory(path: Path) -> None:

@@ -43,11 +43,13 @@ def _bar(title: str, total: int, unit: str) -> Iterator[Update]:
 @contextlib.contextmanager
 def _lines(title: str, total: int, unit: str) -> Iterator[Update]:
     shown = time.monotonic()
+    line = ""
 
     def update(done: int, note: str) -> None:
-        nonlocal shown
-        if time.monotonic() - shown >= _LINE_EVERY_SECONDS:
-            shown = time.monotonic()
-            print(f"{title}: {done:,}/{total:,} {unit} {note}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+        nonlocal shown, line
+        news = f"{title}: {done:,}/{total:,} {unit}  {note}".rstrip()
+        if news != line and time.monotonic() - shown >= _LINE_EVERY_SECONDS:
+            shown, line = time.monotonic(), news
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
 
     yield update

@@ -1,0 +1,49 @@
+# The commands of this project. Each one sets up what it needs: a virtual environment in .venv, pinned.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LHCQ := LHCQ_WORKSPACE=demo $(BIN)/lhcq
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test check bench clean
+
+setup: $(READY)
+
+# torch first: a constraint alone would let pip choose the build that another package asks for.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,generate,dev]'
+	touch $(READY)
+
+# The whole pipeline on generated events, from nothing but this checkout to a page to look at.
+demo: setup
+	@rm -rf demo/events.h5 demo/jobs demo/datasets demo/splits demo/baselines demo/runs
+	@mkdir -p demo
+	@started=$$(date +%s); set -ex; \
+	$(LHCQ) generate demo/events.h5 --background 1200 --signal 1200 --seed 1; \
+	$(LHCQ) inspect demo/events.h5; \
+	$(LHCQ) cluster demo/events.h5 --name demo; \
+	$(LHCQ) prepare demo --split demo --limit 1700; \
+	$(LHCQ) train demo --name demo --checkpoints 3; \
+	$(LHCQ) status; \
+	{ set +x; } 2>/dev/null; \
+	echo "the demo took $$(( $$(date +%s) - started )) s"; \
+	$(LHCQ) report demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) demo lhcq-workspace build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
