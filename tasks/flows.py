@@ -18,11 +18,7 @@ def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
     units = pending_units(workspace, job)
     if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
         # Keys travel, not data: each header message carries the body.
-        published = chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
-        # A chord subscribes to its results. Nobody reads them, and when they were collected as late as at exit
-        # they would call a broker that has been stopped.
-        published.parent.forget()
-        published.forget()
+        chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
     else:
         for unit in units:
             publish_unit(unit)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tasks.results import result_url
+
 QUEUES = ("cpu", "gpu", "validate")
 
 # Long enough that no task of lhcq outlives it: a training is cut into segments, a chunk takes seconds. It only
@@ -21,7 +23,7 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
     """The whole configuration for one broker."""
     return {
         "broker_url": broker_url,
-        "result_backend": broker_url,
+        "result_backend": result_url(broker_url),
         # Queues in the order given on the command line: a worker of `validate,gpu` validates first.
         "broker_transport_options": {**_TRANSPORT, "queue_order_strategy": "priority"},
         # The shortest visibility timeout on a database wins, so both sides say the same.

@@ -137,16 +137,10 @@ def run_job(
 
     started = time.monotonic()
     job = create_job(current.workspace, request)
-    publish_job(current.workspace, job)
-    if not wait:
-        return Waited(code=0, finished=False)
-    code = _wait_and_tell(current, job, total=total, unit=unit, count=count, again=again)
-    return Waited(code=code, seconds=time.monotonic() - started)
-
-
-def _wait_and_tell(current: Session, job: "Job", *, total: int, unit: str, count: Count, again: str) -> int:
-    """Wait with progress; gives the exit code, after printing why when it is not 0."""
     try:
+        publish_job(current.workspace, job)
+        if not wait:
+            return Waited(code=0, finished=False)
         with progress(job.title, total, unit) as update:
             outcome = _wait(current, job, count, update)
     except KeyboardInterrupt:
@@ -156,10 +150,15 @@ def _wait_and_tell(current: Session, job: "Job", *, total: int, unit: str, count
             else f"{job.title} stopped; what is finished is kept. {again}"
         )
         click.echo(f"\n{where}", err=True)
-        return INTERRUPTED
+        return Waited(code=INTERRUPTED)
+    return Waited(code=_tell_end(job, outcome, again), seconds=time.monotonic() - started)
+
+
+def _tell_end(job: "Job", outcome: "Outcome | None", again: str) -> int:
+    """Say why a job did not end well; gives the exit code."""
     if outcome is None:
         click.echo(f"lhcq: {job.title} is paused. `lhcq resume {job.name}` goes on.", err=True)
-        return 3
+        return EXIT_CODES["incomplete"]
     if outcome.state != "done":
         remedy = f" {again}" if outcome.state == "incomplete" else ""
         click.echo(f"lhcq: {outcome.message}{remedy}", err=True)

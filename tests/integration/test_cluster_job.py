@@ -1,0 +1,141 @@
+"""Clustering as a job: the real data's figures, the same bytes whatever happens on the way."""
+
+import json
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+CHUNKS = ("--events-per-chunk", "7")  # 300 chunks of the made-up file
+
+
+def dataset_bytes(lhcq, name: str) -> bytes:
+    return (lhcq.workspace / "datasets" / name / "events.parquet").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(event_file, tmp_path_factory) -> bytes:
+    """The dataset of the made-up file, made in this process without any queue."""
+    from lhcq.config import ClusterConfig
+    from lhcq.events.layout import open_event_file, read_rows
+    from lhcq.jets.clustering import cluster_events
+    from lhcq.jets.merge import merge_parts
+    from lhcq.jets.parts import fingerprint, write_part
+
+    place = tmp_path_factory.mktemp("serial")
+    block = read_rows(open_event_file(event_file), 0, 2100)
+    table = cluster_events(block.particles, ClusterConfig(), rows=block.rows, labels=block.labels)
+    write_part(place / "000000.parquet", table, fingerprint())
+    merge_parts([place / "000000.parquet"], place / "dataset", n_events=2100, manifest_fields={})
+    return (place / "dataset" / "events.parquet").read_bytes()
+
+
+def test_the_real_file_gives_its_known_counts(lhcq, test_data: Path) -> None:
+    source = test_data / "events_anomalydetection_tiny.h5"
+    answer = lhcq.ask("cluster", source, "--name", "tiny")
+    assert answer["rows"] == 1000
+    assert answer["labels"] == {"signal": 93, "background": 907, "unknown": 0}
+    table = pq.read_table(lhcq.workspace / "datasets" / "tiny" / "events.parquet")
+    assert table["row"].to_pylist() == list(range(1000))
+    assert max(map(len, table["jets"].to_pylist())) == 2
+
+    hard = lhcq.ask("cluster", source, "--name", "hard", "--pt-min", "1200", "--max-jets", "0")
+    assert hard["events_by_n_jets"] == {"1": 362, "2": 637, "3": 1}
+    jets = pq.read_table(lhcq.workspace / "datasets" / "hard" / "events.parquet")["jets"].to_pylist()
+    assert [sum(len(event) == n for event in jets) for n in range(4)] == [0, 362, 637, 1]
+
+
+def test_bytes_do_not_depend_on_workers_or_chunks(lhcq, event_file, undisturbed) -> None:
+    lhcq.run("cluster", event_file, "--name", "one", "--workers", "1", "--events-per-chunk", "700")
+    lhcq.run("cluster", event_file, "--name", "two", "--workers", "2", *CHUNKS)
+    assert dataset_bytes(lhcq, "one") == undisturbed
+    assert dataset_bytes(lhcq, "two") == undisturbed
+    manifest = json.loads((lhcq.workspace / "datasets" / "two" / "manifest.json").read_text())
+    assert manifest["rows"] == 2100
+    assert sum(fingerprint["parts"] for fingerprint in manifest["fingerprints"]) == 300
+
+
+def test_a_worker_killed_in_the_middle_changes_nothing(
+    lhcq, event_file, undisturbed, until, kill_group
+) -> None:
+    process = lhcq.start("cluster", event_file, "--name", "killed", "--workers", "1", *CHUNKS)
+    parts = lhcq.workspace / "jobs" / "cluster-killed" / "parts"
+    until(lambda: len(list(parts.glob("*.parquet"))) >= 3, "the first parts")
+    worker = lhcq.workers()[0]
+    kill_group(worker, signal.SIGKILL)
+    assert len(list(parts.glob("*.parquet"))) < 300
+    done = lhcq.finish(process)
+    assert done.returncode == 0, done.stderr
+    assert dataset_bytes(lhcq, "killed") == undisturbed
+
+
+def test_after_a_kill_of_the_command_the_same_command_goes_on(
+    lhcq, event_file, undisturbed, until, kill_group
+) -> None:
+    process = lhcq.start("cluster", event_file, "--name", "again", "--workers", "1", *CHUNKS)
+    parts = lhcq.workspace / "jobs" / "cluster-again" / "parts"
+    until(lambda: len(list(parts.glob("*.parquet"))) >= 3, "the first parts")
+    process.kill()
+    process.communicate()
+    until(lambda: not lhcq.workers(), "the workers to notice that their command is gone")
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
+    assert 3 <= len(kept) < 300
+    lhcq.run("cluster", event_file, "--name", "again", "--workers", "1", *CHUNKS)
+    assert dataset_bytes(lhcq, "again") == undisturbed
+    until(lambda: not lhcq.processes(), "the broker and the workers to stop")
+
+
+def test_ctrl_c_stops_everything_and_says_how_to_go_on(lhcq, event_file, undisturbed, until) -> None:
+    process = lhcq.start("cluster", event_file, "--name", "stopped", "--workers", "1", *CHUNKS)
+    parts = lhcq.workspace / "jobs" / "cluster-stopped" / "parts"
+    until(lambda: len(list(parts.glob("*.parquet"))) >= 1, "the first part")
+    process.send_signal(signal.SIGINT)
+    done = lhcq.finish(process)
+    assert done.returncode == 130
+    assert "Run the same command again to go on." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not lhcq.processes()
+    assert lhcq.ask("status")["jobs"][0]["state"] == "open"
+    lhcq.run("cluster", event_file, "--name", "stopped", *CHUNKS)
+    assert dataset_bytes(lhcq, "stopped") == undisturbed
+
+
+def test_a_lone_chunk_of_wrong_values_ends_the_job_in_one_line(lhcq, tmp_path: Path) -> None:
+    import h5py
+    import hdf5plugin  # noqa: F401
+
+    from lhcq.events.layout import write_event_file
+
+    bad = tmp_path / "bad.h5"
+    particles, labels = _events(70)
+    write_event_file(bad, [(particles, labels)], 70, storage_rows=7)
+    with h5py.File(bad, "r+") as file:
+        file["df/block0_values"][33, 0] = -5.0
+    line = lhcq.refused("cluster", bad, "--name", "bad", *CHUNKS)
+    assert "33" in line
+    assert not (lhcq.workspace / "datasets" / "bad").exists()
+    with h5py.File(bad, "r+") as file:
+        file["df/block0_values"][33, 0] = 5.0
+    lhcq.run("cluster", bad, "--name", "bad", *CHUNKS)  # the name is free again
+
+
+def _events(n_events: int):
+    import numpy as np
+
+    particles = np.zeros((n_events, 700, 3))
+    particles[:, :2] = [[600.0, 0.1, 0.2], [500.0, -0.3, -2.9]]
+    return particles, (np.arange(n_events) % 2).astype(np.int8)
+
+
+def test_export_writes_the_two_files_of_the_study(lhcq, event_file, tmp_path: Path) -> None:
+    lhcq.run("cluster", event_file, "--name", "made")
+    answer = lhcq.ask("export", "made", "--format", "jsonl", "--out", tmp_path / "out")
+    counts = {}
+    for path in map(Path, answer["files"]):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        counts[path.name] = len(records)
+        assert {record["type"] for record in records} == {path.stem}
+        assert set(records[0]["jets"][0]) == {"px", "py", "pz", "E"}
+        assert records[0]["num_particles"] == 80
+    assert counts == {"signal.jsonl": 1050, "background.jsonl": 1050}
