@@ -6,6 +6,7 @@ works on a single tensor (one kernel instead of hundreds), clipping is one norm,
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
-from lhcq.model.base import Base, wrap_with_peft
+from lhcq.model.base import Base, fuses_lora
+from lhcq.model.cpu_linear import fuse_lora
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TARGETS = {"query-value": ("q_proj", "v_proj")}
@@ -44,7 +46,7 @@ def attach_lora(base: Base, config: TrainConfig) -> Adapter:
         previous = base.adapter
         lora = _lora_config(base, config)
         name = f"lora{base.uses}"
-        wrap_with_peft(base, lora, name)
+        _wrap_with_peft(base, lora, name)
         if previous is not None:
             base.peft.delete_adapter(previous.name)
         base.adapter = _flatten(base, name, shape, lora)
@@ -93,6 +95,22 @@ def _lora_config(base: Base, config: TrainConfig) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
+
+
+def _wrap_with_peft(base: Base, lora: Any, name: str) -> None:
+    """Attach a first or a further adapter called `name` to the model and make it the active one."""
+    from peft import get_peft_model
+
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that transformers 5 calls deprecated.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        if base.peft is None:
+            base.peft = get_peft_model(base.model, lora, adapter_name=name)
+        else:
+            base.peft.add_adapter(name, lora)
+    base.peft.set_adapter(name)
+    if fuses_lora(base.device, base.compute_dtype):
+        fuse_lora(base.model, name)
 
 
 def _flatten(base: Base, name: str, shape: tuple[object, ...], lora: Any) -> Adapter:

@@ -1,13 +1,13 @@
 """The 4-bit base model as it stays in memory, on a GPU or on the CPU."""
 
 import dataclasses
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lhcq.errors import BadInput
+from lhcq.model.cpu_linear import unpack_once
 from lhcq.model.labels import label_ids
 from lhcq.model.quiet import quiet_transformers
 from lhcq.model.sources import check_model_directory
@@ -60,6 +60,9 @@ def load_base(directory: Path) -> Base:
     dtype = compute_dtype(device)
     model = _load_quantized(directory, device, dtype)
     _refuse_scaled_logits(model.config, directory)
+    layers = _quantized_layers(model)
+    if fuses_lora(device, dtype):
+        unpack_once(list(layers.values()))
     return Base(
         directory=directory,
         model=model,
@@ -68,7 +71,7 @@ def load_base(directory: Path) -> Base:
         pad_id=_pad_id(model.config),
         device=device,
         compute_dtype=dtype,
-        linear_names=_quantized_layers(model),
+        linear_names=tuple(sorted({name.rsplit(".", 1)[-1] for name in layers})),
     )
 
 
@@ -82,6 +85,11 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     # The names are private to torch; where one is gone, float32 is always right.
     checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return torch.bfloat16 if any(check is not None and check() for check in checks) else torch.float32
+
+
+def fuses_lora(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether `lhcq.model.cpu_linear` computes the linear layers; it knows float32 on a CPU only."""
+    return bool(device.type == "cpu" and dtype == torch.float32)
 
 
 def _load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) -> Any:
@@ -111,18 +119,16 @@ def _load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) -
     return model
 
 
-def _quantized_layers(model: Any) -> tuple[str, ...]:
-    """Ready every 4-bit layer for training on any CPU, and name them."""
+def _quantized_layers(model: Any) -> dict[str, Any]:
+    """The 4-bit layers by name, made ready for training on any CPU."""
     from bitsandbytes.nn import Linear4bit
 
-    names = set()
-    for name, module in model.named_modules():
-        if isinstance(module, Linear4bit):
-            # With it, one evaluation on a CPU with AVX512-BF16 repacks the weights in place, and every gradient
-            # afterwards is silently wrong.
-            module.support_avx512bf16_for_cpu = False
-            names.add(name.rsplit(".", 1)[-1])
-    return tuple(sorted(names))
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+    for layer in layers.values():
+        # With it, one evaluation on a CPU with AVX512-BF16 repacks the weights in place, and every gradient
+        # afterwards is silently wrong.
+        layer.support_avx512bf16_for_cpu = False
+    return layers
 
 
 def _refuse_scaled_logits(config: Any, directory: Path) -> None:
@@ -139,17 +145,3 @@ def _pad_id(config: Any) -> int:
     # Padding is to the right and a causal model never looks there: any token will do.
     pad = getattr(config, "pad_token_id", None)
     return int(pad) if pad is not None else 0
-
-
-def wrap_with_peft(base: Base, lora: Any, name: str) -> None:
-    """Attach a first or a further adapter called `name` to the model and make it the active one."""
-    from peft import get_peft_model
-
-    with warnings.catch_warnings():
-        # peft asks transformers by a name that transformers 5 calls deprecated.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        if base.peft is None:
-            base.peft = get_peft_model(base.model, lora, adapter_name=name)
-        else:
-            base.peft.add_adapter(name, lora)
-    base.peft.set_adapter(name)

