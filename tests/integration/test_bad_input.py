@@ -1,0 +1,226 @@
+"""Wrong input gets one line that says what, where and what to do; exit 1; nothing half-written."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401
+import numpy as np
+import pytest
+
+
+def missing(path: Path, good: Path) -> None:
+    """No file."""
+
+
+def truncated(path: Path, good: Path) -> None:
+    path.write_bytes(good.read_bytes()[:-5000])
+
+
+def not_hdf5(path: Path, good: Path) -> None:
+    path.write_text("pt,eta,phi\n1,2,3\n")
+
+
+def empty(path: Path, good: Path) -> None:
+    path.write_bytes(b"")
+
+
+def directory(path: Path, good: Path) -> None:
+    path.mkdir()
+
+
+def other_hdf5(path: Path, good: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["something"] = np.arange(10)
+
+
+def wrong_width(path: Path, good: Path) -> None:
+    write_block(path, np.zeros((5, 1000)))
+
+
+def no_rows(path: Path, good: Path) -> None:
+    write_block(path, np.zeros((0, 2101)))
+
+
+def features(path: Path, good: Path) -> None:
+    write_block(path, np.ones((5, 15)))
+
+
+def write_block(path: Path, values: np.ndarray) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("df/block0_values", data=values)
+        file["df/axis0"] = np.arange(values.shape[1])
+        file["df/axis1"] = np.arange(values.shape[0])
+        file["df/block0_items"] = np.arange(values.shape[1])
+
+
+def changed_value(column: int, value: float) -> Callable[[Path, Path], None]:
+    def change(path: Path, good: Path) -> None:
+        path.write_bytes(good.read_bytes())
+        with h5py.File(path, "r+") as file:
+            file["df/block0_values"][11, column] = value
+
+    return change
+
+
+FILES = {
+    "missing": (missing, "no such file"),
+    "truncated": (truncated, "truncated"),
+    "not HDF5": (not_hdf5, "HDF5"),
+    "empty": (empty, "empty"),
+    "a directory": (directory, "directory"),
+    "another HDF5 file": (other_hdf5, "df"),
+    "wrong width": (wrong_width, "1000"),
+    "no events": (no_rows, "no "),
+    "a features file": (features, "features"),
+    "NaN": (changed_value(0, np.nan), "row 11"),
+    "infinite": (changed_value(4, np.inf), "row 11"),
+    "negative pt": (changed_value(3, -1.0), "row 11"),
+    "a label of 2": (changed_value(2100, 2.0), "row 11"),
+    "a label of 0.5": (changed_value(2100, 0.5), "row 11"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_bad_event_file_is_refused_in_one_line(lhcq, event_file, tmp_path: Path, case: str) -> None:
+    make, expected = FILES[case]
+    path = tmp_path / "bad.h5"
+    make(path, event_file)
+    line = lhcq.refused("cluster", path, "--name", "bad")
+    assert str(path) in line
+    assert expected in line
+    assert not list(lhcq.workspace.glob("datasets/*"))
+    leftovers = [job["state"] for job in lhcq.ask("status")["jobs"]]
+    assert leftovers in ([], ["failed"])
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_inspect_says_what_is_wrong_with_a_bad_file(lhcq, event_file, tmp_path: Path, case: str) -> None:
+    make, expected = FILES[case]
+    path = tmp_path / "bad.h5"
+    make(path, event_file)
+    if case == "missing":
+        assert expected in lhcq.refused("inspect", path)
+    elif case == "a features file":
+        assert lhcq.ask("inspect", path)["kind"] == "features"
+    else:
+        done = lhcq.run("inspect", path, code=1)
+        assert "problem: " in done.stdout
+        assert expected in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("prepare", "nothing", "--split", "s"), "dataset 'nothing' does not exist"),
+        (("export", "nothing"), "nothing"),
+        (("train", "nothing", "--name", "r"), "split 'nothing' does not exist"),
+        (("report", "nothing"), "run 'nothing' does not exist"),
+        (("watch", "nothing"), "train 'nothing' does not exist"),
+        (("pause", "nothing"), "train 'nothing' does not exist"),
+        (("resume", "nothing"), "train 'nothing' does not exist"),
+        (("cancel", "nothing"), "train 'nothing' does not exist"),
+        (("report", "../../etc"), "cannot name a run"),
+        (("train", "s", "--name", "a/b"), "cannot name a run"),
+        (("prepare", "..", "--split", "s"), "cannot name a dataset"),
+        (("prepare", "d", "--split", "s", "--ratio", "2:1"), "ratio"),
+        (("train", "s", "--name", "r", "--rank", "0"), "rank"),
+        (("generate", "nowhere/out.h5", "--background", "1", "--signal", "1"), "no such directory"),
+        (("generate", "out.h5", "--background", "0", "--signal", "0"), "nothing to generate"),
+        (("worker", "cpu"), "LHCQ_BROKER_URL"),
+    ],
+)
+def test_absent_and_impossible_names_are_refused_in_one_line(
+    lhcq, arguments: tuple[str, ...], expected: str
+) -> None:
+    assert expected in lhcq.refused(*arguments)
+    assert lhcq.ask("status")["jobs"] == []
+
+
+def test_every_wrong_option_is_wrong_usage(lhcq) -> None:
+    for arguments in (["cluster"], ["nonsense"], ["cluster", "x", "--name", "y", "--algorithm", "cone"]):
+        lhcq.run(*arguments, code=2)
+
+
+def test_all_faults_of_a_configuration_come_in_one_line(lhcq) -> None:
+    line = lhcq.refused("train", "s", "--name", "r", "--rank", "0", "--dropout", "2", "--epochs", "-1")
+    assert all(name in line for name in ("rank", "dropout", "epochs"))
+
+
+def test_a_name_already_taken_is_refused_and_what_is_there_stays(lhcq, event_file, tmp_path: Path) -> None:
+    lhcq.run("cluster", event_file, "--name", "made")
+    before = (lhcq.workspace / "datasets/made/events.parquet").stat()
+    assert "exists already" in lhcq.refused("cluster", event_file, "--name", "made")
+    assert "exists already" in lhcq.refused("cluster", event_file, "--name", "made", "--radius", "0.5")
+    assert (lhcq.workspace / "datasets/made/events.parquet").stat() == before
+
+    taken = tmp_path / "taken.h5"
+    taken.write_text("mine")
+    assert "exists already" in lhcq.refused("generate", taken, "--background", "1", "--signal", "1")
+    assert taken.read_text() == "mine"
+
+
+def test_detaching_without_workers_that_stay_is_refused(lhcq, event_file) -> None:
+    assert "lhcq up" in lhcq.refused("cluster", event_file, "--name", "x", "--detach")
+
+
+def test_a_model_directory_without_weights_is_refused(lhcq, event_file, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    lhcq.run("cluster", event_file, "--name", "made")
+    line = lhcq.refused("prepare", "made", "--split", "s", "--model", model)
+    assert str(model) in line
+    assert not list(lhcq.workspace.glob("splits/*"))
+    (model / "pytorch_model.bin").write_bytes(b"pickle")
+    assert "safetensors" in lhcq.refused("prepare", "made", "--split", "s", "--model", model)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of 8 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = os.geteuid() == 0 and not subprocess.call(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], stderr=subprocess.DEVNULL
+    )
+    if not mounted:
+        pytest.skip("a small filesystem cannot be mounted here")
+    yield place
+    subprocess.check_call(["umount", "--lazy", str(place)])
+
+
+def test_a_full_disk_is_refused_and_the_job_goes_on_once_there_is_room(
+    lhcq, event_file, small_disk: Path
+) -> None:
+    lhcq.workspace = small_disk / "workspace"
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(7_700_000))
+    line = lhcq.refused("cluster", event_file, "--name", "made")
+    assert "no space left on the device" in line
+    assert str(small_disk) in line
+    assert not list(small_disk.glob("workspace/datasets/*"))
+    filler.unlink()
+    lhcq.run("cluster", event_file, "--name", "made")
+
+
+def test_a_disk_that_fills_up_on_the_way_ends_the_waiting_in_one_line(
+    lhcq, event_file, small_disk: Path, until
+) -> None:
+    lhcq.workspace = small_disk / "workspace"
+    command = ("cluster", event_file, "--name", "made", "--events-per-chunk", "14", "--workers", "1")
+    process = lhcq.start(*command)
+    parts = lhcq.workspace / "jobs/cluster-made/parts"
+    until(lambda: list(parts.glob("*.parquet")), "the first part")
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(bytes(9_000_000))
+    done = lhcq.finish(process)
+    assert done.returncode == 1, done.stderr
+    assert "no space left on the device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(small_disk.glob("workspace/datasets/*"))
+    filler.unlink()
+    lhcq.run(*command)
