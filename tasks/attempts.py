@@ -20,6 +20,11 @@ def count_attempt(job: Job, unit: Unit) -> int:
     return int(redis_client().hincrby(_attempts_key(job), unit.key, 1))
 
 
+def forget_attempt(job: Job, unit: Unit) -> None:
+    """Count `unit` anew once it went well: the segments of a run are one unit, and each has all its attempts."""
+    redis_client().hdel(_attempts_key(job), unit.key)
+
+
 def forget_attempts(job: Job) -> None:
     """Count anew."""
     redis_client().delete(_attempts_key(job), trouble_key(job))

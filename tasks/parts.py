@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lhcq.workspace import Workspace
 from tasks.app import workspace
-from tasks.jobs import Job, Kind, end_job, end_with_failures, failures_of, load_job
+from tasks.jobs import Job, Kind, end_job, end_with_failures, failures_of, find_job
 from tasks.leases import Lease
 from tasks.pending import finished_parts, merge_unit, part_path, part_unit
 from tasks.work import perform
@@ -18,7 +18,9 @@ Merge = Callable[[Workspace, Job, list[Path]], str]
 def perform_part(kind: Kind, name: str, index: int, make: MakePart) -> str:
     """Make part `index` of a job, unless it stands."""
     place = workspace()
-    job = load_job(place, kind, name)
+    job = find_job(place, kind, name)
+    if job is None:
+        return "closed"
 
     def work(place: Workspace, job: Job, _: Lease) -> None:
         make(job, index, part_path(place, job, index))
@@ -34,7 +36,9 @@ def perform_merge(kind: Kind, name: str, merge: Merge) -> str:
     A merge may run twice: the second finds the final name taken, and only writes the outcome.
     """
     place = workspace()
-    job = load_job(place, kind, name)
+    job = find_job(place, kind, name)
+    if job is None:
+        return "closed"
     finished = finished_parts(place, job)
     failures = failures_of(place, job)
     missing = set(range(job.parts)) - finished

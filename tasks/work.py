@@ -13,7 +13,7 @@ from typing import Literal
 from lhcq.errors import LhcqError
 from lhcq.workspace import Workspace
 from tasks.app import redis_client, workspace
-from tasks.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt
+from tasks.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, forget_attempt
 from tasks.jobs import (
     Failure,
     Job,
@@ -57,6 +57,7 @@ def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Jo
                     f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs."
                 )
             work(place, job, held)
+            forget_attempt(job, unit)
         except Exception as error:
             return _handle(place, job, unit, error, attempts)
     return "done"

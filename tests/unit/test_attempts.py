@@ -1,0 +1,166 @@
+"""Attempts at a unit of work, on the real broker: counted, spaced out, given up in the open."""
+
+import errno
+from typing import Any
+
+import pytest
+
+from lhcq.errors import BadInput, DiskFull, TransientError
+from tasks.attempts import (
+    MAX_ATTEMPTS,
+    announce_trouble,
+    backoff_key,
+    count_attempt,
+    forget_attempts,
+    trouble_of,
+)
+from tasks.jobs import end_job, failures_of, outcome_of
+from tasks.leases import lease
+from tasks.parts import perform_merge, perform_part
+from tasks.pending import part_unit, segment_unit
+from tasks.work import perform
+
+
+def raising(error: BaseException) -> Any:
+    def work(*_: Any) -> None:
+        raise error
+
+    return work
+
+
+def never(*_: Any) -> bool:
+    return False
+
+
+def nothing(*_: Any) -> None:
+    """Work that goes well."""
+
+
+def test_attempts_are_counted_by_job_and_unit(broker, new_job) -> None:
+    job, other = new_job(name="one"), new_job(name="two")
+    assert [count_attempt(job, part_unit(job, 0)) for _ in range(3)] == [1, 2, 3]
+    assert count_attempt(job, part_unit(job, 1)) == 1
+    assert count_attempt(other, part_unit(other, 0)) == 1
+    forget_attempts(job)
+    assert count_attempt(job, part_unit(job, 0)) == 1
+    assert count_attempt(other, part_unit(other, 0)) == 2
+
+
+def test_trouble_is_told_with_a_pause_that_doubles(broker, new_job) -> None:
+    job = new_job()
+    unit = part_unit(job, 0)
+    assert trouble_of(job) is None
+    pauses = []
+    for attempts in (1, 2, 3):
+        announce_trouble(job, unit, TransientError("the network | is away"), attempts)
+        pauses.append(broker.ttl(backoff_key(unit)))
+    assert pauses[0] < pauses[1] < pauses[2] <= 8
+    assert trouble_of(job) == (False, "the network | is away")
+    announce_trouble(job, unit, DiskFull("no room"), 1)
+    assert trouble_of(job) == (True, "no room")
+    forget_attempts(job)
+    assert trouble_of(job) is None
+
+
+def test_an_error_that_may_pass_leaves_the_unit_pending_until_attempts_run_out(
+    broker, here, new_job
+) -> None:
+    job = new_job("train", "run")
+    unit = segment_unit("run")
+    work = raising(OSError(errno.EIO, "the disk hiccuped"))
+    statuses = [perform("train", unit, work, done=never) for _ in range(MAX_ATTEMPTS)]
+    assert statuses == ["again"] * (MAX_ATTEMPTS - 1) + ["failed"]
+    (failure,) = failures_of(here, job)
+    assert failure.attempts == MAX_ATTEMPTS
+    assert not failure.permanent
+    assert "hiccuped" in failure.traceback
+    assert outcome_of(here, job).state == "incomplete"
+    assert perform("train", unit, nothing, done=never) == "closed"
+
+
+def test_wrong_input_is_tried_once(broker, here, new_job) -> None:
+    job = new_job("train", "run")
+    assert perform("train", segment_unit("run"), raising(BadInput("row 7 is wrong")), done=never) == "failed"
+    outcome = outcome_of(here, job)
+    assert (outcome.state, outcome.message) == ("failed", "row 7 is wrong")
+
+
+def test_a_unit_that_kills_its_worker_each_time_is_given_up(broker, here, new_job) -> None:
+    job = new_job("train", "run")
+    unit = segment_unit("run")
+    for _ in range(MAX_ATTEMPTS):  # each began, and none lived to tell
+        count_attempt(job, unit)
+    assert perform("train", unit, nothing, done=never) == "failed"
+    outcome = outcome_of(here, job)
+    assert outcome.state == "incomplete"
+    assert f"died {MAX_ATTEMPTS} times" in outcome.message
+
+
+def test_a_run_may_have_more_segments_than_a_segment_has_attempts(broker, here, new_job) -> None:
+    job = new_job("train", "run")
+    unit = segment_unit("run")
+    for _ in range(3 * MAX_ATTEMPTS):
+        assert perform("train", unit, nothing, done=never) == "done"
+    for _ in range(MAX_ATTEMPTS - 1):
+        assert perform("train", unit, raising(OSError("hiccup")), done=never) == "again"
+    assert outcome_of(here, job) is None
+
+
+def test_what_stands_is_not_made_again(broker, here, new_job) -> None:
+    new_job("train", "run")
+    work = raising(AssertionError("worked"))
+    assert perform("train", segment_unit("run"), work, done=lambda *_: True) == "already"
+
+
+def test_a_duplicate_returns_at_once_while_the_first_is_at_work(broker, here, new_job) -> None:
+    job = new_job("train", "run")
+    unit = segment_unit("run")
+    with lease(broker, unit.key):
+        assert perform("train", unit, raising(AssertionError("worked")), done=never) == "leased"
+    assert count_attempt(job, unit) == 1
+
+
+def test_a_part_that_is_given_up_does_not_end_its_job_before_the_merge_does(broker, here, new_job) -> None:
+    job = new_job(parts=2)
+
+    def make(job: Any, index: int, path: Any) -> None:
+        if index == 1:
+            raise BadInput("row 9 is wrong")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def merge(*_: Any) -> str:
+        raise AssertionError("merged without all parts")
+
+    assert perform_part("cluster", "made", 1, make) == "failed"
+    assert outcome_of(here, job) is None
+    assert perform_merge("cluster", "made", merge) == "waiting"
+    assert perform_part("cluster", "made", 0, make) == "done"
+    assert perform_merge("cluster", "made", merge) == "done"
+    outcome = outcome_of(here, job)
+    assert (outcome.state, outcome.message) == ("failed", "row 9 is wrong")
+
+
+def test_a_merge_that_runs_twice_ends_the_job_once(broker, here, new_job) -> None:
+    job = new_job(parts=1)
+    perform_part("cluster", "made", 0, lambda job, index, path: (path.parent.mkdir(), path.touch()))
+    merged = []
+
+    def merge(place: Any, job: Any, parts: list[Any]) -> str:
+        merged.extend(parts)
+        return "merged"
+
+    assert [perform_merge("cluster", "made", merge) for _ in range(2)] == ["done", "waiting"]
+    assert len(merged) == 1
+    assert outcome_of(here, job).state == "done"
+
+
+@pytest.mark.parametrize("ended", ["done", "failed", "incomplete", "cancelled"])
+def test_nothing_is_done_for_a_job_that_has_ended(broker, here, new_job, ended: Any) -> None:
+    end_job(here, new_job(), ended, "it ended")
+    assert perform_part("cluster", "made", 0, raising(AssertionError("worked"))) == "closed"
+
+
+def test_a_late_message_of_a_job_that_was_removed_raises_nothing(broker, here) -> None:
+    assert perform_part("cluster", "gone", 0, raising(AssertionError("worked"))) == "closed"
+    assert perform_merge("cluster", "gone", raising(AssertionError("merged"))) == "closed"
