@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import redis
 from redis.backoff import NoBackoff
@@ -24,6 +25,7 @@ from redis.retry import Retry
 
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace, explained_os_errors
+from tasks.leases import LEASE_PREFIX
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
@@ -59,6 +61,8 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
             _stop(address)  # left over from a workspace of the same path that was removed
         if not answers(address):
             _start(workspace, address)
+        if _is_alone(users):
+            _forget_leases(address)
         try:
             yield f"redis+socket://{address}"
         finally:
@@ -147,7 +151,25 @@ def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | Non
         )
 
 
-def _is_last(users) -> bool:  # type: ignore[no-untyped-def]
+def _is_alone(users: IO[str]) -> bool:
+    """Whether no other command uses the broker; keeps the shared lock either way."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        fcntl.flock(users, fcntl.LOCK_SH)
+
+
+def _forget_leases(address: Path) -> None:
+    """Drop the leases of workers that were killed: without a command there is no worker, so nobody holds one."""
+    with _client(address) as client:
+        for key in client.scan_iter(f"{LEASE_PREFIX}*"):
+            client.delete(key)
+
+
+def _is_last(users: IO[str]) -> bool:
     """Whether nobody else uses the broker; then the exclusive lock keeps newcomers waiting until it is stopped."""
     fcntl.flock(users, fcntl.LOCK_UN)
     try:

@@ -15,6 +15,7 @@ from redis.exceptions import LockError
 
 log = logging.getLogger(__name__)
 
+LEASE_PREFIX = "lhcq:lease:"
 LEASE_SECONDS = 15.0
 _EXTEND_EVERY_SECONDS = LEASE_SECONDS / 3
 
@@ -34,7 +35,12 @@ class Lease:
 
 def lease_key(unit: str) -> str:
     """The Redis key of a unit's lease."""
-    return f"lhcq:lease:{unit}"
+    return f"{LEASE_PREFIX}{unit}"
+
+
+def is_leased(client: "redis.Redis", unit: str) -> bool:
+    """Whether a worker holds the lease on `unit`."""
+    return bool(client.exists(lease_key(unit)))
 
 
 @contextlib.contextmanager

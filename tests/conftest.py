@@ -1,9 +1,16 @@
 """What tests share."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from lhcq.workspace import Workspace
+
+# As the workers have it: before torch is imported anywhere.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +20,52 @@ def test_data() -> Path:
     if not where:
         pytest.skip("LHCQ_TEST_DATA does not name the directory of the real LHC Olympics events")
     return Path(where)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    """A workspace of its own."""
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real broker, one for the session."""
+    from tasks.app import connect
+    from tasks.broker import embedded_broker
+
+    with embedded_broker(Workspace(tmp_path_factory.mktemp("broker"))) as url:
+        connect(url)
+        yield url
+
+
+@pytest.fixture
+def broker(broker_url: str) -> Any:
+    """A client of the real broker, whose database is empty; this process's application uses it."""
+    from tasks.app import redis_client
+
+    client = redis_client()
+    client.flushall()
+    return client
+
+
+@pytest.fixture
+def here(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace of its own that the tasks of this process work in."""
+    from tasks.app import workspace
+
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
+    workspace.cache_clear()
+    yield place
+    workspace.cache_clear()
+
+
+@pytest.fixture
+def new_job(place: Workspace) -> Callable[..., Any]:
+    """Record a job that was asked for: a clustering into three parts, unless told otherwise."""
+    from tasks.jobs import Job, create_job
+
+    def create(kind: Any = "cluster", name: str = "made", *, parts: int = 3, **spec: Any) -> Job:
+        return create_job(place, Job(kind=kind, name=name, created=1.0, spec=spec, parts=parts))
+
+    return create

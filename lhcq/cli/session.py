@@ -167,14 +167,18 @@ def _tell_end(job: "Job", outcome: "Outcome | None", again: str) -> int:
 
 def _wait(current: Session, job: "Job", count: Count, update: Update) -> "Outcome | None":
     """Wait for the outcome; None when the run was paused."""
+    from tasks.app import redis_client
     from tasks.controls import wish_of
     from tasks.jobs import outcome_of
+    from tasks.leases import is_leased
+    from tasks.pending import segment_unit
 
     asked = time.monotonic()
     told = ""
     while (outcome := outcome_of(current.workspace, job)) is None:
-        if job.kind == "train" and wish_of(current.workspace, job.name) == "pause":
-            return None
+        paused = job.kind == "train" and wish_of(current.workspace, job.name) == "pause"
+        if paused and not is_leased(redis_client(), segment_unit(job.name).key):
+            return None  # the trainer has noticed
         if current.workers:
             current.workers.check()
         if time.monotonic() - asked > _TROUBLE_EVERY_SECONDS:

@@ -1,0 +1,126 @@
+"""Training as a job, with the real small model: segments, validations by themselves, pause, kill, report."""
+
+import json
+import signal
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+QUICK = ("--batch-size", "2", "--max-steps", "6", "--checkpoints", "3")
+
+
+@pytest.fixture
+def split(lhcq, event_file, smollm2) -> str:
+    """A split of 100 made-up events: 60 to train, 15 to validate."""
+    lhcq.run("cluster", event_file, "--name", "made")
+    answer = lhcq.ask("prepare", "made", "--split", "small", "--limit", "100", "--model", smollm2)
+    assert answer["counts"]["train"] == {"signal": 30, "background": 30}
+    assert answer["tokens"]["max"] <= 25
+    return "small"
+
+
+def adapter_of(lhcq, run: str, step: int) -> bytes:
+    return (lhcq.workspace / f"runs/{run}/checkpoints/{step:08d}/adapter_model.safetensors").read_bytes()
+
+
+def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, smollm2) -> None:
+    answer = lhcq.ask("train", split, "--name", "first", "--model", smollm2, *QUICK)
+    assert answer["state"] == "done"
+    validated = [row for row in answer["checkpoints"] if row["state"] == "validated"]
+    assert [row["step"] for row in validated] == [2, 4, 6]
+    assert {row["part"] for row in answer["checkpoints"] if row["state"] == "tested"} == {"test"}
+    assert [row["classifier"] for row in answer["checkpoints"] if row["state"] == "fitted"] == [
+        "boosted trees"
+    ] * 2
+
+    run = lhcq.workspace / "runs/first"
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds.count("step") == 6
+    assert kinds.count("checkpoint") == 3
+    assert kinds.count("validation") == 3
+    # The validation of a checkpoint comes before the next segment: one worker serves both in turn.
+    assert kinds.index("validation") < kinds.index("checkpoint", kinds.index("checkpoint") + 1)
+
+    scores = pq.read_table(run / "validations/00000006/scores.parquet")
+    truth = pq.read_table(lhcq.workspace / "splits/small/validation.parquet")
+    assert scores["row"].to_pylist() == truth["row"].to_pylist()
+    assert scores["label"].to_pylist() == truth["label"].to_pylist()
+    assert all(0.0 <= p <= 1.0 for p in scores["p_signal"].to_pylist())
+    assert "Number of unknown predictions" in (lhcq.workspace / "logs/gpu.log").read_text()
+
+    page = (run / "report.html").read_text()
+    assert "first" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    text = lhcq.run("report", "first").stdout
+    assert text.splitlines()[-1] == str(run / "report.html")
+    assert "boosted trees" in text
+    watched = lhcq.ask("watch", "first")
+    assert watched["checkpoints"] == answer["checkpoints"]
+    jobs = {job["name"]: job for job in lhcq.ask("status")["jobs"]}
+    assert (jobs["first"]["state"], jobs["first"]["done"], jobs["first"]["total"]) == ("done", 6, 6)
+    assert "exists already" in lhcq.refused("train", split, "--name", "first", "--model", smollm2, *QUICK)
+
+
+def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
+    lhcq, split, smollm2, until, kill_group
+) -> None:
+    lhcq.run("train", split, "--name", "calm", "--model", smollm2, *QUICK)
+
+    process = lhcq.start("train", split, "--name", "stormy", "--model", smollm2, *QUICK)
+    log = lhcq.workspace / "runs/stormy/events.jsonl"
+    until(lambda: log.exists() and '"step": 1,' in log.read_text(), "the first step")
+    lhcq.run("pause", "stormy")
+    done = lhcq.finish(process)
+    assert done.returncode == 3
+    assert "lhcq resume stormy" in done.stderr
+    assert lhcq.ask("status")["jobs"][-1]["state"] == "paused"
+
+    process = lhcq.start("resume", "stormy")
+    until((lhcq.workspace / "runs/stormy/checkpoints/00000002/manifest.json").exists, "a checkpoint")
+    kill_group(lhcq.workers()[0], signal.SIGKILL)
+    done = lhcq.finish(process)
+    assert done.returncode == 0, done.stderr
+    for step in (2, 4, 6):
+        assert adapter_of(lhcq, "stormy", step) == adapter_of(lhcq, "calm", step)
+        calm, stormy = (
+            pq.read_table(lhcq.workspace / f"runs/{run}/validations/{step:08d}/scores.parquet")
+            for run in ("calm", "stormy")
+        )
+        assert calm.equals(stormy)
+
+
+def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, smollm2, until) -> None:
+    process = lhcq.start("train", split, "--name", "gone", "--model", smollm2, *QUICK)
+    checkpoints = lhcq.workspace / "runs/gone/checkpoints"
+    until(lambda: list(checkpoints.glob("*/manifest.json")), "a checkpoint")
+    lhcq.run("cancel", "gone")
+    done = lhcq.finish(process)
+    assert done.returncode == 3
+    assert "cancelled" in done.stderr
+    assert list(checkpoints.glob("*/manifest.json"))
+    assert "nothing to resume" in lhcq.refused("resume", "gone")
+    assert "has ended" in lhcq.refused("pause", "gone")
+
+
+def test_the_diary_preset_trains_on_the_diary_prompt(lhcq, event_file, smollm2) -> None:
+    lhcq.run("cluster", event_file, "--name", "made", "--preset", "diary")
+    arguments = ("prepare", "made", "--split", "diary", "--template", "diary", "--limit", "60")
+    answer = lhcq.ask(*arguments, "--model", smollm2)
+    assert answer["template"]["name"] == "diary"
+    prompt = pq.read_table(lhcq.workspace / "splits/diary/train.parquet")["prompt"][0].as_py()
+    assert prompt.startswith("[INST] Classify this event as 'signal' or 'background'.\njets:\n")
+    command = ("train", "diary", "--name", "diary", "--model", smollm2, "--preset", "diary")
+    short = ("--accumulation", "2", "--max-steps", "1")
+    assert "tokens" in lhcq.refused(*command, *short, "--max-tokens", "16")
+    assert not list(Path(lhcq.workspace).glob("runs/*"))
+    assert lhcq.ask(*command, *short)["state"] == "done"
+    job = json.loads((lhcq.workspace / "runs/diary/job.json").read_text())
+    config = job["spec"]["config"]
+    assert (config["rank"], config["alpha"], config["dropout"], config["learning_rate"]) == (
+        12,
+        48.0,
+        0.15,
+        3e-5,
+    )
