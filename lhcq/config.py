@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lhcq.errors import BadInput
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LONGEST_NAME = 64
 
 
 class Frozen(BaseModel):
@@ -33,11 +34,11 @@ class Frozen(BaseModel):
             raise BadInput(f"{cls.__name__}: {faults}.") from error
 
 
-def check_name(name: str, *, what: str) -> str:
+def check_name(name: str, *, what: str, longest: int = LONGEST_NAME) -> str:
     """Give `name` back if it may name a `what` (a dataset, a split, a run); it becomes a directory's name."""
-    if not NAME_PATTERN.fullmatch(name):
+    if len(name) > longest or not NAME_PATTERN.fullmatch(name):
         raise BadInput(
-            f"{name!r} cannot name a {what}: use 1 to 64 letters, digits, '.', '_' and '-', starting with "
+            f"{name!r} cannot name a {what}: use 1 to {longest} letters, digits, '.', '_' and '-', starting with "
             "a letter or a digit."
         )
     return name
@@ -72,6 +73,8 @@ Algorithm = Literal["antikt", "kt", "cambridge"]
 
 class ClusterConfig(Frozen):
     """What FastJet is asked for."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     algorithm: Algorithm = "antikt"
     radius: float = Field(default=1.0, gt=0, le=3.0)
@@ -114,6 +117,8 @@ class SplitConfig(Frozen):
 
 class TrainConfig(Frozen):
     """A QLoRA fine-tuning. The defaults are the recipe that passes 0.835 in two minutes of two CPU cores."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     rank: int = Field(default=16, ge=1)
     alpha: float = Field(default=32.0, gt=0)

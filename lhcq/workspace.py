@@ -7,6 +7,7 @@ The first commit wins, a later one is discarded.
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -16,11 +17,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lhcq.config import check_name
+from lhcq.config import LONGEST_NAME, check_name
 from lhcq.errors import BadInput, DiskFull, NotThere
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
+# EEXIST: a file stands where a directory has to be made.
+_UNWRITABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 class Workspace:
@@ -64,7 +76,7 @@ class Workspace:
         """The record of one job: `job.json`, parts, failures, `outcome.json`."""
         if kind == "train":
             return self.run(name)
-        return self.root / "jobs" / check_name(f"{kind}-{name}", what="job")
+        return self.root / "jobs" / check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
 
     @property
     def logs(self) -> Path:
@@ -78,6 +90,8 @@ class Workspace:
 
     def create(self) -> None:
         """Make the root, or say why it cannot be made."""
+        if self.root.exists() and not self.root.is_dir():
+            raise BadInput(f"{self.root}: the workspace has to be a directory. Set LHCQ_WORKSPACE to one.")
         with explained_os_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
         if not os.access(self.root, os.W_OK | os.X_OK):
@@ -96,7 +110,7 @@ def explained_os_errors(path: Path) -> Iterator[None]:
             raise DiskFull(
                 f"{path}: no space left on the device. Free some space and run the same command again."
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+        if error.errno in _UNWRITABLE:
             raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno)}).") from error
         raise
 
@@ -116,7 +130,7 @@ def staged_file(final: Path) -> Iterator[Path]:
             _link(temporary, final)
             _sync(final.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 @contextlib.contextmanager
@@ -150,7 +164,7 @@ def write_json(path: Path, value: Any) -> None:
             _sync(temporary)
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -161,7 +175,7 @@ def write_text(path: Path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 def to_json(value: Any) -> str:
@@ -178,13 +192,17 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, value: Any) -> None:
-    """Append one JSON line; a single write, so that lines of several writers do not mix."""
-    line = json.dumps(value, sort_keys=True, allow_nan=False) + "\n"
+    """Append one JSON line, whole or not at all; lines of several writers do not mix."""
+    line = json.dumps(value, sort_keys=True, allow_nan=False).encode() + b"\n"
     with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, line.encode())
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            if os.write(descriptor, line) < len(line):  # the disk is full: take back what fitted
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
 
@@ -241,6 +259,12 @@ def sha256_of_json(value: Any) -> str:
 
 def _temporary(final: Path) -> Path:
     return final.parent / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _discard(temporary: Path) -> None:
+    """Remove a temporary file; whatever is in its way has been reported by then."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
 
 
 def _sync(path: Path) -> None:
