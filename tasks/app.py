@@ -5,9 +5,11 @@ from typing import Any
 
 import redis
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lhcq.config import Settings
-from lhcq.errors import TransientError
+from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
 from tasks.settings import celery_settings
 
@@ -15,6 +17,9 @@ app = Celery(
     "lhcq",
     include=["tasks.generation", "tasks.clustering", "tasks.prompting", "tasks.training", "tasks.duty"],
 )
+
+_SCHEMES = ("redis://", "rediss://", "redis+socket://")
+_ASK_SECONDS = 5.0
 
 
 def connect(broker_url: str) -> None:
@@ -32,22 +37,34 @@ def workspace() -> Workspace:
 @functools.cache
 def redis_client() -> "redis.Redis":
     """A client of the broker's own database, for leases and counters."""
+    return _client(socket_timeout=30, socket_connect_timeout=10)
+
+
+def _client(**options: Any) -> "redis.Redis":
     url = str(app.conf.broker_url).replace("redis+socket://", "unix://", 1)
     keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
-    return redis.Redis.from_url(
-        url, socket_timeout=30, socket_connect_timeout=10, decode_responses=True, **keepalive
-    )
+    return redis.Redis.from_url(url, decode_responses=True, **keepalive, **options)
 
 
-def ask_broker(question: str = "ping") -> Any:
-    """Ask the broker something simple, or raise `TransientError` with the remedy."""
+def ask_broker() -> None:
+    """Ask the broker once whether it is there: raises `BadInput` for an address that cannot be one, and
+    `TransientError` with the remedy when it does not answer within seconds.
+    """
+    url = public_url(str(app.conf.broker_url))
+    if not url.startswith(_SCHEMES):
+        raise BadInput(f"LHCQ_BROKER_URL is {url!r}: it has to start with one of {', '.join(_SCHEMES)}.")
+    once = Retry(NoBackoff(), 0)  # a person waits for the answer
     try:
-        return getattr(redis_client(), question)()
-    except redis.RedisError as error:
+        with _client(socket_timeout=_ASK_SECONDS, socket_connect_timeout=_ASK_SECONDS, retry=once) as client:
+            client.ping()
+    except (redis.RedisError, OSError) as error:
+        reason = str(error).rstrip(".")
         raise TransientError(
-            f"the broker at {public_url(app.conf.broker_url)} does not answer ({error}). Start it, or unset "
-            "LHCQ_BROKER_URL to let lhcq bring its own."
+            f"the broker at {url} does not answer ({reason}). Start it, or unset LHCQ_BROKER_URL to let lhcq "
+            "bring its own."
         ) from error
+    except ValueError as error:
+        raise BadInput(f"LHCQ_BROKER_URL is {url!r}: {error}.") from error
 
 
 def public_url(url: str) -> str:
