@@ -77,13 +77,26 @@ def refuse_taken_name(workspace: Workspace, job: Job) -> None:
         return
     outcome = outcome_of(workspace, earlier)
     if outcome is None or outcome.state == "incomplete":
-        if earlier.spec != job.spec:
-            raise NameTaken(
-                f"{job.title!r} is under way in {workspace.root} with another configuration or input. Choose "
-                f"another name, or remove {workspace.job(job.kind, job.name)}."
-            )
-    elif outcome.state != "failed" and result.exists():
+        _refuse_another(workspace, earlier, job)
+    elif result.exists() and not (outcome.state == "failed" and _may_be_replaced(earlier, job)):
         raise NameTaken(f"{result} exists already ({job.title}). Choose another name, or remove it.")
+
+
+def _refuse_another(workspace: Workspace, earlier: Job, job: Job) -> None:
+    if earlier.spec != job.spec:
+        raise NameTaken(
+            f"{job.title!r} is under way in {workspace.root} with another configuration or input. Choose "
+            f"another name, or remove {workspace.job(job.kind, job.name)}."
+        )
+
+
+def _may_be_replaced(failed: Job, job: Job) -> bool:
+    """Whether what a failed job left may stay under a new job's name.
+
+    A run's result is its job's own directory, which goes with it. A split may stand whose baseline failed: it serves
+    the same request again, and no other.
+    """
+    return job.kind == "train" or failed.spec == job.spec
 
 
 def create_job(workspace: Workspace, job: Job) -> Job:
@@ -95,13 +108,18 @@ def create_job(workspace: Workspace, job: Job) -> Job:
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is not None:
         outcome = outcome_of(workspace, earlier)
-        if outcome is None or outcome.state == "incomplete":
+        if outcome is None:
+            _forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
+            return earlier
+        if outcome.state == "incomplete":
             reopen_job(workspace, earlier)
             return earlier
         discard_job(workspace, earlier)
     with staged_file(workspace.job(job.kind, job.name) / "job.json") as temporary:
         temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
-    return load_job(workspace, job.kind, job.name)
+    created = load_job(workspace, job.kind, job.name)
+    _refuse_another(workspace, created, job)  # somebody else may have been first
+    return created
 
 
 def find_job(workspace: Workspace, kind: Kind, name: str) -> Job | None:
@@ -145,9 +163,8 @@ def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
 
 def reopen_job(workspace: Workspace, job: Job) -> None:
     """Forget the outcome and the failures, keep what is finished."""
-    directory = workspace.job(job.kind, job.name)
-    shutil.rmtree(directory / "failed", ignore_errors=True)
-    (directory / "outcome.json").unlink(missing_ok=True)
+    _forget_failures(workspace, job)
+    (workspace.job(job.kind, job.name) / "outcome.json").unlink(missing_ok=True)
 
 
 def discard_job(workspace: Workspace, job: Job) -> None:
@@ -166,6 +183,10 @@ def failures_of(workspace: Workspace, job: Job) -> list[Failure]:
     """The units that were given up, in order of name."""
     directory = workspace.job(job.kind, job.name) / "failed"
     return [Failure.checked(**read_json(path)) for path in sorted(directory.glob("*.json"))]
+
+
+def _forget_failures(workspace: Workspace, job: Job) -> None:
+    shutil.rmtree(workspace.job(job.kind, job.name) / "failed", ignore_errors=True)
 
 
 def _failure_path(workspace: Workspace, job: Job, unit: str) -> Path:

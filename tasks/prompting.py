@@ -1,7 +1,11 @@
 """Prompts: one task that writes a split, chained to one that fits the boosted-tree baseline on it."""
 
+import contextlib
+import shutil
+from pathlib import Path
+
 from lhcq.config import SplitConfig
-from lhcq.workspace import MANIFEST, Workspace
+from lhcq.workspace import MANIFEST, Workspace, read_json, sha256_of
 from tasks.app import app
 from tasks.flows import publish_unit
 from tasks.jobs import Job, end_job
@@ -48,7 +52,16 @@ def _prepare(workspace: Workspace, job: Job, _: Lease) -> None:
 def _baseline(workspace: Workspace, job: Job, _: Lease) -> None:
     from lhcq.evaluate.baseline import fit_baseline
 
-    final = workspace.baseline(job.name)
-    if not (final / MANIFEST).exists():
-        fit_baseline(workspace.split(job.name), final)
-    end_job(workspace, job, "done", f"prompts in {workspace.split(job.name)}")
+    split, final = workspace.split(job.name), workspace.baseline(job.name)
+    if _is_of_another_split(final, split):
+        shutil.rmtree(final)
+    fit_baseline(split, final)
+    end_job(workspace, job, "done", f"prompts in {split}")
+
+
+def _is_of_another_split(baseline: Path, split: Path) -> bool:
+    """Whether the baseline was fitted on an earlier split of this name, which was removed."""
+    with contextlib.suppress(FileNotFoundError):
+        fitted: str = read_json(baseline / MANIFEST)["split_manifest_sha256"]
+        return fitted != sha256_of(split / MANIFEST)
+    return False
