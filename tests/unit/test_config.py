@@ -1,0 +1,127 @@
+"""Configuration: presets as published, and every fault in one line."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from lhcq.config import (
+    CLUSTER_PRESETS,
+    TRAIN_PRESETS,
+    ClusterConfig,
+    Frozen,
+    GenerateConfig,
+    Settings,
+    SplitConfig,
+    TrainConfig,
+    check_name,
+)
+from lhcq.errors import BadInput
+
+
+def test_every_fault_comes_in_one_line_with_its_field() -> None:
+    with pytest.raises(BadInput) as caught:
+        TrainConfig.checked(rank=0, dropout=1.5, epochs=-1, schedule="linear", colour="red", seed="x")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("TrainConfig: ")
+    for field in ("rank", "dropout", "epochs", "schedule", "colour", "seed"):
+        assert f"{field}: " in message
+    assert "learning_rate" not in message
+
+
+FAULTS: list[tuple[type[Frozen], dict[str, Any], str]] = [
+    (GenerateConfig, {"background": -1, "signal": 1}, "background"),
+    (GenerateConfig, {"background": 1}, "signal"),
+    (GenerateConfig, {"background": 1, "signal": 1, "seed": 2**31}, "seed"),
+    (ClusterConfig, {"radius": 0.0}, "radius"),
+    (ClusterConfig, {"radius": 3.5}, "radius"),
+    (ClusterConfig, {"radius": math.nan}, "radius"),
+    (ClusterConfig, {"pt_min": -1.0}, "pt_min"),
+    (ClusterConfig, {"pt_min": math.inf}, "pt_min"),
+    (ClusterConfig, {"max_jets": 0}, "max_jets"),
+    (ClusterConfig, {"algorithm": "cone"}, "algorithm"),
+    (SplitConfig, {"ratio": "2:1"}, "'2:1' is neither 'natural' nor '1:K'"),
+    (SplitConfig, {"ratio": "1:0"}, "ratio"),
+    (SplitConfig, {"ratio": "1:01"}, "ratio"),
+    (SplitConfig, {"ratio": "1:9999999"}, "ratio"),
+    (SplitConfig, {"ratio": "1:1\n"}, "ratio"),
+    (SplitConfig, {"template": "prose"}, "template"),
+    (SplitConfig, {"limit": 19}, "limit"),
+    (TrainConfig, {"rank": 1.5}, "rank"),
+    (TrainConfig, {"alpha": math.inf}, "alpha"),
+    (TrainConfig, {"dropout": 1.0}, "dropout"),
+    (TrainConfig, {"learning_rate": 0.0}, "learning_rate"),
+    (TrainConfig, {"learning_rate": math.nan}, "learning_rate"),
+    (TrainConfig, {"epochs": math.inf}, "epochs"),
+    (TrainConfig, {"warmup_fraction": 1.0}, "warmup_fraction"),
+    (TrainConfig, {"checkpoint_every": 0}, "checkpoint_every"),
+    (TrainConfig, {"max_tokens": 7}, "max_tokens"),
+    (TrainConfig, {"max_grad_norm": 0.0}, "max_grad_norm"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "named"), FAULTS)
+def test_a_value_that_cannot_work_is_refused(kind: type[Frozen], values: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        kind.checked(**values)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_does_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        ClusterConfig().radius = 0.5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("preset", [*CLUSTER_PRESETS.values(), *TRAIN_PRESETS.values(), SplitConfig()])
+def test_a_stored_configuration_comes_back_the_same(preset: Frozen) -> None:
+    assert type(preset).model_validate_json(preset.model_dump_json()) == preset
+
+
+def test_the_cluster_presets_are_the_published_definitions() -> None:
+    assert CLUSTER_PRESETS["lhco"] == ClusterConfig(algorithm="antikt", radius=1.0, pt_min=20.0, max_jets=2)
+    assert CLUSTER_PRESETS["lhco"] == ClusterConfig()
+    diary = CLUSTER_PRESETS["diary"]
+    assert (diary.algorithm, diary.radius, diary.pt_min, diary.max_jets) == ("antikt", 0.5, 1200.0, None)
+
+
+def test_the_diary_trains_as_the_study_did() -> None:
+    diary = TRAIN_PRESETS["diary"]
+    assert (diary.rank, diary.alpha, diary.dropout) == (12, 48.0, 0.15)
+    assert (diary.learning_rate, diary.accumulation, diary.checkpoint_every) == (3e-5, 16, 100)
+    assert diary.target == "query-value"
+
+
+def test_the_default_training_takes_all_linear_layers_and_its_rate_from_the_model() -> None:
+    default = TRAIN_PRESETS["default"]
+    assert (default.target, default.learning_rate, default.class_weighted) == ("all-linear", None, True)
+    assert default == TrainConfig()
+
+
+def test_a_ratio_gives_its_number_of_background_events() -> None:
+    assert SplitConfig().background_per_signal == 1
+    assert SplitConfig(ratio="1:20").background_per_signal == 20
+    assert SplitConfig(ratio="natural").background_per_signal is None
+
+
+@pytest.mark.parametrize("name", ["a", "A.b_c-1", "9", "x" * 64])
+def test_a_plain_name_is_given_back(name: str) -> None:
+    assert check_name(name, what="run") == name
+
+
+def test_the_settings_are_the_environments_or_the_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in (None, ""):
+        for name in ("LHCQ_WORKSPACE", "LHCQ_BROKER_URL"):
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        settings = Settings.from_environment()
+        assert settings == Settings(workspace=tmp_path / "lhcq-workspace", broker_url=None)
+    monkeypatch.setenv("LHCQ_WORKSPACE", "elsewhere")
+    monkeypatch.setenv("LHCQ_BROKER_URL", "redis://host/1")
+    settings = Settings.from_environment()
+    assert settings == Settings(workspace=tmp_path / "elsewhere", broker_url="redis://host/1")
