@@ -1,0 +1,114 @@
+"""Starting is quick and needs little: nothing heavy is loaded before it is needed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lhcq.cli.main import VERBS
+
+HEAVY = (
+    "celery",
+    "torch",
+    "transformers",
+    "redis",
+    "pyarrow",
+    "h5py",
+    "fastjet",
+    "sklearn",
+    "matplotlib",
+    "numpy",
+)
+ANSWERING = [verb for verb in VERBS if verb not in ("up", "worker")]
+
+
+def loaded_by(program: str, cwd: Path) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after `program`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{program}\nprint(*sys.modules, file=sys.stderr)"],
+        cwd=cwd,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "lhcq.cli.main", *arguments],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+
+
+CLI = "sys.argv = ['lhcq', {!r}]\nfrom lhcq.cli.main import main\ntry:\n main()\nexcept SystemExit:\n pass"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import lhcq",
+        CLI.format("--version"),
+        CLI.format("--help"),
+        *(f"import lhcq.{stage}" for stage in ("events", "jets", "prompts", "model", "evaluate", "report")),
+    ],
+)
+def test_a_light_start_loads_nothing_heavy(program: str, tmp_path: Path) -> None:
+    loaded = loaded_by(program, tmp_path)
+    assert "lhcq" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_a_worker_loads_no_torch_and_no_stage_before_its_first_task(tmp_path: Path) -> None:
+    loaded = loaded_by("import tasks.app\ntasks.app.app.loader.import_default_modules()", tmp_path)
+    assert "celery" in loaded
+    assert loaded.isdisjoint({"torch", "transformers", "peft", "fastjet", "sklearn", "matplotlib"})
+
+
+def test_every_task_is_registered_under_its_own_name(tmp_path: Path) -> None:
+    program = (
+        "import tasks.app\ntasks.app.app.loader.import_default_modules()\n"
+        "print(*sorted(n for n in tasks.app.app.tasks if n.startswith('lhcq.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == [
+        "lhcq.baseline",
+        "lhcq.cluster_merge",
+        "lhcq.cluster_part",
+        "lhcq.generate_merge",
+        "lhcq.generate_part",
+        "lhcq.prepare",
+        "lhcq.test",
+        "lhcq.train_segment",
+        "lhcq.validate",
+    ]
+
+
+def test_the_version_is_the_packages() -> None:
+    import lhcq
+
+    assert run("--version").stdout == f"lhcq, version {lhcq.__version__}\n"
+
+
+def test_help_lists_every_verb_in_the_order_of_the_work() -> None:
+    text = run("--help").stdout
+    listed = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines() if line.strip()]
+    assert listed == list(VERBS)
+    for promised in ("LHCQ_WORKSPACE", "LHCQ_BROKER_URL", "Exit codes"):
+        assert promised in text
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_and_answers_in_json(verb: str) -> None:
+    text = run(verb, "--help").stdout
+    assert text.startswith("Usage: ")
+    assert len(text.splitlines()) > 4
+    assert ("--json" in text) == (verb in ANSWERING)
+    assert ("--wait / --detach" in text) == (verb in ("generate", "cluster", "prepare", "train", "resume"))

@@ -1,0 +1,105 @@
+"""Leases on the real broker: one holder, for as long as it works, and no longer."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tasks import leases
+from tasks.leases import is_leased, lease, lease_key
+
+UNIT = "lhcq.cluster_part:made:0"
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Leases of half a second, extended each tenth."""
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.5)
+    monkeypatch.setattr(leases, "_EXTEND_EVERY_SECONDS", 0.1)
+    return 0.5
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def test_a_lease_excludes_another_and_is_released(broker) -> None:
+    with lease(broker, UNIT) as held:
+        assert held is not None
+        assert not held.lost
+        assert is_leased(broker, UNIT)
+        with lease(broker, UNIT) as second:
+            assert second is None
+        assert is_leased(broker, UNIT)  # the one that was refused released nothing
+    assert not is_leased(broker, UNIT)
+    with lease(broker, UNIT) as again:
+        assert again is not None
+
+
+def test_leases_of_different_units_do_not_meet(broker) -> None:
+    with lease(broker, UNIT) as one, lease(broker, f"{UNIT}0") as other:
+        assert one is not None
+        assert other is not None
+
+
+def test_of_many_that_want_a_lease_at_once_one_gets_it(broker) -> None:
+    barrier = threading.Barrier(8)
+    got: list[bool] = []
+
+    def want() -> None:
+        barrier.wait(10)
+        with lease(broker, UNIT) as held:
+            got.append(held is not None)
+            barrier.wait(10)
+
+    threads = [threading.Thread(target=want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(got) == [False] * 7 + [True]
+
+
+def test_a_lease_is_extended_while_the_work_lasts(broker, short: float) -> None:
+    with lease(broker, UNIT) as held:
+        time.sleep(4 * short)
+        assert not held.lost
+        with lease(broker, UNIT) as second:
+            assert second is None
+    assert not is_leased(broker, UNIT)
+
+
+def test_a_lease_whose_holder_died_expires(broker, short: float) -> None:
+    assert broker.lock(lease_key(UNIT), timeout=short).acquire()  # and nobody extends it
+    wait_for(lambda: not is_leased(broker, UNIT), "the lease to expire")
+    with lease(broker, UNIT) as held:
+        assert held is not None
+
+
+@pytest.mark.parametrize("lose", ["delete", "flush", "taken"])
+def test_a_holder_notices_that_its_lease_is_lost(broker, short: float, lose: str) -> None:
+    with lease(broker, UNIT) as held:
+        if lose == "delete":
+            broker.delete(lease_key(UNIT))
+        elif lose == "flush":
+            broker.flushall()
+        else:
+            broker.set(lease_key(UNIT), "another's token", ex=60)
+        wait_for(lambda: held.lost, "the holder to notice")
+    assert is_leased(broker, UNIT) == (lose == "taken")  # another's lease is not released
+
+
+def test_the_lease_goes_with_an_error(broker) -> None:
+    with pytest.raises(KeyError), lease(broker, UNIT):
+        raise KeyError("work failed")
+    assert not is_leased(broker, UNIT)
+
+
+def test_no_thread_is_left_behind(broker) -> None:
+    with lease(broker, UNIT):
+        assert any(thread.name == f"lease-{UNIT}" for thread in threading.enumerate())
+    assert not any(thread.name == f"lease-{UNIT}" for thread in threading.enumerate())
