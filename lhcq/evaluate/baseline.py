@@ -47,8 +47,15 @@ def fit_baseline(split_dir: Path, final: Path) -> None:
     manifest = read_manifest(
         split_dir, what=f"split {split_dir.name!r}", remedy="Make it with `lhcq prepare`."
     )
-    features: list[str] = manifest["features"]
+    features = list(manifest["features"])
     _, labels, values = read_part(split_dir / "train.parquet", features)
+    # A feature that no training event has, such as a third jet's, cannot be binned.
+    present = np.flatnonzero(np.isfinite(values).any(axis=0))
+    features = [features[place] for place in present]
+    if not features:
+        raise BadInput(
+            f"{split_dir / 'train.parquet'}: no feature has a value, so trees have nothing to learn."
+        )
     if len(set(labels.tolist())) < 2:
         raise BadInput(f"{split_dir / 'train.parquet'}: boosted trees need events of both classes.")
     trees = build_trees(labels.size)
@@ -56,7 +63,7 @@ def fit_baseline(split_dir: Path, final: Path) -> None:
         threadpool_limits(limits=None if labels.size >= MANY_EVENTS else 1, user_api="openmp"),
         staged_directory(final) as directory,
     ):
-        trees.fit(values, labels)
+        trees.fit(values[:, present], labels)
         figures = {
             part: score_part(trees, split_dir, part, features, directory) for part in ("validation", "test")
         }

@@ -113,7 +113,7 @@ def render_page(view: RunView) -> str:
         columns=COLUMNS,
         rows=[(row, printed_row(row)) for row in rows],
         pictures=_pictures(view),
-        config=sorted(view.config.items()),
+        config=[(name, _said(value)) for name, value in sorted(view.config.items())],
         provenance=_provenance(view),
     )
     return page
@@ -254,7 +254,10 @@ def _provenance(view: RunView) -> list[tuple[str, str]]:
             if template
             else "",
         ),
-        ("Split", ", ".join(f"{key} {value}" for key, value in (manifest.get("config") or {}).items())),
+        (
+            "Split",
+            ", ".join(f"{key} {_said(value)}" for key, value in (manifest.get("config") or {}).items()),
+        ),
         (
             "Events",
             "; ".join(_counted(part, count) for part, count in (manifest.get("counts") or {}).items()),
@@ -267,6 +270,10 @@ def _provenance(view: RunView) -> list[tuple[str, str]]:
         ("Page written", f"{_time(datetime.datetime.now(datetime.UTC).timestamp())} by {_own_versions()}"),
     ]
     return [(name, text) for name, text in lines if text]
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else str(value)
 
 
 def _counted(part: str, count: dict[str, int]) -> str:

@@ -126,7 +126,8 @@ def draw_roc(axes: Axes, view: RunView) -> None:
     if n_background > floor:
         axes.axhline(n_background / floor, color=FAINT, lw=0.8)
         axes.annotate(f"above: fewer than {floor} background events", (0.02, n_background / floor), (0, 3),
-                      textcoords="offset points", fontsize=8.5, color=FAINT)  # fmt: skip
+                      textcoords="offset points", fontsize=8.5, color=FAINT,
+                      bbox={"fc": PAPER, "ec": "none", "alpha": 0.8, "pad": 0.5})  # fmt: skip
     axes.set_xlabel(r"Signal efficiency $\varepsilon_S$")
     axes.set_ylabel(r"Background rejection $1/\varepsilon_B$")
     axes.legend(loc="lower left", frameon=True, framealpha=0.85, edgecolor="none")
@@ -136,7 +137,9 @@ def _draw_roc_curve(axes: Axes, one: Evaluation, name: str, colour: str, style: 
     eps_b, eps_s, thresholds = roc_curve(one.labels, one.p_signal)
     n_background = int((one.labels == 0).sum())
     kept = np.rint(eps_b * n_background)
-    seen = kept >= 1
+    seen = np.flatnonzero(kept >= 1)
+    # A long curve is thinned evenly in log(eps_B), as it is drawn.
+    seen = seen[np.unique(np.geomspace(1, seen.size, 500).astype(np.int64)) - 1]
     low, high = binomial_band(kept[seen], n_background)
     auc = one.figures["auc"]
     axes.plot(eps_s[seen], 1 / eps_b[seen], color=colour, ls=style, label=f"{name}: AUC {auc:.3f}")
@@ -218,7 +221,12 @@ def draw_spectrum(axes: Axes, view: RunView, name: str, label: str) -> None:
     axes.errorbar(_centres(edges)[filled], chosen[filled], np.sqrt(chosen[filled]), fmt="o", color=INK, ms=3.8,
                   lw=1, capsize=0, label="all selected")  # fmt: skip
     axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, 1.35 * max(1.0, axes.get_ylim()[1]))
+    top = max(1.0, axes.get_ylim()[1])
+    if is_signal.mean() < 0.2:  # a rare signal only shows on a logarithmic axis
+        axes.set_yscale("log")
+        axes.set_ylim(0.5, 30 * top)
+    else:
+        axes.set_ylim(0, 1.35 * top)
     axes.set_xlabel(label)
     axes.set_ylabel(f"Events / {edges[1] - edges[0]:g} GeV")
     axes.legend(loc="upper right")

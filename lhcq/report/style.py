@@ -84,6 +84,7 @@ def draw_svg(draw: Callable[[Axes], None], *, left: str, right: str) -> str:
         draw(axes)
         above: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
         axes.annotate("lhcq", (0, 1), (0, 6), fontweight="bold", fontsize=11.5, **above)
+        left = left if len(left) <= 24 else left[:23] + "…"  # a run's name may have 64 letters
         axes.annotate(left, (0, 1), (38, 6), fontsize=10, **above)
         axes.annotate(right, (1, 1), (0, 6), fontsize=10, ha="right", **above)
         stream = io.StringIO()

@@ -1,0 +1,232 @@
+"""The figures against independent computations: brute force, bootstrap, and published properties."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+
+from lhcq.errors import BadInput
+from lhcq.evaluate.figures import (
+    SIC_BACKGROUND_FLOOR,
+    Figures,
+    calibration_error,
+    delong_error,
+    figures_of,
+    midranks,
+    wilson_interval,
+)
+
+
+def scored_events(
+    n: int, seed: int, *, share: float = 0.5, ties: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(n) < share).astype(np.int8)
+    p_signal = 1 / (1 + np.exp(-(2.2 * labels - 1.1 + rng.normal(0, 1.2, n))))
+    return labels, np.round(p_signal, 2) if ties else p_signal
+
+
+LABELS_AND_SCORES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 100)), min_size=1, max_size=120).map(
+    lambda pairs: (np.array([label for label, _ in pairs]), np.array([score for _, score in pairs]) / 100.0)
+)
+
+
+@given(LABELS_AND_SCORES)
+def test_figures_are_json_without_nan_whatever_the_events(events: tuple[np.ndarray, np.ndarray]) -> None:
+    figures = figures_of(*events)
+    written = json.dumps(figures.model_dump(), allow_nan=False)
+    assert Figures(**json.loads(written)) == figures
+    assert figures.accuracy_low <= figures.accuracy <= figures.accuracy_high
+    if figures.auc_low is not None:
+        assert 0 <= figures.auc_low <= figures.auc <= figures.auc_high <= 1
+    confusion = figures.confusion
+    assert confusion.tp + confusion.fp + confusion.tn + confusion.fn == figures.n
+    assert confusion.tp + confusion.fn == figures.n_signal
+
+
+@given(LABELS_AND_SCORES, st.randoms())
+def test_the_order_of_the_events_does_not_matter(
+    events: tuple[np.ndarray, np.ndarray], random: object
+) -> None:
+    labels, p_signal = events
+    order = list(range(labels.size))
+    random.shuffle(order)
+    one, other = (
+        figures_of(labels, p_signal).model_dump(),
+        figures_of(labels[order], p_signal[order]).model_dump(),
+    )
+    for name, value in one.items():
+        assert other[name] == (pytest.approx(value, abs=1e-12) if isinstance(value, float) else value), name
+
+
+def test_counts_and_accuracies_are_those_of_sklearn() -> None:
+    labels, p_signal = scored_events(700, 1, share=0.3)
+    figures = figures_of(labels, p_signal)
+    assert figures.accuracy == pytest.approx(accuracy_score(labels, p_signal >= 0.5))
+    assert figures.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, p_signal >= 0.5))
+    assert figures.brier == pytest.approx(np.mean((p_signal - labels) ** 2))
+    chosen = np.where(labels == 1, p_signal, 1 - p_signal)
+    assert figures.nll == pytest.approx(-np.log(chosen).mean())
+
+
+def test_the_auc_is_the_share_of_pairs_in_the_right_order() -> None:
+    labels, p_signal = scored_events(300, 2, ties=True)
+    difference = p_signal[labels == 1][:, None] - p_signal[labels == 0][None, :]
+    pairs = ((difference > 0) + 0.5 * (difference == 0)).mean()
+    assert figures_of(labels, p_signal).auc == pytest.approx(pairs)
+
+
+def test_the_error_of_the_auc_is_that_of_delongs_definition() -> None:
+    """The definition by the m x n matrix of comparisons, without midranks."""
+    labels, p_signal = scored_events(240, 3, ties=True)
+    difference = p_signal[labels == 1][:, None] - p_signal[labels == 0][None, :]
+    wins = (difference > 0) + 0.5 * (difference == 0)
+    m, n = wins.shape
+    expected = math.sqrt(wins.mean(axis=1).var(ddof=1) / m + wins.mean(axis=0).var(ddof=1) / n)
+    assert delong_error(labels.astype(np.int64), p_signal) == pytest.approx(expected)
+
+
+def test_the_error_of_the_auc_agrees_with_a_bootstrap() -> None:
+    labels, p_signal = scored_events(500, 4)
+    rng = np.random.default_rng(0)
+    signal, background = p_signal[labels == 1], p_signal[labels == 0]
+    truth = np.repeat([1, 0], [signal.size, background.size])
+    drawn = [
+        roc_auc_score(
+            truth, np.concatenate([rng.choice(signal, signal.size), rng.choice(background, background.size)])
+        )
+        for _ in range(1000)
+    ]
+    # 1,000 draws know their spread to 2.2%; the rest is the bootstrap's own bias.
+    assert figures_of(labels, p_signal).auc_error == pytest.approx(np.std(drawn), rel=0.08)
+
+
+def test_the_interval_of_the_auc_covers_the_truth_nineteen_times_in_twenty() -> None:
+    truth = 0.5 * (1 + math.erf(2.2 / (1.2 * math.sqrt(2)) / math.sqrt(2)))  # two equal Gaussians, 2.2 apart
+    covered = 0
+    for seed in range(300):
+        figures = figures_of(*scored_events(200, 1000 + seed))
+        covered += figures.auc_low <= truth <= figures.auc_high
+    assert abs(covered / 300 - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 300)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 0, 0, 1]])
+def test_a_perfect_separation_has_no_error_rather_than_an_error_of_zero(labels: list[int]) -> None:
+    figures = figures_of(labels, [0.1, 0.2, 0.3, 0.9])
+    assert figures.auc == 1.0
+    assert (figures.auc_error, figures.auc_low, figures.auc_high) == (None, None, None)
+
+
+@given(LABELS_AND_SCORES)
+def test_midranks_are_the_mean_of_the_ranks_of_equals(events: tuple[np.ndarray, np.ndarray]) -> None:
+    values = events[1]
+    expected = [(np.sum(values < value) + 1 + np.sum(values <= value)) / 2 for value in values]
+    np.testing.assert_allclose(midranks(values), expected)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_largest_significance_improvement_is_that_of_a_search_over_all_thresholds(ties: bool) -> None:
+    labels, p_signal = scored_events(900, 5, share=0.4, ties=ties)
+    best = 0.0
+    for threshold in np.unique(p_signal):
+        chosen = p_signal >= threshold
+        if (chosen & (labels == 0)).sum() >= SIC_BACKGROUND_FLOOR:
+            eps_s, eps_b = chosen[labels == 1].mean(), chosen[labels == 0].mean()
+            best = max(best, eps_s / math.sqrt(eps_b))
+    figures = figures_of(labels, p_signal)
+    assert figures.max_sic == pytest.approx(best)
+    assert figures.max_sic == pytest.approx(
+        figures.max_sic_signal_efficiency / math.sqrt(figures.max_sic_background_efficiency)
+    )
+
+
+def test_too_little_background_gives_no_significance_improvement() -> None:
+    labels = np.repeat([1, 0], [100, SIC_BACKGROUND_FLOOR - 1])
+    assert figures_of(labels, np.linspace(1, 0, labels.size)).max_sic is None
+    labels = np.repeat([1, 0], [100, SIC_BACKGROUND_FLOOR])
+    assert figures_of(labels, np.linspace(1, 0, labels.size)).max_sic == 1.0
+
+
+def test_a_perfect_separation_cannot_beat_the_background_floor() -> None:
+    labels = np.repeat([1, 0], [500, 500])
+    figures = figures_of(labels, np.linspace(1, 0, 1000))
+    assert figures.max_sic == pytest.approx(1 / math.sqrt(SIC_BACKGROUND_FLOOR / 500))
+
+
+def test_one_class_leaves_undefined_what_is_undefined() -> None:
+    figures = figures_of([1, 1, 1], [0.9, 0.4, 0.8])
+    assert (figures.auc, figures.balanced_accuracy, figures.max_sic) == (None, None, None)
+    assert figures.accuracy == pytest.approx(2 / 3)
+    assert (figures.confusion.tp, figures.confusion.fn) == (2, 1)
+
+
+def test_a_sure_mistake_costs_a_finite_likelihood() -> None:
+    assert figures_of([1, 0], [0.0, 0.0]).nll == pytest.approx(-math.log(1e-6) / 2, rel=1e-5)
+
+
+def test_unknowns_are_counted_and_change_nothing_else() -> None:
+    labels, p_signal = scored_events(50, 6)
+    unknown = np.zeros(50, dtype=bool)
+    unknown[[3, 8]] = True
+    figures = figures_of(labels, p_signal, unknown)
+    assert figures.unknown == 2
+    assert figures.model_copy(update={"unknown": 0}) == figures_of(labels, p_signal)
+
+
+def test_calibrated_scores_have_a_small_calibration_error_and_shifted_ones_their_shift() -> None:
+    rng = np.random.default_rng(7)
+    p_signal = rng.uniform(0, 0.8, 60_000)
+    labels = (rng.random(60_000) < p_signal).astype(np.int64)
+    assert calibration_error(labels, p_signal) < 0.01
+    assert calibration_error(labels, p_signal + 0.2) == pytest.approx(0.2, abs=0.01)
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.1, 5))
+def test_wilson_bounds_solve_the_score_test(k_of_n: tuple[int, int], z: float) -> None:
+    """A bound p is where |k/n - p| is z standard deviations of a share with true value p."""
+    k, n = k_of_n
+    low, high = wilson_interval(k, n, z)
+    assert 0 <= low <= k / n <= high <= 1
+    for bound, end in ((low, k == 0), (high, k == n)):
+        if not end:
+            assert abs(k / n - bound) == pytest.approx(
+                z * math.sqrt(bound * (1 - bound) / n), rel=1e-6, abs=1e-12
+            )
+
+
+@given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_treats_both_classes_alike(k_of_n: tuple[int, int]) -> None:
+    k, n = k_of_n
+    low, high = wilson_interval(k, n)
+    assert (1 - high, 1 - low) == pytest.approx(wilson_interval(n - k, n), abs=1e-12)
+
+
+def test_wilson_of_the_study_is_the_interval_that_is_quoted() -> None:
+    assert wilson_interval(835, 1000) == pytest.approx((0.8107, 0.8567), abs=1e-4)
+
+
+@pytest.mark.parametrize("k_of_n", [(1, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses_what_is_not_a_share(k_of_n: tuple[int, int]) -> None:
+    with pytest.raises(BadInput, match="is not a share"):
+        wilson_interval(*k_of_n)
+
+
+@pytest.mark.parametrize(
+    ("labels", "p_signal", "message"),
+    [
+        ([], [], "no event to evaluate"),
+        ([0, 2], [0.1, 0.2], "label 2 at position 1"),
+        ([0, 1], [0.1, float("nan")], "P\\(signal\\) is nan at position 1"),
+        ([0, 1], [0.1, 1.1], "P\\(signal\\) is 1.1 at position 1"),
+        ([0, 1], [0.1], "do not fit"),
+    ],
+)
+def test_bad_scores_are_refused_with_their_place(
+    labels: list[int], p_signal: list[float], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        figures_of(labels, p_signal)

@@ -1,0 +1,435 @@
+"""The report of a run, from a workspace that holds what the other stages would have written."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from functools import partial
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lhcq.config import SplitConfig, TrainConfig
+from lhcq.errors import BadInput, NotThere
+from lhcq.evaluate.baseline import fit_baseline
+from lhcq.evaluate.figures import figures_of
+from lhcq.evaluate.validation import best_step, read_figures, write_validation
+from lhcq.report.collect import Checkpoint, RunView, choose_best, collect_run
+from lhcq.report.page import render_page, verdict_of, write_report
+from lhcq.report.plots import (
+    binomial_band,
+    draw_by_checkpoint,
+    draw_roc,
+    nice_edges,
+    plot_run,
+    reliability,
+    running_mean,
+)
+from lhcq.report.style import DARK, darkened, draw_svg
+from lhcq.report.table import COLUMNS, checkpoint_table, printed_interval, printed_row
+from lhcq.workspace import Workspace, append_line, write_json, write_manifest
+
+FEATURES = ["mjj", "m_heavy", "m_light", "pt_heavy", "delta_r", "n_particles"]
+STEPS = [20, 40, 60, 80]
+PARTS = {"train": 640, "validation": 400, "calibration": 100, "test": 600}
+
+
+def events_like_lhco(n: int, rng: np.random.Generator, *, signal_share: float = 0.5) -> dict[str, np.ndarray]:
+    """Labels and features of `n` events that look like QCD dijets and W' -> X Y, GeV; some lack the second jet."""
+    label = (rng.random(n) < signal_share).astype(np.int8)
+    is_signal = label == 1
+    mjj = np.where(
+        is_signal, rng.normal(3450, 220, n) - rng.exponential(120, n), 2350 + rng.exponential(420, n)
+    )
+    m_heavy = np.where(is_signal, rng.normal(470, 55, n), 60 + rng.gamma(1.7, 110, n))
+    m_light = np.where(is_signal, rng.normal(100, 16, n), 25 + rng.gamma(1.6, 45, n))
+    alone = rng.random(n) < 0.03
+    m_light[alone] = mjj[alone] = np.nan
+    return {
+        "label": label,
+        "mjj": mjj,
+        "m_heavy": np.abs(m_heavy),
+        "m_light": np.abs(m_light),
+        "pt_heavy": 1200 + rng.exponential(180, n),
+        "delta_r": rng.normal(3.1, 0.25, n),
+        "n_particles": rng.normal(170, 45, n),
+    }
+
+
+def write_split(split: Path, *, signal_share: float = 0.5) -> None:
+    rng = np.random.default_rng(7)
+    first, counts = 0, {}
+    split.mkdir(parents=True)
+    for part, n in PARTS.items():
+        events = events_like_lhco(n, rng, signal_share=signal_share)
+        rows = rng.permutation(np.arange(first, first + n))
+        columns = {"row": rows, "label": events["label"], "prompt": ["345 47 10:"] * n}
+        pq.write_table(
+            pa.table(columns | {name: events[name] for name in FEATURES}), split / f"{part}.parquet"
+        )
+        counts[part] = {"signal": int(events["label"].sum()), "background": int((events["label"] == 0).sum())}
+        first += n
+    write_manifest(
+        split,
+        dataset="demo",
+        config=SplitConfig().model_dump(),
+        counts=counts,
+        features=FEATURES,
+        template={"name": "compact", "version": 1, "sha256": "ab" * 32},
+        tokens={"mean": 18.2, "p99": 22, "max": 24},
+    )
+
+
+def model_scores(split: Path, part: str, *, sharpness: float) -> dict[str, np.ndarray]:
+    """Scores of a made-up model that gets better with `sharpness`."""
+    table = pq.read_table(split / f"{part}.parquet")
+    rng = np.random.default_rng(int(100 * sharpness) + len(part))
+    label = table["label"].to_numpy()
+    logit = sharpness * (label - 0.5) * 2 + rng.normal(0, 1.35, label.size) * np.sqrt(sharpness)
+    return {
+        "rows": table["row"].to_numpy(),
+        "labels": label,
+        "p_signal": 1 / (1 + np.exp(-logit)),
+        "unknown": rng.random(label.size) < 0.004,
+    }
+
+
+def write_run(
+    workspace: Workspace, name: str, *, steps_done: int = 80, validated: int = 4, ended: bool = True
+) -> None:
+    """A run of the split `half`, with as much done as asked."""
+    run = workspace.run(name)
+    spec = {
+        "split": "half",
+        "model": "smollm2",
+        "model_dir": "models/smollm2",
+        "config": TrainConfig().model_dump(),
+        "total_steps": STEPS[-1],
+        "checkpoint_steps": STEPS,
+    }
+    job = {"kind": "train", "name": name, "created": 1_790_000_000.0, "spec": spec, "parts": 0}
+    write_json(run / "job.json", job)
+    rng = np.random.default_rng(3)
+    for step in range(1, steps_done + 1):
+        loss = 0.28 + 0.5 * np.exp(-step / 14) + rng.normal(0, 0.09) * np.exp(-step / 90)
+        rate = 1e-3 * min(step / 5, 0.5 * (1 + np.cos(np.pi * step / STEPS[-1])))
+        line = {"event": "step", "step": step, "loss": float(abs(loss)), "learning_rate": float(rate)}
+        append_line(
+            run / "events.jsonl", {**line, "grad_norm": 1.0, "samples_per_second": 5.5, "time": 1.79e9 + step}
+        )
+        if step in STEPS:
+            append_line(run / "events.jsonl", {"event": "checkpoint", "step": step, "time": 1.79e9 + step})
+    split = workspace.split("half")
+    for step, sharpness in list(zip(STEPS, (0.8, 2.0, 3.1, 2.9), strict=False))[:validated]:
+        scores = model_scores(split, "validation", sharpness=sharpness)
+        write_validation(workspace.validation(name, step), step=step, **scores)
+    if ended:
+        best = best_step(run)
+        assert best is not None
+        write_validation(run / "test", step=best, **model_scores(split, "test", sharpness=3.1))
+        outcome = {"state": "done", "message": f"best checkpoint: step {best}", "finished": 1_790_000_160.0}
+        write_json(run / "outcome.json", outcome)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("finished"))
+    write_split(workspace.split("half"))
+    fit_baseline(workspace.split("half"), workspace.baseline("half"))
+    write_run(workspace, "demo")
+    return workspace
+
+
+class PageReader(HTMLParser):
+    """The text of a page, and every address that it would load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [
+            value or "" for name, value in attrs if name in {"src", "srcset", "href", "data", "poster"}
+        ]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(finished: Workspace) -> None:
+    path = write_report(finished, "demo")
+    words = PageReader(path.read_text(encoding="utf-8")).words
+    tested = read_figures(finished.run("demo") / "test")
+    trees = json.loads((finished.baseline("half") / "figures.json").read_text())["test"]
+    for figures in (tested.model_dump(), trees):
+        for name in ("accuracy", "auc"):
+            assert printed_interval(figures, name) in words
+        assert f"{figures['ece']:.3f}" in words
+    assert f"Test accuracy {tested.accuracy:.3f}" in words
+    assert "smollm2" in words
+    assert "ab" * 32 in words, "the template's hash"
+    assert path == finished.run("demo") / "report.html"
+
+
+def test_the_page_needs_nothing_from_outside(finished: Workspace) -> None:
+    page = write_report(finished, "demo").read_text(encoding="utf-8")
+    reader = PageReader(page)
+    assert len(reader.addresses) == 16, "eight plots, each for a light and a dark page"
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in reader.addresses)
+    assert not {"script", "link", "iframe", "object"} & set(reader.tags)
+    assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", page)
+
+
+def test_every_validated_checkpoint_is_in_the_table_with_the_trees_below(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    rows = checkpoint_table(view)
+    assert [(row["step"], row["part"]) for row in rows] == [
+        *((step, "validation") for step in STEPS),
+        (None, "validation"),
+        (view.best_step, "test"),
+        (None, "test"),
+    ]
+    assert [row["step"] for row in rows if row["best"]] == [view.best_step]
+    for step, row in zip(STEPS, rows, strict=False):
+        figures = read_figures(finished.validation("demo", step))
+        assert (row["accuracy"], row["auc"], row["nll"]) == (figures.accuracy, figures.auc, figures.nll)
+    json.dumps(rows, allow_nan=False)
+    assert all(list(printed_row(row)) == list(COLUMNS) for row in rows)
+
+
+@given(st.lists(st.tuples(st.sampled_from([None, 0.8, 0.9]), st.sampled_from([0.7, 0.75])), max_size=5))
+@settings(max_examples=30)
+def test_the_report_chooses_the_checkpoint_that_the_evaluation_chooses(
+    figures: list[tuple[float | None, float]],
+) -> None:
+    """The stages share no code, so the rule stands in both."""
+    known = figures_of([0, 1], [0.2, 0.7]).model_dump()
+    with TemporaryDirectory() as name:
+        checkpoints = []
+        for step, (auc, accuracy) in enumerate(figures, start=1):
+            directory = Path(name) / "validations" / f"{step:08d}"
+            record = known | {"auc": auc, "accuracy": accuracy}
+            write_json(directory / "figures.json", record)
+            write_manifest(directory, step=step)
+            checkpoints.append(Checkpoint(step=step, written=True, train_loss=None, figures=record))
+        assert choose_best(checkpoints) == best_step(Path(name))
+
+
+def test_training_loss_of_a_checkpoint_is_the_mean_since_the_one_before(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    assert view.checkpoints[1].train_loss == pytest.approx(view.history.loss[20:40].mean())
+
+
+def test_masses_are_matched_to_the_scores_by_row(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    assert view.masses is not None
+    assert view.shown is not None
+    table = pq.read_table(finished.split("half") / "test.parquet", columns=["row", "mjj"])
+    by_row = dict(zip(table["row"].to_pylist(), table["mjj"].to_pylist(), strict=True))
+    expected = [by_row[row] for row in view.shown.rows.tolist()]
+    np.testing.assert_array_equal(view.masses["mjj"], expected)
+
+
+@pytest.fixture
+def young(finished: Workspace, tmp_path: Path) -> Workspace:
+    """The same split, with neither trees nor runs."""
+    workspace = Workspace(tmp_path)
+    shutil.copytree(finished.split("half"), workspace.split("half"))
+    return workspace
+
+
+def test_a_run_that_was_only_queued_has_a_page(young: Workspace) -> None:
+    write_run(young, "queued", steps_done=0, validated=0, ended=False)
+    view = collect_run(young, "queued")
+    words = PageReader(render_page(view)).words
+    assert view.state == "queued"
+    assert "No checkpoint has been validated yet" in words
+    assert "Boosted trees not fitted yet" in words
+    assert words.count("not yet,") >= 4, "the missing plots say so"
+    assert all(svg is None for svg in plot_run(view).values())
+
+
+def test_a_run_between_two_validations_shows_validation_and_says_that_it_is_too_good(
+    young: Workspace,
+) -> None:
+    write_run(young, "half-way", steps_done=65, validated=2, ended=False)
+    view = collect_run(young, "half-way")
+    words = PageReader(render_page(view)).words
+    assert (view.state, view.shown_part, view.best_step) == ("training", "validation", 40)
+    assert "a little too good" in words
+    assert "LLM, test" not in words
+    states = [row["state"] for row in checkpoint_table(view)]
+    assert states == ["validated", "validated", "written", "planned"]
+    assert "not validated yet" in words
+    assert "not trained yet" in words
+
+
+def test_a_paused_run_and_an_incomplete_one_say_so(young: Workspace) -> None:
+    write_run(young, "demo", steps_done=25, validated=1, ended=False)
+    write_json(young.run("demo") / "wish.json", {"wish": "pause"})
+    assert collect_run(young, "demo").state == "paused"
+    outcome = {"state": "incomplete", "message": "segment 2 failed five times", "finished": 1.79e9}
+    write_json(young.run("demo") / "outcome.json", outcome)
+    assert (
+        "The run is incomplete: segment 2 failed five times"
+        in PageReader(render_page(collect_run(young, "demo"))).words
+    )
+
+
+def test_a_page_without_its_split_still_opens(young: Workspace) -> None:
+    write_run(young, "demo", steps_done=25, validated=1, ended=False)
+    shutil.rmtree(young.split("half"))
+    words = PageReader(render_page(collect_run(young, "demo"))).words
+    assert "the split is gone" in words
+
+
+def test_a_split_that_was_made_again_draws_no_masses(young: Workspace) -> None:
+    write_run(young, "demo", steps_done=25, validated=1, ended=False)
+    path = young.split("half") / "validation.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(0, "row", pa.array(np.arange(len(table)) + 10**6)), path)
+    assert collect_run(young, "demo").masses is None
+
+
+def test_a_validation_of_one_class_has_dashes_and_no_roc(young: Workspace) -> None:
+    write_run(young, "demo", steps_done=25, validated=0, ended=False)
+    rows = pq.read_table(young.split("half") / "validation.parquet")["row"].to_numpy()
+    nothing = np.zeros(rows.size, dtype=bool)
+    write_validation(
+        young.validation("demo", 20),
+        step=20,
+        rows=rows,
+        labels=nothing,
+        p_signal=nothing + 0.2,
+        unknown=nothing,
+    )
+    view = collect_run(young, "demo")
+    plots = plot_run(view)
+    assert plots["roc"] is None
+    assert plots["auc"] is None
+    assert plots["accuracy"] is not None
+    assert printed_row(checkpoint_table(view)[0])["auc"] == "–"
+    assert "None" not in PageReader(render_page(view)).words
+
+
+def test_a_repeated_step_counts_as_it_went_the_last_time(young: Workspace) -> None:
+    write_run(young, "demo", steps_done=3, validated=0, ended=False)
+    log = young.run("demo") / "events.jsonl"
+    append_line(log, {"event": "step", "step": 2, "loss": None, "learning_rate": 1e-4})
+    append_line(log, {"event": "step", "step": 3, "loss": 0.25, "learning_rate": 1e-4})
+    with log.open("a") as stream:
+        stream.write('{"event": "step", "st')  # being written
+    history = collect_run(young, "demo").history
+    assert history.steps.tolist() == [1, 2, 3]
+    assert np.isnan(history.loss[1])
+    assert history.loss[2] == 0.25
+    assert plot_run(collect_run(young, "demo"))["loss"] is not None
+
+
+def test_a_damaged_line_inside_the_log_is_named(young: Workspace) -> None:
+    write_run(young, "demo", steps_done=3, validated=0, ended=False)
+    log = young.run("demo") / "events.jsonl"
+    log.write_text("not json\n" + log.read_text())
+    with pytest.raises(BadInput, match=r"events\.jsonl: line 1 is not JSON"):
+        collect_run(young, "demo")
+
+
+def test_a_run_that_does_not_exist_is_named(young: Workspace) -> None:
+    with pytest.raises(NotThere, match=r"run 'other' does not exist .* `lhcq status`"):
+        write_report(young, "other")
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "said"),
+    [
+        (560, 600, "passes the reference study's 0.835: the whole interval lies above it"),
+        (510, 600, "is above the reference study's 0.835, but its interval includes it"),
+        (495, 600, "does not pass the reference study's 0.835, though its interval includes it"),
+        (400, 600, "falls short of the reference study's 0.835: the whole interval lies below it"),
+    ],
+)
+def test_the_verdict_goes_no_further_than_the_interval(
+    finished: Workspace, right: int, n: int, said: str
+) -> None:
+    assert said in verdict_of(with_test_accuracy(finished, right, n, n_signal=n // 2))[0]
+
+
+def test_an_unequal_test_part_is_not_compared_with_the_study(finished: Workspace) -> None:
+    verdict = " ".join(verdict_of(with_test_accuracy(finished, 560, 600, n_signal=54)))
+    assert "cannot be compared" in verdict
+    assert "one constant answer would be right for 91.0%" in verdict
+
+
+def with_test_accuracy(workspace: Workspace, right: int, n: int, *, n_signal: int) -> RunView:
+    low, high = binomial_band(np.array([float(right)]), n, z=1.96)
+    view = collect_run(workspace, "demo")
+    assert view.test is not None
+    figures = view.test.figures | {"accuracy": right / n, "n": n, "n_signal": n_signal}
+    figures |= {"accuracy_low": float(low[0]), "accuracy_high": float(high[0])}
+    return replace(view, test=replace(view.test, figures=figures))
+
+
+def test_a_name_from_outside_cannot_become_markup(finished: Workspace) -> None:
+    view = replace(collect_run(finished, "demo"), model="<script>alert(1)</script>")
+    page = render_page(view)
+    assert "<script" not in page
+    assert "<script>alert(1)</script>" in unescape(page)
+
+
+def test_equal_views_draw_equal_bytes(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    once, again = (draw_svg(partial(draw_roc, view=view), left="demo", right="test") for _ in range(2))
+    assert once == again
+
+
+def test_the_dark_picture_differs_in_colours_alone(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    light = draw_svg(partial(draw_by_checkpoint, view=view, name="accuracy"), left="demo", right="validation")
+    dark = darkened(light)
+    assert not any(colour in dark for colour in DARK)
+    back = {value: key for key, value in DARK.items()}
+    assert re.sub("|".join(back), lambda match: back[match.group()], dark) == light
+
+
+@given(st.lists(st.floats(20, 9000), min_size=1, max_size=200))
+def test_histogram_edges_are_round_equal_and_cover_the_bulk(values: list[float]) -> None:
+    edges = nice_edges(np.array(values))
+    widths = np.diff(edges)
+    low, high = np.quantile(values, [0.005, 0.995])
+    assert 1 <= widths.size <= 61
+    np.testing.assert_allclose(widths, widths[0])
+    assert edges[0] <= low + 1e-9
+    assert edges[-1] >= high - 1e-9
+
+
+@given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.integers(1, 9))
+def test_a_running_mean_stays_between_the_extremes(values: list[float], width: int) -> None:
+    smooth = running_mean(np.array(values), min(width, len(values)))
+    assert smooth.size == len(values)
+    assert smooth.min() >= min(values) - 1e-9
+    assert smooth.max() <= max(values) + 1e-9
+
+
+def test_reliability_of_perfectly_calibrated_scores_lies_on_the_diagonal() -> None:
+    rng = np.random.default_rng(0)
+    p_signal = rng.random(40_000)
+    mean, observed, low, high = reliability((rng.random(40_000) < p_signal).astype(int), p_signal)
+    assert mean.size == 10
+    assert np.abs(mean - observed).max() < 0.03
+    assert np.all((low <= observed) & (observed <= high))
