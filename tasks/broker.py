@@ -221,7 +221,8 @@ def _client(address: Path) -> "redis.Redis":
 
 
 def _private_directory(path: Path) -> None:
-    path.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise BadInput(f"{path}: must be a directory of yours with mode 0700. Remove it and start again.")
