@@ -143,8 +143,9 @@ def _judgement(view: RunView) -> list[str]:
     if figures["unknown"]:
         right = ((view.test.p_signal >= figures["threshold"]) == (view.test.labels == 1)) & ~view.test.unknown
         sentences.append(
-            f"Counting its {figures['unknown']} unknown answers as wrong, as the study did, its accuracy is "
-            f"{right.mean():.3f}."
+            f"The accuracy is that of the choice between the two labels, which is all that the loss trains. In free "
+            f"generation {figures['unknown']:,} of {figures['n']:,} answers would have been neither label; counting "
+            f"those as wrong, as the study did, gives {right.mean():.3f}."
         )
     if view.baseline_test and figures["auc"] is not None:
         sentences.append(

@@ -370,6 +370,18 @@ def test_the_verdict_goes_no_further_than_the_interval(
     assert said in verdict_of(with_test_accuracy(finished, right, n, n_signal=n // 2))[0]
 
 
+def test_unknown_answers_are_said_and_counted_as_the_study_counts_them(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    assert view.test is not None
+    everything = np.ones(view.test.labels.size, dtype=bool)
+    test = replace(view.test, unknown=everything, figures=view.test.figures | {"unknown": everything.size})
+    verdict = " ".join(verdict_of(replace(view, test=test)))
+    assert (
+        "600 of 600 answers would have been neither label; counting those as wrong, as the study did, gives 0.000"
+        in verdict
+    )
+
+
 def test_an_unequal_test_part_is_not_compared_with_the_study(finished: Workspace) -> None:
     verdict = " ".join(verdict_of(with_test_accuracy(finished, 560, 600, n_signal=54)))
     assert "cannot be compared" in verdict
