@@ -92,7 +92,7 @@ def train_segment(
         began = time.perf_counter()
         rows = batch_rows(step, len(prompts), config)
         rate = learning_rate_at(step, plan, config, config.learning_rate)
-        with _seeded_dropout(base.device, config.seed, step):
+        with _seeded_dropout(base.device, config.seed, step), _explained_memory(config):
             loss, tokens = _accumulate(base, adapter, rows, prompts, labels, weights, config)
         norm = _clip(adapter, config.max_grad_norm)
         _refuse_nan(loss, norm, step=step, start=start, checkpoint=checkpoint)
@@ -177,6 +177,17 @@ def _refuse_long(token_ids: list[list[int]], rows: NDArray[np.int64], limit: int
             raise BadInput(
                 f"Training prompt {row} has {len(ids)} tokens, allowed are 1 to {limit} (max_tokens)."
             )
+
+
+@contextlib.contextmanager
+def _explained_memory(config: TrainConfig) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PermanentError(
+            f"{config.batch_size} prompts in one pass do not fit into the GPU's memory. Train with a smaller batch "
+            "and as much more accumulation: the result is the same to rounding."
+        ) from error
 
 
 @contextlib.contextmanager
