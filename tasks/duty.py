@@ -23,9 +23,7 @@ def begin_duty(sender: Any, **_: Any) -> None:
     """Start the threads once the worker is up, and say that it is."""
     start_reconciler(_stop)
     redis_client().sadd(READY_KEY, sender.hostname)
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent:
-        threading.Thread(target=_watch_parent, args=(int(parent),), name="parent-watch", daemon=True).start()
+    leave_with_parent()
 
 
 @worker_shutting_down.connect
@@ -34,8 +32,15 @@ def end_duty(**_: Any) -> None:
     _stop.set()
 
 
+def leave_with_parent() -> None:
+    """Leave once the command that started this process is gone, if one did."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent:
+        threading.Thread(target=_watch_parent, args=(int(parent),), name="parent-watch", daemon=True).start()
+
+
 def _watch_parent(parent: int) -> None:
-    """End this worker's whole process group when `parent` is gone: nobody is left to stop it."""
+    """End this whole process group when `parent` is gone: nobody is left to stop it."""
     while not _stop.wait(1.0):
         if os.getppid() != parent:
             # Everything that a worker does is idempotent, so nothing is lost by not waiting.

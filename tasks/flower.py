@@ -14,6 +14,7 @@ from pathlib import Path
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
+from tasks.duty import PARENT_VARIABLE, leave_with_parent
 from tasks.workers import worker_environment
 
 DEFAULT_PORT = 5555
@@ -36,13 +37,11 @@ def local_flower(workspace: Workspace, broker_url: str, port: int | None) -> Ite
     flower = Flower(url=f"http://127.0.0.1:{address}", login=_login(login_file), login_file=login_file)
     environment = worker_environment(workspace, broker_url, "gpu")
     environment["FLOWER_BASIC_AUTH"] = flower.login  # not an argument: `ps` would show it
+    environment[PARENT_VARIABLE] = str(os.getpid())
     workspace.logs.mkdir(parents=True, exist_ok=True)
     with (workspace.logs / "flower.log").open("ab") as log:
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "celery", "--app", "tasks.app", "flower"),
-                *("--address=127.0.0.1", f"--port={address}"),
-            ],
+            [sys.executable, "-m", "tasks.flower", "--address=127.0.0.1", f"--port={address}"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -93,3 +92,16 @@ def _await_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Non
                 return
         time.sleep(0.1)
     raise TransientError(f"Flower did not answer within {_START_SECONDS:.0f} s; see {log}.")
+
+
+def main() -> None:
+    """Run Flower with the arguments of this program, for as long as the command that started it lives."""
+    from celery.__main__ import main as celery
+
+    leave_with_parent()
+    sys.argv = ["celery", "--app", "tasks.app", "flower", *sys.argv[1:]]
+    celery()
+
+
+if __name__ == "__main__":
+    main()

@@ -62,9 +62,7 @@ def test_trouble_is_told_with_a_pause_that_doubles(broker, new_job) -> None:
     assert trouble_of(job) is None
 
 
-def test_an_error_that_may_pass_leaves_the_unit_pending_until_attempts_run_out(
-    broker, here, new_job
-) -> None:
+def test_an_error_that_may_pass_leaves_the_unit_pending_until_attempts_run_out(broker, here, new_job) -> None:
     job = new_job("train", "run")
     unit = segment_unit("run")
     work = raising(OSError(errno.EIO, "the disk hiccuped"))
