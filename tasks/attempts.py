@@ -1,5 +1,6 @@
 """Attempts at a unit of work: counted, spaced out, and told to whoever waits for the job. Kept in Redis."""
 
+import contextlib
 import logging
 
 import redis
@@ -22,7 +23,8 @@ def count_attempt(job: Job, unit: Unit) -> int:
 
 def forget_attempt(job: Job, unit: Unit) -> None:
     """Count `unit` anew once it went well: the segments of a run are one unit, and each has all its attempts."""
-    redis_client().hdel(_attempts_key(job), unit.key)
+    with contextlib.suppress(redis.RedisError):  # it went well all the same
+        redis_client().hdel(_attempts_key(job), unit.key)
 
 
 def forget_attempts(job: Job) -> None:

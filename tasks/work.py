@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable
 from typing import Literal
 
+import redis
+
 from lhcq.errors import LhcqError
 from lhcq.workspace import Workspace
 from tasks.app import redis_client, workspace
@@ -45,21 +47,27 @@ def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Jo
     job = find_job(place, kind, str(unit.args[0]))
     if job is None or outcome_of(place, job) is not None:
         return "closed"
-    with lease(redis_client(), unit.key) as held:
-        if held is None:
-            return "leased"
-        if done(place, job):
-            return "already"
-        attempts = count_attempt(job, unit)
-        try:
-            if attempts > MAX_ATTEMPTS:
-                raise _WorkerKilled(
-                    f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs."
-                )
-            work(place, job, held)
-            forget_attempt(job, unit)
-        except Exception as error:
-            return _handle(place, job, unit, error, attempts)
+    try:
+        with lease(redis_client(), unit.key) as held:
+            if held is None:
+                return "leased"
+            if done(place, job):
+                return "already"
+            return _attempt(place, job, unit, held, work)
+    except redis.RedisError as error:
+        log.warning("%s: the broker is away, so this waits for the reconciler: %s", unit.key, error)
+        return "again"
+
+
+def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) -> Status:
+    attempts = count_attempt(job, unit)
+    try:
+        if attempts > MAX_ATTEMPTS:
+            raise _WorkerKilled(f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs.")
+        work(place, job, held)
+    except Exception as error:
+        return _handle(place, job, unit, error, attempts)
+    forget_attempt(job, unit)
     return "done"
 
 

@@ -4,6 +4,9 @@ import errno
 from typing import Any
 
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lhcq.errors import BadInput, DiskFull, TransientError
 from tasks.attempts import (
@@ -116,6 +119,31 @@ def test_a_duplicate_returns_at_once_while_the_first_is_at_work(broker, here, ne
     with lease(broker, unit.key):
         assert perform("train", unit, raising(AssertionError("worked")), done=never) == "leased"
     assert count_attempt(job, unit) == 1
+
+
+def test_a_broker_that_is_away_raises_nothing(broker, here, new_job, monkeypatch) -> None:
+    job = new_job("train", "run")
+    away = redis.Redis(unix_socket_path=str(here.root / "no.sock"), retry=Retry(NoBackoff(), 0))
+    for module in ("work", "attempts"):
+        monkeypatch.setattr(f"tasks.{module}.redis_client", lambda: away)
+    assert perform("train", segment_unit("run"), raising(AssertionError("worked")), done=never) == "again"
+    assert failures_of(here, job) == []
+
+
+def test_a_broker_that_leaves_during_the_last_attempt_does_not_undo_it(
+    broker, here, new_job, monkeypatch
+) -> None:
+    job = new_job("train", "run")
+    unit = segment_unit("run")
+    for _ in range(MAX_ATTEMPTS - 1):
+        count_attempt(job, unit)
+    away = redis.Redis(unix_socket_path=str(here.root / "no.sock"), retry=Retry(NoBackoff(), 0))
+
+    def work(*_: Any) -> None:
+        monkeypatch.setattr("tasks.attempts.redis_client", lambda: away)
+
+    assert perform("train", unit, work, done=never) == "done"
+    assert failures_of(here, job) == []
 
 
 def test_a_part_that_is_given_up_does_not_end_its_job_before_the_merge_does(broker, here, new_job) -> None:
