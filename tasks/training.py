@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.config import TrainConfig
-from lhcq.workspace import MANIFEST, Workspace, append_line
+from lhcq.errors import BadInput
+from lhcq.workspace import MANIFEST, Workspace, append_line, read_manifest
 from tasks.app import app, workspace
 from tasks.controls import wish_of
 from tasks.flows import publish_unit
@@ -120,9 +121,15 @@ def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
     """Prompts, labels and rows of one part of the run's split."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(
-        place.split(job.spec["split"]) / f"{part}.parquet", columns=["prompt", "label", "row"]
+    split = place.split(job.spec["split"])
+    manifest = read_manifest(
+        split, what=f"split {split.name!r}", remedy="Make it again with the same `lhcq prepare`."
     )
+    if {name: facts["sha256"] for name, facts in manifest["files"].items()} != job.spec["split_sha256"]:
+        raise BadInput(
+            f"{split}: is not the split that run {job.name!r} began with. Train under another name."
+        )
+    table = pq.read_table(split / f"{part}.parquet", columns=["prompt", "label", "row"])
     return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
 
 

@@ -93,7 +93,7 @@ def test_other_commands_use_it_until_ctrl_c_ends_all_of_it(lhcq, up: Up, event_f
 def test_a_job_goes_on_without_its_command_and_with_the_next_up(
     lhcq, up: Up, event_file: Path, until
 ) -> None:
-    process = lhcq.start("cluster", event_file, "--name", "long", "--events-per-chunk", "7")
+    process = lhcq.start("cluster", event_file, "--name", "long", "--events-per-chunk", "14")
     parts = lhcq.workspace / "jobs/cluster-long/parts"
     until(lambda: list(parts.glob("*.parquet")), "the first part")
     process.send_signal(signal.SIGINT)
