@@ -76,6 +76,7 @@ class Program:
         for process in psutil.process_iter():
             try:
                 words = [f"{name}={value}" for name, value in process.environ().items()] + process.cmdline()
+                words.append(process.cwd())  # all that tells of the broker, which overwrites its environment
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
             if process.pid != os.getpid() and any(mark in word for word in words for mark in marks):
