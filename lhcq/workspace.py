@@ -92,7 +92,9 @@ class Workspace:
         """Make the root, or say why it cannot be made."""
         with explained_os_errors(self.root):
             if self.root.exists() and not self.root.is_dir():
-                raise BadInput(f"{self.root}: the workspace has to be a directory. Set LHCQ_WORKSPACE to one.")
+                raise BadInput(
+                    f"{self.root}: the workspace has to be a directory. Set LHCQ_WORKSPACE to one."
+                )
             self.root.mkdir(parents=True, exist_ok=True)
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise BadInput(
