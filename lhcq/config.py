@@ -121,7 +121,7 @@ class TrainConfig(Frozen):
     model_config = ConfigDict(allow_inf_nan=False)
 
     rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: float = Field(default=16.0, gt=0)
     dropout: float = Field(default=0.05, ge=0, lt=1)
     target: Literal["all-linear", "query-value"] = "all-linear"
     learning_rate: float | None = Field(default=None, gt=0)

@@ -61,8 +61,6 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
         # One process a core: numerical libraries must not start a thread a core in each.
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Threads that spin while they wait make torch five times slower when anything else wants a core.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment
 
 

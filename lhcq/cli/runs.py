@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from lhcq.workspace import MANIFEST, Workspace
+from lhcq.workspace import Workspace, committed_steps
 
 _TAIL_BYTES = 16_384
 
@@ -26,10 +26,10 @@ def last_step(workspace: Workspace, run: str) -> tuple[int, str]:
 
 def validations_note(workspace: Workspace, run: str) -> str:
     """`, 2 checkpoints validated, AUC 0.941`: the newest validation's."""
-    done = sorted(workspace.run(run).glob(f"validations/*/{MANIFEST}"))
+    done = committed_steps(workspace.run(run) / "validations")
     if not done:
         return ""
-    figures = json.loads((done[-1].parent / "figures.json").read_text("utf-8"))
+    figures = json.loads((workspace.validation(run, done[-1]) / "figures.json").read_text("utf-8"))
     auc = "" if figures["auc"] is None else f", AUC {figures['auc']:.3f}"
     return f", {len(done)} validated{auc}"
 
