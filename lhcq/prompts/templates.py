@@ -27,8 +27,8 @@ COMPACT_COLUMNS: tuple[tuple[str, float], ...] = (
     ("m_heavy", 1.0),
     ("m_light", 1.0),
     ("n_particles", 10.0),
-    ("n_heavy", 1.0),
-    ("n_light", 1.0),
+    ("n_heavy", 10.0),
+    ("n_light", 10.0),
 )
 
 
@@ -50,7 +50,7 @@ def describe_template(template_name: str) -> Template:
 
 
 def render_compact(records: pa.Table) -> list[str]:
-    """`COMPACT_COLUMNS` as bare integers, such as `357 447 120 17 55 40:`; 0 where a jet is absent.
+    """`COMPACT_COLUMNS` as bare integers, such as `357 447 120 17 6 4:`; 0 where a jet is absent.
 
     Bare, because names double the tokens and learn slower; short, because every digit is a token.
     """
@@ -88,7 +88,7 @@ def render_diary(records: pa.Table) -> list[str]:
 
 
 _RENDERERS: dict[str, tuple[int, Callable[[pa.Table], list[str]]]] = {
-    "compact": (1, render_compact),
+    "compact": (2, render_compact),
     "diary": (1, render_diary),
 }
 
