@@ -1,5 +1,6 @@
 """`lhcq generate OUT.h5`."""
 
+import re
 import time
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def command(
     check_room(out.parent, n_events * _BYTES_PER_EVENT)
     parts = plan_parts(config)
     spec = {"out": str(out), "config": config.model_dump()}
-    name = f"{out.stem[:40]}-{sha256_of_json(spec)[:8]}"
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", out.stem).strip("-")[:40]
+    name = f"{stem or 'events'}-{sha256_of_json(spec)[:8]}"
     job = Job(kind="generate", name=name, created=time.time(), spec=spec, parts=len(parts))
     refuse_taken_name(workspace, job)
 
