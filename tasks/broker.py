@@ -150,11 +150,7 @@ def _configuration(data: Path, address: Path) -> bytes:
 def _is_locked(data: Path) -> bool:
     """Whether a server holds the data directory."""
     with (data / "server.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not try_lock(lock, fcntl.LOCK_SH)
 
 
 def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | None":
@@ -163,9 +159,7 @@ def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | Non
     The server inherits the locked descriptor, so the kernel drops the lock exactly when it ends.
     """
     with (configuration.parent / "server.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock, fcntl.LOCK_EX):
             return None
         return subprocess.Popen(
             [binary, configuration],
@@ -179,8 +173,13 @@ def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | Non
 
 def _is_alone(users: IO[str]) -> bool:
     """Whether no other command uses the broker; then the exclusive lock keeps newcomers waiting."""
+    return try_lock(users, fcntl.LOCK_EX)
+
+
+def try_lock(file: IO[str], operation: int) -> bool:
+    """Take `fcntl.LOCK_SH` or `fcntl.LOCK_EX` on an open file at once, or say that it is held."""
     try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

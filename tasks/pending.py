@@ -38,8 +38,10 @@ def finished_parts(workspace: Workspace, job: Job) -> set[int]:
 def pending_units(workspace: Workspace, job: Job) -> list[Unit]:
     """The units whose turn it is, without those that were given up. Empty: nothing can be done."""
     given_up = {failure.unit for failure in failures_of(workspace, job)}
-    units = _PENDING[job.kind](workspace, job, given_up)
-    return [unit for unit in units if unit.key not in given_up]
+    units = [unit for unit in _PENDING[job.kind](workspace, job) if unit.key not in given_up]
+    if not units and job.kind in PART_SUFFIX and merge_unit(job).key not in given_up:
+        return [merge_unit(job)]
+    return units
 
 
 def part_unit(job: Job, index: int) -> Unit:
@@ -67,19 +69,18 @@ def test_unit(run: str) -> Unit:
     return Unit(task="lhcq.test", args=(run,), queue="validate")
 
 
-def _of_parts(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
+def _of_parts(workspace: Workspace, job: Job) -> list[Unit]:
     missing = sorted(set(range(job.parts)) - finished_parts(workspace, job))
-    units = [part_unit(job, index) for index in missing]
-    return [unit for unit in units if unit.key not in given_up] or [merge_unit(job)]
+    return [part_unit(job, index) for index in missing]
 
 
-def _of_split(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
+def _of_split(workspace: Workspace, job: Job) -> list[Unit]:
     if not (workspace.split(job.name) / MANIFEST).exists():
         return [Unit(task="lhcq.prepare", args=(job.name,))]
     return [Unit(task="lhcq.baseline", args=(job.name,))]
 
 
-def _of_run(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
+def _of_run(workspace: Workspace, job: Job) -> list[Unit]:
     directory = workspace.run(job.name)
     steps: list[int] = job.spec["checkpoint_steps"]
     committed = committed_steps(directory / "checkpoints")
@@ -93,7 +94,7 @@ def _of_run(workspace: Workspace, job: Job, given_up: set[str]) -> list[Unit]:
     return units
 
 
-_PENDING: dict[str, Callable[[Workspace, Job, set[str]], list[Unit]]] = {
+_PENDING: dict[str, Callable[[Workspace, Job], list[Unit]]] = {
     "generate": _of_parts,
     "cluster": _of_parts,
     "prepare": _of_split,

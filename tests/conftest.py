@@ -1,6 +1,7 @@
 """What tests share."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,6 @@ from typing import Any
 import pytest
 
 from lhcq.workspace import Workspace
-
-# As the workers have it: before torch is imported anywhere.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +18,30 @@ def test_data() -> Path:
     if not where:
         pytest.skip("LHCQ_TEST_DATA does not name the directory of the real LHC Olympics events")
     return Path(where)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M as safetensors; the first session on a machine downloads and converts it (about 40 s)."""
+    from lhcq.model.sources import obtain
+
+    cache = Path(os.environ.get("LHCQ_TEST_CACHE") or Path(__file__).parents[1] / ".cache" / "lhcq-tests")
+    return obtain("smollm2", Workspace(cache), say=print)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A filesystem of 1 MB, or of as much as the test's module says in `DISK_SIZE`."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    size = getattr(request.module, "DISK_SIZE", "1m")
+    mounted = os.geteuid() == 0 and not subprocess.call(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], stderr=subprocess.DEVNULL
+    )
+    if not mounted:
+        pytest.skip("a small filesystem cannot be mounted here")
+    yield place
+    subprocess.check_call(["umount", "--lazy", str(place)])
 
 
 @pytest.fixture

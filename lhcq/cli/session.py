@@ -82,22 +82,20 @@ def default_processes() -> int:
 @contextlib.contextmanager
 def staying_up(workspace: Workspace) -> Iterator[None]:
     """Tell other commands of this workspace that `lhcq up` keeps workers for them."""
+    from tasks.broker import try_lock
+
     with _up_lock(workspace) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"`lhcq up` runs already for {workspace.root}.") from None
+        if not try_lock(lock, fcntl.LOCK_EX):
+            raise BadInput(f"`lhcq up` runs already for {workspace.root}.")
         yield
 
 
 def is_up(workspace: Workspace) -> bool:
     """Whether `lhcq up` runs for this workspace; the kernel drops its lock when it dies."""
+    from tasks.broker import try_lock
+
     with _up_lock(workspace) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+        return not try_lock(lock, fcntl.LOCK_SH)
 
 
 def _up_lock(workspace: Workspace) -> IO[str]:

@@ -1,6 +1,5 @@
 """A validation on disk: the scores of one checkpoint, the figures made of them, and the text report."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,14 @@ from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.figures import Figures, figures_of
 from lhcq.evaluate.scores import write_scores
 from lhcq.evaluate.text import text_report
-from lhcq.workspace import MANIFEST, read_json, staged_directory, write_json, write_manifest, write_text
+from lhcq.workspace import (
+    committed_steps,
+    read_json,
+    staged_directory,
+    write_json,
+    write_manifest,
+    write_text,
+)
 
 SCORES, FIGURES, REPORT = "scores.parquet", "figures.json", "report.txt"
 
@@ -52,11 +58,7 @@ def read_figures(directory: Path) -> Figures:
 
 def validated_steps(run_dir: Path) -> list[int]:
     """Steps of the run whose validation is committed, ascending."""
-    return sorted(
-        int(manifest.parent.name)
-        for manifest in (run_dir / "validations").glob(f"*/{MANIFEST}")
-        if re.fullmatch(r"[0-9]{8,}", manifest.parent.name)
-    )
+    return committed_steps(run_dir / "validations")
 
 
 def best_step(run_dir: Path) -> int | None:

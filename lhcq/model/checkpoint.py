@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.workspace import MANIFEST, read_manifest, staged_directory, verify_files, write_json, write_manifest
+from lhcq.workspace import (
+    committed_steps,
+    read_manifest,
+    staged_directory,
+    verify_files,
+    write_json,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from lhcq.model.loop import TrainState
@@ -11,12 +18,8 @@ if TYPE_CHECKING:
 
 def newest_checkpoint(checkpoints: Path) -> tuple[int, Path] | None:
     """The step and the directory of the last committed checkpoint of a run; None when there is none."""
-    committed = [
-        (int(path.name), path)
-        for path in (checkpoints.iterdir() if checkpoints.is_dir() else ())
-        if path.name.isdigit() and (path / MANIFEST).is_file()
-    ]
-    return max(committed, default=None)
+    steps = committed_steps(checkpoints)
+    return (steps[-1], checkpoints / f"{steps[-1]:08d}") if steps else None
 
 
 def write_checkpoint(

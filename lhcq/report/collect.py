@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, NotThere
-from lhcq.workspace import MANIFEST, Workspace, read_json
+from lhcq.workspace import MANIFEST, Workspace, committed_steps, read_json
 
 MASSES = ("mjj", "m_heavy", "m_light")
 """Columns of a split that a report draws, GeV."""
@@ -198,8 +198,8 @@ def _checkpoints(
     directory: Path, spec: dict[str, Any], events: list[dict[str, Any]], history: History
 ) -> tuple[Checkpoint, ...]:
     written = {int(event["step"]) for event in events if event.get("event") == "checkpoint"}
-    written |= _committed_steps(directory / "checkpoints")
-    validated = _committed_steps(directory / "validations")
+    written |= set(committed_steps(directory / "checkpoints"))
+    validated = set(committed_steps(directory / "validations"))
     steps = sorted({int(step) for step in spec.get("checkpoint_steps", [])} | written | validated)
     return tuple(
         Checkpoint(
@@ -218,11 +218,6 @@ def _mean_loss(history: History, after: int, until: int) -> float | None:
     """Over the steps (after, until]; None when none of them was logged with a number."""
     there = (history.steps > after) & (history.steps <= until) & np.isfinite(history.loss)
     return float(history.loss[there].mean()) if there.any() else None
-
-
-def _committed_steps(directory: Path) -> set[int]:
-    """Steps that have a directory with a manifest."""
-    return {int(path.parent.name) for path in directory.glob(f"*/{MANIFEST}") if path.parent.name.isdecimal()}
 
 
 def _state(directory: Path, outcome: dict[str, Any], history: History) -> str:

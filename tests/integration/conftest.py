@@ -16,8 +16,6 @@ import psutil
 import pytest
 
 from lhcq.events.layout import write_event_file
-from lhcq.model.sources import obtain
-from lhcq.workspace import Workspace
 
 TIMEOUT_SECONDS = 240
 
@@ -155,10 +153,3 @@ def kill_group() -> Callable[[psutil.Process, int], None]:
 def until() -> Callable[..., Any]:
     """Wait for a condition."""
     return wait_until
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """SmolLM2-135M as safetensors; the first session on a machine downloads and converts it (about 40 s)."""
-    cache = Path(os.environ.get("LHCQ_TEST_CACHE") or Path(__file__).parents[2] / ".cache" / "lhcq-tests")
-    return obtain("smollm2", Workspace(cache), say=print)

@@ -1,8 +1,6 @@
 """Wrong input gets one line that says what, where and what to do; exit 1; nothing half-written."""
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -64,6 +62,8 @@ def changed_value(column: int, value: float) -> Callable[[Path, Path], None]:
 
     return change
 
+
+DISK_SIZE = "8m"
 
 FILES = {
     "missing": (missing, "no such file"),
@@ -176,20 +176,6 @@ def test_a_model_directory_without_weights_is_refused(lhcq, event_file, tmp_path
     assert not list(lhcq.workspace.glob("splits/*"))
     (model / "pytorch_model.bin").write_bytes(b"pickle")
     assert "safetensors" in lhcq.refused("prepare", "made", "--split", "s", "--model", model)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 8 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = os.geteuid() == 0 and not subprocess.call(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], stderr=subprocess.DEVNULL
-    )
-    if not mounted:
-        pytest.skip("a small filesystem cannot be mounted here")
-    yield place
-    subprocess.check_call(["umount", "--lazy", str(place)])
 
 
 def test_a_full_disk_is_refused_and_the_job_goes_on_once_there_is_room(

@@ -1,20 +1,6 @@
-"""The real small model, obtained once a machine and loaded once a test session."""
-
-import os
-from pathlib import Path
+"""The real small model, loaded once a test session."""
 
 import pytest
-
-from lhcq.model.sources import obtain
-from lhcq.workspace import Workspace
-
-CACHE = Path(os.environ.get("LHCQ_TEST_CACHE") or Path(__file__).parents[2] / ".cache" / "lhcq-tests")
-
-
-@pytest.fixture(scope="session")
-def smollm2() -> Path:
-    """SmolLM2-135M as safetensors; the first session on a machine downloads and converts it (about 40 s)."""
-    return obtain("smollm2", Workspace(CACHE), say=print)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -133,20 +132,6 @@ def test_of_two_processes_that_race_exactly_one_commits(tmp_path: Path, commit: 
     else:
         assert everything_in(tmp_path) == set(map(str, range(RACES)))
         assert all((tmp_path / f"{number}").read_text() in "ab" for number in range(RACES))
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A filesystem of 1 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = os.geteuid() == 0 and not subprocess.call(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], stderr=subprocess.DEVNULL
-    )
-    if not mounted:
-        pytest.skip("a small filesystem cannot be mounted here")
-    yield place
-    subprocess.check_call(["umount", "--lazy", str(place)])
 
 
 def fill(disk: Path, *, leaving: int = 0) -> None:
