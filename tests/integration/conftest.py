@@ -90,17 +90,30 @@ class Program:
         ]
 
 
-@pytest.fixture
-def lhcq(tmp_path: Path) -> Iterator[Program]:
+@contextlib.contextmanager
+def running_program(workspace: Path) -> Iterator[Program]:
     """The program in a workspace of its own; nothing of it is left running."""
-    program = Program(tmp_path / "workspace")
+    program = Program(workspace)
     yield program
     for process in program.started:
         if process.poll() is None:
             process.kill()
             process.communicate()
-    for process in program.processes():
-        with_children(process, signal.SIGKILL)
+    for left in program.processes():
+        with_children(left, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def running() -> Callable[[Path], contextlib.AbstractContextManager[Program]]:
+    """Runs the program in a workspace."""
+    return running_program
+
+
+@pytest.fixture
+def lhcq(tmp_path: Path) -> Iterator[Program]:
+    """The program in a workspace of the test's own."""
+    with running_program(tmp_path / "workspace") as program:
+        yield program
 
 
 def with_children(process: psutil.Process, number: int) -> None:
@@ -143,13 +156,13 @@ def event_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def kill_group() -> Callable[[psutil.Process, int], None]:
     """Signal a whole process group."""
     return with_children
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def until() -> Callable[..., Any]:
     """Wait for a condition."""
     return wait_until

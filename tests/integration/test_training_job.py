@@ -2,7 +2,8 @@
 
 import json
 import signal
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,14 @@ import pytest
 QUICK = ("--batch-size", "2", "--max-steps", "6", "--checkpoints", "3")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def lhcq(tmp_path_factory, running) -> Iterator[Any]:
+    """One workspace for all runs of this module: they differ by name."""
+    with running(tmp_path_factory.mktemp("training") / "workspace") as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
 def split(lhcq, event_file, smollm2) -> str:
     """A split of 100 made-up events: 60 to train, 15 to validate."""
     lhcq.run("cluster", event_file, "--name", "made")
@@ -20,12 +28,18 @@ def split(lhcq, event_file, smollm2) -> str:
     return "small"
 
 
+@pytest.fixture(scope="module")
+def first(lhcq, split, smollm2) -> Any:
+    """What an undisturbed run says when it ends."""
+    return lhcq.ask("train", split, "--name", "first", "--model", smollm2, *QUICK)
+
+
 def adapter_of(lhcq, run: str, step: int) -> bytes:
     return (lhcq.workspace / f"runs/{run}/checkpoints/{step:08d}/adapter_model.safetensors").read_bytes()
 
 
-def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, smollm2) -> None:
-    answer = lhcq.ask("train", split, "--name", "first", "--model", smollm2, *QUICK)
+def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, smollm2, first) -> None:
+    answer = first
     assert answer["state"] == "done"
     validated = [row for row in answer["checkpoints"] if row["state"] == "validated"]
     assert [row["step"] for row in validated] == [2, 4, 6]
@@ -64,10 +78,8 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, smoll
 
 
 def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
-    lhcq, split, smollm2, until, kill_group
+    lhcq, split, smollm2, first, until, kill_group
 ) -> None:
-    lhcq.run("train", split, "--name", "calm", "--model", smollm2, *QUICK)
-
     process = lhcq.start("train", split, "--name", "stormy", "--model", smollm2, *QUICK)
     log = lhcq.workspace / "runs/stormy/events.jsonl"
     until(lambda: log.exists() and '"step": 1,' in log.read_text(), "the first step")
@@ -75,7 +87,7 @@ def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
     done = lhcq.finish(process)
     assert done.returncode == 3
     assert "lhcq resume stormy" in done.stderr
-    assert lhcq.ask("status")["jobs"][-1]["state"] == "paused"
+    assert {job["name"]: job["state"] for job in lhcq.ask("status")["jobs"]}["stormy"] == "paused"
 
     process = lhcq.start("resume", "stormy")
     until((lhcq.workspace / "runs/stormy/checkpoints/00000002/manifest.json").exists, "a checkpoint")
@@ -83,12 +95,12 @@ def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
     done = lhcq.finish(process)
     assert done.returncode == 0, done.stderr
     for step in (2, 4, 6):
-        assert adapter_of(lhcq, "stormy", step) == adapter_of(lhcq, "calm", step)
-        calm, stormy = (
+        assert adapter_of(lhcq, "stormy", step) == adapter_of(lhcq, "first", step)
+        undisturbed, stormy = (
             pq.read_table(lhcq.workspace / f"runs/{run}/validations/{step:08d}/scores.parquet")
-            for run in ("calm", "stormy")
+            for run in ("first", "stormy")
         )
-        assert calm.equals(stormy)
+        assert undisturbed.equals(stormy)
 
 
 def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, smollm2, until) -> None:
@@ -105,8 +117,8 @@ def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, smollm2, un
 
 
 def test_the_diary_preset_trains_on_the_diary_prompt(lhcq, event_file, smollm2) -> None:
-    lhcq.run("cluster", event_file, "--name", "made", "--preset", "diary")
-    arguments = ("prepare", "made", "--split", "diary", "--template", "diary", "--limit", "60")
+    lhcq.run("cluster", event_file, "--name", "diary", "--preset", "diary")
+    arguments = ("prepare", "diary", "--split", "diary", "--template", "diary", "--limit", "60")
     answer = lhcq.ask(*arguments, "--model", smollm2)
     assert answer["template"]["name"] == "diary"
     prompt = pq.read_table(lhcq.workspace / "splits/diary/train.parquet")["prompt"][0].as_py()
@@ -114,7 +126,7 @@ def test_the_diary_preset_trains_on_the_diary_prompt(lhcq, event_file, smollm2) 
     command = ("train", "diary", "--name", "diary", "--model", smollm2, "--preset", "diary")
     short = ("--accumulation", "2", "--max-steps", "1")
     assert "tokens" in lhcq.refused(*command, *short, "--max-tokens", "16")
-    assert not list(Path(lhcq.workspace).glob("runs/*"))
+    assert not (lhcq.workspace / "runs/diary").exists()
     assert lhcq.ask(*command, *short)["state"] == "done"
     job = json.loads((lhcq.workspace / "runs/diary/job.json").read_text())
     config = job["spec"]["config"]
