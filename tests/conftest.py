@@ -11,6 +11,10 @@ import pytest
 from lhcq.workspace import Workspace
 
 
+# Two test processes share the cores: threads of torch that spin while they wait would stop the other one.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The directory of the real LHC Olympics events."""
