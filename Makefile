@@ -25,7 +25,7 @@ demo: setup
 	$(LHCQ) generate demo/events.h5 --background 1200 --signal 1200 --seed 1; \
 	$(LHCQ) inspect demo/events.h5; \
 	$(LHCQ) cluster demo/events.h5 --name demo; \
-	$(LHCQ) prepare demo --split demo --limit 1500; \
+	$(LHCQ) prepare demo --split demo --limit 1700; \
 	$(LHCQ) train demo --name demo --checkpoints 3; \
 	$(LHCQ) status; \
 	{ set +x; } 2>/dev/null; \
