@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import statistics
 from typing import Any
 
 from lhcq.workspace import Workspace, committed_steps
@@ -36,7 +37,7 @@ def validations_note(workspace: Workspace, run: str) -> str:
 
 def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
     """A run's checkpoint table and what it amounts to, as a record and as text."""
-    from lhcq.report.collect import collect_run
+    from lhcq.report.collect import collect_run, read_events
     from lhcq.report.page import verdict_of
     from lhcq.report.table import checkpoint_table
 
@@ -54,7 +55,23 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
         "report": str(report) if report.exists() else None,
     }
     title = f"{run}: {view.state}, {view.model} on split {view.split}"
-    return value, "\n".join([title, table_text(rows), *verdict_of(view)])
+    speed = speeds_of(read_events(workspace.run(run) / "events.jsonl"))
+    rates = [f"{stage} at {rate:.1f} events/s" for stage, rate in speed.items()]
+    return {**value, "events_per_second": speed}, "\n".join(
+        [title, *([", ".join(rates)] if rates else []), table_text(rows), *verdict_of(view)]
+    )
+
+
+def speeds_of(events: list[dict[str, Any]]) -> dict[str, float]:
+    """Events a second of training (median over the steps) and of validation (loading the adapter included)."""
+    steps = [event["samples_per_second"] for event in events if event["event"] == "step"]
+    scored = [event for event in events if event["event"] == "validation"]
+    speed = {}
+    if steps:
+        speed["trained"] = statistics.median(steps)
+    if scored:
+        speed["validated"] = sum(event["n"] for event in scored) / sum(event["seconds"] for event in scored)
+    return speed
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
