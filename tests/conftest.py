@@ -10,7 +10,6 @@ import pytest
 
 from lhcq.workspace import Workspace
 
-
 # Two test processes share the cores: threads of torch that spin while they wait would stop the other one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
