@@ -108,11 +108,12 @@ def create_job(workspace: Workspace, job: Job) -> Job:
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is not None:
         outcome = outcome_of(workspace, earlier)
-        if outcome is None:
-            _forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
-            return earlier
-        if outcome.state == "incomplete":
-            reopen_job(workspace, earlier)
+        if outcome is None or outcome.state == "incomplete":
+            _refuse_another(workspace, earlier, job)  # it may have come since the names were compared
+            if outcome is None:
+                _forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
+            else:
+                reopen_job(workspace, earlier)
             return earlier
         discard_job(workspace, earlier)
     with staged_file(workspace.job(job.kind, job.name) / "job.json") as temporary:

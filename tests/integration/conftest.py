@@ -19,6 +19,9 @@ from lhcq.events.layout import write_event_file
 
 TIMEOUT_SECONDS = 240
 
+# A shell makes what it runs in the background ignore Ctrl-C, and so would every command that these tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 class Program:
     """`lhcq` in one workspace."""
