@@ -69,6 +69,7 @@ class GenerateConfig(Frozen):
 
 
 Algorithm = Literal["antikt", "kt", "cambridge"]
+FeatureSet = Literal["jets", "full"]
 
 
 class ClusterConfig(Frozen):
@@ -82,6 +83,8 @@ class ClusterConfig(Frozen):
     """GeV; jets below are dropped."""
     max_jets: int | None = Field(default=2, ge=1)
     """Leading jets kept in a record; None keeps all above `pt_min`."""
+    features: FeatureSet = "jets"
+    """`jets`: momenta and constituents; `full`: the substructure of the two leading jets too."""
 
 
 # `lhco` is the definition of the official features files; `diary` is the reference study's: R=0.5 in its diary,

@@ -2,34 +2,47 @@
 
 import pyarrow as pa
 
+from lhcq.config import FeatureSet
+
 EVENTS_FILE = "events.parquet"
 
+
+def _floats(*names: str, nullable: bool = False) -> list[pa.Field]:
+    return [pa.field(name, pa.float64(), nullable=nullable) for name in names]
+
+
 # GeV except for eta and phi. `m` is 0.0 where rounding makes m^2 negative; px, py, pz, e stay as they are.
-JET = pa.struct(
-    [
-        pa.field("pt", pa.float64(), nullable=False),
-        pa.field("eta", pa.float64(), nullable=False),
-        pa.field("phi", pa.float64(), nullable=False),
-        pa.field("m", pa.float64(), nullable=False),
-        pa.field("px", pa.float64(), nullable=False),
-        pa.field("py", pa.float64(), nullable=False),
-        pa.field("pz", pa.float64(), nullable=False),
-        pa.field("e", pa.float64(), nullable=False),
-        pa.field("n_constituents", pa.int32(), nullable=False),
-        pa.field("pt_lead", pa.float64(), nullable=False),
-    ]
+KINEMATICS = _floats("pt", "eta", "phi", "m", "px", "py", "pz", "e")
+CONSTITUENTS = [pa.field("n_constituents", pa.int32(), nullable=False), *_floats("pt_lead")]
+
+# What `lhcq.jets.substructure` defines, for the two leading jets; null for the others of the list.
+SUBSTRUCTURE = _floats(
+    "tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2", nullable=True
 )
 
-# `n_jets` counts every jet above `pt_min`, also those that `max_jets` keeps out of the list. `mjj` (GeV, the
-# invariant mass) and `delta_r` (in eta and phi) belong to the two leading jets; null where there are fewer.
-SCHEMA = pa.schema(
-    [
+JET = pa.struct([*KINEMATICS, *CONSTITUENTS])
+FULL_JET = pa.struct([*KINEMATICS, *CONSTITUENTS, *SUBSTRUCTURE])
+
+
+def schema_of(features: FeatureSet) -> pa.Schema:
+    """The schema of the records that `features` asks for.
+
+    `n_jets` counts every jet above `pt_min`, also those that `max_jets` keeps out of the list. `mjj` (GeV, the
+    invariant mass), `delta_r` (in eta and phi) and `delta_eta` (not negative) belong to the two leading jets; null
+    where there are fewer. `h_t` (GeV) is the sum of the pt of every jet above `pt_min`.
+    """
+    jet = FULL_JET if features == "full" else JET
+    fields = [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("label", pa.int8()),
         pa.field("n_particles", pa.int32(), nullable=False),
         pa.field("n_jets", pa.int32(), nullable=False),
-        pa.field("jets", pa.list_(pa.field("element", JET, nullable=False)), nullable=False),
-        pa.field("mjj", pa.float64()),
-        pa.field("delta_r", pa.float64()),
+        pa.field("jets", pa.list_(pa.field("element", jet, nullable=False)), nullable=False),
+        *_floats("mjj", "delta_r", nullable=True),
     ]
-)
+    if features == "full":
+        fields += [*_floats("delta_eta", nullable=True), *_floats("h_t")]
+    return pa.schema(fields)
+
+
+SCHEMA = schema_of("jets")
