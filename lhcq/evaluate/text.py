@@ -4,41 +4,40 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
-NAMES = ("background", "signal", "unknown")
-"""By class number; `unknown` only appears when there is one, as in the study."""
+NAMES = ("background", "signal")
+"""By class number."""
+
+_UNKNOWN = (
+    "  (where neither label is the likeliest token of the vocabulary; the likelier label is the prediction)"
+)
 
 
 def text_report(labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike) -> str:
     """Accuracy, unknown predictions, sklearn's classification report and the confusion matrix.
 
-    `(n,)` labels (1 signal), probabilities of signal and unknown flags. An unknown prediction counts as wrong
-    here, as in the study, whose predictions were free text; `Figures.accuracy` takes the likelier of the two
-    labels instead, and the two agree when nothing is unknown.
+    `(n,)` labels (1 signal), probabilities of signal and unknown flags. The prediction is the likelier of the two
+    labels, as in `Figures.accuracy`, since that is what the training asks for. An unknown prediction, which the
+    study's free text would have shown, is counted and does not change it.
     """
     truth = np.asarray(labels).astype(np.int64)
     choice = (np.asarray(p_signal) >= 0.5).astype(np.int64)
-    unsaid = np.asarray(unknown, dtype=np.bool_)
-    answer = np.where(unsaid, 2, choice)
-    shown = [0, 1, 2] if unsaid.any() else [0, 1]
-    names = [NAMES[number] for number in shown]
+    n_unknown = int(np.asarray(unknown, dtype=np.bool_).sum())
     lines = [
-        f"Validation Accuracy: {accuracy_score(truth, answer):.4g}",
-        f"Number of unknown predictions: {int(unsaid.sum())}",
+        f"Validation Accuracy: {accuracy_score(truth, choice):.4g}",
+        f"Number of unknown predictions: {n_unknown}",
+        *([_UNKNOWN] if n_unknown else []),
     ]
-    if unsaid.any():
-        lines.append(f"Accuracy of the likelier label: {accuracy_score(truth, choice):.4g}")
-    report = classification_report(truth, answer, labels=shown, target_names=names, zero_division=0)
-    return "\n".join([*lines, str(report), _confusion_text(truth, answer, shown), ""])
+    report = classification_report(truth, choice, labels=[0, 1], target_names=list(NAMES), zero_division=0)
+    return "\n".join([*lines, str(report), _confusion_text(truth, choice), ""])
 
 
-def _confusion_text(truth: np.ndarray, answer: np.ndarray, shown: list[int]) -> str:
+def _confusion_text(truth: np.ndarray, choice: np.ndarray) -> str:
     """A table, truth by row and prediction by column."""
-    counts = confusion_matrix(truth, answer, labels=shown)
+    counts = confusion_matrix(truth, choice, labels=[0, 1])
     width = max(len("background"), *(len(str(count)) for count in counts.flat)) + 2
-    head = "truth \\ predicted" + "".join(f"{NAMES[number]:>{width}}" for number in shown)
+    head = "truth \\ predicted" + "".join(f"{name:>{width}}" for name in NAMES)
     body = [
-        f"{NAMES[number]:>17}" + "".join(f"{count:>{width}}" for count in row)
-        for number, row in zip(shown, counts.tolist(), strict=True)
-        if number < 2
+        f"{name:>17}" + "".join(f"{count:>{width}}" for count in row)
+        for name, row in zip(NAMES, counts.tolist(), strict=True)
     ]
     return "\n".join([head, *body])
