@@ -128,11 +128,17 @@ def staged_file(final: Path) -> Iterator[Path]:
         with explained_os_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            _sync(temporary)
-            _link(temporary, final)
-            _sync(final.parent)
+            commit_file(temporary, final)
     finally:
         _discard(temporary)
+
+
+def commit_file(temporary: Path, final: Path) -> None:
+    """Sync `temporary` and give it the name `final` in the same directory, unless that is taken."""
+    with explained_os_errors(final):
+        _sync(temporary)
+        _link(temporary, final)
+        _sync(final.parent)
 
 
 @contextlib.contextmanager
