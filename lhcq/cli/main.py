@@ -9,6 +9,7 @@ from lhcq import __version__
 from lhcq.errors import LhcqError
 
 VERBS = (
+    "fetch",
     "inspect",
     "generate",
     "cluster",

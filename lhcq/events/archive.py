@@ -1,0 +1,177 @@
+"""The published files of the LHC Olympics 2020: what they are, where they lie, how to know them again.
+
+Sizes and md5s are those that the archive states for its records. Where it is not known here, it is None, and a
+download of that file can be compared with nothing.
+"""
+
+import difflib
+import urllib.parse
+
+from pydantic import Field
+
+from lhcq.config import Frozen
+from lhcq.errors import BadInput, NotThere
+
+
+class Record(Frozen):
+    """Where a group of files is published, and how to cite it."""
+
+    page: str
+    """Address for people."""
+    address: str
+    """Address of one file, with a place for its name."""
+    doi: str
+    licence: str
+    citation: str
+
+
+class ArchiveFile(Frozen):
+    """One published file."""
+
+    name: str
+    """What people type."""
+    file: str
+    """The file's own name, in the archive and on the disk."""
+    what: str
+    record: Record
+    size: int | None = Field(default=None, gt=0)
+    """Bytes; None where not known."""
+    md5: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
+
+
+# Zenodo's addresses are `records/ID/files/FILE` since 2023; older forms redirect there.
+_ZENODO = "https://zenodo.org/records/{record}/files/{{file}}?download=1"
+_RND = Record(
+    page="https://zenodo.org/records/6466204",
+    address=_ZENODO.format(record=6466204),
+    doi="10.5281/zenodo.6466204",
+    licence="CC-BY-4.0",
+    citation="G. Kasieczka, B. Nachman, D. Shih: R&D Dataset for LHC Olympics 2020 Anomaly Detection Challenge",
+)
+_BOXES = Record(
+    page="https://zenodo.org/records/4536624",
+    address=_ZENODO.format(record=4536624),
+    doi="10.5281/zenodo.4536624",
+    licence="CC-BY-4.0",
+    citation="G. Kasieczka, B. Nachman, D. Shih: Official Datasets for LHC Olympics 2020 Anomaly Detection Challenge",
+)
+# The commit is named, so that the file cannot change under its md5. The repository states no licence of its own:
+# the events are the R&D set's.
+_EXAMPLE = _RND.model_copy(
+    update={
+        "page": "https://github.com/lhcolympics2020/parsingscripts",
+        "address": "https://raw.githubusercontent.com/lhcolympics2020/parsingscripts/"
+        "a464a08fa288d275a97148b5a063cae9aa19cfa7/{file}",
+    }
+)
+
+CATALOGUE: tuple[ArchiveFile, ...] = (
+    ArchiveFile(
+        name="tiny",
+        file="events_anomalydetection_tiny.h5",
+        what="1,000 events of the R&D set, 93 of them signal: to try things out",
+        record=_EXAMPLE,
+        size=2_587_490,
+        md5="818296a20cdeba3b49c83f9f48968740",
+    ),
+    ArchiveFile(
+        name="rnd",
+        file="events_anomalydetection_v2.h5",
+        what="R&D set: 1M QCD dijet events, 100k W' -> XY -> qq qq, labelled",
+        record=_RND,
+        size=2_908_260_409,
+        md5="629789d55813be3860781b084ae7f1de",
+    ),
+    ArchiveFile(
+        name="rnd-features",
+        file="events_anomalydetection_v2.features.h5",
+        what="jet momenta, masses and tau_N of the R&D set",
+        record=_RND,
+        size=74_315_238,
+        md5="271cf5e71fc756b2a8d2b32730689bdb",
+    ),
+    ArchiveFile(
+        name="three-prong",
+        file="events_anomalydetection_Z_XY_qqq.h5",
+        what="100k signal events with three-prong decays, no background",
+        record=_RND,
+        size=235_488_994,
+        md5="54e123a86143b668f9cb76905152a124",
+    ),
+    ArchiveFile(
+        name="three-prong-features",
+        file="events_anomalydetection_Z_XY_qqq.features.h5",
+        what="jet momenta, masses and tau_N of the three-prong events",
+        record=_RND,
+        size=5_176_081,
+        md5="1e729f7dff225451182c28afaa4bb411",
+    ),
+    ArchiveFile(
+        name="black-box-1",
+        file="events_LHCO2020_BlackBox1.h5",
+        what="1M events without label, 834 of them signal",
+        record=_BOXES,
+    ),
+    ArchiveFile(
+        name="black-box-1-key",
+        file="events_LHCO2020_BlackBox1.masterkey",
+        what="labels of black box 1, one a line: 0 or 1",
+        record=_BOXES,
+    ),
+    ArchiveFile(
+        name="black-box-2",
+        file="events_LHCO2020_BlackBox2.h5",
+        what="1M events without label, no signal (so no master key)",
+        record=_BOXES,
+    ),
+    ArchiveFile(
+        name="black-box-3",
+        file="events_LHCO2020_BlackBox3.h5",
+        what="1M events without label, 3,200 of them signal of two decay modes",
+        record=_BOXES,
+    ),
+    ArchiveFile(
+        name="black-box-3-key",
+        file="events_LHCO2020_BlackBox3.masterkey",
+        what="labels of black box 3, one a line: 0, 1 or 2",
+        record=_BOXES,
+    ),
+    ArchiveFile(
+        name="background-mc",
+        file="events_LHCO2020_backgroundMC_Pythia.h5",
+        what="1M QCD dijet events of Pythia 8, to be used with the black boxes",
+        record=_BOXES,
+    ),
+)
+
+
+def find_file(name: str) -> ArchiveFile:
+    """The file that `name` means: its short name or its own; otherwise `NotThere` with the nearest ones."""
+    for entry in CATALOGUE:
+        if name in (entry.name, entry.file):
+            return entry
+    near = difflib.get_close_matches(name, [entry.name for entry in CATALOGUE], n=3, cutoff=0.5)
+    guess = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise NotThere(f"{name!r}: no such file in the catalogue.{guess} `lhcq fetch --list` shows all.")
+
+
+def file_address(entry: ArchiveFile, mirror: str | None = None) -> str:
+    """The URL of a file: in its archive, or `mirror`, a directory on the web that holds it under its own name."""
+    if mirror is None:
+        return entry.record.address.format(file=entry.file)
+    try:
+        parts = urllib.parse.urlsplit(mirror)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment or not _printable(mirror):
+        raise BadInput(
+            f"{mirror!r} is not the address of a directory on the web. Give it as https://host/directory, without "
+            "user name, query or fragment."
+        )
+    return f"{mirror.rstrip('/')}/{entry.file}"
+
+
+def _printable(address: str) -> bool:
+    """Whether an address has only what a request line may hold."""
+    return address.isascii() and address.isprintable() and " " not in address
