@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lhcq.events.download import Fetched
 
 
+_REDRAW_SECONDS = 0.1
+
+
 @click.command("fetch")
 @click.argument("name", required=False)
 @click.option("--list", "listing", is_flag=True, help="List the files, as without a NAME.")
@@ -75,7 +78,7 @@ def command(
                 say=_say,
             )
         except KeyboardInterrupt:
-            _say(f"interrupted: run the same command again, it goes on from byte {meter.done:,}")
+            _say(f"interrupted at byte {meter.done:,}: run the same command again to go on")
             raise
     answer(as_json, {**_facts(entry), **fetched.model_dump(mode="json")}, _told(entry, fetched))
     return 0
@@ -89,7 +92,7 @@ class _Meter(contextlib.ExitStack):
         self.done = 0
         self._title = title
         self._update: Update | None = None
-        self._began, self._first = 0.0, 0
+        self._began, self._first, self._shown = 0.0, 0, 0.0
 
     def show(self, done: int, total: int | None) -> None:
         """Take that `done` of `total` bytes are here."""
@@ -98,6 +101,10 @@ class _Meter(contextlib.ExitStack):
         if self._update is None:
             self._update = self.enter_context(progress(self._title, (total or 0) // 1000, "kB"))
         self.done = done
+        now = time.monotonic()
+        if now - self._shown < _REDRAW_SECONDS and done != total:
+            return
+        self._shown = now
         self._update(done // 1000, self._pace(total))
 
     def _pace(self, total: int | None) -> str:

@@ -4,27 +4,23 @@ A file has its final name only when it is whole, of the right size and, where th
 stands under that name already is never written to.
 """
 
-import contextlib
 import http.client
 import os
 import shutil
-import socket
-import ssl
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from lhcq import __version__
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, DiskFull, NameTaken, TransientError
 from lhcq.events.archive import ArchiveFile, file_address
-from lhcq.events.partial import PartialFile, md5_of, open_partial
+from lhcq.events.partial import PartialFile, md5_of, open_partial, remove_second_name
 from lhcq.events.ranges import (
+    Ask,
     Body,
     Complete,
     Later,
@@ -33,11 +29,10 @@ from lhcq.events.ranges import (
     plan_request,
     read_answer,
 )
+from lhcq.events.web import Interrupted, open_url, read_some
 from lhcq.workspace import explained_os_errors
 
 _BLOCK = 1 << 18
-# Zenodo answers 403 to the agents that Python's libraries send by themselves.
-_AGENT = f"lhcq/{__version__}"
 
 Watch = Callable[[int, int | None], None]
 """Takes how many bytes are here, and of how many (None: not known)."""
@@ -62,7 +57,7 @@ class Patience(Frozen):
 
     def delay(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""
-        return float(min(self.first_delay_seconds * 2 ** (failures - 1), self.longest_delay_seconds))
+        return float(min(self.first_delay_seconds * 2 ** min(failures - 1, 30), self.longest_delay_seconds))
 
 
 class Fetched(Frozen):
@@ -79,12 +74,20 @@ class Fetched(Frozen):
     """Bytes that an earlier command had left."""
 
 
-class _Failed(Exception):
-    """An attempt ended before the file did."""
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What is to be loaded, and how."""
 
-    def __init__(self, reason: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait = wait
+    entry: ArchiveFile
+    url: str
+    patience: Patience
+    watch: Watch
+    say: Say
+
+    def plan(self, partial: PartialFile) -> Ask:
+        """What to ask for next."""
+        guarded = self.entry.md5 is not None
+        return plan_request(done=partial.done, known=partial.version, url=self.url, guarded=guarded)
 
 
 def fetch_file(
@@ -111,10 +114,10 @@ def fetch_file(
     with open_partial(target) as partial:
         if os.path.lexists(target):  # another process finished it before this one got the lock
             return _recognise(target, entry, url, say)
-        say(f"loading {url} into {directory}" + (f", from byte {partial.done:,} on" if partial.done else ""))
+        say(f"loading {url} into {directory}")
         if entry.size is not None:
             check_room(directory, entry.size - partial.done)
-        _load(partial, entry, url, patience or Patience(), watch, say)
+        _load(partial, _Order(entry=entry, url=url, patience=patience or Patience(), watch=watch, say=say))
         verified_by = _verify(partial, entry, url)
         found = Fetched(
             path=target,
@@ -149,6 +152,7 @@ def _recognise(target: Path, entry: ArchiveFile, url: str, say: Say) -> Fetched:
     say(f"{target} is there already: checking it")
     with explained_os_errors(target):
         md5 = md5_of(target)
+        remove_second_name(target)
     if entry.md5 not in (None, md5):
         raise NameTaken(f"{target}: has the md5 {md5}, the published file {entry.md5}. {remedy}")
     return Fetched(
@@ -161,39 +165,33 @@ def _recognise(target: Path, entry: ArchiveFile, url: str, say: Say) -> Fetched:
     )
 
 
-def _load(
-    partial: PartialFile, entry: ArchiveFile, url: str, patience: Patience, watch: Watch, say: Say
-) -> None:
+def _load(partial: PartialFile, order: _Order) -> None:
     """Bring the file to its end, in as many attempts as it takes while each brings new bytes."""
+    patience = order.patience
     failures, furthest = 0, partial.done
-    while not _is_whole(partial, entry):
+    while not _is_whole(partial, order.entry):
         try:
-            return _load_once(partial, entry, url, patience, watch, say)
-        except _Failed as failed:
-            reason = failed
+            return _load_once(partial, order)
+        except Interrupted as interrupted:
+            reason = interrupted
         failures = 1 if partial.done > furthest else failures + 1
         furthest = max(furthest, partial.done)
         wait = patience.delay(failures) if reason.wait is None else reason.wait
         if failures >= patience.attempts or wait > patience.longest_delay_seconds:
-            raise ArchiveAway(_given_up(partial, url, reason, failures))
-        say(f"{reason}: trying again in {wait:.0f} s (attempt {failures + 1} of {patience.attempts})")
+            raise ArchiveAway(_given_up(partial, order, reason, failures))
+        order.say(f"{reason}: trying again in {wait:.0f} s (attempt {failures + 1} of {patience.attempts})")
         time.sleep(wait)
     return None
 
 
-def _given_up(partial: PartialFile, url: str, reason: _Failed, failures: int) -> str:
+def _given_up(partial: PartialFile, order: _Order, reason: Interrupted, failures: int) -> str:
     """The line for people after the last attempt."""
     asked = f", and asks to wait {reason.wait:,.0f} s" if reason.wait is not None else ""
     times = f"{failures} attempts in a row" if failures > 1 else "1 attempt"
-    if partial.done:
-        return (
-            f"{url}: {reason}{asked} ({times}). {partial.done:,} bytes are kept in {partial.path.name}: run the same "
-            "command later, it goes on from there."
-        )
-    return (
-        f"{url}: {reason}{asked} ({times}). Check the connection and run the same command later, or name a mirror "
-        "with --from."
-    )
+    remedy = "Check the connection and run the same command later, or name a mirror with --from."
+    if goes_on := order.plan(partial).start:
+        remedy = f"{goes_on:,} bytes are kept in {partial.path.name}: the same command goes on from there."
+    return f"{order.url}: {reason}{asked} ({times}). {remedy}"
 
 
 def _is_whole(partial: PartialFile, entry: ArchiveFile) -> bool:
@@ -204,47 +202,45 @@ def _is_whole(partial: PartialFile, entry: ArchiveFile) -> bool:
     return total is not None and partial.done == total
 
 
-def _load_once(
-    partial: PartialFile, entry: ArchiveFile, url: str, patience: Patience, watch: Watch, say: Say
-) -> None:
-    """Load what one connection brings: to the end of the file, or raise `_Failed`."""
-    ask = plan_request(done=partial.done, known=partial.version, url=url, guarded=entry.md5 is not None)
-    with _request(url, ask.headers, patience) as response:
+def _load_once(partial: PartialFile, order: _Order) -> None:
+    """Load what one connection brings: to the end of the file, or raise `Interrupted`."""
+    ask, entry, url = order.plan(partial), order.entry, order.url
+    with open_url(url, ask.headers, order.patience.stall_seconds) as response:
         headers = {name.lower(): value for name, value in response.headers.items()}
         match read_answer(ask, url=url, status=response.status, headers=headers, known=partial.version):
             case Later() as later:
-                raise _Failed(later.reason, later.wait)
+                raise Interrupted(later.reason, later.wait)
             case StartOver() as start_over:
                 partial.forget()
-                raise _Failed(start_over.reason)
+                raise Interrupted(start_over.reason)
             case Complete() as complete:
                 check_version(complete.version, size=entry.size, md5=entry.md5)
             case Body() as body:
                 check_version(body.version, size=entry.size, md5=entry.md5)
-                if partial.done and not body.start:
-                    say(
-                        "the server sends the file from its start: it has changed, or the server knows no ranges"
-                    )
-                _take_body(response, body, partial, entry.size, patience, watch)
+                _take_body(response, body, partial, order)
 
 
-def _take_body(
-    response: IO[bytes], body: Body, partial: PartialFile, size: int | None, patience: Patience, watch: Watch
-) -> None:
+def _take_body(response: http.client.HTTPResponse, body: Body, partial: PartialFile, order: _Order) -> None:
     """Write what comes, as far as the file goes."""
-    total = size or body.version.total
+    total = order.entry.size or body.version.total
     if total is not None:
         check_room(partial.path.parent, total - partial.done)
+    if body.start:
+        order.say(f"going on from byte {body.start:,}")
+    elif partial.done:
+        order.say("starting again: the file has changed since, or the server cannot send a part of it")
     partial.start(body.version, body.start)
-    watch(partial.done, total)
-    while block := _read(response, patience):
-        if total is not None and partial.done + len(block) > total:
-            partial.forget()
-            raise _Failed(f"the server sends more than the {total:,} bytes of the file")
+    order.watch(partial.done, total)
+    # Never beyond the end: what a server sends there is not the file's.
+    while total is None or partial.done < total:
+        most = _BLOCK if total is None else min(_BLOCK, total - partial.done)
+        block = read_some(response, most, order.patience.stall_seconds)
+        if not block:
+            break
         partial.append(block)
-        watch(partial.done, total)
+        order.watch(partial.done, total)
     if total is not None and partial.done < total:
-        raise _Failed(f"the connection was cut after {partial.done:,} of {total:,} bytes")
+        raise Interrupted(f"the connection was cut after {partial.done:,} of {total:,} bytes")
 
 
 def _verify(partial: PartialFile, entry: ArchiveFile, url: str) -> Literal["catalogue", "server"] | None:
@@ -261,79 +257,3 @@ def _verify(partial: PartialFile, entry: ArchiveFile, url: str) -> Literal["cata
     if entry.md5:
         return "catalogue"
     return "server" if stated else None
-
-
-class _HttpsStaysHttps(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within the web, but none from https to http."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        if req.type == "https" and not newurl.lower().startswith("https:"):
-            raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS, by the proxies of the environment, and nothing else: no file, ftp or data addresses."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
-        _HttpsStaysHttps(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-@contextlib.contextmanager
-def _request(url: str, headers: dict[str, str], patience: Patience) -> Iterator[Any]:
-    """The server's answer, whatever its status."""
-    asked = urllib.request.Request(url, headers={"User-Agent": _AGENT, **headers})  # noqa: S310 - checked
-    try:
-        response = _opener().open(asked, timeout=patience.stall_seconds)
-    except urllib.error.HTTPError as error:
-        response = error
-    except (OSError, http.client.HTTPException) as error:
-        raise _explained(error, url, patience) from error
-    except ValueError as error:  # a redirect to something that is no address
-        raise BadInput(f"{url}: the server redirects to an address that cannot be read ({error}).") from error
-    with contextlib.closing(response):
-        yield response
-
-
-def _read(response: IO[bytes], patience: Patience) -> bytes:
-    try:
-        return response.read(_BLOCK)
-    except (OSError, http.client.HTTPException) as error:
-        raise _Failed(_reason(error, patience)) from error
-
-
-def _explained(error: Exception, url: str, patience: Patience) -> Exception:
-    """An error before any answer: one to try again after, or one that stays."""
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return BadInput(
-            f"{url}: the server's certificate is not trusted ({cause.verify_message}). Check this machine's clock; "
-            "where the network brings its own certificates, name their file in SSL_CERT_FILE."
-        )
-    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return BadInput(f"{url}: no secure connection can be made (TLS: {cause.reason or cause}).")
-    return _Failed(_reason(cause, patience))
-
-
-def _reason(cause: object, patience: Patience) -> str:
-    match cause:
-        case TimeoutError():
-            return f"nothing came for {patience.stall_seconds:g} s"
-        case socket.gaierror():
-            return f"the server's name cannot be resolved ({cause.strerror})"
-        case ConnectionResetError() | http.client.HTTPException() | ssl.SSLError():
-            return "the connection was cut"
-        case OSError() if cause.strerror:
-            return cause.strerror.lower()
-    return str(cause) or type(cause).__name__

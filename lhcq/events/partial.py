@@ -88,13 +88,21 @@ class PartialFile:
 @contextlib.contextmanager
 def open_partial(final: Path) -> Iterator[PartialFile]:
     """Open the partial file of `final`, new or from before; raise `NameTaken` while another process writes to it."""
-    path = final.with_name(f"{final.name}.part")
+    path = _beside(final)
     with explained_os_errors(path):
         partial = PartialFile(path, _open_alone(path))
     try:
         yield partial
     finally:
         partial.close()
+
+
+def remove_second_name(final: Path) -> None:
+    """Remove what a commit left that was killed between giving the final name and taking the other."""
+    with contextlib.suppress(FileNotFoundError):
+        if _beside(final).samefile(final):
+            _beside(final).unlink()
+            _note(_beside(final)).unlink(missing_ok=True)
 
 
 def md5_of(path: Path) -> str:
@@ -107,6 +115,10 @@ def _new_digest() -> Any:
     return hashlib.md5(
         usedforsecurity=False
     )  # what the archive publishes; it guards against faults, not foes
+
+
+def _beside(final: Path) -> Path:
+    return final.with_name(f"{final.name}.part")
 
 
 def _note(path: Path) -> Path:

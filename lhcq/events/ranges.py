@@ -128,6 +128,8 @@ def read_answer(
 
 def check_version(version: Version, *, size: int | None, md5: str | None) -> None:
     """Raise `BadInput` when the server's file cannot be the one of this `size` (bytes) and `md5`."""
+    if version.total == 0:
+        raise BadInput(f"{version.url}: the server has an empty file under this name.")
     if size is not None and version.total not in (None, size):
         raise BadInput(
             f"{version.url}: the server has a file of {version.total:,} bytes, the published one has {size:,}. "
