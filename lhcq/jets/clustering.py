@@ -1,7 +1,7 @@
 """Jets of many events by FastJet's multi-event interface."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import awkward as ak
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lhcq.config import ClusterConfig
-from lhcq.jets.records import JET, SCHEMA
+from lhcq.config import ClusterConfig, FeatureSet
+from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 
 # Events in one FastJet call. Measured at R=1.0: 10 events cost half as much again, 50 to 250 are alike, 1,000
@@ -34,12 +34,14 @@ class Jets:
     """The jets of many events, in each event by falling pt.
 
     `vectors` holds their momenta (GeV), `n_constituents` (n_jets,) how many particles each has, and `pt_lead`
-    (n_jets,) the pt of the hardest of these (GeV).
+    (n_jets,) the pt of the hardest of these (GeV). `substructure` (n_jets, 11) are the columns of
+    `records.SUBSTRUCTURE`, NaN for all but the two leading jets of an event; None where it was not asked for.
     """
 
     vectors: FourVectors
     n_constituents: Integers
     pt_lead: Floats
+    substructure: Floats | None = None
 
 
 def cluster_events(
@@ -50,36 +52,45 @@ def cluster_events(
     labels: NDArray[np.int8] | None,
     batch: int = BATCH,
 ) -> pa.Table:
-    """Cluster events into records of `records.SCHEMA`, one a row of the input and in its order.
+    """Cluster events into records of `records.schema_of(config.features)`, one a row of the input and in its order.
 
     `particles` (n_events, n_slots, 3) holds (pt in GeV, eta, phi), in any order, and pt == 0 where a slot is
     empty; `rows` (n_events,) are the rows of the source file, `labels` (n_events,) 1 for signal and 0 for
     background, or None where unknown. `batch` is for speed alone: the bits of the result do not depend on it.
     """
-    n_particles, jets = _concatenate(_cluster_batches(particles, config, batch))
-    return _build_table(jets, n_particles, rows, labels, config.max_jets)
+    parts = [
+        (np.zeros(0, np.int64), _no_jets(0, config.features)),
+        *_cluster_batches(particles, config, batch),
+    ]
+    n_particles = np.concatenate([counts for counts, _ in parts])
+    return _build_table(_concatenate([jets for _, jets in parts]), n_particles, rows, labels, config)
 
 
 def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     """All jets above `config.pt_min` of events given as four-vectors; `config.max_jets` is not applied."""
     if not vectors.px.size:
-        return _no_jets(len(vectors.counts))
+        return _no_jets(len(vectors.counts), config.features)
     definition = fastjet.JetDefinition(_ALGORITHMS[config.algorithm], config.radius)
     sequence = fastjet.ClusterSequence(_to_awkward(vectors), definition)
     found = sequence.inclusive_jets(min_pt=config.pt_min)
     px, py, pz, e = (column.data for column in found.layout.content.contents)
     counts = np.diff(found.layout.offsets.data).astype(np.int64)
     if not counts.any():
-        return _no_jets(len(counts))
-    n_constituents, pt_lead = _measure_constituents(sequence, config.pt_min, vectors, counts)
+        return _no_jets(len(counts), config.features)
+    starts, members = _list_constituents(sequence, config.pt_min, vectors, counts)
+    # A jet has at least one constituent, so that no segment of `reduceat` is empty.
+    pt_lead = np.maximum.reduceat(vectors.pt[members], starts[:-1])
     # One stable sort for everything that belongs to a jet; jets of equal pt stay in FastJet's order.
     pt = FourVectors(counts=counts, px=px, py=py, pz=pz, e=e).pt
     order = np.lexsort((-pt, np.repeat(np.arange(len(counts)), counts)))
-    return Jets(
+    jets = Jets(
         vectors=FourVectors(counts=counts, px=px[order], py=py[order], pz=pz[order], e=e[order]),
-        n_constituents=n_constituents[order],
+        n_constituents=np.diff(starts)[order],
         pt_lead=pt_lead[order],
     )
+    if config.features == "jets":
+        return jets
+    return replace(jets, substructure=_measure_leading(jets, vectors, starts, members, order))
 
 
 def _cluster_batches(particles: Floats, config: ClusterConfig, batch: int) -> Iterator[tuple[Integers, Jets]]:
@@ -94,44 +105,60 @@ def _to_awkward(vectors: FourVectors) -> ak.Array:
     return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(vectors.offsets), momenta))
 
 
-def _measure_constituents(
+def _list_constituents(
     sequence: fastjet.ClusterSequence, pt_min: float, vectors: FourVectors, n_jets: Integers
-) -> tuple[Integers, Floats]:
-    """How many constituents each jet has, and the largest pt among them; jets in FastJet's order."""
+) -> tuple[Integers, Integers]:
+    """Jet k of the batch, in FastJet's order, consists of the particles `members[starts[k]:starts[k + 1]]`."""
     lists = sequence.constituent_index(min_pt=pt_min).layout.content
     starts = lists.offsets.data.astype(np.int64)
-    n_constituents = np.diff(starts)
     event_start = np.repeat(vectors.offsets[:-1], n_jets)
     # FastJet's buffer has room for every particle; beyond the last jet's constituents it is not filled.
-    particle = lists.content.data[: starts[-1]] + np.repeat(event_start, n_constituents)
-    # A jet has at least one constituent, so that no segment of `reduceat` is empty.
-    return n_constituents, np.maximum.reduceat(vectors.pt[particle], starts[:-1])
+    return starts, lists.content.data[: starts[-1]] + np.repeat(event_start, np.diff(starts))
 
 
-def _no_jets(n_events: int) -> Jets:
+def _measure_leading(
+    jets: Jets, particles: FourVectors, starts: Integers, members: Integers, order: Integers
+) -> Floats:
+    """The `substructure` of `jets`; `order` says where each stands in FastJet's order."""
+    from lhcq.jets.substructure import N_LEADING, measure_substructure
+
+    leading = np.flatnonzero(_rank(jets.vectors) < N_LEADING)
+    columns = np.full((len(order), len(SUBSTRUCTURE)), np.nan)
+    columns[leading] = measure_substructure(
+        particles, starts, members, order[leading], jets.vectors.pt[leading]
+    )
+    return columns
+
+
+def _rank(jets: FourVectors) -> Integers:
+    """The place of each jet in its event, from 0: (n_jets,)."""
+    return np.arange(len(jets.px)) - np.repeat(jets.offsets[:-1], jets.counts)
+
+
+def _no_jets(n_events: int, features: FeatureSet) -> Jets:
     none = np.zeros(0)
     return Jets(
         vectors=FourVectors(counts=np.zeros(n_events, np.int64), px=none, py=none, pz=none, e=none),
         n_constituents=np.zeros(0, np.int64),
         pt_lead=none,
+        substructure=np.zeros((0, len(SUBSTRUCTURE))) if features == "full" else None,
     )
 
 
-def _concatenate(batches: Iterator[tuple[Integers, Jets]]) -> tuple[Integers, Jets]:
-    pairs = [(np.zeros(0, np.int64), _no_jets(0)), *batches]
-    jets = [pair[1] for pair in pairs]
-    joined = Jets(
+def _concatenate(parts: list[Jets]) -> Jets:
+    substructure = [part.substructure for part in parts if part.substructure is not None]
+    return Jets(
         vectors=FourVectors(
-            counts=np.concatenate([part.vectors.counts for part in jets]),
-            px=np.concatenate([part.vectors.px for part in jets]),
-            py=np.concatenate([part.vectors.py for part in jets]),
-            pz=np.concatenate([part.vectors.pz for part in jets]),
-            e=np.concatenate([part.vectors.e for part in jets]),
+            counts=np.concatenate([part.vectors.counts for part in parts]),
+            px=np.concatenate([part.vectors.px for part in parts]),
+            py=np.concatenate([part.vectors.py for part in parts]),
+            pz=np.concatenate([part.vectors.pz for part in parts]),
+            e=np.concatenate([part.vectors.e for part in parts]),
         ),
-        n_constituents=np.concatenate([part.n_constituents for part in jets]),
-        pt_lead=np.concatenate([part.pt_lead for part in jets]),
+        n_constituents=np.concatenate([part.n_constituents for part in parts]),
+        pt_lead=np.concatenate([part.pt_lead for part in parts]),
+        substructure=np.concatenate(substructure) if substructure else None,
     )
-    return np.concatenate([pair[0] for pair in pairs]), joined
 
 
 def _build_table(
@@ -139,24 +166,26 @@ def _build_table(
     n_particles: Integers,
     rows: Integers,
     labels: NDArray[np.int8] | None,
-    max_jets: int | None,
+    config: ClusterConfig,
 ) -> pa.Table:
-    mjj, delta_r = _measure_pairs(jets.vectors)
     n_jets = jets.vectors.counts
-    columns = [
-        pa.array(rows, pa.int64()),
-        pa.nulls(len(rows), pa.int8()) if labels is None else pa.array(labels, pa.int8()),
-        pa.array(n_particles.astype(np.int32)),
-        pa.array(n_jets.astype(np.int32)),
-        _list_jets(jets, max_jets),
-        pa.array(mjj, mask=n_jets < 2),
-        pa.array(delta_r, mask=n_jets < 2),
-    ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    fewer = n_jets < 2
+    pairs = _measure_pairs(jets.vectors)
+    columns: dict[str, pa.Array] = {
+        "row": pa.array(rows, pa.int64()),
+        "label": pa.nulls(len(rows), pa.int8()) if labels is None else pa.array(labels, pa.int8()),
+        "n_particles": pa.array(n_particles.astype(np.int32)),
+        "n_jets": pa.array(n_jets.astype(np.int32)),
+        "jets": _list_jets(jets, config),
+        "h_t": pa.array(_sum_pt(jets.vectors)),
+        **{name: pa.array(values, mask=fewer) for name, values in pairs.items()},
+    }
+    schema = schema_of(config.features)
+    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _measure_pairs(jets: FourVectors) -> tuple[Floats, Floats]:
-    """Invariant mass and distance of the two leading jets, (n_events,) each; 0.0 where there are fewer."""
+def _measure_pairs(jets: FourVectors) -> dict[str, Floats]:
+    """What belongs to the two leading jets, by column, (n_events,) each; 0.0 where there are fewer."""
     has_pair = jets.counts >= 2
     first = jets.offsets[:-1][has_pair]
     second = first + 1
@@ -169,17 +198,30 @@ def _measure_pairs(jets: FourVectors) -> tuple[Floats, Floats]:
     )
     eta, phi = jets.eta, jets.phi
     along, around = eta[first] - eta[second], delta_phi(phi[first], phi[second])
-    mjj, delta_r = np.zeros(len(has_pair)), np.zeros(len(has_pair))
-    mjj[has_pair] = pair.m
-    delta_r[has_pair] = np.sqrt(along * along + around * around)
-    return mjj, delta_r
+    values = {
+        "mjj": pair.m,
+        "delta_r": np.sqrt(along * along + around * around),
+        "delta_eta": np.abs(along),
+    }
+    columns = {name: np.zeros(len(has_pair)) for name in values}
+    for name, column in columns.items():
+        column[has_pair] = values[name]
+    return columns
 
 
-def _list_jets(jets: Jets, max_jets: int | None) -> pa.ListArray:
-    """The `jets` column: the leading `max_jets` of each event."""
-    vectors = jets.vectors
-    rank = np.arange(len(vectors.px)) - np.repeat(vectors.offsets[:-1], vectors.counts)
-    kept = slice(None) if max_jets is None else np.flatnonzero(rank < max_jets)
+def _sum_pt(jets: FourVectors) -> Floats:
+    """Sum of pt over the jets of each event, (n_events,), hardest first whatever the batch; GeV."""
+    pt, total = jets.pt, np.zeros(len(jets.counts))
+    for rank in range(jets.counts.max(initial=0)):
+        has = jets.counts > rank
+        total[has] += pt[jets.offsets[:-1][has] + rank]
+    return total
+
+
+def _list_jets(jets: Jets, config: ClusterConfig) -> pa.ListArray:
+    """The `jets` column: the leading `config.max_jets` of each event."""
+    vectors, max_jets = jets.vectors, config.max_jets
+    kept = slice(None) if max_jets is None else np.flatnonzero(_rank(vectors) < max_jets)
     counts = vectors.counts if max_jets is None else np.minimum(vectors.counts, max_jets)
     columns: dict[str, NDArray[Any]] = {
         "pt": vectors.pt,
@@ -193,8 +235,12 @@ def _list_jets(jets: Jets, max_jets: int | None) -> pa.ListArray:
         "n_constituents": jets.n_constituents.astype(np.int32),
         "pt_lead": jets.pt_lead,
     }
-    fields = [JET.field(index) for index in range(JET.num_fields)]
-    records = pa.StructArray.from_arrays([columns[field.name][kept] for field in fields], fields=fields)
-    return pa.ListArray.from_arrays(
-        offsets_of(counts).astype(np.int32), records, type=SCHEMA.field("jets").type
-    )
+    listed = schema_of(config.features).field("jets").type
+    arrays = {name: pa.array(values[kept]) for name, values in columns.items()}
+    if jets.substructure is not None:
+        measured = jets.substructure[kept]
+        for index, field in enumerate(SUBSTRUCTURE):
+            arrays[field.name] = pa.array(measured[:, index], from_pandas=True)  # NaN becomes null
+    fields = list(listed.value_type)
+    records = pa.StructArray.from_arrays([arrays[field.name] for field in fields], fields=fields)
+    return pa.ListArray.from_arrays(offsets_of(counts).astype(np.int32), records, type=listed)

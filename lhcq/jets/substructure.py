@@ -1,0 +1,53 @@
+"""Substructure of jets: what `records.SUBSTRUCTURE` names, and how each is defined.
+
+All from the constituents of a jet as the clustering left them, reclustered in the E-scheme; R_ij is the distance in
+rapidity and azimuth (GeV and radians throughout):
+
+- tau1 to tau4: N-subjettiness (arXiv:1011.2268) with beta = 1, sum_i pt_i min_k R_ik, not normalised, in GeV. The
+  axes k are the N exclusive kt subjets (fjcontrib's `KT_Axes` with `UnnormalizedMeasure(1)`), not minimised, so that
+  tau_{N+1} may exceed tau_N a little. 0.0 where a jet has no more than N constituents.
+- m_sd, z_g: mass and momentum fraction after soft drop (arXiv:1402.2657) with beta = 0, z_cut = 0.1, where the
+  choice of R0 does not matter; Cambridge/Aachen tree, the harder branch is followed. Where no splitting passes, the
+  last particle of that branch is the groomed jet and z_g is 0.0.
+- width: sum_i pt_i R_i,jet / sum_i pt_i.
+- z1, z2: pt of the harder and the softer of the two exclusive kt subjets over the jet's pt; 1.0 and 0.0 for a jet of
+  one particle.
+- c2, d2: e3 / e2^2 and e3 / e2^3 (arXiv:1305.0007, arXiv:1409.6298) of the energy correlators with beta = 1 and pt,
+  normalised by the sum of pt; 0.0 where e2 is 0.
+
+A mass is 0.0 where rounding makes its square negative. No value is ever NaN or infinite.
+"""
+
+import numpy as np
+
+from lhcq.jets.kernels import MEASURES, measure_jets
+from lhcq.jets.records import SUBSTRUCTURE
+from lhcq.jets.vectors import Floats, FourVectors, Integers
+
+Z_CUT = 0.1
+N_LEADING = 2  # jets of an event that are measured
+
+if [field.name for field in SUBSTRUCTURE] != list(MEASURES):  # two lists of one thing
+    raise ImportError("lhcq.jets.records and lhcq.jets.kernels disagree about the columns")
+
+
+def measure_substructure(
+    particles: FourVectors, starts: Integers, members: Integers, chosen: Integers, pt: Floats
+) -> Floats:
+    """The columns of `records.SUBSTRUCTURE`, (n_chosen, 11), of the jets `chosen` (n_chosen,) of a list.
+
+    Jet k of the list consists of `particles` number `members[starts[k]:starts[k + 1]]`; `pt` (n_chosen,) are the
+    pt of the chosen ones, GeV.
+    """
+    out = np.empty((len(chosen), len(MEASURES)))
+    measure_jets(
+        particles.px, particles.py, particles.pz, particles.e, starts, members, chosen, pt, Z_CUT, out
+    )
+    return out
+
+
+def compile_kernels() -> None:
+    """Have the loops compiled, or loaded from the cache, before a process forks; cheap when they are."""
+    one, first = np.ones(1), np.zeros(1, np.int64)
+    particle = FourVectors(counts=np.ones(1, np.int64), px=one, py=one, pz=one, e=2 * one)
+    measure_substructure(particle, np.array([0, 1]), first, first, one)
