@@ -164,7 +164,7 @@ def file_address(entry: ArchiveFile, mirror: str | None = None) -> str:
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment or not _printable(mirror):
+    if not usable or "@" in parts.netloc or not _is_plain(mirror):
         raise BadInput(
             f"{mirror!r} is not the address of a directory on the web. Give it as https://host/directory, without "
             "user name, query or fragment."
@@ -172,6 +172,6 @@ def file_address(entry: ArchiveFile, mirror: str | None = None) -> str:
     return f"{mirror.rstrip('/')}/{entry.file}"
 
 
-def _printable(address: str) -> bool:
-    """Whether an address has only what a request line may hold."""
-    return address.isascii() and address.isprintable() and " " not in address
+def _is_plain(address: str) -> bool:
+    """Whether a file's name can be put behind an address, and the whole into a request line."""
+    return address.isascii() and address.isprintable() and not set(address) & set(" ?#")

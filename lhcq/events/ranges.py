@@ -108,7 +108,7 @@ def read_answer(
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and ask.start:
         total = _content_range(headers)[2]
         if total == ask.start and (known is None or known.total in (None, total)):
-            return Complete(version=known or Version(url=url, total=total))
+            return Complete(version=(known or Version(url=url)).model_copy(update={"total": total}))
         return StartOver(reason=f"the server's file has no byte {ask.start:,}")
     _refuse(url, status, headers)
     length = _number(headers.get("content-length"))

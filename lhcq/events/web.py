@@ -25,12 +25,12 @@ class Interrupted(Exception):
 
 
 class _HttpsStaysHttps(urllib.request.HTTPRedirectHandler):
-    """Follows redirects within the web, but none from https to http."""
+    """Follows redirects within the web, but none out of it, and none from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        if req.type == "https" and not newurl.lower().startswith("https:"):
+        if not newurl.lower().startswith(("https:", f"{req.type}:")):
             raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
