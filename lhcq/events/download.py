@@ -26,6 +26,7 @@ from lhcq.events.ranges import (
     Later,
     StartOver,
     check_version,
+    plan_again,
     plan_request,
     read_answer,
 )
@@ -204,20 +205,31 @@ def _is_whole(partial: PartialFile, entry: ArchiveFile) -> bool:
 
 def _load_once(partial: PartialFile, order: _Order) -> None:
     """Load what one connection brings: to the end of the file, or raise `Interrupted`."""
-    ask, entry, url = order.plan(partial), order.entry, order.url
+    ask: Ask | None = order.plan(partial)
+    while ask is not None:
+        ask = _answer(ask, partial, order)
+
+
+def _answer(ask: Ask, partial: PartialFile, order: _Order) -> Ask | None:
+    """Take what the server gives for `ask`, or tell what else to ask it for."""
+    entry, url, known = order.entry, order.url, partial.version
     with open_url(url, ask.headers, order.patience.stall_seconds) as response:
         headers = {name.lower(): value for name, value in response.headers.items()}
-        match read_answer(ask, url=url, status=response.status, headers=headers, known=partial.version):
-            case Later() as later:
-                raise Interrupted(later.reason, later.wait)
-            case StartOver() as start_over:
+        answer = read_answer(ask, url=url, status=response.status, headers=headers, known=known)
+        if (otherwise := plan_again(ask, answer, known)) is not None:
+            return otherwise
+        match answer:
+            case Later():
+                raise Interrupted(answer.reason, answer.wait)
+            case StartOver():
                 partial.forget()
-                raise Interrupted(start_over.reason)
-            case Complete() as complete:
-                check_version(complete.version, size=entry.size, md5=entry.md5)
-            case Body() as body:
-                check_version(body.version, size=entry.size, md5=entry.md5)
-                _take_body(response, body, partial, order)
+                raise Interrupted(answer.reason)
+            case Complete():
+                check_version(answer.version, size=entry.size, md5=entry.md5)
+            case Body():
+                check_version(answer.version, size=entry.size, md5=entry.md5)
+                _take_body(response, answer, partial, order)
+    return None
 
 
 def _take_body(response: http.client.HTTPResponse, body: Body, partial: PartialFile, order: _Order) -> None:

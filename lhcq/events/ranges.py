@@ -96,6 +96,16 @@ def plan_request(*, done: int, known: Version | None, url: str, guarded: bool) -
     return Ask(start=done if guarded else 0)
 
 
+def plan_again(ask: Ask, answer: Answer, known: Version | None) -> Ask | None:
+    """The same request without `If-Range`, where a server answered it with the whole of the very version at hand.
+
+    Such a server knows no `If-Range`; whether it knows ranges remains to be seen.
+    """
+    if ask.if_range is not None and isinstance(answer, Body) and not answer.start and answer.version == known:
+        return Ask(start=ask.start)
+    return None
+
+
 def read_answer(
     ask: Ask, *, url: str, status: int, headers: Mapping[str, str], known: Version | None
 ) -> Answer:

@@ -264,7 +264,19 @@ def test_a_server_that_knows_no_ranges_is_asked_in_vain_and_sends_the_whole(site
     leave(site, fetch, entry, 90_000)
     site.knows_ranges = False
     fetched = fetch(entry)
-    assert (site.ranges, fetched.resumed_from) == (["bytes=90000-"], 0)
+    assert (site.ranges, fetched.resumed_from) == (["bytes=90000-"] * 2, 0)
+    assert fetched.path.read_bytes() == site.content
+
+
+def test_a_server_that_knows_ranges_but_no_if_range_is_asked_without(site, unknown, fetch) -> None:
+    leave(site, fetch, unknown, 90_000)
+    site.knows_if_range = False
+    fetched = fetch(unknown)
+    assert [(asked.range, asked.if_range) for asked in site.asked] == [
+        ("bytes=90000-", '"v1"'),
+        ("bytes=90000-", None),
+    ]
+    assert fetched.resumed_from == 90_000
     assert fetched.path.read_bytes() == site.content
 
 
@@ -273,7 +285,9 @@ def test_a_server_that_knows_no_ranges_and_always_cuts_is_given_up(site, entry, 
     site.always = {"cut_after": 90_000}
     with pytest.raises(ArchiveAway, match="cut after 90,000"):
         fetch(entry)
-    assert len(site.asked) == 3
+    assert (
+        site.ranges == [None] + ["bytes=90000-"] * 4
+    )  # each of the further attempts with and without If-Range
 
 
 def test_a_file_that_became_shorter_is_loaded_again(site, unknown, fetch) -> None:
