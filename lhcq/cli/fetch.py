@@ -153,7 +153,7 @@ def _told(entry: "ArchiveFile", fetched: "Fetched") -> str:
     compared = {
         "catalogue": "agrees with the published one.",
         "server": "agrees with what the server states; the catalogue of lhcq does not know it.",
-        None: "cannot be verified, because none is known for this file: compare it with your colleagues'.",
+        None: "cannot be verified, because none is known for this file: compare it with that of your colleagues.",
     }[fetched.verified_by]
     state = "already there, " if fetched.already_there else ""
     lines = [

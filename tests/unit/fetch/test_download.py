@@ -290,6 +290,13 @@ def test_a_server_that_knows_no_ranges_and_always_cuts_is_given_up(site, entry, 
     )  # each of the further attempts with and without If-Range
 
 
+def test_bytes_that_had_been_here_before_are_no_progress(site, entry, fetch) -> None:
+    site.knows_ranges, site.etag = False, None
+    site.then(cut_after=90_000).then(cut_after=50_000).then(cut_after=80_000)
+    with pytest.raises(ArchiveAway, match="cut after 80,000"):
+        fetch(entry)
+
+
 def test_a_file_that_became_shorter_is_loaded_again(site, unknown, fetch) -> None:
     leave(site, fetch, unknown, 90_000)
     site.content = site.content[:80_000]  # under the same tag, so that the answer is 416
