@@ -1,1 +1,1 @@
-"""Jets of events: FastJet in, one record an event out. The only stage that imports fastjet."""
+"""Jets of events: particles in, one record an event out. Compiled loops; FastJet is what they are tested against."""

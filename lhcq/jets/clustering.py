@@ -1,164 +1,87 @@
-"""Jets of many events by FastJet's multi-event interface."""
+"""Jets of many events, and the table of their records."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import awkward as ak
-import fastjet
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lhcq.config import ClusterConfig, FeatureSet
+from lhcq.config import ClusterConfig
+from lhcq.jets.kernels import ANTIKT, CAMBRIDGE, KT, find_jets
 from lhcq.jets.records import SUBSTRUCTURE, schema_of
+from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 
-# Events in one FastJet call. Measured at R=1.0: 10 events cost half as much again, 50 to 250 are alike, 1,000
-# are slower because they leave the cache.
-BATCH = 100
-
-_ALGORITHMS = {
-    "antikt": fastjet.antikt_algorithm,
-    "kt": fastjet.kt_algorithm,
-    "cambridge": fastjet.cambridge_algorithm,
-}
-
-# FastJet prints its banner on standard output, where a command's JSON goes. What it asks to be cited is in the
-# README.
-fastjet.ClusterSequenceAreaBase.set_fastjet_banner_stream(None)
+_POWERS = {"antikt": ANTIKT, "kt": KT, "cambridge": CAMBRIDGE}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jets:
     """The jets of many events, in each event by falling pt.
 
-    `vectors` holds their momenta (GeV), `n_constituents` (n_jets,) how many particles each has, and `pt_lead`
-    (n_jets,) the pt of the hardest of these (GeV). `substructure` (n_jets, 11) are the columns of
-    `records.SUBSTRUCTURE`, NaN for all but the two leading jets of an event; None where it was not asked for.
+    `vectors` holds their momenta (GeV); jet k consists of the particles `members[starts[k]:starts[k + 1]]`, the
+    hardest of which has pt `pt_lead[k]` (GeV). `substructure` (n_jets, 11) are the columns of
+    `records.SUBSTRUCTURE`, of which only the two leading jets of an event have any; None where not asked for.
     """
 
     vectors: FourVectors
-    n_constituents: Integers
+    starts: Integers
+    members: Integers
     pt_lead: Floats
     substructure: Floats | None = None
 
+    @property
+    def n_constituents(self) -> Integers:
+        """How many particles each has: (n_jets,)."""
+        return np.diff(self.starts)
+
+    @property
+    def rank(self) -> Integers:
+        """The place of each in its event, from 0: (n_jets,)."""
+        return np.arange(len(self.pt_lead)) - np.repeat(self.vectors.offsets[:-1], self.vectors.counts)
+
 
 def cluster_events(
-    particles: Floats,
-    config: ClusterConfig,
-    *,
-    rows: Integers,
-    labels: NDArray[np.int8] | None,
-    batch: int = BATCH,
+    particles: Floats, config: ClusterConfig, *, rows: Integers, labels: NDArray[np.int8] | None
 ) -> pa.Table:
     """Cluster events into records of `records.schema_of(config.features)`, one a row of the input and in its order.
 
     `particles` (n_events, n_slots, 3) holds (pt in GeV, eta, phi), in any order, and pt == 0 where a slot is
     empty; `rows` (n_events,) are the rows of the source file, `labels` (n_events,) 1 for signal and 0 for
-    background, or None where unknown. `batch` is for speed alone: the bits of the result do not depend on it.
+    background, or None where unknown. The bits of an event do not depend on its neighbours.
     """
-    parts = [
-        (np.zeros(0, np.int64), _no_jets(0, config.features)),
-        *_cluster_batches(particles, config, batch),
-    ]
-    n_particles = np.concatenate([counts for counts, _ in parts])
-    return _build_table(_concatenate([jets for _, jets in parts]), n_particles, rows, labels, config)
+    vectors = FourVectors.massless(particles)
+    return _build_table(cluster_four_vectors(vectors, config), vectors.counts, rows, labels, config)
 
 
 def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     """All jets above `config.pt_min` of events given as four-vectors; `config.max_jets` is not applied."""
-    if not vectors.px.size:
-        return _no_jets(len(vectors.counts), config.features)
-    definition = fastjet.JetDefinition(_ALGORITHMS[config.algorithm], config.radius)
-    sequence = fastjet.ClusterSequence(_to_awkward(vectors), definition)
-    found = sequence.inclusive_jets(min_pt=config.pt_min)
-    px, py, pz, e = (column.data for column in found.layout.content.contents)
-    counts = np.diff(found.layout.offsets.data).astype(np.int64)
-    if not counts.any():
-        return _no_jets(len(counts), config.features)
-    starts, members = _list_constituents(sequence, config.pt_min, vectors, counts)
-    # A jet has at least one constituent, so that no segment of `reduceat` is empty.
-    pt_lead = np.maximum.reduceat(vectors.pt[members], starts[:-1])
-    # One stable sort for everything that belongs to a jet; jets of equal pt stay in FastJet's order.
-    pt = FourVectors(counts=counts, px=px, py=py, pz=pz, e=e).pt
-    order = np.lexsort((-pt, np.repeat(np.arange(len(counts)), counts)))
+    n_particles = len(vectors.px)
+    counts, momenta = np.zeros(len(vectors.counts), np.int64), np.empty((4, n_particles))
+    starts, members = np.empty(n_particles + 1, np.int64), np.empty(n_particles, np.int64)
+    pt_lead = np.empty(n_particles)
+    particles = (vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets)
+    power, radius, pt_min = _POWERS[config.algorithm], config.radius, config.pt_min
+    find_jets(*particles, power, radius, pt_min, counts, momenta, starts, members, pt_lead)
+    n_jets = int(counts.sum())
+    px, py, pz, e = (component[:n_jets].copy() for component in momenta)
     jets = Jets(
-        vectors=FourVectors(counts=counts, px=px[order], py=py[order], pz=pz[order], e=e[order]),
-        n_constituents=np.diff(starts)[order],
-        pt_lead=pt_lead[order],
+        vectors=FourVectors(counts=counts, px=px, py=py, pz=pz, e=e),
+        starts=starts[: n_jets + 1].copy(),
+        members=members[: starts[n_jets]].copy(),
+        pt_lead=pt_lead[:n_jets].copy(),
     )
-    if config.features == "jets":
-        return jets
-    return replace(jets, substructure=_measure_leading(jets, vectors, starts, members, order))
+    return jets if config.features == "jets" else replace(jets, substructure=_measure_leading(jets, vectors))
 
 
-def _cluster_batches(particles: Floats, config: ClusterConfig, batch: int) -> Iterator[tuple[Integers, Jets]]:
-    for start in range(0, len(particles), batch):
-        vectors = FourVectors.massless(particles[start : start + batch])
-        yield vectors.counts, cluster_four_vectors(vectors, config)
-
-
-def _to_awkward(vectors: FourVectors) -> ak.Array:
-    columns = [ak.contents.NumpyArray(column) for column in (vectors.px, vectors.py, vectors.pz, vectors.e)]
-    momenta = ak.contents.RecordArray(columns, ["px", "py", "pz", "E"])
-    return ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(vectors.offsets), momenta))
-
-
-def _list_constituents(
-    sequence: fastjet.ClusterSequence, pt_min: float, vectors: FourVectors, n_jets: Integers
-) -> tuple[Integers, Integers]:
-    """Jet k of the batch, in FastJet's order, consists of the particles `members[starts[k]:starts[k + 1]]`."""
-    lists = sequence.constituent_index(min_pt=pt_min).layout.content
-    starts = lists.offsets.data.astype(np.int64)
-    event_start = np.repeat(vectors.offsets[:-1], n_jets)
-    # FastJet's buffer has room for every particle; beyond the last jet's constituents it is not filled.
-    return starts, lists.content.data[: starts[-1]] + np.repeat(event_start, np.diff(starts))
-
-
-def _measure_leading(
-    jets: Jets, particles: FourVectors, starts: Integers, members: Integers, order: Integers
-) -> Floats:
-    """The `substructure` of `jets`; `order` says where each stands in FastJet's order."""
-    from lhcq.jets.substructure import N_LEADING, measure_substructure
-
-    leading = np.flatnonzero(_rank(jets.vectors) < N_LEADING)
-    columns = np.full((len(order), len(SUBSTRUCTURE)), np.nan)
+def _measure_leading(jets: Jets, particles: FourVectors) -> Floats:
+    leading = np.flatnonzero(jets.rank < N_LEADING)
+    columns = np.zeros((len(jets.pt_lead), len(SUBSTRUCTURE)))
     columns[leading] = measure_substructure(
-        particles, starts, members, order[leading], jets.vectors.pt[leading]
+        particles, jets.starts, jets.members, leading, jets.vectors.pt[leading]
     )
     return columns
-
-
-def _rank(jets: FourVectors) -> Integers:
-    """The place of each jet in its event, from 0: (n_jets,)."""
-    return np.arange(len(jets.px)) - np.repeat(jets.offsets[:-1], jets.counts)
-
-
-def _no_jets(n_events: int, features: FeatureSet) -> Jets:
-    none = np.zeros(0)
-    return Jets(
-        vectors=FourVectors(counts=np.zeros(n_events, np.int64), px=none, py=none, pz=none, e=none),
-        n_constituents=np.zeros(0, np.int64),
-        pt_lead=none,
-        substructure=np.zeros((0, len(SUBSTRUCTURE))) if features == "full" else None,
-    )
-
-
-def _concatenate(parts: list[Jets]) -> Jets:
-    substructure = [part.substructure for part in parts if part.substructure is not None]
-    return Jets(
-        vectors=FourVectors(
-            counts=np.concatenate([part.vectors.counts for part in parts]),
-            px=np.concatenate([part.vectors.px for part in parts]),
-            py=np.concatenate([part.vectors.py for part in parts]),
-            pz=np.concatenate([part.vectors.pz for part in parts]),
-            e=np.concatenate([part.vectors.e for part in parts]),
-        ),
-        n_constituents=np.concatenate([part.n_constituents for part in parts]),
-        pt_lead=np.concatenate([part.pt_lead for part in parts]),
-        substructure=np.concatenate(substructure) if substructure else None,
-    )
 
 
 def _build_table(
@@ -220,8 +143,8 @@ def _sum_pt(jets: FourVectors) -> Floats:
 
 def _list_jets(jets: Jets, config: ClusterConfig) -> pa.ListArray:
     """The `jets` column: the leading `config.max_jets` of each event."""
-    vectors, max_jets = jets.vectors, config.max_jets
-    kept = slice(None) if max_jets is None else np.flatnonzero(_rank(vectors) < max_jets)
+    vectors, max_jets, rank = jets.vectors, config.max_jets, jets.rank
+    kept = slice(None) if max_jets is None else np.flatnonzero(rank < max_jets)
     counts = vectors.counts if max_jets is None else np.minimum(vectors.counts, max_jets)
     columns: dict[str, NDArray[Any]] = {
         "pt": vectors.pt,
@@ -238,9 +161,9 @@ def _list_jets(jets: Jets, config: ClusterConfig) -> pa.ListArray:
     listed = schema_of(config.features).field("jets").type
     arrays = {name: pa.array(values[kept]) for name, values in columns.items()}
     if jets.substructure is not None:
-        measured = jets.substructure[kept]
-        for index, field in enumerate(SUBSTRUCTURE):
-            arrays[field.name] = pa.array(measured[:, index], from_pandas=True)  # NaN becomes null
+        others = rank[kept] >= N_LEADING
+        for field, column in zip(SUBSTRUCTURE, jets.substructure[kept].T, strict=True):
+            arrays[field.name] = pa.array(column, mask=others)
     fields = list(listed.value_type)
     records = pa.StructArray.from_arrays([arrays[field.name] for field in fields], fields=fields)
     return pa.ListArray.from_arrays(offsets_of(counts).astype(np.int32), records, type=listed)

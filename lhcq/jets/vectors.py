@@ -55,16 +55,13 @@ class FourVectors:
     @classmethod
     def massless(cls, particles: Floats) -> Self:
         """From `particles` (n_events, n_slots, 3) of (pt in GeV, eta, phi); pt == 0 is padding."""
-        filled = particles[:, :, 0] != 0
-        # Contiguous columns: numpy may round differently on a strided loop.
-        pt, eta, phi = np.ascontiguousarray(particles[filled].T)
-        return cls(
-            counts=filled.sum(axis=1, dtype=np.int64),
-            px=pt * np.cos(phi),
-            py=pt * np.sin(phi),
-            pz=pt * np.sinh(eta),
-            e=pt * np.cosh(eta),
-        )
+        from lhcq.jets.kernels import count_filled, to_momenta
+
+        counts = count_filled(particles)
+        momenta = np.empty((4, counts.sum()))
+        to_momenta(particles, counts, momenta)
+        px, py, pz, e = momenta
+        return cls(counts=counts, px=px, py=py, pz=pz, e=e)
 
 
 def offsets_of(counts: Integers) -> Integers:

@@ -45,9 +45,9 @@ def make_events(n_events: int, seed: int = 0, n_particles: int = 60) -> np.ndarr
     return particles
 
 
-def cluster(particles: np.ndarray, config: ClusterConfig | None = None, labels=None, **options) -> pa.Table:
+def cluster(particles: np.ndarray, config: ClusterConfig | None = None, labels=None) -> pa.Table:
     rows = np.arange(len(particles))
-    return cluster_events(particles, config or ClusterConfig(), rows=rows, labels=labels, **options)
+    return cluster_events(particles, config or ClusterConfig(), rows=rows, labels=labels)
 
 
 def read_single_event() -> FourVectors:
@@ -134,11 +134,9 @@ def test_the_leading_jet_of_the_reference_event_has_its_known_direction_and_mass
 
 @needs_data
 @pytest.mark.parametrize("config", [ClusterConfig(), CLUSTER_PRESETS["diary"]])
-def test_real_events_have_the_same_bits_whatever_the_batch_and_the_chunk(real_events, config):
+def test_real_events_have_the_same_bits_whatever_the_chunk(real_events, config):
     particles, labels = real_events[0][:400], real_events[1][:400]
     whole = cluster(particles, config, labels)
-    for batch in (1, 7, 99, 400):
-        assert cluster(particles, config, labels, batch=batch).equals(whole)
     cuts = [0, 1, 2, 9, 140, 141, 333, 400]
     pieces = [
         cluster_events(particles[a:b], config, rows=np.arange(a, b), labels=labels[a:b])
@@ -199,7 +197,7 @@ def test_events_without_particles_or_jets_keep_their_record_and_leave_the_others
     emptied, hollow = particles.copy(), [0, 3, 4, 8]
     emptied[hollow] = 0.0
     emptied[5, :, 0] *= 1e-3  # particles, but no jet above pt_min
-    full, partial = cluster(particles).to_pylist(), cluster(emptied, batch=3).to_pylist()
+    full, partial = cluster(particles).to_pylist(), cluster(emptied).to_pylist()
     for row, (expected, record) in enumerate(zip(full, partial, strict=True)):
         if row in [*hollow, 5]:
             assert record["jets"] == []
@@ -210,7 +208,7 @@ def test_events_without_particles_or_jets_keep_their_record_and_leave_the_others
 
 
 @pytest.mark.parametrize("n_events", [0, 1, 5])
-def test_a_batch_of_only_empty_events_gives_only_empty_records(n_events):
+def test_only_empty_events_give_only_empty_records(n_events):
     records = cluster(np.zeros((n_events, 700, 3)))
     assert records.schema.equals(SCHEMA)
     assert records["n_jets"].to_pylist() == [0] * n_events
