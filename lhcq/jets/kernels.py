@@ -45,8 +45,12 @@ _BEAM, _UNKNOWN = -1, -2
 
 
 def compiled(function: Function) -> Function:
-    """Compile at the first call, and keep the result on disk."""
-    return cast("Function", numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+    """Compile at the first call, and keep the result beside this file or in the user's cache directory."""
+    options = {"error_model": "numpy", "nogil": True}
+    try:
+        return cast("Function", numba.njit(cache=True, **options)(function))
+    except RuntimeError:  # neither can be written: every process compiles for itself, some 10 s
+        return cast("Function", numba.njit(**options)(function))
 
 
 @compiled

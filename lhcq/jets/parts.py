@@ -34,7 +34,7 @@ def fingerprint() -> dict[str, str]:
 
     Hosts of one fingerprint give the same bytes; across fingerprints results agree to rounding.
     """
-    packages = {name: version(name) for name in ("fastjet", "awkward", "numpy", "pyarrow")}
+    packages = {name: version(name) for name in ("numba", "llvmlite", "numpy", "pyarrow")}
     return {**packages, "libm": _libm(), "cpu": _cpu_level()}
 
 

@@ -44,10 +44,3 @@ def measure_substructure(
         particles.px, particles.py, particles.pz, particles.e, starts, members, chosen, pt, Z_CUT, out
     )
     return out
-
-
-def compile_kernels() -> None:
-    """Have the loops compiled, or loaded from the cache, before a process forks; cheap when they are."""
-    one, first = np.ones(1), np.zeros(1, np.int64)
-    particle = FourVectors(counts=np.ones(1, np.int64), px=one, py=one, pz=one, e=2 * one)
-    measure_substructure(particle, np.array([0, 1]), first, first, one)

@@ -87,7 +87,7 @@ def test_the_first_commit_of_a_part_stays(tmp_path):
 
 def test_the_fingerprint_names_versions_libm_and_vector_extensions():
     found = fingerprint()
-    assert set(found) == {"fastjet", "awkward", "numpy", "pyarrow", "libm", "cpu"}
+    assert set(found) == {"numba", "llvmlite", "numpy", "pyarrow", "libm", "cpu"}
     assert found["numpy"] == np.__version__
     assert all(found.values())
 
