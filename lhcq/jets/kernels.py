@@ -37,9 +37,10 @@ _BEYOND = 1e300  # farther than any pair, heavier than any weight
 _EVERYWHERE = 1e6  # R^2 of a clustering that has no beam: FastJet's `max_allowable_R`, squared
 # Rapidity of a momentum along the beam: FastJet's `MaxRap`, to which it adds |pz| so that no two are alike.
 _MAX_RAPIDITY = 1e5
-# Rows of a table of pseudojets, one a column.
-_PX, _PY, _PZ, _E, _RAP, _PHI, _PT2, _WEIGHT = 0, 1, 2, 3, 4, 5, 6, 7
-_ROWS = 8
+# Columns of the nodes of a tree: momentum and pt^2. Rows of the table of the pseudojets that are left of one: only
+# what the loops over all of them read, since moving a pseudojet costs more than comparing it with all others.
+_PX, _PY, _PZ, _E, _PT2, _COLUMNS = 0, 1, 2, 3, 4, 5
+_RAP, _PHI, _WEIGHT, _ROWS = 0, 1, 2, 3
 # Instead of a nearest neighbour: the beam is nearer than any; or the one that it was is no more.
 _BEAM, _UNKNOWN = -1, -2
 
@@ -110,7 +111,8 @@ def find_jets(
         most = max(most, offsets[event + 1] - offsets[event])
     table, row, line = np.empty((_ROWS, most)), np.empty(most), np.empty((1, most))
     near, distance, merit = np.empty(most, np.int64), np.empty(most), np.empty(most)
-    nodes, links, names = np.empty((4, 2 * most)), np.empty((2, 2 * most), np.int64), np.empty(most, np.int64)
+    nodes, links = np.empty((2 * most, _COLUMNS)), np.empty((2 * most, 2), np.int64)
+    names = np.empty(most, np.int64)
     done, stack = np.empty(most, np.int64), np.empty(most, np.int64)
     n_listed = 0
     starts[0] = 0
@@ -118,18 +120,18 @@ def find_jets(
         first = offsets[event]
         n = offsets[event + 1] - first
         for k in range(n):
-            table[_PX, k], table[_PY, k] = px[first + k], py[first + k]
-            table[_PZ, k], table[_E, k] = pz[first + k], e[first + k]
-            _set_direction(table, k)
-        _find_nearest(table, n, radius * radius, near, distance, line)
-        _start_clustering(table, n, power, distance, merit, nodes, names)
+            nodes[k, _PX], nodes[k, _PY], nodes[k, _PZ] = px[first + k], py[first + k], pz[first + k]
+            nodes[k, _E] = e[first + k]
+            _set_direction(nodes, k, table, k)
         limit = radius * radius
+        _find_nearest(table, n, limit, near, distance, line)
+        _start_clustering(nodes, n, power, table, distance, merit, names)
         n_done = _merge(0, n, n, power, limit, table, near, distance, merit, nodes, links, names, row, done)
         n_kept = _sort_by_pt(nodes, done, n_done, pt_min, row)
         n_jets[event] = n_kept
         for k in range(n_kept):
             for component in range(4):
-                momenta[component, n_listed] = nodes[component, done[k]]
+                momenta[component, n_listed] = nodes[done[k], component]
             starts[n_listed + 1] = _list_leaves(done[k], n, first, links, stack, members, starts[n_listed])
             hardest = 0.0
             for particle in members[starts[n_listed] : starts[n_listed + 1]]:
@@ -144,7 +146,7 @@ def _sort_by_pt(nodes: Floats, done: Integers, n_done: int, pt_min: float, pt: F
     kept = 0
     for k in range(n_done):
         node = done[k]
-        value = _pt(nodes, node)
+        value = math.sqrt(nodes[node, _PT2])
         if value < pt_min:
             continue
         place = kept
@@ -170,7 +172,7 @@ def _list_leaves(
             members[at] = first + node
             at += 1
         else:
-            stack[depth], stack[depth + 1] = links[0, node], links[1, node]
+            stack[depth], stack[depth + 1] = links[node, 0], links[node, 1]
             depth += 2
     return at
 
@@ -196,33 +198,28 @@ def measure_jets(
     most = 1
     for jet in chosen:
         most = max(most, starts[jet + 1] - starts[jet])
-    inputs, pt, square = np.empty((_ROWS, most)), np.empty(most), np.empty((most, most))
-    near0, distance0 = np.empty(most, np.int64), np.empty(most)
-    table, row, sums = np.empty((_ROWS, most)), np.empty(most), np.empty(most)
-    near, distance, merit = np.empty(most, np.int64), np.empty(most), np.empty(most)
-    nodes, links, names = np.empty((4, 2 * most)), np.empty((2, 2 * most), np.int64), np.empty(most, np.int64)
-    done = np.empty(1, np.int64)
+    nodes, links = np.empty((2 * most, _COLUMNS)), np.empty((2 * most, 2), np.int64)
+    particles, near0, distance0 = np.empty((_ROWS, most)), np.empty(most, np.int64), np.empty(most)
+    table, near, distance = np.empty((_ROWS, most)), np.empty(most, np.int64), np.empty(most)
+    merit, names, done = np.empty(most), np.empty(most, np.int64), np.empty(1, np.int64)
+    pt, square, row, sums = np.empty(most), np.empty((most, most)), np.empty(most), np.empty(most)
     for index in range(len(chosen)):
         first, measures = starts[chosen[index]], out[index]
         n = starts[chosen[index] + 1] - first
-        for column in range(len(measures)):
-            measures[column] = 0.0
         for k in range(n):
             particle = members[first + k]
-            inputs[_PX, k], inputs[_PY, k] = px[particle], py[particle]
-            inputs[_PZ, k], inputs[_E, k] = pz[particle], e[particle]
-            _set_direction(inputs, k)
-        for k in range(n):
-            pt[k] = math.sqrt(inputs[_PT2, k])
-        _find_nearest(inputs, n, _EVERYWHERE, near0, distance0, square)
-
+            nodes[k, _PX], nodes[k, _PY], nodes[k, _PZ] = px[particle], py[particle], pz[particle]
+            nodes[k, _E] = e[particle]
+            _set_direction(nodes, k, particles, k)
+            pt[k] = math.sqrt(nodes[k, _PT2])
+        _find_nearest(particles, n, _EVERYWHERE, near0, distance0, square)
+        for column in range(len(measures)):
+            measures[column] = 0.0
         for power in (KT, CAMBRIDGE):
-            for component in range(_WEIGHT):
-                for k in range(n):
-                    table[component, k] = inputs[component, k]
             for k in range(n):
+                table[_RAP, k], table[_PHI, k] = particles[_RAP, k], particles[_PHI, k]
                 near[k], distance[k] = near0[k], distance0[k]
-            _start_clustering(table, n, power, distance, merit, nodes, names)
+            _start_clustering(nodes, n, power, table, distance, merit, names)
             left = n
             for floor in range(min(n, _MOST_AXES) if power == KT else 1, 0, -1):
                 _merge(
@@ -243,7 +240,8 @@ def measure_jets(
                 )
                 left = floor
                 if power == KT:
-                    _measure_axes(inputs, pt, n, table, floor, jet_pt[index], row, measures)
+                    measures[_TAU + floor - 1] = _sum_to_axes(particles, pt, n, table, floor, row)
+                    _compare_subjets(nodes, names, floor, jet_pt[index], measures)
             if power == CAMBRIDGE:
                 _soft_drop(nodes, links, names[0], n, z_cut, measures)
         measures[_WIDTH] = measures[_TAU] / _add_up(pt, n)
@@ -251,9 +249,9 @@ def measure_jets(
 
 
 @compiled
-def _set_direction(table: Floats, k: int) -> None:
-    """Rapidity, azimuth and pt^2 of pseudojet `k` from its momentum, rounded as FastJet does."""
-    px, py, pz, e = table[_PX, k], table[_PY, k], table[_PZ, k], table[_E, k]
+def _set_direction(nodes: Floats, node: int, table: Floats, k: int) -> None:
+    """pt^2 of a node, and its rapidity and azimuth in column `k` of the table, rounded as FastJet does."""
+    px, py, pz, e = nodes[node, _PX], nodes[node, _PY], nodes[node, _PZ], nodes[node, _E]
     pt2 = px * px + py * py
     phi = math.atan2(py, px) if pt2 > 0.0 else 0.0
     if phi < 0.0:
@@ -264,7 +262,8 @@ def _set_direction(table: Floats, k: int) -> None:
         m2 = max(0.0, (e + pz) * (e - pz) - pt2)
         p_plus = e + abs(pz)
         rap = -0.5 * math.log((pt2 + m2) / (p_plus * p_plus))
-    table[_RAP, k], table[_PHI, k], table[_PT2, k] = (rap if pz > 0.0 else -rap), phi, pt2
+    nodes[node, _PT2] = pt2
+    table[_RAP, k], table[_PHI, k] = (rap if pz > 0.0 else -rap), phi
 
 
 @compiled
@@ -284,6 +283,26 @@ def _measure_distances(table: Floats, i: int, n: int, out: Floats) -> None:
 
 
 @compiled
+def _find_smallest(values: Floats, n: int) -> int:
+    """Where the first of the smallest of `n` values is."""
+    # Four at a time: comparisons that do not wait for each other, and one branch.
+    smallest, at = values[0], 0
+    for quarter in range(n // 4):
+        k = 4 * quarter
+        first, second = min(values[k], values[k + 1]), min(values[k + 2], values[k + 3])
+        least = min(first, second)
+        if least < smallest:
+            smallest, at = least, k
+    for k in range(n // 4 * 4, n):
+        if values[k] < smallest:
+            smallest, at = values[k], k
+    for k in range(at, min(at + 4, n)):
+        if values[k] == smallest:
+            return k
+    return at
+
+
+@compiled
 def _find_nearest(
     table: Floats, n: int, limit: float, near: Integers, distance: Floats, square: Floats
 ) -> None:
@@ -294,25 +313,12 @@ def _find_nearest(
     for i in range(n):
         line = square[i if len(square) > 1 else 0]
         _measure_distances(table, i, i, line)
-        best, at = limit, _BEAM
+        at = _find_smallest(line, i)
+        near[i], distance[i] = (at, line[at]) if i > 0 and line[at] < limit else (_BEAM, limit)
         for k in range(i):
-            if line[k] < best:
-                best, at = line[k], k
-        distance[i], near[i] = best, at
-        for k in range(i):
-            closer = line[k] < distance[k]
-            near[k] = i if closer else near[k]
-            distance[k] = line[k] if closer else distance[k]
-
-
-@compiled
-def _find_smallest(values: Floats, n: int) -> int:
-    """Where the first of the smallest of `n` values is."""
-    smallest, at = values[0], 0
-    for k in range(n):
-        if values[k] < smallest:
-            smallest, at = values[k], k
-    return at
+            this, least, neighbour = line[k], distance[k], near[k]
+            near[k] = i if this < least else neighbour
+            distance[k] = this if this < least else least
 
 
 @compiled
@@ -324,15 +330,12 @@ def _weigh(pt2: float, power: int) -> float:
 
 @compiled
 def _start_clustering(
-    table: Floats, n: int, power: int, distance: Floats, merit: Floats, nodes: Floats, names: Integers
+    nodes: Floats, n: int, power: int, table: Floats, distance: Floats, merit: Floats, names: Integers
 ) -> None:
     """Every particle is a pseudojet and a leaf of the tree."""
-    for component in range(4):
-        for k in range(n):
-            nodes[component, k] = table[component, k]
     for k in range(n):
         names[k] = k
-        table[_WEIGHT, k] = _weigh(table[_PT2, k], power)
+        table[_WEIGHT, k] = _weigh(nodes[k, _PT2], power)
         merit[k] = distance[k] * table[_WEIGHT, k]
 
 
@@ -360,9 +363,9 @@ def _merge(
     other for its neighbour. Of one whose neighbour is no more, `distance` is less than or equal to what will be
     found when it is looked for, and that is not before it is the smallest.
 
-    The tree has the momenta of `nodes` (4, 2n) and the two parents of each in `links` (2, 2n); `names` are the nodes
-    in the table. A pseudojet that has none within R^2 = `limit` is complete when its turn comes: its node goes to
-    `done`. Gives how many did.
+    The tree has the momenta of `nodes` (2n, 5) and the two parents of each in `links` (2n, 2); `names` (n,) are the
+    nodes in the table. A pseudojet that has none within R^2 = `limit` is complete when its turn comes: its node goes
+    to `done`. Gives how many did.
     """
     n_done = 0
     while left > floor:
@@ -385,24 +388,24 @@ def _merge(
         # The sum takes the lower place, the last pseudojet the higher.
         i, j = min(i, near[i]), max(i, near[i])
         node = 2 * n - left - 1 - n_done
+        links[node, 0], links[node, 1] = names[i], names[j]
         for component in range(4):
-            table[component, i] += table[component, j]
-            nodes[component, node] = table[component, i]
-        links[0, node], links[1, node] = names[i], names[j]
+            nodes[node, component] = nodes[names[i], component] + nodes[names[j], component]
         names[i] = node
-        _set_direction(table, i)
-        table[_WEIGHT, i] = _weigh(table[_PT2, i], power)
+        _set_direction(nodes, node, table, i)
+        table[_WEIGHT, i] = _weigh(nodes[node, _PT2], power)
         _move_last(table, near, distance, merit, names, left, j)
 
         _measure_distances(table, i, left, row)
         row[i] = _BEYOND
         for k in range(left):
-            gone = (near[k] == i) | (near[k] == j)
-            other = _UNKNOWN if gone else (j if near[k] == left else near[k])
-            closer = row[k] < distance[k]
-            near[k] = i if closer else other
-            distance[k] = row[k] if closer else distance[k]
-            merit[k] = row[k] * table[_WEIGHT, k] if closer else merit[k]
+            this, least, neighbour = row[k], distance[k], near[k]
+            neighbour = _UNKNOWN if (neighbour == i) | (neighbour == j) else neighbour
+            neighbour = j if neighbour == left else neighbour
+            near[k] = i if this < least else neighbour
+            distance[k] = this if this < least else least
+            before, now = merit[k], this * table[_WEIGHT, k]
+            merit[k] = now if this < least else before
         at = _find_smallest(row, left)
         near[i], distance[i] = (at, row[at]) if row[at] < limit else (_BEAM, limit)
         merit[i] = distance[i] * table[_WEIGHT, i]
@@ -413,30 +416,33 @@ def _merge(
 def _move_last(
     table: Floats, near: Integers, distance: Floats, merit: Floats, names: Integers, last: int, to: int
 ) -> None:
-    for component in range(_ROWS):
-        table[component, to] = table[component, last]
+    for line in range(_ROWS):
+        table[line, to] = table[line, last]
     near[to], distance[to], merit[to], names[to] = near[last], distance[last], merit[last], names[last]
 
 
 @compiled
-def _measure_axes(
-    inputs: Floats, pt: Floats, n: int, table: Floats, n_axes: int, jet_pt: float, row: Floats, out: Floats
-) -> None:
-    """tau with the first `n_axes` pseudojets of `table` for axes; the pt of the subjets where they are two."""
+def _sum_to_axes(particles: Floats, pt: Floats, n: int, table: Floats, n_axes: int, row: Floats) -> float:
+    """tau with the first `n_axes` pseudojets of `table` for axes."""
     for k in range(n):
         row[k] = _BEYOND
     for axis in range(n_axes):
         rap, phi = table[_RAP, axis], table[_PHI, axis]
         for k in range(n):
-            row[k] = min(row[k], _separation(inputs[_RAP, k], inputs[_PHI, k], rap, phi))
+            row[k] = min(row[k], _separation(particles[_RAP, k], particles[_PHI, k], rap, phi))
     for k in range(n):
         row[k] = pt[k] * math.sqrt(row[k])
-    out[_TAU + n_axes - 1] = _add_up(row, n)
-    if n_axes == 2:
-        first, second = math.sqrt(table[_PT2, 0]), math.sqrt(table[_PT2, 1])
-        out[_Z1], out[_Z2] = max(first, second) / jet_pt, min(first, second) / jet_pt
-    elif n == 1:
-        out[_Z1] = pt[0] / jet_pt
+    return _add_up(row, n)
+
+
+@compiled
+def _compare_subjets(nodes: Floats, names: Integers, n_subjets: int, jet_pt: float, out: Floats) -> None:
+    """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
+    if n_subjets == 2:
+        one, other = math.sqrt(nodes[names[0], _PT2]), math.sqrt(nodes[names[1], _PT2])
+        out[_Z1], out[_Z2] = max(one, other) / jet_pt, min(one, other) / jet_pt
+    elif n_subjets == 1 and names[0] == 0:
+        out[_Z1] = math.sqrt(nodes[0, _PT2]) / jet_pt
 
 
 @compiled
@@ -451,21 +457,16 @@ def _add_up(values: Floats, n: int) -> float:
 def _soft_drop(nodes: Floats, links: Integers, node: int, n: int, z_cut: float, out: Floats) -> None:
     """Groomed mass and z of the first Cambridge/Aachen splitting with z > `z_cut`, following the harder branch."""
     while node >= n:
-        harder, softer = links[0, node], links[1, node]
-        pt_harder, pt_softer = _pt(nodes, harder), _pt(nodes, softer)
-        if pt_harder < pt_softer:
-            harder, pt_harder, pt_softer = softer, pt_softer, pt_harder
+        harder, softer = links[node, 0], links[node, 1]
+        if nodes[harder, _PT2] < nodes[softer, _PT2]:
+            harder, softer = softer, harder
+        pt_harder, pt_softer = math.sqrt(nodes[harder, _PT2]), math.sqrt(nodes[softer, _PT2])
         if pt_softer > z_cut * (pt_harder + pt_softer):
             out[_Z_G] = pt_softer / (pt_harder + pt_softer)
             break
         node = harder
-    px, py, pz, e = nodes[_PX, node], nodes[_PY, node], nodes[_PZ, node], nodes[_E, node]
-    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - (px * px + py * py)))
-
-
-@compiled
-def _pt(nodes: Floats, node: int) -> float:
-    return math.sqrt(nodes[_PX, node] * nodes[_PX, node] + nodes[_PY, node] * nodes[_PY, node])
+    pz, e = nodes[node, _PZ], nodes[node, _E]
+    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - nodes[node, _PT2]))
 
 
 @compiled

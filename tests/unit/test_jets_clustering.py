@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import awkward as ak
 import fastjet
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 from lhcq.jets.clustering import cluster_events, cluster_four_vectors
@@ -19,6 +22,12 @@ DATA = os.environ.get("LHCQ_TEST_DATA")
 needs_data = pytest.mark.skipif(
     not DATA, reason="LHCQ_TEST_DATA does not name the directory of the real events"
 )
+
+CODES = {
+    "antikt": fastjet.antikt_algorithm,
+    "kt": fastjet.kt_algorithm,
+    "cambridge": fastjet.cambridge_algorithm,
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,24 +91,58 @@ def cluster_one_by_one(event: np.ndarray, config: ClusterConfig, algorithm: int)
 
 
 @needs_data
-@pytest.mark.parametrize(
-    ("algorithm", "code"),
-    [
-        ("antikt", fastjet.antikt_algorithm),
-        ("kt", fastjet.kt_algorithm),
-        ("cambridge", fastjet.cambridge_algorithm),
-    ],
-)
-def test_every_algorithm_gives_the_jets_of_an_independent_loop_over_real_events(real_events, algorithm, code):
+@pytest.mark.parametrize("algorithm", sorted(CODES))
+def test_every_algorithm_gives_the_jets_of_an_independent_loop_over_real_events(real_events, algorithm):
     config = ClusterConfig(algorithm=algorithm, max_jets=None)
     particles = real_events[0][:40]
     for event, record in zip(particles, cluster(particles, config).to_pylist(), strict=True):
-        expected = cluster_one_by_one(event, config, code)
+        expected = cluster_one_by_one(event, config, CODES[algorithm])
         assert len(record["jets"]) == record["n_jets"] == len(expected)
         for jet, reference in zip(record["jets"], expected, strict=True):
             # A soft jet of one massless particle has a mass of rounding errors alone.
             assert jet["m"] == pytest.approx(reference["m"], rel=1e-8, abs=2e-4)
             assert jet == pytest.approx({**reference, "m": jet["m"]}, rel=1e-9, abs=1e-9)
+
+
+@needs_data
+@pytest.mark.parametrize("radius", [0.4, 1.0])
+@pytest.mark.parametrize("algorithm", sorted(CODES))
+def test_every_jet_of_every_real_event_has_the_bits_of_fastjets(real_events, algorithm, radius):
+    vectors = FourVectors.massless(real_events[0])
+    columns = [ak.contents.NumpyArray(column) for column in (vectors.px, vectors.py, vectors.pz, vectors.e)]
+    momenta = ak.contents.RecordArray(columns, ["px", "py", "pz", "E"])
+    events = ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(vectors.offsets), momenta))
+    sequence = fastjet.ClusterSequence(events, fastjet.JetDefinition(CODES[algorithm], radius))
+
+    found = cluster_four_vectors(
+        vectors, ClusterConfig(algorithm=algorithm, radius=radius, pt_min=0.0)
+    ).vectors
+    expected = sequence.inclusive_jets(min_pt=0.0)
+    assert found.counts.tolist() == ak.num(expected).tolist()
+    in_order = expected[ak.argsort(-np.sqrt(expected.px**2 + expected.py**2), axis=1, stable=True)]
+    for column, reference in ((found.px, "px"), (found.py, "py"), (found.pz, "pz"), (found.e, "E")):
+        assert np.array_equal(column, ak.flatten(in_order[reference]).to_numpy())
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.integers(0, 40),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(sorted(CODES)),
+    st.sampled_from([0.05, 0.4, 1.0, 3.0]),
+    st.sampled_from([0.0, 15.0]),
+)
+def test_any_event_has_the_jets_and_constituents_of_an_independent_loop(n, seed, algorithm, radius, pt_min):
+    rng = np.random.default_rng(seed)
+    columns = [rng.exponential(20, n) + 1e-3, rng.uniform(-5, 5, n), rng.uniform(-math.pi, math.pi, n)]
+    event = np.stack(columns, axis=1)
+    config = ClusterConfig(algorithm=algorithm, radius=radius, pt_min=pt_min, max_jets=None)
+    (record,) = cluster(event[None], config).to_pylist()
+    expected = cluster_one_by_one(event, config, CODES[algorithm])
+    assert record["n_jets"] == len(record["jets"]) == len(expected)
+    for jet, reference in zip(record["jets"], expected, strict=True):
+        assert jet["m"] == pytest.approx(reference["m"], rel=1e-8, abs=2e-3)
+        assert jet == pytest.approx({**reference, "m": jet["m"]}, rel=1e-9, abs=1e-9)
 
 
 @needs_data
