@@ -57,6 +57,7 @@ class FourVectors:
         """From `particles` (n_events, n_slots, 3) of (pt in GeV, eta, phi); pt == 0 is padding."""
         from lhcq.jets.kernels import count_filled, to_momenta
 
+        particles = np.asarray(particles, np.float64)  # single precision moves a jet's mass by 0.1 GeV
         counts = count_filled(particles)
         momenta = np.empty((4, counts.sum()))
         to_momenta(particles, counts, momenta)
