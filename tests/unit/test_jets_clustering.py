@@ -188,6 +188,18 @@ def test_real_events_have_the_same_bits_whatever_the_chunk(real_events, config):
     assert pa.concat_tables(pieces).combine_chunks().equals(whole)
 
 
+def test_numbers_of_single_precision_are_not_computed_with_in_single_precision():
+    single = make_events(3).astype(np.float32)
+    assert cluster(single).equals(cluster(single.astype(np.float64)))
+
+
+def test_particles_may_be_a_view_of_a_wider_table():
+    particles = make_events(3)
+    table = np.zeros((3, 2101))
+    table[:, :2100] = particles.reshape(3, 2100)
+    assert cluster(table[:, :2100].reshape(3, 700, 3)).equals(cluster(particles))
+
+
 def test_a_record_has_the_documented_columns_and_its_row_and_label():
     records = cluster_events(
         make_events(2), ClusterConfig(), rows=np.array([70, 71]), labels=np.array([1, 0], np.int8)
