@@ -1,4 +1,7 @@
-"""Feature columns of events, from the records of a dataset's `events.parquet`."""
+"""Feature columns of events, from what the records of a dataset's `events.parquet` hold."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -7,34 +10,91 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 EVENTS_FILE = "events.parquet"
-RECORD_COLUMNS = ("row", "label", "n_particles", "n_jets", "jets", "mjj", "delta_r")
 
-# Of the two leading jets by pt, `heavy` is the one with the larger mass. Masses and pt are in GeV.
-FEATURES = (
-    "mjj",  # GeV, invariant mass of the two leading jets
-    "m_heavy",  # GeV
-    "m_light",  # GeV
-    "pt_heavy",  # GeV
-    "pt_light",  # GeV
-    "n_heavy",  # constituents
-    "n_light",  # constituents
-    "delta_r",  # distance of the two leading jets in eta and phi
-    "n_particles",  # particles in the event
-    "n_jets",  # jets above the dataset's pt_min
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One number of an event, and where in its record it comes from."""
+
+    name: str
+    columns: tuple[str, ...]
+    """One column, or two for their ratio."""
+    jet: Literal["heavy", "light"] | None = None
+    """Which jet's; None for a column of the event. Of the two leading jets by pt, `heavy` is the one with the larger
+    mass."""
+
+
+# By name of the feature: the columns of a jet that it is made of.
+_OF_JETS: dict[str, tuple[str, ...]] = {
+    "m": ("m",),  # GeV
+    "pt": ("pt",),  # GeV
+    "n": ("n_constituents",),
+    "pt_lead": ("pt_lead",),  # GeV, of the hardest constituent
+    "tau21": ("tau2", "tau1"),
+    "tau32": ("tau3", "tau2"),
+    "tau43": ("tau4", "tau3"),
+    "m_sd": ("m_sd",),  # GeV
+    "z_g": ("z_g",),
+    "width": ("width",),
+    "z1": ("z1",),
+    "z2": ("z2",),
+    "c2": ("c2",),
+    "d2": ("d2",),
+}
+
+
+def _of_event(name: str) -> Feature:
+    return Feature(name=name, columns=(name,))
+
+
+def _of_both_jets(*names: str) -> list[Feature]:
+    return [
+        Feature(name=f"{name}_{jet}", columns=_OF_JETS[name], jet=jet)
+        for name in names
+        for jet in ("heavy", "light")
+    ]
+
+
+# What there can be; a dataset has those whose columns it has. Masses, momenta and h_t are in GeV.
+FEATURES: tuple[Feature, ...] = (
+    _of_event("mjj"),  # invariant mass of the two leading jets
+    *_of_both_jets("m", "pt", "n"),
+    _of_event("delta_r"),  # distance of the two leading jets in eta and phi
+    _of_event("n_particles"),  # particles in the event
+    _of_event("n_jets"),  # jets above the dataset's pt_min
+    _of_event("delta_eta"),  # of the two leading jets, not negative
+    _of_event("h_t"),  # sum of the pt of the jets above the dataset's pt_min
+    *_of_both_jets(*(name for name in _OF_JETS if name not in ("m", "pt", "n"))),
 )
 
-_OF_JETS = (("m", "m"), ("pt", "pt"), ("n_constituents", "n"))
+
+def features_of(schema: pa.Schema) -> tuple[Feature, ...]:
+    """The features that records of this schema have, in the order of `FEATURES`."""
+    of_event = set(schema.names)
+    of_jet = set(_names_of_jet(schema.field("jets").type))
+    return tuple(
+        feature for feature in FEATURES if (of_jet if feature.jet else of_event).issuperset(feature.columns)
+    )
 
 
 def compute_features(records: pa.Table) -> dict[str, Floats]:
-    """The columns `FEATURES`, each (n_events,), of records as clustering writes them.
+    """The columns of `features_of` the records, each (n_events,).
 
-    NaN stands for what an event with fewer than two jets does not have. An event with one jet has it as `heavy`.
+    NaN stands for what an event does not have: one with fewer than two jets lacks all that needs two, and has its
+    only jet as `heavy`; a ratio lacks its value where the denominator is 0.
     """
-    features = {
-        name: _to_floats(records[name]) for name in ("mjj", "delta_r", "n_particles", "n_jets")
-    } | _compute_jet_features(records)
-    return {name: features[name] for name in FEATURES}
+    offsets, jets = flatten_jets(records)
+    pairs = _Pairs(offsets, jets)
+    return {
+        feature.name: pairs.pick(feature) if feature.jet else _to_floats(records[feature.columns[0]])
+        for feature in features_of(records.schema)
+    }
+
+
+def record_columns(schema: pa.Schema) -> list[str]:
+    """The columns of a dataset that prompts and features are made of."""
+    wanted = {"row", "label", "jets", *(name for one in FEATURES if not one.jet for name in one.columns)}
+    return [name for name in schema.names if name in wanted]
 
 
 def flatten_jets(records: pa.Table) -> tuple[NDArray[np.int64], dict[str, NDArray[np.generic]]]:
@@ -44,29 +104,45 @@ def flatten_jets(records: pa.Table) -> tuple[NDArray[np.int64], dict[str, NDArra
         lists = lists.chunk(0) if lists.num_chunks else pa.array([], lists.type)
     offsets = lists.offsets.to_numpy().astype(np.int64)
     jets = lists.flatten()
-    fields = (jets.type.field(index).name for index in range(jets.type.num_fields))
-    return offsets - offsets[0], {name: jets.field(name).to_numpy(zero_copy_only=False) for name in fields}
+    columns = {name: jets.field(name).to_numpy(zero_copy_only=False) for name in _names_of_jet(lists.type)}
+    return offsets - offsets[0], columns
 
 
-def _compute_jet_features(records: pa.Table) -> dict[str, Floats]:
-    offsets, jets = flatten_jets(records)
-    counts = np.diff(offsets)
-    first, second = counts >= 1, counts >= 2
-    leading, subleading = offsets[:-1][first], offsets[:-1][second] + 1
+def _names_of_jet(kind: pa.ListType) -> list[str]:
+    jet = kind.value_type
+    return [jet.field(index).name for index in range(jet.num_fields)]
 
-    def pick(field: str) -> tuple[Floats, Floats]:
-        one, two = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
-        one[first], two[second] = jets[field][leading], jets[field][subleading]
+
+class _Pairs:
+    """The two leading jets of each event, by falling mass."""
+
+    def __init__(self, offsets: NDArray[np.int64], jets: dict[str, NDArray[np.generic]]) -> None:
+        counts = np.diff(offsets)
+        self._jets = jets
+        self._has_one, self._has_two = counts >= 1, counts >= 2
+        self._first, self._second = offsets[:-1][self._has_one], offsets[:-1][self._has_two] + 1
+        one, two = self._by_pt("m")
+        self._swapped = two > one  # False where a jet is absent
+
+    def pick(self, feature: Feature) -> Floats:
+        """A feature of one jet, (n_events,)."""
+        values = [self._by_mass(column, heavy=feature.jet == "heavy") for column in feature.columns]
+        if len(values) == 1:
+            return values[0]
+        numerator, denominator = values
+        ratio = np.full(len(numerator), np.nan)
+        np.divide(numerator, denominator, out=ratio, where=denominator > 0)  # False for NaN
+        return ratio
+
+    def _by_mass(self, column: str, *, heavy: bool) -> Floats:
+        one, two = self._by_pt(column)
+        return np.asarray(np.where(self._swapped == heavy, two, one), dtype=np.float64)
+
+    def _by_pt(self, column: str) -> tuple[Floats, Floats]:
+        one, two = (np.full(len(self._has_one), np.nan) for _ in range(2))
+        one[self._has_one] = self._jets[column][self._first]
+        two[self._has_two] = self._jets[column][self._second]
         return one, two
-
-    mass_one, mass_two = pick("m")
-    swapped = mass_two > mass_one  # False where a jet is absent
-    features = {}
-    for field, name in _OF_JETS:
-        one, two = pick(field)
-        features[f"{name}_heavy"] = np.where(swapped, two, one)
-        features[f"{name}_light"] = np.where(swapped, one, two)
-    return features
 
 
 def _to_floats(column: pa.ChunkedArray) -> Floats:

@@ -15,20 +15,20 @@ PARTS: dict[str, int] = {"train": 60, "validation": 15, "calibration": 10, "test
 
 
 def assign_parts(rows: Integers, labels: NDArray[np.int8], *, dataset_key: str) -> NDArray[np.int8]:
-    """The part of each event, (n_events,), as a position in `PARTS`.
+    """The part of each event, (n_events,), as a position in `PARTS`; -1 where an event has no label.
 
-    Within each class the events are ranked by a keyed hash of their row and cut by the shares, so every part has
-    its share of each class to within one event. Nothing of a split's configuration enters: a row of one source
-    (`dataset_key`, its sha256) is in the same part of every split.
+    `labels` (n_events,) are 1 for signal, 0 for background, anything else where unknown. Within each class the events
+    are ranked by a keyed hash of their row and cut by the shares, so every part has its share of each class to within
+    one event. Nothing of a split's configuration enters: a row of one source (`dataset_key`, its sha256) is in the
+    same part of every split. Raises `BadInput` where no event has a label.
     """
-    known = (labels == 0) | (labels == 1)
-    if not known.all():
+    if len(labels) and not np.isin(labels, (0, 1)).any():
         raise BadInput(
-            f"{np.count_nonzero(~known)} of {len(labels)} events have no label: a split for training needs "
-            "signal and background. Cluster a labelled file."
+            f"none of its {len(labels)} events has a label, and training needs signal and background. Make the "
+            "dataset again with its master key: --labels KEY."
         )
     hashes = _hash_rows(rows, dataset_key)
-    parts = np.zeros(len(rows), np.int8)
+    parts = np.full(len(rows), -1, np.int8)
     for label in (0, 1):
         members = np.flatnonzero(labels == label)
         ranked = members[np.argsort(hashes[members], kind="stable")]
@@ -87,7 +87,7 @@ def _check_classes(chosen: dict[str, Integers], labels: NDArray[np.int8], config
     counts = {name: np.bincount(labels[events], minlength=2).tolist() for name, events in chosen.items()}
     if all(min(count) for count in counts.values()):
         return
-    n_background, n_signal = np.bincount(labels, minlength=2).tolist()
+    n_background, n_signal = (int(np.count_nonzero(labels == label)) for label in (0, 1))
     held = ", ".join(f"{name} {signal}+{background}" for name, (background, signal) in counts.items())
     limit = "" if config.limit is None else f" and --limit {config.limit}"
     raise BadInput(

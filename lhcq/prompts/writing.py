@@ -1,6 +1,7 @@
 """A split on disk: one parquet file a part, and the manifest that says what it was made from."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
-from lhcq.prompts.features import EVENTS_FILE, FEATURES, RECORD_COLUMNS, compute_features
+from lhcq.prompts.features import EVENTS_FILE, compute_features, features_of, record_columns
 from lhcq.prompts.split import Integers, assign_parts, select
 from lhcq.prompts.templates import describe_template, render
 from lhcq.prompts.tokens import audit
@@ -19,17 +20,6 @@ from lhcq.workspace import MANIFEST, read_json, read_manifest, staged_directory,
 
 Encode = Callable[[list[str]], list[list[int]]]
 
-SPLIT_SCHEMA = pa.schema(
-    [
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("label", pa.int8(), nullable=False),
-        pa.field("prompt", pa.string(), nullable=False),
-        *(pa.field(name, pa.float64(), nullable=False) for name in FEATURES),
-    ]
-)
-
-# In memory the prompts of a whole split may exceed the 2 GiB that 32-bit offsets address.
-_MEMORY_SCHEMA = SPLIT_SCHEMA.set(2, pa.field("prompt", pa.large_string(), nullable=False))
 _ROW_GROUP = 65_536
 _WRITER_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
@@ -38,6 +28,18 @@ _WRITER_OPTIONS: dict[str, Any] = {
     "data_page_version": "1.0",
     "use_dictionary": False,
 }
+
+
+def split_schema(features: Sequence[str], *, prompt: pa.DataType | None = None) -> pa.Schema:
+    """The columns of a part: source row, label, prompt, and the features that its dataset has."""
+    return pa.schema(
+        [
+            pa.field("row", pa.int64(), nullable=False),
+            pa.field("label", pa.int8(), nullable=False),
+            pa.field("prompt", prompt or pa.string(), nullable=False),
+            *(pa.field(name, pa.float64(), nullable=False) for name in features),
+        ]
+    )
 
 
 def write_split(
@@ -51,34 +53,41 @@ def write_split(
 ) -> dict[str, Any]:
     """Commit the split directory `final` from a dataset, and give its manifest.
 
-    `encode` (a tokenizer of the model `model_name`) makes the token audit; without it, `tokens` is null. Raises
-    `NotThere` without the dataset, `BadInput` where the dataset is unlabelled, too small, damaged, or a prompt is
-    longer than `max_tokens`, and `NameTaken` where `final` stands with another content; the same content is given.
+    Events without a label are left out and counted. `encode` (a tokenizer of the model `model_name`) makes the token
+    audit; without it, `tokens` is null. Raises `NotThere` without the dataset, `BadInput` where it has no labels or
+    lacks what the template needs, is too small or damaged, or a prompt is longer than `max_tokens`, and `NameTaken`
+    where `final` stands with another content; the same content is given.
     """
     dataset = read_manifest(
-        dataset_dir, what=f"dataset {dataset_dir.name}", remedy="Make it with `lhcq cluster` first."
+        dataset_dir,
+        what=f"dataset {dataset_dir.name}",
+        remedy="Make it with `lhcq cluster` or `lhcq import` first.",
     )
-    template = describe_template(config.template)
+    verify_files(dataset_dir, dataset)
+    schema = pq.read_schema(dataset_dir / EVENTS_FILE)
+    with _naming(dataset_dir.name):
+        template = describe_template(config.template, schema)
+    features = [feature.name for feature in features_of(schema)]
     fields = {
         "dataset": dataset_dir.name,
         "dataset_sha256": dataset["files"][EVENTS_FILE]["sha256"],
         "source_sha256": dataset["source_sha256"],
         "config": config.model_dump(mode="json"),
-        "template": template.model_dump(),
-        "features": list(FEATURES),
+        "template": template.model_dump(mode="json"),
+        "features": features,
     }
     audited_for = model_name if encode else None
     if (final / MANIFEST).exists():
         return _check_standing(final, fields, audited_for)
-    verify_files(dataset_dir, dataset)
-    chosen, counts = _plan(dataset_dir, config, dataset_key=dataset["source_sha256"])
+    with _naming(dataset_dir.name):
+        chosen, counts, unlabelled = _plan(dataset_dir, config, dataset_key=dataset["source_sha256"])
     positions = np.sort(np.concatenate(list(chosen.values())))
     events = _render_events(dataset_dir / EVENTS_FILE, positions, config.template)
     tokens = _audit(events, encode, max_tokens, model_name)
     with staged_directory(final) as directory:
         for name, order in chosen.items():
-            _write_part(events, np.searchsorted(positions, order), directory / f"{name}.parquet")
-        write_manifest(directory, **fields, counts=counts, tokens=tokens)
+            _write_part(events, np.searchsorted(positions, order), directory / f"{name}.parquet", features)
+        write_manifest(directory, **fields, counts=counts, unlabelled=unlabelled, tokens=tokens)
     return _check_standing(final, fields, audited_for)
 
 
@@ -94,16 +103,23 @@ def _check_standing(final: Path, fields: dict[str, Any], audited_for: str | None
     return manifest
 
 
+@contextlib.contextmanager
+def _naming(dataset: str) -> Iterator[None]:
+    """Put the dataset's name before what is wrong with it."""
+    try:
+        yield
+    except BadInput as error:
+        raise BadInput(f"{dataset}: {error}") from error
+
+
 def _plan(
     dataset_dir: Path, config: SplitConfig, *, dataset_key: str
-) -> tuple[dict[str, Integers], dict[str, dict[str, int]]]:
+) -> tuple[dict[str, Integers], dict[str, dict[str, int]], int]:
+    """The events of each part, how many of each class, and how many have no label."""
     table = pq.read_table(dataset_dir / EVENTS_FILE, columns=["row", "label"])
     rows: Integers = table["row"].to_numpy()
     labels: NDArray[np.int8] = table["label"].fill_null(-1).to_numpy()
-    try:
-        chosen = select(assign_parts(rows, labels, dataset_key=dataset_key), labels, config)
-    except BadInput as error:
-        raise BadInput(f"{dataset_dir.name}: {error}") from error
+    chosen = select(assign_parts(rows, labels, dataset_key=dataset_key), labels, config)
     counts = {
         name: {
             "signal": int(np.count_nonzero(labels[order] == 1)),
@@ -111,11 +127,11 @@ def _plan(
         }
         for name, order in chosen.items()
     }
-    return chosen, counts
+    return chosen, counts, int(np.count_nonzero(labels < 0))
 
 
 def _render_events(path: Path, positions: Integers, template: str) -> pa.Table:
-    """The events at `positions` (sorted) with prompt and features, as `_MEMORY_SCHEMA`."""
+    """The events at `positions` (sorted) with prompt and features."""
     pieces = [_to_prompts(records, template) for records in _read_records(path, positions)]
     return pa.concat_tables(pieces).combine_chunks()
 
@@ -123,7 +139,7 @@ def _render_events(path: Path, positions: Integers, template: str) -> pa.Table:
 def _read_records(path: Path, positions: Integers) -> Iterator[pa.Table]:
     start = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_ROW_GROUP, columns=list(RECORD_COLUMNS)):
+        for batch in file.iter_batches(batch_size=_ROW_GROUP, columns=record_columns(file.schema_arrow)):
             stop = start + batch.num_rows
             low, high = np.searchsorted(positions, [start, stop])
             if low < high:
@@ -134,8 +150,10 @@ def _read_records(path: Path, positions: Integers) -> Iterator[pa.Table]:
 def _to_prompts(records: pa.Table, template: str) -> pa.Table:
     features = compute_features(records)
     columns = [records["row"], records["label"], pa.array(render(template, records), pa.large_string())]
+    # In memory the prompts of a whole split may exceed the 2 GiB that 32-bit offsets address.
     return pa.Table.from_arrays(
-        [*columns, *(pa.array(features[name]) for name in FEATURES)], schema=_MEMORY_SCHEMA
+        [*columns, *(pa.array(values) for values in features.values())],
+        schema=split_schema(list(features), prompt=pa.large_string()),
     )
 
 
@@ -148,8 +166,9 @@ def _audit(
     return {"model": model_name, "mean": found.mean, "p99": found.p99, "max": found.max}
 
 
-def _write_part(events: pa.Table, order: Integers, path: Path) -> None:
-    with pq.ParquetWriter(path, SPLIT_SCHEMA, **_WRITER_OPTIONS) as writer:
+def _write_part(events: pa.Table, order: Integers, path: Path, features: Sequence[str]) -> None:
+    schema = split_schema(features)
+    with pq.ParquetWriter(path, schema, **_WRITER_OPTIONS) as writer:
         for start in range(0, len(order), _ROW_GROUP):
-            group = events.take(pa.array(order[start : start + _ROW_GROUP])).cast(SPLIT_SCHEMA)
+            group = events.take(pa.array(order[start : start + _ROW_GROUP])).cast(schema)
             writer.write_table(group.combine_chunks(), row_group_size=_ROW_GROUP)

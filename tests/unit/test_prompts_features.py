@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from lhcq.prompts.features import FEATURES, compute_features, flatten_jets
+from lhcq.jets.records import schema_of
+from lhcq.prompts.features import FEATURES, compute_features, features_of, flatten_jets, record_columns
 
 LIGHT = {"pt": 1300.0, "m": 100.0, "n_constituents": 30}
 HEAVY = {"pt": 1250.0, "m": 500.0, "n_constituents": 80}
@@ -41,9 +42,51 @@ def test_the_two_leading_jets_are_ordered_by_mass_and_a_third_is_not_looked_at()
 
 
 def test_features_come_in_their_order_as_floats():
-    features = compute_features(make_records([LIGHT, HEAVY]))
-    assert tuple(features) == FEATURES
+    records = make_records([LIGHT, HEAVY])
+    features = compute_features(records)
+    assert list(features) == [one.name for one in FEATURES if one.name in features]
+    assert list(features) == [one.name for one in features_of(records.schema)]
     assert {column.dtype for column in features.values()} == {np.dtype("f8")}
+
+
+def test_a_dataset_has_the_features_that_its_columns_make():
+    of_jets = [one.name for one in features_of(schema_of("jets"))]
+    of_full = [one.name for one in features_of(schema_of("full"))]
+    assert of_full == [one.name for one in FEATURES]
+    assert set(of_full) - set(of_jets) == {"delta_eta", "h_t"} | {
+        f"{name}_{jet}"
+        for name in ("tau21", "tau32", "tau43", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
+        for jet in ("heavy", "light")
+    }
+    assert [one.name for one in features_of(make_records().drop_columns(["n_jets", "mjj"]).schema)] == [
+        "m_heavy", "m_light", "pt_heavy", "pt_light", "n_heavy", "n_light", "delta_r", "n_particles",
+    ]  # fmt: skip
+
+
+def test_every_column_of_a_record_is_a_feature_or_known_not_to_be():
+    # Whoever adds a column decides whether trees and prompts shall see it.
+    made = {column for one in FEATURES for column in one.columns}
+    jet = schema_of("full").field("jets").type.value_type
+    columns = {jet.field(index).name for index in range(jet.num_fields)} | set(schema_of("full").names)
+    assert made <= columns
+    assert columns - made == {"row", "label", "jets", "eta", "phi", "px", "py", "pz", "e"}
+
+
+def test_only_what_prompts_and_features_need_is_read_of_a_dataset():
+    strange = schema_of("jets").append(pa.field("weather", pa.string()))
+    assert record_columns(strange) == schema_of("jets").names
+
+
+def test_a_ratio_belongs_to_its_jet_and_is_missing_where_the_denominator_is_zero_or_absent():
+    kind = pa.list_(pa.struct({"m": "f8", "tau1": "f8", "tau2": "f8"}))
+    one, two = {"m": 10.0, "tau1": 8.0, "tau2": 2.0}, {"m": 20.0, "tau1": 4.0, "tau2": 3.0}
+    single, unmeasured = {"m": 0.0, "tau1": 0.0, "tau2": 0.0}, {"m": 30.0, "tau1": None, "tau2": None}
+    jets = pa.array([[one, two], [two, one], [one], [one, single], [unmeasured, one], []], kind)
+    features = compute_features(pa.table({"jets": jets}))
+    assert list(features) == ["m_heavy", "m_light", "tau21_heavy", "tau21_light"]
+    nan = math.nan
+    np.testing.assert_array_equal(features["tau21_heavy"], [0.75, 0.75, 0.25, 0.25, nan, nan])
+    np.testing.assert_array_equal(features["tau21_light"], [0.25, 0.25, nan, nan, 0.25, nan])
 
 
 def test_an_absent_jet_is_nan_and_a_single_one_is_the_heavy():
@@ -60,7 +103,7 @@ def test_a_slice_and_a_chunked_table_give_the_features_of_their_own_events():
     whole = compute_features(make_records(*events))
     sliced = compute_features(make_records(*events).slice(1, 3))
     chunked = compute_features(pa.concat_tables([make_records(*events[:2]), make_records(*events[2:])]))
-    for name in FEATURES:
+    for name in whole:
         np.testing.assert_array_equal(sliced[name], whole[name][1:4])
         np.testing.assert_array_equal(chunked[name], whole[name])
 

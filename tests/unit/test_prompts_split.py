@@ -168,6 +168,39 @@ def test_too_few_events_are_refused_with_the_counts_and_a_remedy(counts, config,
         select(assign(labels), labels, SplitConfig(**config))
 
 
-def test_events_without_a_label_are_refused():
-    with pytest.raises(BadInput, match="2 of 4 events have no label"):
-        assign_parts(np.arange(4), np.array([0, 1, -1, -1], np.int8), dataset_key="ab")
+def test_events_without_a_label_are_in_no_part_and_move_no_other_event():
+    labels = make_labels(300, 900)
+    rows = np.arange(2 * len(labels))
+    mixed = np.full(len(rows), -1, np.int8)
+    mixed[::2] = labels
+    parts = assign_parts(rows, mixed, dataset_key="ab")
+    assert (parts[1::2] == -1).all()
+    np.testing.assert_array_equal(parts[::2], assign_parts(rows[::2], labels, dataset_key="ab"))
+    for events in select(parts, mixed, SplitConfig(ratio="natural")).values():
+        assert (mixed[events] >= 0).all()
+
+
+def test_a_dataset_without_any_label_is_refused_with_the_remedy():
+    with pytest.raises(BadInput, match=r"none of its 4 events has a label.* master key: --labels KEY"):
+        assign_parts(np.arange(4), np.full(4, -1, np.int8), dataset_key="ab")
+    labels = np.array([0, 0, -1, -1], np.int8)
+    parts = assign_parts(np.arange(4), labels, dataset_key="ab")
+    with pytest.raises(BadInput, match="of 0 signal and 2 background events"):
+        select(parts, labels, SplitConfig())
+
+
+@given(st.integers(300, 1000), st.integers(1000, 3000), configs)
+def test_a_file_sorted_by_label_is_split_as_well_as_a_mixed_one(n_signal, n_background, config):
+    labels = np.repeat(np.array([0, 1], np.int8), [n_background, n_signal])  # background first, signal last
+    parts = assign(labels)
+    for code, percent in enumerate(PARTS.values()):
+        for label in (0, 1):
+            rows = np.flatnonzero((labels == label) & (parts == code))
+            first, last = np.flatnonzero(labels == label)[[0, -1]]
+            assert abs(len(rows) - percent / 100 * (last - first + 1)) <= 1
+            # Spread over the whole range of its class: the mean of k uniform rows, within five standard deviations.
+            spread = (last - first + 1) / np.sqrt(12 * len(rows))
+            assert abs(rows.mean() - (first + last) / 2) < 5 * spread
+    train = labels[select(parts, labels, config)["train"]]
+    # Events in random order change class about 2 p (1 - p) of the times; in order of label, once.
+    assert np.count_nonzero(np.diff(train)) > len(train) * train.mean() * (1 - train.mean())

@@ -2,8 +2,9 @@ import pyarrow as pa
 import pytest
 
 from lhcq.errors import BadInput
+from lhcq.jets.records import schema_of
 from lhcq.prompts import templates
-from lhcq.prompts.templates import describe_template, render
+from lhcq.prompts.templates import Column, choose_columns, describe_template, render
 
 FIRST = {
     "pt": 1286.7,
@@ -62,6 +63,58 @@ def test_the_compact_prompt_is_bare_integers_with_zero_for_what_is_absent():
     assert render("compact", make_records()) == ["258 464 107 17 10 4:", "0 107 0 10 4 0:", "0 0 0 0 0 0:"]
 
 
+def with_substructure(**of_jets: list[float]) -> pa.Table:
+    """The same events whose two jets have more columns, in order of pt."""
+    records = make_records()
+    extra = {name: pa.array([values[0], values[1], values[0]]) for name, values in of_jets.items()}
+    lists = records["jets"].combine_chunks()
+    fields = {JET.field(index).name: lists.values.field(index) for index in range(JET.num_fields)} | extra
+    jets = pa.ListArray.from_arrays(
+        lists.offsets, pa.StructArray.from_arrays(list(fields.values()), names=list(fields))
+    )
+    return records.set_column(0, "jets", jets)
+
+
+def test_the_compact_prompt_takes_groomed_masses_and_d2_where_they_are_there():
+    records = with_substructure(m_sd=[80.4, 455.6], d2=[3.14, 0.449], tau1=[90.0, 80.0], tau2=[45.0, 20.0])
+    assert render("compact", records) == ["258 456 80 17 4 31:", "0 80 0 10 31 0:", "0 0 0 0 0 0:"]
+
+
+def test_the_compact_prompt_of_a_features_file_is_masses_and_tau21():
+    records = with_substructure(tau1=[90.0, 80.0], tau2=[45.0, 20.0], tau3=[1.0, 1.0])
+    imported = records.drop_columns(["n_particles", "n_jets"])
+    assert render("compact", imported) == ["258 464 107 25 50:", "0 107 0 50 0:", "0 0 0 0 0:"]
+    assert choose_columns("compact", imported.schema) == (
+        "mjj", "m_heavy", "m_light", "tau21_heavy", "tau21_light",
+    )  # fmt: skip
+
+
+def test_a_ratio_that_has_no_value_reads_as_zero():
+    records = with_substructure(tau1=[0.0, 80.0], tau2=[0.0, 20.0])
+    assert render("compact", records) == ["258 464 107 17 25 0:", "0 107 0 10 0 0:", "0 0 0 0 0 0:"]
+
+
+def test_version_2_still_reads_as_it_did_whatever_is_there():
+    for records in (make_records(), with_substructure(m_sd=[1.0, 2.0], d2=[1.0, 2.0])):
+        assert render("compact", records, version=2) == render("compact", make_records())
+    assert describe_template("compact", schema_of("full"), version=2).sha256 == (
+        "678e81a493335d6796fa8c9d0131b94c4b6b7b77a19754f6dd90d7bfdb802e8e"
+    )
+    with pytest.raises(BadInput, match="template compact has no version 1, only 2, 3"):
+        render("compact", make_records(), version=1)
+
+
+def test_a_template_says_what_a_dataset_lacks_for_it_and_what_to_do():
+    imported = make_records().drop_columns(["n_particles"])
+    with pytest.raises(
+        BadInput,
+        match=r"diary needs n_particles, which this dataset does not have.*, or use --template compact",
+    ):
+        render("diary", imported)
+    with pytest.raises(BadInput, match="template compact needs mjj, which this dataset does not have"):
+        describe_template("compact", make_records().drop_columns(["mjj"]).schema)
+
+
 @pytest.mark.parametrize("name", ["compact", "diary"])
 def test_a_prompt_does_not_contain_the_label(name):
     labelled = make_records().append_column("label", pa.array([0, 1, 1], pa.int8()))
@@ -76,32 +129,49 @@ def test_no_events_give_no_prompts(name):
 def test_a_template_that_is_not_there_is_refused_by_name():
     with pytest.raises(BadInput, match="'haiku' is no template: use compact or diary"):
         render("haiku", make_records())
+    with pytest.raises(BadInput, match="'haiku' is no template"):
+        describe_template("haiku", make_records().schema)
 
 
 def test_the_hash_changes_with_what_is_rendered_and_with_the_version(monkeypatch):
-    describe = describe_template.__wrapped__  # without its cache
-    before = describe("compact")
-    assert before == describe("compact") == describe_template("compact")
-    assert before.sha256 != describe_template("diary").sha256
+    def describe(version=None):
+        templates._describe.cache_clear()
+        return describe_template("compact", schema_of("jets"), version=version)
 
-    columns = templates.COMPACT_COLUMNS
-    for changed in (columns[:-1], columns[::-1], (("mjj", 1.0), *columns[1:])):
-        monkeypatch.setattr(templates, "COMPACT_COLUMNS", changed)
-        assert describe("compact").sha256 != before.sha256
-    monkeypatch.setattr(templates, "COMPACT_COLUMNS", columns)
+    before = describe()
+    assert before == describe() == describe(3)
+    assert before.sha256 not in {
+        describe(2).sha256,
+        describe_template("compact", schema_of("full")).sha256,
+        describe_template("diary", schema_of("jets")).sha256,
+    }
+    places = templates._COMPACT[3]
+    for changed in (places[:-1], places[::-1], ((Column("mjj", 1.0),), *places[1:])):
+        monkeypatch.setitem(templates._COMPACT, 3, changed)
+        assert describe().sha256 != before.sha256
+    monkeypatch.undo()
+    assert describe() == before
 
-    version, renderer = templates._RENDERERS["compact"]
-    monkeypatch.setitem(templates._RENDERERS, "compact", (version + 1, renderer))
-    assert describe("compact").sha256 != before.sha256
+
+IMPORTED = pa.schema(
+    {
+        "jets": pa.list_(pa.struct(dict.fromkeys(["pt", "m", "px", "py", "pz", "e", "tau1", "tau2"], "f8"))),
+        "mjj": pa.float64(),
+        "delta_r": pa.float64(),
+    }
+)
 
 
 @pytest.mark.parametrize(
-    ("name", "sha256"),
+    ("name", "schema", "sha256"),
     [
-        ("compact", "678e81a493335d6796fa8c9d0131b94c4b6b7b77a19754f6dd90d7bfdb802e8e"),
-        ("diary", "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
+        ("compact", schema_of("jets"), "465310e2b16c606400874e42b92156409c42396f4148ae987915821dc79bbc6f"),
+        ("compact", schema_of("full"), "06a7d4f85e927baf95b601d983cc3678f4a2bebd3de75d7c59fa360cd815e063"),
+        ("compact", IMPORTED, "ec2ce23c3d90967600cbcb5c0b59beb7b706f9fd20ee335407f3ad27d9208b5d"),
+        ("diary", schema_of("jets"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
+        ("diary", schema_of("full"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
     ],
 )
-def test_what_a_template_renders_only_changes_on_purpose(name, sha256):
+def test_what_a_template_renders_only_changes_on_purpose(name, schema, sha256):
     # Splits and runs name this hash: whoever changes a template raises its version and replaces the hash here.
-    assert describe_template(name).sha256 == sha256
+    assert describe_template(name, schema).sha256 == sha256

@@ -12,7 +12,7 @@ import pytest
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.prompts import writing
-from lhcq.prompts.features import FEATURES, compute_features
+from lhcq.prompts.features import compute_features, features_of
 from lhcq.prompts.split import PARTS
 from lhcq.prompts.templates import describe_template, render
 from lhcq.prompts.writing import write_split
@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
         "delta_r": pa.float64(),
     }
 )
+
+FEATURES = [feature.name for feature in features_of(SCHEMA)]
 
 
 def make_dataset(directory: Path, *, n_events: int = 400, unlabelled: int = 0) -> Path:
@@ -119,8 +121,9 @@ def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
             "calibration": {"signal": 6, "background": 12},
             "test": {"signal": 10, "background": 20},
         },
-        "template": json.loads(describe_template("compact").model_dump_json()),
-        "features": list(FEATURES),
+        "unlabelled": 0,
+        "template": json.loads(describe_template("compact", SCHEMA).model_dump_json()),
+        "features": FEATURES,
     }
 
 
@@ -175,15 +178,39 @@ def test_a_prompt_that_is_too_long_leaves_nothing_behind(tmp_path):
 
 
 def test_a_dataset_that_is_not_there_says_how_to_make_it(tmp_path):
-    with pytest.raises(NotThere, match=r"dataset gone does not exist in .*`lhcq cluster`"):
+    with pytest.raises(NotThere, match=r"dataset gone does not exist in .*`lhcq cluster` or `lhcq import`"):
         write_split(tmp_path / "gone", tmp_path / "split", config=SplitConfig())
 
 
 def test_an_unlabelled_or_too_small_dataset_is_named(tmp_path):
-    with pytest.raises(BadInput, match="boxed: 4 of 400 events have no label"):
-        write_split(make_dataset(tmp_path / "boxed", unlabelled=4), tmp_path / "split", config=SplitConfig())
+    with pytest.raises(BadInput, match=r"boxed: none of its 400 events has a label.*--labels KEY"):
+        write_split(
+            make_dataset(tmp_path / "boxed", unlabelled=400), tmp_path / "split", config=SplitConfig()
+        )
     with pytest.raises(BadInput, match="small: too few events: of 3 signal and 12 background events"):
         write_split(make_dataset(tmp_path / "small", n_events=15), tmp_path / "split", config=SplitConfig())
+    assert not (tmp_path / "split").exists()
+
+
+def test_events_without_a_label_are_left_out_and_counted(tmp_path):
+    dataset = make_dataset(tmp_path / "mini", unlabelled=100)
+    manifest = write_split(dataset, tmp_path / "split", config=SplitConfig(ratio="natural"))
+    assert manifest["unlabelled"] == 100
+    rows = [event["row"] for name in PARTS for event in read_part(tmp_path / "split", name)]
+    assert sorted(rows) == list(range(100, 400))
+
+
+def test_a_template_that_wants_what_the_dataset_lacks_is_refused_by_name(tmp_path):
+    dataset = make_dataset(tmp_path / "mini")
+    events = pq.read_table(dataset / "events.parquet").drop_columns(["n_particles"])
+    pq.write_table(events, dataset / "events.parquet")
+    (dataset / "manifest.json").unlink()
+    write_manifest(dataset, source_sha256="ab" * 32, labels={"unknown": 0}, rows=400)
+    with pytest.raises(BadInput, match=r"mini: template diary needs n_particles.*--template compact"):
+        write_split(dataset, tmp_path / "split", config=SplitConfig(template="diary"))
+    manifest = write_split(dataset, tmp_path / "split", config=SplitConfig())
+    assert manifest["template"]["columns"] == ["mjj", "m_heavy", "m_light", "n_heavy", "n_light"]
+    assert "n_particles" not in pq.read_schema(tmp_path / "split" / "train.parquet").names
 
 
 def test_a_dataset_that_changed_after_its_commit_is_refused(tmp_path):
