@@ -1,6 +1,7 @@
 """The program `lhcq`: collects the verbs, and turns an expected error into one line and exit code 1."""
 
 import importlib
+import keyword
 import sys
 
 import click
@@ -13,6 +14,7 @@ VERBS = (
     "inspect",
     "generate",
     "cluster",
+    "import",
     "export",
     "prepare",
     "train",
@@ -39,7 +41,8 @@ class Verbs(click.Group):
         """The command `cmd_name`, from the module of that name."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"lhcq.cli.{cmd_name}").command
+        module = cmd_name + "_" * keyword.iskeyword(cmd_name)  # `import` cannot name a module
+        command: click.Command = importlib.import_module(f"lhcq.cli.{module}").command
         return command
 
 

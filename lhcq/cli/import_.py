@@ -1,0 +1,98 @@
+"""`lhcq import FEATURES.h5 --name NAME`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lhcq.cli.options import answer, json_option
+from lhcq.cli.progress import Update, progress
+
+if TYPE_CHECKING:
+    from lhcq.events.featurefile import FeatureFile
+    from lhcq.jets.imported import Block
+
+_BYTES_PER_EVENT = 250
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="Name of the dataset to make.")
+@click.option(
+    "--labels",
+    "key",
+    type=click.Path(path_type=Path),
+    help="The master key of a file without labels: one number an event, 0 background.",
+)
+@json_option
+def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
+    """Make the dataset NAME of the jets in a published features FILE (*.features.h5), as if clustered.
+
+    What such a file does not say (particles, constituents) is absent from the dataset, and prompts and trees do
+    without it.
+    """
+    from lhcq.cli.session import check_room, open_workspace
+    from lhcq.errors import BadInput
+    from lhcq.events.featurefile import open_feature_file
+    from lhcq.jets.imported import imported_schema, write_imported
+    from lhcq.workspace import sha256_of
+    from tasks.jobs import Job, refuse_taken_name
+
+    workspace = open_workspace()
+    final = workspace.dataset(name)
+    started = time.monotonic()
+    source = open_feature_file(file.absolute())
+    if key and source.labelled:
+        raise BadInput(f"{source.path}: has labels of its own. Leave --labels out.")
+    mtime_ns = source.path.stat().st_mtime_ns  # from before the file is hashed
+    fields = {
+        "name": name,
+        "source": str(source.path),
+        "source_sha256": sha256_of(source.path),
+        "labels_sha256": sha256_of(key) if key and key.is_file() else None,
+        "config": None,
+    }
+    refuse_taken_name(workspace, Job(kind="cluster", name=name, created=time.time(), spec=fields))
+    check_room(workspace.root, source.n_events * _BYTES_PER_EVENT)
+    if source.ignored and sys.stderr.isatty():
+        click.echo(f"lhcq: not read: {', '.join(source.ignored)}", err=True)
+    with progress(f"import {name}", source.n_events, "events") as update:
+        blocks = _read_blocks(source, mtime_ns, key, update)
+        manifest = write_imported(blocks, final, imported_schema(source.columns), **fields)
+    seconds = time.monotonic() - started
+    value = {"dataset": str(final), "seconds": seconds, "events_per_second": manifest["rows"] / seconds}
+    facts = {key: manifest[key] for key in ("rows", "labels", "jet_columns", "source_sha256", "files")}
+    ignored = {"ignored_columns": list(source.ignored)}
+    answer(as_json, {**value, **facts, **ignored}, _text(final, manifest, seconds))
+    return 0
+
+
+def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update: Update) -> Iterator["Block"]:
+    from lhcq.errors import BadInput
+    from lhcq.events.featurefile import read_features
+    from lhcq.events.masterkey import read_master_key
+    from lhcq.jets.merge import ROW_GROUP
+
+    truth = read_master_key(key, source.n_events) if key else None
+    for block in read_features(source, rows=ROW_GROUP):
+        yield block.rows, block.values, block.labels if truth is None else truth[block.rows]
+        update(int(block.rows[-1]) + 1, "")
+    if source.path.stat().st_mtime_ns != mtime_ns:
+        raise BadInput(f"{source.path}: changed while it was being read. Start again.")
+
+
+def _text(final: Path, manifest: dict[str, Any], seconds: float) -> str:
+    labels, counts = manifest["labels"], manifest["events_by_listed_jets"]
+    jets = ", ".join(f"{n}: {counts[n]:,}" for n in counts)
+    lines = [
+        f"imported {manifest['rows']:,} events in {seconds:.1f} s: {final}",
+        f"  signal {labels['signal']:,}, background {labels['background']:,}, unlabelled {labels['unknown']:,}",
+        f"  events by number of jets: {jets}",
+        f"  of each jet: {', '.join(manifest['jet_columns'])}",
+    ]
+    if labels["unknown"]:
+        lines.append("  training needs labels: import it again with --labels KEY for that")
+    return "\n".join(lines)
