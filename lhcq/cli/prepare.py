@@ -50,7 +50,9 @@ def command(
     workspace = open_workspace()
     final = workspace.split(split)
     dataset = read_manifest(
-        workspace.dataset(name), what=f"dataset {name!r}", remedy="Make it with `lhcq cluster`."
+        workspace.dataset(name),
+        what=f"dataset {name!r}",
+        remedy="Make it with `lhcq cluster` or `lhcq import`.",
     )
     model_name, model_dir = _tokenizer_source(model, workspace)
     spec = {
@@ -80,7 +82,7 @@ def command(
         manifest = read_manifest(final, what=f"split {split!r}", remedy="Run `lhcq prepare`.")
         n_prompts = sum(sum(counts.values()) for counts in manifest["counts"].values())
         value = {"split": str(final), "seconds": seconds, "events_per_second": n_prompts / seconds}
-        facts = {key: manifest[key] for key in ("counts", "template", "tokens", "features")}
+        facts = {key: manifest[key] for key in ("counts", "unlabelled", "template", "tokens", "features")}
         answer(as_json, {**value, **facts}, _text(final, manifest, n_prompts, seconds))
     return waited.code
 
@@ -111,6 +113,9 @@ def _text(final: Any, manifest: dict[str, Any], n_prompts: int, seconds: float) 
     ]
     for part, counts in manifest["counts"].items():
         lines.append(f"  {part:<12} signal {counts['signal']:>7,}  background {counts['background']:>7,}")
+    if unlabelled := manifest["unlabelled"]:
+        lines.append(f"  left out, since they have no label: {unlabelled:,} events")
+    lines.append(f"  a prompt is made of {', '.join(manifest['template']['columns'])}")
     if tokens := manifest["tokens"]:
         lines.append(
             f"  tokens ({tokens['model']}): mean {tokens['mean']:.1f}, p99 {tokens['p99']:.0f}, max {tokens['max']}"
