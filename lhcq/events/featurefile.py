@@ -68,7 +68,8 @@ def open_feature_file(path: Path) -> FeatureFile:
     Opens it, reads no event and closes it. Raises `BadInput` for anything else, in one line.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: there is no such file.")
+        what = "a directory or a device, not an HDF5 file" if path.exists() else "there is no such file"
+        raise BadInput(f"{path}: {what}.")
     with opened(path) as file:
         frame = _find_frame(file, path)
         blocks = _find_blocks(frame, path)

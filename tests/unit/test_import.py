@@ -266,7 +266,7 @@ def two_lengths(path: Path) -> None:
         (two_lengths, "its columns are not equally long"),
         (lambda path: path.write_text("pxj1,pyj1\n"), "not an HDF5 file"),
         (lambda path: None, "there is no such file"),
-        (lambda path: path.mkdir(), "there is no such file"),
+        (lambda path: path.mkdir(), "a directory or a device"),
         (lambda path: write_frame(path, [(COLUMNS, np.zeros((0, 15)))]), "holds no events"),
         (
             lambda path: write_frame(path, [(COLUMNS[:9], make_values(3)[:, :9])]),
