@@ -132,8 +132,8 @@ def _plan(
 
 def _render_events(path: Path, positions: Integers, template: str) -> pa.Table:
     """The events at `positions` (sorted) with prompt and features."""
-    pieces = [_to_prompts(records, template) for records in _read_records(path, positions)]
-    return pa.concat_tables(pieces).combine_chunks()
+    # In pieces: in one, a million events with all features would be in memory twice for a moment.
+    return pa.concat_tables(_to_prompts(records, template) for records in _read_records(path, positions))
 
 
 def _read_records(path: Path, positions: Integers) -> Iterator[pa.Table]:
