@@ -11,6 +11,8 @@ import pytest
 
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
+from lhcq.evaluate.baseline import fit_baseline
+from lhcq.jets.records import schema_of
 from lhcq.prompts import writing
 from lhcq.prompts.features import compute_features, features_of
 from lhcq.prompts.split import PARTS
@@ -125,6 +127,37 @@ def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
         "template": json.loads(describe_template("compact", SCHEMA).model_dump_json()),
         "features": FEATURES,
     }
+
+
+def test_a_dataset_with_all_features_gives_them_all_to_prompts_and_trees(tmp_path):
+    dataset = make_dataset(tmp_path / "full")
+    schema, rng = schema_of("full"), np.random.default_rng(2)
+    jet = schema.field("jets").type.value_type
+    more = [jet.field(index).name for index in range(jet.num_fields)]
+    records = pq.read_table(dataset / "events.parquet").to_pylist()
+    for record in records:
+        pair = len(record["jets"]) == 2
+        record |= {"h_t": float(rng.uniform(2000, 4000)), "delta_eta": 0.5 if pair else None}
+        for one in record["jets"]:
+            one |= {name: float(rng.uniform(1, 9)) for name in more if name not in one}
+    pq.write_table(pa.Table.from_pylist(records, schema=schema), dataset / "events.parquet")
+    (dataset / "manifest.json").unlink()
+    write_manifest(dataset, source_sha256="ab" * 32, labels={"unknown": 0}, rows=400)
+    manifest = write_split(dataset, tmp_path / "split", config=SplitConfig())
+    assert manifest["features"] == [one.name for one in features_of(schema)]
+    assert manifest["template"]["columns"] == [
+        "mjj", "m_sd_heavy", "m_sd_light", "n_particles", "d2_heavy", "d2_light",
+    ]  # fmt: skip
+    for event in read_part(tmp_path / "split", "train"):
+        values = [event[name] for name in manifest["template"]["columns"]]
+        numbers = [0 if np.isnan(v) else round(v / u) for v, u in zip(values, UNITS, strict=True)]
+        assert event["prompt"] == " ".join(map(str, numbers)) + ":"
+    fit_baseline(tmp_path / "split", tmp_path / "trees")
+    trees = read_manifest(tmp_path / "trees", what="trees", remedy="")
+    assert trees["features"] == manifest["features"]
+
+
+UNITS = (10, 1, 1, 10, 0.1, 0.1)
 
 
 def test_a_split_has_the_same_bytes_each_time_whatever_is_read_at_once(tmp_path, monkeypatch):
