@@ -66,6 +66,8 @@ class GenerateConfig(Frozen):
     background: int = Field(ge=0)
     signal: int = Field(ge=0)
     seed: int = Field(default=1, ge=0, lt=2**31)
+    detector: bool = True
+    """False: the generated particles themselves."""
 
 
 Algorithm = Literal["antikt", "kt", "cambridge"]

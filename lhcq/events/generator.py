@@ -1,4 +1,4 @@
-"""Pythia 8 as a source of triggered events: the cards of both classes, the trigger, the final particles.
+"""Pythia 8 as a source of triggered events: the cards of both classes, the detector, the trigger.
 
 Source: the description of the LHC Olympics R&D data set (Zenodo record 6466204) and the card of its mirrored sample.
 """
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, PermanentError
+from lhcq.events.detector import Truth, respond
 from lhcq.events.layout import N_PARTICLES
 from lhcq.events.stdout import silenced_stdout
 
@@ -29,6 +30,9 @@ COMMON_CARD = (
     "PartonLevel:MPI = off",
     "HadronLevel:all = off",  # asked for by hand, for the events that may pass
     "Random:setSeed = on",
+    # What lives longer than 10 mm/c meets the detector, as in the examples that Delphes brings for Pythia 8.
+    "ParticleDecays:limitTau0 = on",
+    "ParticleDecays:tau0Max = 10.",
 )
 # Measured: none of 100,000 events with pTHat in 500 to 600 GeV passes the trigger, so that less than 0.3 percent of
 # the triggered events lie below 600 (from 700 on 1 percent would be missing, from 800 on 4).
@@ -63,18 +67,20 @@ def require_pythia() -> Any:
 
 
 class Generator:
-    """Pythia, started for one class (1 signal, 0 background) with one seed."""
+    """Pythia, started for one class (1 signal, 0 background) with one seed, and the detector behind it."""
 
-    def __init__(self, *, label: int, seed: int) -> None:
+    def __init__(self, *, label: int, seed: int, detector: bool = True) -> None:
         pythia8 = require_pythia()
         self._pythia = pythia8.Pythia("", False)
         # Kept here because Pythia's own hold on a Python object does not keep it alive.
         self._veto = None if label else _shower_veto(pythia8)
         if self._veto:
             self._pythia.setUserHooksPtr(self._veto)
-        # Anti-kt, R=1, of massless particles with |eta| < 5: all partons, then the visible hadrons.
+        # Anti-kt, R=1, of massless particles with |eta| < 5: all partons, then the visible particles.
         self._parton_jets = pythia8.SlowJet(-1, 1.0, PARTON_PT, ETA_MAX, 1, 0)
         self._visible_jets = pythia8.SlowJet(-1, 1.0, TRIGGER_PT, ETA_MAX, 2, 0)
+        # Of its own, so that an event does not depend on how Pythia uses random numbers.
+        self._rng = np.random.Generator(np.random.PCG64(seed)) if detector else None
         self._start(*COMMON_CARD, *(SIGNAL_CARD if label else BACKGROUND_CARD), f"Random:seed = {seed}")
         _hush_banner(self._pythia.event, self._visible_jets)
 
@@ -87,13 +93,18 @@ class Generator:
     def try_event(self) -> NDArray[np.float64] | None:
         """Generate one event: its particles (n <= 700, 3), or None when it failed or does not pass the trigger."""
         event = self._pythia.event
-        passed = (
+        made = (
             self._pythia.next()
             and _has_central_jet(self._parton_jets, event)
             and self._pythia.forceHadronLevel()
-            and _has_central_jet(self._visible_jets, event)
         )
-        return _visible_particles(event) if passed else None
+        if not made:
+            return None
+        truth = _read_visible(event)
+        found = _hardest(_seen(truth) if self._rng is None else respond(truth, self._rng))
+        # The trigger looks at what will be written.
+        _fill(event, found)
+        return found if _has_central_jet(self._visible_jets, event) else None
 
 
 def _shower_veto(pythia8: Any) -> Any:
@@ -118,10 +129,8 @@ def _shower_veto(pythia8: Any) -> Any:
 
 
 def _hush_banner(event: Any, jets: Any) -> None:
-    """Cluster two photons where nobody listens: FastJet's core prints a banner at a process's first clustering."""
-    event.reset()
-    for direction in (1.0, -1.0):
-        event.append(22, 1, 0, 0, direction, 0.0, 0.0, 1.0)
+    """Cluster two particles where nobody listens: FastJet's core prints a banner at a process's first clustering."""
+    _fill(event, np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 3.0]]))
     with silenced_stdout():
         jets.analyze(event)
     event.reset()
@@ -132,16 +141,52 @@ def _has_central_jet(jets: Any, event: Any) -> bool:
     return any(abs(jets.p(index).eta()) < TRIGGER_ETA for index in range(jets.sizeJet()))
 
 
-def _visible_particles(event: Any) -> NDArray[np.float64]:
-    """(n, 3): pt (GeV), eta, phi of the 700 hardest, rounded to what float32 holds, in Pythia's order."""
-    found = np.array(
+def _read_visible(event: Any) -> Truth:
+    """The final visible particles."""
+    rows = np.array(
         [
-            (particle.pT(), particle.eta(), particle.phi())
+            (
+                particle.id(),
+                particle.charge(),
+                particle.px(),
+                particle.py(),
+                particle.pz(),
+                particle.e(),
+                particle.xProd(),
+                particle.yProd(),
+                particle.zProd(),
+            )
             for particle in event
-            if particle.isFinal() and particle.isVisible() and abs(particle.eta()) < ETA_MAX
+            if particle.isFinal() and particle.isVisible()
         ]
+    ).reshape(-1, 9)
+    return Truth(
+        pdg=rows[:, 0].astype(np.int64), charge=rows[:, 1], momentum=rows[:, 2:6], origin=rows[:, 6:]
     )
+
+
+def _seen(truth: Truth) -> NDArray[np.float64]:
+    """The particles themselves, (n, 3): pt (GeV), eta, phi."""
+    px, py, pz, _ = truth.momentum.T
+    pt = np.hypot(px, py)
+    flat = pt > 0
+    return np.column_stack([pt[flat], np.arcsinh(pz[flat] / pt[flat]), np.arctan2(py[flat], px[flat])])
+
+
+def _hardest(particles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most 700, those within |eta| < 5, in their order, rounded to what float32 holds."""
+    rounded = particles.astype(np.float32).astype(np.float64)
+    found = rounded[(np.abs(rounded[:, 1]) < ETA_MAX) & (rounded[:, 0] > 0)]
     if len(found) > N_PARTICLES:
         hardest = np.argsort(-found[:, 0], kind="stable")[:N_PARTICLES]
         found = found[np.sort(hardest)]
-    return found.astype(np.float32).astype(np.float64)
+    return found
+
+
+def _fill(event: Any, particles: NDArray[np.float64]) -> None:
+    """Make `event` one of these particles, massless, for a jet finder."""
+    event.reset()
+    pt, eta, phi = particles.T
+    momenta = np.column_stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta), pt * np.cosh(eta)])
+    for px, py, pz, energy in momenta.tolist():
+        event.append(22, 1, 0, 0, px, py, pz, energy)

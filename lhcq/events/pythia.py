@@ -53,7 +53,9 @@ class GeneratePart:
     """1 signal, 0 background."""
     n_events: int
     seed: int
-    """Pythia's, 1 to 900,000,000."""
+    """Pythia's and the detector's, 1 to 900,000,000."""
+    detector: bool = True
+    """Whether the particles are those that a detector sees."""
 
 
 def plan_parts(config: GenerateConfig) -> list[GeneratePart]:
@@ -72,6 +74,7 @@ def plan_parts(config: GenerateConfig) -> list[GeneratePart]:
                     label=label,
                     n_events=min(EVENTS_PER_PART, n_events - start),
                     seed=1 + (base + 2 * ordinal + label) % LAST_SEED,
+                    detector=config.detector,
                 )
             )
     return parts
@@ -86,7 +89,7 @@ def generate_part(
     as in the released files. An event that fails in Pythia or at the trigger is tried again with the next random
     numbers. Raises `BadInput` without Pythia, `TransientError` when `tries_per_event` are not enough.
     """
-    generator = Generator(label=part.label, seed=part.seed)
+    generator = Generator(label=part.label, seed=part.seed, detector=part.detector)
     particles = np.zeros((part.n_events, N_PARTICLES, 3))
     accepted = 0
     for _ in range(part.n_events * tries_per_event):
