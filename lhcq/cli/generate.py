@@ -18,11 +18,24 @@ _BYTES_PER_EVENT = 13_000  # a compressed event of the output, and its part
     "--signal", type=click.IntRange(min=0), required=True, help="W' (3.5 TeV) -> X Y -> qq qq events."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--detector/--no-detector",
+    default=True,
+    show_default=True,
+    help="Particles as a CMS-like detector sees them, as in the released files, or as they were generated.",
+)
 @workers_option
 @wait_option
 @json_option
 def command(
-    out: Path, background: int, signal: int, seed: int, workers: int | None, wait: bool, as_json: bool
+    out: Path,
+    background: int,
+    signal: int,
+    seed: int,
+    detector: bool,
+    workers: int | None,
+    wait: bool,
+    as_json: bool,
 ) -> int:
     """Generate events of the LHC Olympics R&D process with Pythia 8, in the LHCO layout.
 
@@ -37,7 +50,7 @@ def command(
     from tasks.pending import finished_parts
     from tasks.workers import LocalWorker
 
-    config = GenerateConfig.checked(background=background, signal=signal, seed=seed)
+    config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     n_events = background + signal
     out = out.absolute()
     if n_events == 0:

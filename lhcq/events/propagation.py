@@ -74,7 +74,8 @@ def _straight(tracker: Tracker, momenta: Floats, starts: Floats, pt: Floats) -> 
     across = starts[:, 0] * direction[:, 1] - starts[:, 1] * direction[:, 0]
     to_side = np.sqrt(tracker.radius**2 - across**2) - along
     length = np.minimum(to_side, _length_to_end(tracker, starts[:, 2], direction[:, 2]))
-    return starts + direction * length[:, None]
+    places: Floats = starts + direction * length[:, None]
+    return places
 
 
 def _helix(
