@@ -22,6 +22,10 @@ class BadInput(PermanentError):
     """A file, an option or a name from outside is not what lhcq can work with."""
 
 
+class RowsMissing(PermanentError):
+    """More rows of the source cannot be used than may be left out; the others are kept."""
+
+
 class NameTaken(PermanentError):
     """The name of a dataset, a split or a run is in use already."""
 

@@ -1,13 +1,21 @@
 """Clustering: one task a chunk of events, merged by a chord into one dataset."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput
-from lhcq.workspace import MANIFEST, Workspace
+from lhcq.workspace import MANIFEST, Workspace, read_manifest, sha256_of
 from tasks.app import app
-from tasks.jobs import Job
+from tasks.jobs import Failure, Job
 from tasks.parts import perform_merge, perform_part
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lhcq.events.layout import EventFile
+    from lhcq.jets.plan import Chunk
 
 
 @app.task(name="lhcq.cluster_part")
@@ -23,29 +31,79 @@ def cluster_merge(name: str) -> str:
 
 
 def _make(job: Job, index: int, path: Path) -> None:
-    from lhcq.events.layout import open_event_file, read_rows
+    import pyarrow as pa
+
+    from lhcq.events.blocks import read_blocks
+    from lhcq.events.layout import EventBlock
     from lhcq.jets.clustering import cluster_events
-    from lhcq.jets.parts import fingerprint, write_part
+    from lhcq.jets.parts import Gap, fingerprint, write_part
+    from lhcq.jets.records import schema_of
+
+    file, chunk = open_source(job), chunks_of(job)[index]
+    config = ClusterConfig.checked(**job.spec["config"])
+    tables, gaps = [schema_of(config.features).empty_table()], []
+    for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=job.terms["tolerate"] > 0):
+        if isinstance(block, EventBlock):
+            tables.append(cluster_events(block.particles, config, rows=block.rows, labels=block.labels))
+        else:
+            gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
+    write_part(path, pa.concat_tables(tables), fingerprint(), gaps)
+
+
+def open_source(job: Job) -> "EventFile":
+    """The job's source, or an error when it is no longer the file that was hashed."""
+    from lhcq.events.layout import open_event_file
+
+    source = Path(job.terms["source"])
+    file = open_event_file(source)
+    status = source.stat()
+    if (status.st_size, status.st_mtime_ns) != (job.terms["bytes"], job.terms["mtime_ns"]):
+        raise BadInput(f"{source}: changed since this job started. Start it again under another name.")
+    return file
+
+
+def chunks_of(job: Job) -> "list[Chunk]":
+    """The chunks of a clustering job, by index of part."""
     from lhcq.jets.plan import plan_chunks
 
-    source = Path(job.spec["source"])
-    file = open_event_file(source)
-    if (source.stat().st_size, source.stat().st_mtime_ns) != (job.spec["bytes"], job.spec["mtime_ns"]):
-        raise BadInput(f"{source}: changed since this job started. Start it again under another name.")
-    chunk = plan_chunks(file.n_events, storage_rows=file.storage_rows, target=job.spec["events_per_chunk"])[
-        index
-    ]
-    block = read_rows(file, chunk.start, chunk.stop)
-    config = ClusterConfig.checked(**job.spec["config"])
-    table = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
-    write_part(path, table, fingerprint())
+    keys = ("n_events", "storage_rows")
+    return plan_chunks(**{key: job.spec[key] for key in keys}, target=job.spec["events_per_chunk"])
 
 
-def _merge(workspace: Workspace, job: Job, parts: list[Path]) -> str:
+def _merge(workspace: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
     from lhcq.jets.merge import merge_parts
+    from lhcq.jets.parts import Gap
 
     final = workspace.dataset(job.name)
     if not (final / MANIFEST).exists():
-        fields = {key: job.spec[key] for key in ("source", "source_sha256", "config")}
-        merge_parts(parts, final, n_events=job.spec["n_events"], manifest_fields={"name": job.name, **fields})
-    return f"{job.spec['n_events']} events in {final}"
+        chunks = chunks_of(job)
+        merge_parts(
+            [parts[index] for index in sorted(parts)],
+            final,
+            n_events=job.spec["n_events"],
+            manifest_fields={
+                "name": job.name,
+                "source": job.terms["source"],
+                **{field: job.spec[field] for field in ("source_sha256", "labels_sha256", "config")},
+            },
+            features=ClusterConfig.checked(**job.spec["config"]).features,
+            tolerate=job.terms["tolerate"],
+            lost=[
+                Gap(start=chunks[index].start, stop=chunks[index].stop, reason=failure.message)
+                for index, failure in lost.items()
+            ],
+            labels=_key_of(job),
+        )
+    rows = read_manifest(final, what=f"dataset {job.name!r}", remedy="Run `lhcq cluster`.")["rows"]
+    return f"{rows} events in {final}"
+
+
+def _key_of(job: Job) -> "NDArray[np.int8] | None":
+    if job.terms["labels"] is None:
+        return None
+    from lhcq.events.masterkey import read_master_key
+
+    path = Path(job.terms["labels"])
+    if sha256_of(path) != job.spec["labels_sha256"]:
+        raise BadInput(f"{path}: changed since this job started. Start it again under another name.")
+    return read_master_key(path, job.spec["n_events"])

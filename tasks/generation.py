@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from lhcq.config import GenerateConfig
+from lhcq.errors import RowsMissing
 from lhcq.workspace import Workspace
 from tasks.app import app
-from tasks.jobs import Job
+from tasks.jobs import Failure, Job, summary_of
 from tasks.parts import perform_merge, perform_part
 
 
@@ -28,11 +29,13 @@ def _make(job: Job, index: int, path: Path) -> None:
     write_part(path, *generate_part(part))
 
 
-def _merge(_: Workspace, job: Job, parts: list[Path]) -> str:
+def _merge(_: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
     from lhcq.events.pythia import assemble
 
+    if lost:
+        raise RowsMissing(summary_of(list(lost.values())))
     out = Path(job.spec["out"])
     config = GenerateConfig.checked(**job.spec["config"])
     if not out.exists():
-        assemble(config, parts, out)
+        assemble(config, [parts[index] for index in sorted(parts)], out)
     return f"{config.background + config.signal} events in {out}"

@@ -1,7 +1,7 @@
 """Jobs: what was asked for, and how it ended, as two small files in the workspace.
 
-`job.json` is written before anything is published and never changes; `outcome.json` is written once. Everything
-between the two is derived from which outputs stand in the workspace.
+`job.json` is written before anything is published; of it only the terms may be renewed, by the same request.
+`outcome.json` is written once. Everything between the two is derived from which outputs stand in the workspace.
 """
 
 import contextlib
@@ -9,6 +9,8 @@ import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import Field
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
@@ -26,7 +28,9 @@ class Job(Frozen):
     created: float
     """Seconds since the epoch."""
     spec: dict[str, Any]
-    """The resolved configuration, and where the input is."""
+    """What decides the result: the resolved configuration, and the input by its hash."""
+    terms: dict[str, Any] = Field(default={})
+    """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
     parts: int = 0
     """Parts that a fan-out has; 0 where there is none."""
 
@@ -85,9 +89,22 @@ def refuse_taken_name(workspace: Workspace, job: Job) -> None:
 def _refuse_another(workspace: Workspace, earlier: Job, job: Job) -> None:
     if earlier.spec != job.spec:
         raise NameTaken(
-            f"{job.title!r} is under way in {workspace.root} with another configuration or input. Choose "
-            f"another name, or remove {workspace.job(job.kind, job.name)}."
+            f"{job.title!r} is under way in {workspace.root} with another configuration or input "
+            f"({'; '.join(_differences(earlier.spec, job.spec))}). Choose another name, or remove "
+            f"{workspace.job(job.kind, job.name)} and what it has done."
         )
+
+
+def _differences(earlier: dict[str, Any], later: dict[str, Any], place: str = "") -> list[str]:
+    """The values in which two specs differ, such as `config.radius 0.5, was 1.0`."""
+    found: list[str] = []
+    for key in sorted(earlier.keys() | later.keys()):
+        was, now = earlier.get(key), later.get(key)
+        if isinstance(was, dict) and isinstance(now, dict):
+            found += _differences(was, now, f"{place}{key}.")
+        elif was != now:
+            found.append(f"{place}{key} {now}, was {was}")
+    return found
 
 
 def _may_be_replaced(failed: Job, job: Job) -> bool:
@@ -114,13 +131,21 @@ def create_job(workspace: Workspace, job: Job) -> Job:
                 _forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
             else:
                 reopen_job(workspace, earlier)
-            return earlier
+            return _renew_terms(workspace, earlier, job)
         discard_job(workspace, earlier)
     with staged_file(workspace.job(job.kind, job.name) / "job.json") as temporary:
         temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
     created = load_job(workspace, job.kind, job.name)
     _refuse_another(workspace, created, job)  # somebody else may have been first
     return created
+
+
+def _renew_terms(workspace: Workspace, earlier: Job, job: Job) -> Job:
+    if earlier.terms == job.terms:
+        return earlier
+    renewed = earlier.model_copy(update={"terms": job.terms})
+    write_json(workspace.job(job.kind, job.name) / "job.json", renewed.model_dump())
+    return renewed
 
 
 def find_job(workspace: Workspace, kind: Kind, name: str) -> Job | None:
@@ -197,9 +222,14 @@ def _failure_path(workspace: Workspace, job: Job, unit: str) -> Path:
 def end_with_failures(workspace: Workspace, job: Job, failures: list[Failure]) -> None:
     """End a job that cannot be completed: `failed` on wrong input, `incomplete` when attempts ran out."""
     permanent = [failure for failure in failures if failure.permanent]
-    first = (permanent or failures)[0]
-    more = f" ({len(failures)} units failed alike)" if len(failures) > 1 else ""
-    end_job(workspace, job, "failed" if permanent else "incomplete", first.message + more)
+    end_job(workspace, job, "failed" if permanent else "incomplete", summary_of(permanent, failures))
+
+
+def summary_of(*failures: list[Failure]) -> str:
+    """The first failure's message, and how many units failed, for the first list that holds any."""
+    first = next(some for some in failures if some)[0]
+    more = f" ({len(failures[-1])} units failed alike)" if len(failures[-1]) > 1 else ""
+    return first.message + more
 
 
 def is_permanent(error: BaseException) -> bool:

@@ -4,15 +4,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from lhcq.errors import RowsMissing
 from lhcq.workspace import Workspace
 from tasks.app import workspace
-from tasks.jobs import Job, Kind, end_job, end_with_failures, failures_of, find_job
+from tasks.jobs import Failure, Job, Kind, end_job, end_with_failures, failures_of, find_job
 from tasks.leases import Lease
 from tasks.pending import finished_parts, merge_unit, part_path, part_unit
 from tasks.work import perform
 
 MakePart = Callable[[Job, int, Path], None]
-Merge = Callable[[Workspace, Job, list[Path]], str]
+Merge = Callable[[Workspace, Job, dict[int, Path], dict[int, Failure]], str]
+"""Merges the parts that stand, by index, without those that were given up; `RowsMissing` where it cannot."""
 
 
 def perform_part(kind: Kind, name: str, index: int, make: MakePart) -> str:
@@ -41,15 +43,21 @@ def perform_merge(kind: Kind, name: str, merge: Merge) -> str:
         return "closed"
     finished = finished_parts(place, job)
     failures = failures_of(place, job)
-    missing = set(range(job.parts)) - finished
-    if len(missing) > len({failure.unit for failure in failures} & {part_unit(job, i).key for i in missing}):
+    given_up = {failure.unit: failure for failure in failures}
+    missing = sorted(set(range(job.parts)) - finished)
+    lost = {index: given_up[key] for index in missing if (key := part_unit(job, index).key) in given_up}
+    if len(lost) < len(missing):
         return "waiting"
 
     def work(place: Workspace, job: Job, _: Lease) -> None:
-        if missing:
+        if any(failure.permanent for failure in failures):
             end_with_failures(place, job, failures)
             return
-        message = merge(place, job, [part_path(place, job, index) for index in range(job.parts)])
+        try:
+            message = merge(place, job, {index: part_path(place, job, index) for index in finished}, lost)
+        except RowsMissing as error:
+            end_job(place, job, "incomplete", str(error))
+            return
         end_job(place, job, "done", message)
         shutil.rmtree(place.job(kind, name) / "parts", ignore_errors=True)
 

@@ -1,14 +1,21 @@
 """`lhcq cluster FILE --name NAME`."""
 
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.options import answer, json_option, wait_option, workers_option
+from lhcq.errors import BadInput
 
-_BYTES_PER_EVENT = 600  # a clustered event, once in a part and once in the dataset
+if TYPE_CHECKING:
+    from lhcq.events.layout import EventFile
+    from tasks.jobs import Job
+
+_BYTES_PER_EVENT = {"jets": 600, "full": 1000}  # a clustered event, once in a part and once in the dataset
+_LONG_TO_HASH = 500_000_000  # bytes
 
 
 @click.command("cluster")
@@ -21,13 +28,35 @@ _BYTES_PER_EVENT = 600  # a clustered event, once in a part and once in the data
 @click.option(
     "--max-jets", type=click.IntRange(min=0), help="Leading jets to keep, 0 for all; overrides the preset."
 )
-@click.option("--events-per-chunk", type=click.IntRange(min=1), help="Events in one task, about.")
+@click.option(
+    "--features",
+    type=click.Choice(["jets", "full"]),
+    help="jets: momenta and constituents; full: N-subjettiness, soft drop, D2 and more too; overrides the preset.",
+)
+@click.option(
+    "--labels",
+    "key",
+    type=click.Path(path_type=Path),
+    help="The master key of a file without labels: one number an event, 0 background.",
+)
+@click.option(
+    "--tolerate",
+    type=click.FloatRange(min=0, max=1),
+    default=0.0,
+    show_default=True,
+    help="Fraction of the events that may be left out because they cannot be used.",
+)
+@click.option(
+    "--events-per-chunk", type=click.IntRange(min=1), help="Events in one task; default: about 3 s of it."
+)
 @workers_option
 @wait_option
 @json_option
 def command(
     file: Path,
     name: str,
+    key: Path | None,
+    tolerate: float,
     events_per_chunk: int | None,
     workers: int | None,
     wait: bool,
@@ -37,35 +66,27 @@ def command(
     """Cluster the events of FILE into jets: one task a chunk, merged into the dataset NAME.
 
     Presets: lhco is anti-kt R=1.0, pt > 20 GeV, two leading jets; diary is anti-kt R=0.5, pt > 1200 GeV, all jets.
+    A command that was stopped or killed goes on when it is given again, and does only what is missing.
     """
     from lhcq.cli.session import check_room, default_processes, open_workspace, run_job, session
     from lhcq.events.layout import open_event_file
-    from lhcq.jets.plan import DEFAULT_EVENTS_PER_CHUNK, plan_chunks
-    from lhcq.workspace import read_manifest, sha256_of
-    from tasks.jobs import Job, refuse_taken_name
+    from lhcq.workspace import read_manifest
+    from tasks.clustering import chunks_of
+    from tasks.jobs import refuse_taken_name
     from tasks.pending import finished_parts
     from tasks.workers import LocalWorker
 
     config = _config(**jets)
     workspace = open_workspace()
     final = workspace.dataset(name)
-    source = file.absolute()
-    events = open_event_file(source)
-    target = events_per_chunk or DEFAULT_EVENTS_PER_CHUNK
-    chunks = plan_chunks(events.n_events, storage_rows=events.storage_rows, target=target)
-    check_room(workspace.root, events.n_events * _BYTES_PER_EVENT)
-    status = source.stat()
-    spec = {
-        "source": str(source),
-        "source_sha256": sha256_of(source),
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "n_events": events.n_events,
-        "events_per_chunk": target,
-        "config": config.model_dump(),
-    }
-    job = Job(kind="cluster", name=name, created=time.time(), spec=spec, parts=len(chunks))
+    events = open_event_file(file.absolute())
+    check_room(workspace.root, events.n_events * _BYTES_PER_EVENT[config.features])
+    job = _job(name, events, config, key, tolerate, events_per_chunk)
     refuse_taken_name(workspace, job)
+    chunks = chunks_of(job)
+    cut = f"{len(chunks)} chunks of about {job.spec['events_per_chunk']:,} events"
+    if sys.stderr.isatty():
+        click.echo(f"{job.title}: {events.n_events:,} events in {cut}", err=True)
 
     def count() -> tuple[int, str]:
         done = finished_parts(workspace, job)
@@ -89,8 +110,46 @@ def command(
         manifest = read_manifest(final, what=f"dataset {name!r}", remedy="Run `lhcq cluster`.")
         rate = events.n_events / seconds
         value = {"dataset": str(final), "seconds": seconds, "events_per_second": rate, "chunks": len(chunks)}
-        answer(as_json, {**value, **_facts(manifest)}, _text(final, manifest, seconds, rate, len(chunks)))
+        answer(as_json, {**value, **_facts(manifest)}, _text(final, manifest, seconds, rate, cut))
     return waited.code
+
+
+def _job(
+    name: str, events: "EventFile", config: Any, key: Path | None, tolerate: float, chunk: int | None
+) -> "Job":
+    """The request: its spec decides the result, its terms do not."""
+    from lhcq.jets.plan import events_per_chunk, plan_chunks
+    from lhcq.workspace import sha256_of
+    from tasks.jobs import Job
+
+    if key and events.labelled:
+        raise BadInput(f"{events.path}: has labels of its own. Leave --labels out.")
+    if key:
+        from lhcq.events.masterkey import read_master_key
+
+        read_master_key(key, events.n_events)  # a wrong one is refused before anything starts
+    if sys.stderr.isatty() and events.size > _LONG_TO_HASH:
+        click.echo(f"reading {events.path} once for its sha256 ({events.size / 1e9:.1f} GB)", err=True)
+    status = events.path.stat()
+    spec = {
+        "source_sha256": sha256_of(events.path),
+        "labels_sha256": sha256_of(key) if key else None,
+        "n_events": events.n_events,
+        "storage_rows": events.storage_rows,
+        "events_per_chunk": chunk or events_per_chunk(events.n_events, config.features),
+        "config": config.model_dump(),
+    }
+    terms = {
+        "source": str(events.path),
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "labels": str(key.absolute()) if key else None,
+        "tolerate": tolerate,
+    }
+    parts = len(
+        plan_chunks(events.n_events, storage_rows=events.storage_rows, target=spec["events_per_chunk"])
+    )
+    return Job(kind="cluster", name=name, created=time.time(), spec=spec, terms=terms, parts=parts)
 
 
 def _config(preset: str, **overrides: Any) -> Any:
@@ -103,16 +162,23 @@ def _config(preset: str, **overrides: Any) -> Any:
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    keys = ("rows", "labels", "events_by_n_jets", "config", "source_sha256", "files")
+    keys = ("rows", "gaps", "labels", "events_by_n_jets", "config", "source_sha256", "files")
     return {key: manifest[key] for key in keys}
 
 
-def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, chunks: int) -> str:
+def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, cut: str) -> str:
     labels, counts = manifest["labels"], manifest["events_by_n_jets"]
     jets = ", ".join(f"{n}: {counts[n]:,}" for n in sorted(counts, key=int)[:8])
     jets += ", ..." if len(counts) > 8 else ""
-    return (
-        f"clustered {manifest['rows']:,} events in {seconds:.1f} s ({rate:,.0f} events/s, {chunks} chunks): {final}\n"
-        f"  signal {labels['signal']:,}, background {labels['background']:,}, unlabelled {labels['unknown']:,}\n"
-        f"  events by number of jets above {manifest['config']['pt_min']:g} GeV: {jets}"
-    )
+    left_out = sum(gap["stop"] - gap["start"] for gap in manifest["gaps"])
+    lines = [
+        f"clustered {manifest['rows']:,} events in {seconds:.1f} s ({rate:,.0f} events/s, {cut}): {final}",
+        f"  signal {labels['signal']:,}, background {labels['background']:,}, unlabelled {labels['unknown']:,}",
+        f"  events by number of jets above {manifest['config']['pt_min']:g} GeV: {jets}",
+        *(
+            [f"  left out, since they cannot be used: {left_out:,} rows (the manifest lists them)"]
+            if left_out
+            else []
+        ),
+    ]
+    return "\n".join(lines)

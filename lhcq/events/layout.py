@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.errors import BadInput
+from lhcq.errors import BadInput, TransientError
 from lhcq.events.faults import find_faults
 from lhcq.events.pytables import BLOSC, create_frame
 from lhcq.events.sink import Sink
@@ -36,7 +36,7 @@ class EventFile:
     path: Path
     n_events: int
     storage_rows: int
-    """Rows of one HDF5 storage chunk; `n_events` when the table is contiguous."""
+    """Rows of one HDF5 storage chunk; 1 when the table is contiguous, which can be cut anywhere."""
     labelled: bool
     """False for a black box, which has no truth bit."""
     size: int
@@ -63,6 +63,14 @@ class EventBlock:
     """(n,): 1 signal, 0 background; None for a black box."""
 
 
+class DamagedRows(BadInput):
+    """Rows whose storage cannot be decompressed or found."""
+
+
+class WrongValues(BadInput):
+    """Rows that can be read and hold what no event has."""
+
+
 def open_event_file(path: Path) -> EventFile:
     """Check that `path` is a file of the LHC Olympics layout and say what it holds.
 
@@ -85,7 +93,7 @@ def open_event_file(path: Path) -> EventFile:
 def describe_table(path: Path) -> EventFile:
     """As `open_event_file`, for a pandas table of floating-point numbers of any width (a features file too)."""
     size = _size_of_file(path)
-    with _opened(path) as file:
+    with opened(path) as file:
         values = file.get(VALUES)
         if not isinstance(values, h5py.Dataset) or values.ndim != 2:
             raise BadInput(f"{path}: no table {VALUES} in it. It is not in the LHC Olympics layout.")
@@ -97,7 +105,7 @@ def describe_table(path: Path) -> EventFile:
         return EventFile(
             path=path,
             n_events=rows,
-            storage_rows=values.chunks[0] if values.chunks else rows,
+            storage_rows=values.chunks[0] if values.chunks else 1,
             labelled=width == WIDTH,
             size=size,
             width=width,
@@ -109,13 +117,19 @@ def describe_table(path: Path) -> EventFile:
 def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:
     """Read the events [start, stop) and nothing else.
 
-    Raises `BadInput` naming the row and the value where one is not finite, a pt is negative, an eta is out of
-    reach or a label is neither 0 nor 1, and naming the rows where the storage is damaged.
+    Raises `WrongValues` naming the row and the value where one is not finite, a pt is negative, an eta is out of
+    reach or a label is neither 0 nor 1, and `DamagedRows` naming the rows where the storage is damaged.
     """
-    values = read_values(file, start, stop)
+    with opened(file.path) as handle:
+        return read_block(file, handle, start, stop)
+
+
+def read_block(file: EventFile, handle: h5py.File, start: int, stop: int) -> EventBlock:
+    """As `read_rows`, from the open `handle` of `file`."""
+    values = _read_values(file, handle, start, stop)
     faults = find_faults(values, first_row=start)
     if faults:
-        raise BadInput(f"{file.path}: {faults[0].describe()}")
+        raise WrongValues(f"{file.path}: {faults[0].describe()}")
     particles = np.ascontiguousarray(values[:, :UNLABELLED_WIDTH]).reshape(-1, N_PARTICLES, 3)
     return EventBlock(
         rows=np.arange(start, stop, dtype=np.int64),
@@ -127,19 +141,27 @@ def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:
 
 def read_values(file: EventFile, start: int, stop: int) -> Floats:
     """The rows [start, stop) as they stand, float64 (stop - start, width), unchecked."""
+    with opened(file.path) as handle:
+        return _read_values(file, handle, start, stop)
+
+
+def _read_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Floats:
     if not 0 <= start < stop <= file.n_events:
         raise ValueError(f"rows [{start}, {stop}) of a file of {file.n_events}")
-    with _opened(file.path) as opened:
-        try:
-            values = opened[VALUES][start:stop]
-        except (OSError, KeyError) as error:
-            raise BadInput(
-                f"{file.path}: rows {start} to {stop - 1} cannot be read, the file is damaged there "
-                f"({_first_line(error)}). Download it again."
-            ) from error
-    if values.shape != (stop - start, file.width):
-        raise BadInput(f"{file.path}: changed while it was being read. Start again.")
-    return np.asarray(values, dtype=np.float64)
+    values = np.empty((stop - start, file.width))
+    try:
+        table = handle[VALUES]
+        if table.shape != (file.n_events, file.width):
+            raise BadInput(f"{file.path}: changed while it was being read. Start again.")
+        table.read_direct(values, np.s_[start:stop])
+    except (OSError, KeyError) as error:
+        if "errno" in str(error):  # the system could not read, which says nothing about what is stored
+            raise TransientError(f"{file.path}: rows {start} to {stop - 1}: {_first_line(error)}") from error
+        raise DamagedRows(
+            f"{file.path}: rows {start} to {stop - 1} cannot be read, the file is damaged there "
+            f"({_first_line(error)}). Download it again."
+        ) from error
+    return values
 
 
 def write_event_file(path: Path, blocks: Iterable[Block], n_events: int, storage_rows: int = 64) -> None:
@@ -194,7 +216,7 @@ def _size_of_file(path: Path) -> int:
     return size
 
 
-def _opened(path: Path) -> h5py.File:
+def opened(path: Path) -> h5py.File:
     """Open for reading, without the lock that some shared filesystems refuse."""
     try:
         return h5py.File(path, "r", locking=False)

@@ -1,6 +1,7 @@
 """The merge of all parts into a dataset: complete, in order of row, and the same bytes however it was cut."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from lhcq.errors import BadInput, NameTaken
-from lhcq.jets.parts import WRITER_OPTIONS, read_fingerprint
-from lhcq.jets.records import EVENTS_FILE, SCHEMA
+from lhcq.config import FeatureSet
+from lhcq.errors import BadInput, NameTaken, RowsMissing
+from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps
+from lhcq.jets.records import EVENTS_FILE, schema_of
 from lhcq.jets.vectors import Integers
 from lhcq.workspace import MANIFEST, read_json, staged_directory, write_manifest
 
@@ -50,36 +53,78 @@ class _Survey:
     labels: Counter[str]
     n_jets: Counter[int]
     fingerprint: dict[str, str]
+    gaps: list[Gap]
 
 
 def merge_parts(
-    part_paths: Sequence[Path], final: Path, *, n_events: int, manifest_fields: dict[str, Any]
+    part_paths: Sequence[Path],
+    final: Path,
+    *,
+    n_events: int,
+    manifest_fields: dict[str, Any],
+    features: FeatureSet = "jets",
+    tolerate: float = 0.0,
+    lost: Sequence[Gap] = (),
+    labels: NDArray[np.int8] | None = None,
 ) -> dict[str, Any]:
     """Commit the dataset directory `final` from its parts, and give its manifest.
 
-    Raises `ChunkMissing` unless the parts cover the rows [0, n_events) exactly once. Where `final` stands
-    already, its manifest is given if it has the same `manifest_fields`, else `NameTaken` is raised. Parts are
-    streamed: memory holds one row group, and one integer a row.
+    The parts have to cover the rows [0, n_events) exactly once, else `ChunkMissing` is raised; up to the fraction
+    `tolerate` of the rows may be known gaps (those of the parts, and `lost` ones, for which there is no part), which
+    the manifest then lists, else `RowsMissing` is raised.
+    `labels` (n_events,), by source row, take the place of the parts' own. Where `final` stands already, its manifest
+    is given if it has the same `manifest_fields`, else `NameTaken` is raised. Parts are streamed: memory holds one
+    row group, and one integer a row.
     """
     if (final / MANIFEST).exists():
         return _check_standing(final, manifest_fields)
+    schema = schema_of(features)
     surveys = sorted(
-        (_survey_part(path) for path in part_paths),
+        (_survey_part(path, schema) for path in part_paths),
         key=lambda survey: survey.rows[0] if len(survey.rows) else -1,
     )
-    check_coverage([survey.rows for survey in surveys], n_events, dataset=final.name)
-    fields = {**manifest_fields, **_summarize(surveys)}
+    gaps = _joined([*lost, *(gap for survey in surveys for gap in survey.gaps)])
+    check_coverage([survey.rows for survey in surveys], n_events, gaps, dataset=final.name)
+    _check_gaps(gaps, n_events, tolerate, dataset=final.name)
+    fields = {**manifest_fields, **_summarize(surveys, labels), "gaps": [gap.model_dump() for gap in gaps]}
     with staged_directory(final) as directory:
-        _write_events([survey.path for survey in surveys], directory / EVENTS_FILE)
+        _write_events([survey.path for survey in surveys], directory / EVENTS_FILE, schema, labels)
         write_manifest(directory, **fields)
     return _check_standing(final, manifest_fields)
 
 
-def check_coverage(parts: Sequence[Integers], n_events: int, *, dataset: str) -> None:
-    """Raise `ChunkMissing` unless `parts`, one after the other, are the rows 0, 1, ... n_events - 1."""
-    rows = np.concatenate([np.zeros(0, np.int64), *parts])
-    if np.array_equal(rows, np.arange(n_events)):
+def _joined(gaps: list[Gap]) -> list[Gap]:
+    """In order, with neighbours in one; the first of them gives the reason."""
+    joined: list[Gap] = []
+    for gap in sorted(gaps, key=lambda gap: gap.start):
+        if joined and joined[-1].stop == gap.start:
+            joined[-1] = joined[-1].model_copy(update={"stop": gap.stop})
+        else:
+            joined.append(gap)
+    return joined
+
+
+def _check_gaps(gaps: list[Gap], n_events: int, tolerate: float, *, dataset: str) -> None:
+    n_missing = sum(gap.stop - gap.start for gap in gaps)
+    if n_missing <= tolerate * n_events:
         return
+    ranges = ", ".join([f"{gap.start}-{gap.stop - 1}" for gap in gaps[:3]] + ["..."] * (len(gaps) > 3))
+    enough = math.ceil(1e6 * n_missing / n_events) / 1e6
+    raise RowsMissing(
+        f"{dataset}: {n_missing:,} of {n_events:,} rows cannot be used ({ranges}): {gaps[0].reason} All others are "
+        f"clustered; --tolerate {enough:.6f} leaves these out."
+    )
+
+
+def check_coverage(
+    parts: Sequence[Integers], n_events: int, gaps: Sequence[Gap] = (), *, dataset: str
+) -> None:
+    """Raise `ChunkMissing` unless `parts`, one after the other, are the rows 0, 1, ... n_events - 1 without gaps."""
+    rows = np.concatenate([np.zeros(0, np.int64), *parts])
+    holes = np.concatenate([np.zeros(0, np.int64), *(np.arange(gap.start, gap.stop) for gap in gaps)])
+    if np.array_equal(rows, np.delete(np.arange(n_events), holes[holes < n_events])):
+        return
+    rows = np.concatenate([rows, holes])
     known = rows[(rows >= 0) & (rows < n_events)]
     times = np.bincount(known, minlength=n_events)
     missing, doubled = np.flatnonzero(times == 0), np.flatnonzero(times > 1)
@@ -103,11 +148,11 @@ def _check_standing(final: Path, manifest_fields: dict[str, Any]) -> dict[str, A
     return manifest
 
 
-def _survey_part(path: Path) -> _Survey:
+def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
     try:
         with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            if not schema.equals(SCHEMA):
+            found = file.schema_arrow
+            if not found.equals(schema):
                 raise BadInput(
                     f"{path}: has other columns than this version writes. Remove it and cluster again."
                 )
@@ -121,7 +166,8 @@ def _survey_part(path: Path) -> _Survey:
         rows=table["row"].to_numpy(),
         labels=Counter({_CLASSES[label]: count for label, count in _count_values(table["label"])}),
         n_jets=Counter(dict(_count_values(table["n_jets"]))),
-        fingerprint=read_fingerprint(schema, path),
+        fingerprint=read_fingerprint(found, path),
+        gaps=read_gaps(found),
     )
 
 
@@ -130,8 +176,11 @@ def _count_values(column: pa.ChunkedArray) -> Iterator[tuple[Any, int]]:
         yield entry["values"], entry["counts"]
 
 
-def _summarize(surveys: list[_Survey]) -> dict[str, Any]:
+def _summarize(surveys: list[_Survey], key: NDArray[np.int8] | None) -> dict[str, Any]:
     labels: Counter[str] = sum((survey.labels for survey in surveys), Counter())
+    if key is not None:
+        n_signal = sum(int(key[survey.rows].sum()) for survey in surveys)
+        labels = Counter(signal=n_signal, background=labels.total() - n_signal)
     n_jets: Counter[int] = sum((survey.n_jets for survey in surveys), Counter())
     hosts = Counter(json.dumps(survey.fingerprint, sort_keys=True) for survey in surveys)
     return {
@@ -142,11 +191,20 @@ def _summarize(surveys: list[_Survey]) -> dict[str, Any]:
     }
 
 
-def _write_events(paths: list[Path], target: Path) -> None:
+def _write_events(
+    paths: list[Path], target: Path, schema: pa.Schema, labels: NDArray[np.int8] | None
+) -> None:
     # The schema without metadata: who computed what is in the manifest, not in the bytes of the events.
-    with pq.ParquetWriter(target, SCHEMA, **WRITER_OPTIONS) as writer:
+    with pq.ParquetWriter(target, schema, **WRITER_OPTIONS) as writer:
         for group in _regroup(_read_batches(paths), ROW_GROUP):
-            writer.write_table(group, row_group_size=ROW_GROUP)
+            writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
+
+
+def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
+    if labels is None:
+        return group
+    place = group.schema.get_field_index("label")
+    return group.set_column(place, group.schema.field(place), pa.array(labels[group["row"].to_numpy()]))
 
 
 def _read_batches(paths: list[Path]) -> Iterator[pa.Table]:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lhcq.config import Frozen
 from lhcq.errors import BadInput
 from lhcq.workspace import staged_file
 
 FINGERPRINT_KEY = b"lhcq.fingerprint"
+GAPS_KEY = b"lhcq.gaps"
 
 # Everything about the bytes that does not come from the table, fixed. The writer signs with its version, which
 # is part of the fingerprint. Dictionaries would not pay: hardly any float occurs twice.
@@ -38,12 +41,28 @@ def fingerprint() -> dict[str, str]:
     return {**packages, "libm": _libm(), "cpu": _cpu_level()}
 
 
-def write_part(path: Path, table: pa.Table, fingerprint: dict[str, str]) -> None:
-    """Commit `table` (of `records.SCHEMA`) as a part; the same table and fingerprint give the same bytes."""
-    signed = table.replace_schema_metadata({FINGERPRINT_KEY: json.dumps(fingerprint, sort_keys=True)})
+class Gap(Frozen):
+    """The rows [start, stop) of the source that could not be used, and why."""
+
+    start: int
+    stop: int
+    reason: str
+
+
+def write_part(path: Path, table: pa.Table, fingerprint: dict[str, str], gaps: Sequence[Gap] = ()) -> None:
+    """Commit `table` as a part, with the rows of its chunk that it lacks; the same input gives the same bytes."""
+    metadata = {FINGERPRINT_KEY: json.dumps(fingerprint, sort_keys=True)}
+    if gaps:
+        metadata[GAPS_KEY] = json.dumps([gap.model_dump() for gap in gaps])
+    signed = table.replace_schema_metadata(metadata)
     with staged_file(path) as temporary:
         # In one piece, because a page ends where a piece of a column ends.
         pq.write_table(signed.combine_chunks(), temporary, row_group_size=1 << 20, **WRITER_OPTIONS)
+
+
+def read_gaps(schema: pa.Schema) -> list[Gap]:
+    """The gaps that `write_part` put into a part."""
+    return [Gap.checked(**gap) for gap in json.loads((schema.metadata or {}).get(GAPS_KEY, b"[]"))]
 
 
 def read_fingerprint(schema: pa.Schema, path: Path) -> dict[str, str]:

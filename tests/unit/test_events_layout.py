@@ -115,7 +115,7 @@ def test_rows_that_the_file_does_not_have_are_refused(tmp_path, start, stop):
 @pytest.mark.parametrize(
     ("options", "storage_rows", "name"),
     [
-        ({}, 12, "none"),
+        ({}, 1, "none"),
         ({"chunks": (5, 2101)}, 5, "none"),
         ({"chunks": (12, 100)}, 12, "none"),
         ({"chunks": (3, 2101), "compression": "gzip"}, 3, "deflate"),
