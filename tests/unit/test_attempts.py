@@ -172,7 +172,8 @@ def test_a_merge_that_runs_twice_ends_the_job_once(broker, here, new_job) -> Non
     perform_part("cluster", "made", 0, lambda job, index, path: (path.parent.mkdir(), path.touch()))
     merged = []
 
-    def merge(place: Any, job: Any, parts: list[Any]) -> str:
+    def merge(place: Any, job: Any, parts: dict[int, Any], lost: dict[int, Any]) -> str:
+        assert lost == {}
         merged.extend(parts)
         return "merged"
 

@@ -65,8 +65,10 @@ def test_particles_leave_the_tracker_where_small_steps_lead(pt, eta, phi, charge
     momentum = momentum_of(pt, eta, phi)
     x, y, z = walk(momentum, origin, charge)
     found = arrive(momentum, origin, charge)
-    assert abs(math.remainder(found.phi[0] - math.atan2(y, x), 2 * math.pi)) < 5e-3
-    assert found.eta[0] == pytest.approx(math.asinh(z / math.hypot(x, y)), abs=5e-3)
+    eta, phi, far = float(found.eta[0]), float(found.phi[0]), math.hypot(x, y, z)
+    # As directions, because eta and phi lose their meaning where a soft track ends near the axis.
+    direction = (math.cos(phi) / math.cosh(eta), math.sin(phi) / math.cosh(eta), math.tanh(eta))
+    assert math.dist(direction, (x / far, y / far, z / far)) < 7e-3
 
 
 @given(pt=st.floats(0.01, 1000), eta=st.floats(-5, 5), phi=angles, charge=st.sampled_from([-1.0, 0.0, 1.0]))
