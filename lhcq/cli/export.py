@@ -6,24 +6,72 @@ import click
 
 from lhcq.cli.options import answer, json_option
 
+_SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h5"}
+
 
 @click.command("export")
 @click.argument("name")
-@click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Directory to write into. Default: exports/NAME."
+    "--format",
+    "form",
+    type=click.Choice(["jsonl", *_SUFFIXES]),
+    default="jsonl",
+    show_default=True,
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Directory to write into, or, for one file, the file: a name that ends on .csv, .parquet or .h5. "
+    "Default: exports/NAME in the workspace.",
 )
 @json_option
 def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
-    """Write the dataset NAME in another format.
+    """Write the dataset NAME in another format. Files that exist are refused, never overwritten.
 
     jsonl: the reference study's two files, signal.jsonl and background.jsonl, one event a line.
+
+    csv, parquet: one event a row, one column for each number: row, label, ..., j1_pt, ..., j2_pt, ...; what is
+    unknown is empty or null.
+
+    lhco-features: the columns of the released features.h5 files, for `pandas.read_hdf`; needs a dataset with tau1 to
+    tau3 (`lhcq cluster --features full`).
     """
     from lhcq.cli.session import open_workspace
-    from lhcq.jets.export import export_jsonl
 
     workspace = open_workspace()
+    dataset = workspace.dataset(name)
     target = out or workspace.root / "exports" / name
-    files = [str(path) for path in export_jsonl(workspace.dataset(name), target)]
+    paths = _export(dataset, form, target)
+    files = [str(path) for path in paths]
     answer(as_json, {"format": form, "files": files}, "\n".join(files))
     return 0
+
+
+def _export(dataset: Path, form: str, target: Path) -> list[Path]:
+    from lhcq.jets.export import export_jsonl
+    from lhcq.jets.flat import export_csv, export_parquet
+
+    if form == "jsonl":
+        return export_jsonl(dataset, target)
+    suffix = _SUFFIXES[form]
+    named = target.suffix == Path(suffix).suffix and not target.is_dir()
+    path = target if named else target / f"{dataset.name}{suffix}"
+    if form == "csv":
+        return [export_csv(dataset, path)]
+    if form == "parquet":
+        return [export_parquet(dataset, path)]
+    return [_export_lhco_features(dataset, path)]
+
+
+def _export_lhco_features(dataset: Path, path: Path) -> Path:
+    """The jets' side says what stands in the file, the events' side how such a file is written."""
+    from lhcq.events.pytables import write_frame
+    from lhcq.jets.export import refuse_existing
+    from lhcq.jets.lhco_features import read_lhco_features
+    from lhcq.workspace import staged_file
+
+    features = read_lhco_features(dataset)
+    refuse_existing(path)
+    with staged_file(path) as temporary:
+        write_frame(temporary, features.blocks, rows=features.n_events, columns=features.columns)
+    return path

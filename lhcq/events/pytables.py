@@ -4,12 +4,15 @@ Reproduced from the released LHC Olympics files, so that `pandas.read_hdf` opens
 strings, bit fields and null dataspaces that h5py's high-level interface would write as something else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the Blosc filter with HDF5)
 import numpy as np
 from numpy.typing import NDArray
+
+from lhcq.events.sink import Sink
 
 BLOSC = 32001
 # Four values that the filter fills in by itself, then compression level 5 and byte shuffling.
@@ -31,14 +34,46 @@ _PANDAS_FRAME: dict[str, str | int] = {
 }
 
 
-def create_frame(file: h5py.File, *, rows: int, width: int, storage_rows: int) -> h5py.Dataset:
-    """Dress an empty file as a pandas frame `df` and give its `block0_values`, float64 (rows, width), to fill."""
+def write_frame(
+    path: Path,
+    blocks: Iterable[NDArray[np.float64]],
+    *,
+    rows: int,
+    columns: Sequence[str],
+    storage_rows: int = 4096,
+) -> None:
+    """Stream `blocks`, each float64 (k, n_columns), into a new pandas frame `df` of named columns.
+
+    `path` is written in place: give a staged one (`lhcq.workspace.staged_file`). Raises `ValueError` when the blocks
+    do not hold `rows` rows.
+    """
+    with Sink(path) as sink, h5py.File(sink, "w", libver="earliest") as file:
+        values = create_frame(file, rows=rows, width=len(columns), storage_rows=storage_rows, columns=columns)
+        start = 0
+        for block in blocks:
+            stop = start + len(block)
+            if stop > rows:
+                raise ValueError(f"more than the {rows} rows announced")
+            values[start:stop] = block
+            sink.check()
+            start = stop
+        if start != rows:
+            raise ValueError(f"{start} rows, not the {rows} announced")
+
+
+def create_frame(
+    file: h5py.File, *, rows: int, width: int, storage_rows: int, columns: Sequence[str] | None = None
+) -> h5py.Dataset:
+    """Dress an empty file as a pandas frame `df` and give its `block0_values`, float64 (rows, width), to fill.
+
+    `columns` names the columns; without it they are numbered, as in the event files.
+    """
     _write_attributes(file, {**_PYTABLES_GROUP, "PYTABLES_FORMAT_VERSION": "2.1"}, charset=h5py.h5t.CSET_UTF8)
     frame = file.create_group("df")
     _write_attributes(frame, {**_PYTABLES_GROUP, **_PANDAS_FRAME}, charset=h5py.h5t.CSET_UTF8)
-    _create_index(frame, "axis0", width)
+    _create_columns(frame, "axis0", columns or width)
     _create_index(frame, "axis1", rows)
-    _create_index(frame, "block0_items", width)
+    _create_columns(frame, "block0_items", columns or width)
     values = _create_array(
         frame,
         "block0_values",
@@ -53,14 +88,28 @@ def create_frame(file: h5py.File, *, rows: int, width: int, storage_rows: int) -
 def _create_index(frame: h5py.Group, name: str, length: int) -> None:
     """The integers from 0, as pandas stores a plain index."""
     index = _create_array(frame, name, dtype=np.dtype("<i8"), shape=(length,), chunks=(INDEX_CHUNK,))
-    _write_text(index, "kind", "integer", charset=h5py.h5t.CSET_UTF8)
-    _write_text(
-        index, "name", "N.", charset=h5py.h5t.CSET_ASCII
-    )  # None, pickled; as UTF-8 it would be a name
-    _write_bit(index, "transposed")
+    _dress_index(index, "integer")
     for start in range(0, length, INDEX_CHUNK):
         stop = min(start + INDEX_CHUNK, length)
         index[start:stop] = np.arange(start, stop)
+
+
+def _create_columns(frame: h5py.Group, name: str, columns: Sequence[str] | int) -> None:
+    """The index of the columns: strings, which pandas stores as bytes of one length, or so many numbers."""
+    if isinstance(columns, int):
+        _create_index(frame, name, columns)
+        return
+    values = np.array([text.encode() for text in columns])
+    index = _create_array(frame, name, dtype=values.dtype, shape=values.shape, chunks=values.shape)
+    _dress_index(index, "string")
+    index[:] = values
+
+
+def _dress_index(index: h5py.Dataset, kind: str) -> None:
+    _write_text(index, "kind", kind, charset=h5py.h5t.CSET_UTF8)
+    # "N." is None, pickled; as UTF-8 it would be a name.
+    _write_text(index, "name", "N.", charset=h5py.h5t.CSET_ASCII)
+    _write_bit(index, "transposed")
 
 
 def _create_array(

@@ -1,0 +1,97 @@
+"""A dataset as one flat table: an event a row, a column for each number, for pandas, ROOT and spreadsheets."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from lhcq.jets.export import BATCH, names_of_jet, read_batches, read_dataset, read_schema, refuse_existing
+from lhcq.jets.merge import ROW_GROUP
+from lhcq.workspace import staged_file
+
+
+def export_csv(dataset_dir: Path, path: Path) -> Path:
+    """Write the flat table as CSV and give its path: a line of names, then a line an event in order of row.
+
+    Numbers are the shortest that read back as the same float64; what is unknown is empty. Raises `NameTaken` where
+    `path` exists.
+    """
+    read_dataset(dataset_dir)
+    refuse_existing(path)
+    with staged_file(path) as temporary, temporary.open("wb") as stream:
+        schema, batches = flatten_dataset(dataset_dir)
+        stream.write(",".join(schema.names).encode() + b"\n")  # Arrow would put the names into quotes
+        options = pyarrow.csv.WriteOptions(include_header=False)
+        with pyarrow.csv.CSVWriter(stream, schema, write_options=options) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    return path
+
+
+def export_parquet(dataset_dir: Path, path: Path) -> Path:
+    """Write the flat table as Parquet and give its path; what is unknown is null.
+
+    Raises `NameTaken` where `path` exists.
+    """
+    read_dataset(dataset_dir)
+    refuse_existing(path)
+    with staged_file(path) as temporary:
+        schema, batches = flatten_dataset(dataset_dir, size=ROW_GROUP)
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    return path
+
+
+def flatten_dataset(dataset_dir: Path, *, size: int = BATCH) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The flat table's schema and its rows as a stream, at most `size` at a time.
+
+    First the columns of the event, then those of its jets by falling pt: `j1_pt`, `j1_eta`, ..., `j2_pt`, ..., for as
+    many jets as the event with most of them has. An event with fewer jets has null for the others.
+    """
+    source = read_schema(dataset_dir)
+    n_jets = _longest_list(dataset_dir, names_of_jet(source)[0])
+    schema = flat_schema(source, n_jets)
+    return schema, (flatten_batch(batch, schema) for batch in read_batches(dataset_dir, size=size))
+
+
+def flat_schema(source: pa.Schema, n_jets: int) -> pa.Schema:
+    """The columns of the flat table of events with at most `n_jets` jets."""
+    of_event = [field for field in source if field.name != "jets"]
+    jet = source.field("jets").type.value_type
+    of_jets = [
+        pa.field(f"j{rank}_{jet.field(index).name}", jet.field(index).type)
+        for rank in range(1, n_jets + 1)
+        for index in range(jet.num_fields)
+    ]
+    return pa.schema([*of_event, *of_jets])
+
+
+def flatten_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The rows of `batch` in the columns of `schema`."""
+    columns = {name: batch[name] for name in batch.schema.names if name != "jets"}
+    jets, rank = batch["jets"], 0
+    names = names_of_jet(batch.schema)
+    while f"j{rank + 1}_{names[0]}" in schema.names:
+        one = nth_jet(jets, rank)
+        rank += 1
+        columns |= {f"j{rank}_{name}": pc.struct_field(one, name) for name in names}
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def nth_jet(jets: pa.ListArray, rank: int) -> pa.StructArray:
+    """The jet number `rank`, from 0, of each event; null where there are fewer."""
+    place = pc.add(jets.offsets[:-1], rank)
+    there = pc.greater(pc.list_value_length(jets), rank)
+    return jets.values.take(pc.if_else(there, place, pa.scalar(None, place.type)))
+
+
+def _longest_list(dataset_dir: Path, column: str) -> int:
+    """The largest number of jets that an event has in its list."""
+    longest = 0
+    for batch in read_batches(dataset_dir, [f"jets.list.element.{column}"]):
+        longest = max(longest, pc.max(pc.list_value_length(batch["jets"])).as_py() or 0)
+    return longest
