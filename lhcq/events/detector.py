@@ -51,55 +51,54 @@ class Truth:
     charge: Floats
     momentum: Floats
     """(n, 4): px, py, pz, E in GeV."""
-    origin: Floats
-    """(n, 3): where it was made, in mm."""
+
+    @property
+    def directions(self) -> tuple[Floats, Floats, Floats]:
+        """pt (GeV), eta, phi, (n,) each."""
+        px, py, pz, _ = self.momentum.T
+        pt = np.hypot(px, py)
+        return pt, np.arcsinh(pz / np.maximum(pt, 1e-12)), np.arctan2(py, px)
 
 
 def respond(truth: Truth, rng: np.random.Generator) -> Floats:
     """What the detector makes of an event: pt (GeV), eta, phi (m, 3) of massless particles.
 
-    First tracks, then neutral hadrons, then photons, as in the released files. May be empty.
+    First tracks, then neutral hadrons, then photons, as in the released files. May be empty. Every particle is taken
+    to come from the centre: what decays on the way to the calorimeters has to be decayed before, or not at all.
     """
-    arrivals = propagate(TRACKER, truth.momentum[:, :3], truth.origin, truth.charge)
-    taken = arrivals.index
-    pdg, charge, momentum = np.abs(truth.pdg[taken]), truth.charge[taken], truth.momentum[taken]
-    pt = np.hypot(momentum[:, 0], momentum[:, 1])
-    energy = momentum[:, 3]
-    kind = np.where(pdg == 11, _ELECTRON, np.where(pdg == 13, _MUON, _HADRON))
+    pdg, charge, energy = np.abs(truth.pdg), truth.charge, truth.momentum[:, 3]
+    pt, eta, phi = truth.directions
+    place_eta, place_phi = propagate(TRACKER, pt, eta, phi, charge)
+    electromagnetic = (pdg == 11) | (pdg == 22) | (pdg == 111)
+    muon = pdg == 13
+    kind = np.where(pdg == 11, _ELECTRON, np.where(muon, _MUON, _HADRON))
 
-    tracks = _found(kind, charge, pt, arrivals.eta, rng)
+    tracks = _found(kind, charge, pt, place_eta, rng)
     tracks = tracks[np.argsort(kind[tracks], kind="stable")]
-    kind_t = kind[tracks]
-    resolution = _track_resolution(kind_t, pt[tracks], arrivals.eta[tracks])
+    track_kind, track_eta = kind[tracks], eta[tracks]
+    resolution = _track_resolution(track_kind, pt[tracks], place_eta[tracks])
     track_pt = smear(pt[tracks], resolution * pt[tracks], rng)
-    track_eta = np.arcsinh(momentum[tracks, 2] / pt[tracks])
-    track_phi = arrivals.track_phi[tracks]
     track_cosh = np.cosh(track_eta)
 
-    order_keys = []
-    neutrals = []
-    for calorimeter, deposits, charged in (
-        (ECAL, np.isin(pdg, _ELECTROMAGNETIC), kind_t == _ELECTRON),
-        (HCAL, ~np.isin(pdg, (*_ELECTROMAGNETIC, 13)), kind_t == _HADRON),
+    keys, neutrals = [], []
+    for calorimeter, leaves, track_leaves in (
+        (ECAL, electromagnetic, track_kind == _ELECTRON),
+        (HCAL, ~electromagnetic & ~muon, track_kind == _HADRON),
     ):
-        tower = calorimeter.grid.tower_of(arrivals.eta, arrivals.phi)
-        hit = deposits & (tower >= 0)
+        tower = calorimeter.grid.tower_of(place_eta, place_phi)
+        hit = leaves & (tower >= 0)
         pointing = Tracks(
-            tower=tower[tracks][charged],
-            energy=(track_pt * track_cosh)[charged],
-            resolution=resolution[charged],
+            tower=tower[tracks][track_leaves],
+            energy=(track_pt * track_cosh)[track_leaves],
+            resolution=resolution[track_leaves],
         )
         account = calorimeter.measure(tower[hit], energy[hit], pointing, rng)
-        track_pt[charged] *= account.scale
+        track_pt[track_leaves] *= account.scale
         neutrals.append(np.column_stack([account.energy / np.cosh(account.eta), account.eta, account.phi]))
-        order_keys += [charged, tower[tracks]]
-    order = np.lexsort(order_keys)
-    flow = np.column_stack([track_pt, track_eta, track_phi])[order]
+        keys += [track_leaves, tower[tracks]]
+    flow = np.column_stack([track_pt, track_eta, phi[tracks]])[np.lexsort(keys)]
     photons, hadrons = neutrals
     return np.concatenate([flow, hadrons, photons])
-
-
-_ELECTROMAGNETIC = (11, 22, 111)
 
 
 def _found(kind: Indices, charge: Floats, pt: Floats, eta: Floats, rng: np.random.Generator) -> Indices:

@@ -23,95 +23,27 @@ class Tracker:
     """T."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arrivals:
-    """Particles where they leave the tracker, n of them."""
-
-    index: NDArray[np.intp]
-    """Which of the given particles arrive."""
-    eta: Floats
-    """Of the place, seen from the centre."""
-    phi: Floats
-    """Of the place."""
-    track_phi: Floats
-    """Of the momentum: where the track comes closest to the beam if it is charged, else where it began."""
-
-
-def propagate(tracker: Tracker, momenta: Floats, origins: Floats, charges: Floats) -> Arrivals:
-    """Lead particles from `origins` (n, 3; mm) to the tracker's surface.
-
-    `momenta` (n, 3) in GeV, `charges` (n,) in units of the proton's. A particle that begins outside, as the daughter
-    of a long-lived one, is lost.
-    """
-    starts = origins * 1e-3
-    pt = np.hypot(momenta[:, 0], momenta[:, 1])
-    inside = (np.hypot(starts[:, 0], starts[:, 1]) < tracker.radius) & (
-        np.abs(starts[:, 2]) < tracker.half_length
-    )
-    index = np.flatnonzero(inside & (pt > 3e-5))
-    momenta, starts, charges, pt = momenta[index], starts[index], charges[index], pt[index]
-    places = np.empty_like(starts)
-    track_phi = np.arctan2(momenta[:, 1], momenta[:, 0])
-    bent = charges != 0
-    straight = ~bent
-    places[straight] = _straight(tracker, momenta[straight], starts[straight], pt[straight])
-    places[bent], track_phi[bent] = _helix(
-        tracker, momenta[bent], starts[bent], charges[bent], pt[bent], track_phi[bent]
-    )
-    rho = np.hypot(places[:, 0], places[:, 1])
-    return Arrivals(
-        index=index,
-        eta=np.arcsinh(places[:, 2] / rho),
-        phi=np.arctan2(places[:, 1], places[:, 0]),
-        track_phi=track_phi,
-    )
-
-
-def _straight(tracker: Tracker, momenta: Floats, starts: Floats, pt: Floats) -> Floats:
-    """Where straight lines leave: lengths are counted in the transverse plane."""
-    direction = momenta / pt[:, None]
-    along = (starts[:, :2] * direction[:, :2]).sum(axis=1)
-    across = starts[:, 0] * direction[:, 1] - starts[:, 1] * direction[:, 0]
-    to_side = np.sqrt(tracker.radius**2 - across**2) - along
-    length = np.minimum(to_side, _length_to_end(tracker, starts[:, 2], direction[:, 2]))
-    places: Floats = starts + direction * length[:, None]
-    return places
-
-
-def _helix(
-    tracker: Tracker, momenta: Floats, starts: Floats, charges: Floats, pt: Floats, phi: Floats
+def propagate(
+    tracker: Tracker, pt: Floats, eta: Floats, phi: Floats, charge: Floats
 ) -> tuple[Floats, Floats]:
-    """Where helices leave, and the direction of each where its circle comes closest to the beam."""
-    # A positive radius turns clockwise, phi falling along the way.
-    radius = pt / (GEV_PER_TESLA_METRE * tracker.field * charges)
-    sense, size = np.sign(radius), np.abs(radius)
-    centre_x = starts[:, 0] + radius * np.sin(phi)
-    centre_y = starts[:, 1] - radius * np.cos(phi)
-    centre = np.hypot(centre_x, centre_y)
-    bearing = np.arctan2(centre_y, centre_x)
+    """Eta and phi of the places where particles from the centre leave the tracker, (n,) each.
 
-    # The circle is at the tracker's radius where sin(bearing - phi) has this value; beyond one it never is.
-    reach = (tracker.radius**2 - centre**2 - radius**2) / (2 * radius * centre)
-    leaves = np.abs(reach) <= 1
-    angle = np.arcsin(np.where(leaves, reach, 0.0))
-    turns = [(sense * (phi - bearing + way)) % (2 * np.pi) for way in (angle, np.pi - angle)]
-    turn_to_side = np.where(leaves, np.minimum(*turns), np.inf)
-    slope = momenta[:, 2] / pt
-    turn = np.minimum(turn_to_side, _length_to_end(tracker, starts[:, 2], slope) / size)
+    `pt` in GeV, above zero; `charge` in units of the proton's.
+    """
+    bent = np.flatnonzero(charge)
+    place_eta, place_phi = eta.copy(), phi.copy()
+    sense = np.sign(charge[bent])  # a positive charge turns clockwise, phi falling along the way
+    diameter = 2 * pt[bent] / (GEV_PER_TESLA_METRE * tracker.field * np.abs(charge[bent]))
+    slope = np.sinh(eta[bent])
 
-    now = phi - sense * turn
-    places = np.column_stack(
-        [
-            centre_x - radius * np.sin(now),
-            centre_y + radius * np.cos(now),
-            starts[:, 2] + slope * size * turn,
-        ]
-    )
-    return places, np.arctan2(sense * centre_x, -sense * centre_y)
+    # The circle of a soft particle does not reach the side.
+    reach = tracker.radius / diameter
+    to_side = np.where(reach <= 1, np.arcsin(np.minimum(reach, 1.0)), np.inf)
+    to_end = tracker.half_length / (diameter * np.maximum(np.abs(slope), 1e-12))
+    half_turn = np.minimum(to_side, to_end)
 
-
-def _length_to_end(tracker: Tracker, z: Floats, slope: Floats) -> Floats:
-    """Transverse length after which a particle at `z` with this dz per transverse length meets an end's disc."""
-    steep = np.where(slope == 0, 1e-300, slope)
-    length: Floats = (np.copysign(tracker.half_length, steep) - z) / steep
-    return length
+    # Seen from the centre: a chord, on the other side after each full turn.
+    chord = diameter * np.sin(half_turn)
+    place_eta[bent] = np.arcsinh(slope * diameter * half_turn / np.maximum(np.abs(chord), 1e-12))
+    place_phi[bent] = phi[bent] - sense * half_turn + np.where(chord < 0, np.pi, 0.0)
+    return place_eta, (place_phi + np.pi) % (2 * np.pi) - np.pi

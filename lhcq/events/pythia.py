@@ -1,8 +1,8 @@
 """Events of the LHC Olympics process, generated with Pythia 8: parts that workers make, mixed into one file.
 
-Background: QCD dijets. Signal: W' (3.5 TeV) -> X (500 GeV) Y (100 GeV), both to two light quarks. 13 TeV, no
-multiparton interactions, no pile-up, no detector; one anti-kt R=1 jet with |eta| < 2.5 and pt > 1.2 TeV required.
-The physics stands in `lhcq.events.generator`.
+Background: QCD dijets. Signal: W' (3.5 TeV) -> X (500 GeV) Y (100 GeV), both to two light quarks. No multiparton
+interactions, no pile-up; the particle flow of a CMS-like detector; one anti-kt R=1 jet with |eta| < 2.5 and
+pt > 1.2 TeV required. The physics stands in `lhcq.events.generator` and `lhcq.events.detector`.
 """
 
 import hashlib

@@ -31,71 +31,69 @@ def truth_of(*particles):
         pdg=np.array([particle[0] for particle in particles], dtype=np.int64),
         charge=np.array([particle[1] for particle in particles], dtype=np.float64),
         momentum=np.array([momentum_of(*particle[2:]) for particle in particles]).reshape(-1, 4),
-        origin=np.zeros((len(particles), 3)),
     )
 
 
-def arrive(momentum, origin, charge):
-    return propagate(TRACKER, np.array([momentum[:3]]), np.array([origin]), np.array([charge]))
+def arrive(pt, eta, phi, charge):
+    """Eta and phi where one particle leaves the tracker."""
+    found = propagate(TRACKER, *(np.array([value], dtype=np.float64) for value in (pt, eta, phi, charge)))
+    return found[0][0], found[1][0]
 
 
-def walk(momentum, origin, charge):
-    """Place (m) where a particle leaves the tracker, in many small straight steps."""
-    px, py, pz = momentum[:3]
-    pt = math.hypot(px, py)
-    phi, (x, y, z) = math.atan2(py, px), (1e-3 * value for value in origin)
-    step = 2e-4
+def walk(pt, eta, phi, charge):
+    """The same, in many small straight steps."""
+    x = y = z = 0.0
+    step = 2e-4  # m
     curvature = GEV_PER_TESLA_METRE * TRACKER.field * charge / pt
     while math.hypot(x, y) < TRACKER.radius and abs(z) < TRACKER.half_length:
         middle = phi - curvature * step / 2
-        x, y, z = x + step * math.cos(middle), y + step * math.sin(middle), z + step * pz / pt
+        x, y, z = x + step * math.cos(middle), y + step * math.sin(middle), z + step * math.sinh(eta)
         phi -= curvature * step
-    return x, y, z
+    return math.asinh(z / math.hypot(x, y)), math.atan2(y, x)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    pt=st.floats(0.3, 50),
+    pt=st.floats(0.1, 50),
     eta=st.floats(0.1, 2.5),  # at zero a soft track goes round and round
     phi=angles,
-    charge=st.sampled_from([-1.0, 0.0, 1.0]),
-    origin=st.tuples(st.floats(-300, 300), st.floats(-300, 300), st.floats(-500, 500)),
+    charge=st.sampled_from([-2.0, -1.0, 0.0, 1.0]),
 )
-def test_particles_leave_the_tracker_where_small_steps_lead(pt, eta, phi, charge, origin):
-    momentum = momentum_of(pt, eta, phi)
-    x, y, z = walk(momentum, origin, charge)
-    found = arrive(momentum, origin, charge)
-    eta, phi, far = float(found.eta[0]), float(found.phi[0]), math.hypot(x, y, z)
-    # As directions, because eta and phi lose their meaning where a soft track ends near the axis.
-    direction = (math.cos(phi) / math.cosh(eta), math.sin(phi) / math.cosh(eta), math.tanh(eta))
-    assert math.dist(direction, (x / far, y / far, z / far)) < 7e-3
+def test_particles_leave_the_tracker_where_small_steps_lead(pt, eta, phi, charge):
+    expected_eta, expected_phi = walk(pt, eta, phi, charge)
+    found_eta, found_phi = arrive(pt, eta, phi, charge)
+    # As a distance on the surface: back near the beam, eta and phi say little.
+    distance = math.hypot(
+        math.remainder(found_phi - expected_phi, 2 * math.pi) / math.cosh(expected_eta),
+        math.tanh(found_eta) - math.tanh(expected_eta),
+    )
+    assert distance < 3e-3
 
 
-@given(pt=st.floats(0.01, 1000), eta=st.floats(-5, 5), phi=angles, charge=st.sampled_from([-1.0, 0.0, 1.0]))
-def test_a_track_from_the_centre_keeps_the_direction_of_its_momentum(pt, eta, phi, charge):
-    found = arrive(momentum_of(pt, eta, phi), (0.0, 0.0, 0.0), charge)
-    assert found.track_phi[0] == pytest.approx(phi, abs=1e-9)
+@given(pt=st.floats(0.01, 1000), eta=st.floats(-5, 5), phi=angles)
+def test_neutral_particles_go_straight(pt, eta, phi):
+    assert arrive(pt, eta, phi, 0) == pytest.approx((eta, phi))
 
 
 @given(pt=st.floats(1, 1000), phi=angles, sign=signs)
 def test_opposite_charges_bend_to_opposite_sides_by_the_known_angle(pt, phi, sign):
-    found = arrive(momentum_of(pt, 0.1, phi), (0.0, 0.0, 0.0), sign)
+    _, place = arrive(pt, 0.1, phi, sign)
     radius = pt / (GEV_PER_TESLA_METRE * TRACKER.field)
-    bend = math.remainder(found.phi[0] - phi, 2 * math.pi)
+    bend = math.remainder(place - phi, 2 * math.pi)
     assert bend == pytest.approx(-sign * math.asin(TRACKER.radius / (2 * radius)), abs=1e-9)
+
+
+@given(eta=st.floats(-2.5, 2.5), phi=angles, sign=signs)
+def test_every_place_has_an_angle_between_minus_pi_and_pi(eta, phi, sign):
+    place_eta, place_phi = arrive(0.5, eta, phi, sign)
+    assert math.isfinite(place_eta)
+    assert -math.pi <= place_phi <= math.pi
 
 
 @given(phi=angles, sign=signs)
 def test_a_soft_track_curls_up_and_meets_an_end(phi, sign):
     """Below 0.735 GeV a circle through the centre does not reach 1.29 m."""
-    found = arrive(momentum_of(0.7, 0.2, phi), (0.0, 0.0, 0.0), sign)
-    assert found.eta[0] > math.asinh(TRACKER.half_length / TRACKER.radius)
-
-
-def test_what_is_made_outside_the_tracker_is_lost():
-    momenta = np.array([momentum_of(5.0, 0.0, 0.0)[:3]] * 3)
-    origins = np.array([[1300.0, 0, 0], [0, 0, -3001.0], [1280.0, 0, 0]])
-    assert propagate(TRACKER, momenta, origins, np.zeros(3)).index.tolist() == [2]
+    assert arrive(0.7, 0.2, phi, sign)[0] > math.asinh(TRACKER.half_length / TRACKER.radius)
 
 
 @pytest.mark.parametrize(

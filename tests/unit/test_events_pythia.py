@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lhcq.config import GenerateConfig
 from lhcq.errors import BadInput, TransientError
+from lhcq.events import generator
 from lhcq.events.layout import open_event_file, read_rows
 from lhcq.events.pythia import (
     EVENTS_PER_PART,
@@ -120,6 +121,47 @@ def test_a_part_is_the_same_whenever_it_is_made(generated):
     particles, labels = generate_part(GeneratePart(index=7, label=0, n_events=20, seed=1000))
     np.testing.assert_array_equal(particles, generated[0][0])
     np.testing.assert_array_equal(labels, generated[0][1])
+
+
+def test_without_the_detector_the_particles_are_the_generated_ones(generated):
+    """More of them, since a detector merges them in towers and does not see the softest."""
+    part = GeneratePart(index=0, label=1, n_events=20, seed=1001, detector=False)
+    particles, labels = generate_part(part)
+    assert labels.tolist() == [1] * 20
+    assert (particles[..., 0] > 0).sum() > 1.4 * (generated[1][0][..., 0] > 0).sum()
+    assert min(leading_central_jet(event) for event in particles) > 1200 * (1 - 1e-6)
+
+
+@pytest.fixture
+def failing_pythia(monkeypatch):
+    """Energy checks so strict that every few events Pythia refuses its own, at both levels."""
+    strict = (*generator.COMMON_CARD, "Check:epTolErr = 1e-11", "Check:epTolWarn = 1e-11")
+    monkeypatch.setattr(generator, "COMMON_CARD", strict)
+
+
+def test_pythia_does_fail_in_both_steps_under_that_card(failing_pythia):
+    pythia = generator.Generator(label=1, seed=5)._pythia
+    outcomes = {pythia.next() and ("made" if pythia.forceHadronLevel() else "hadrons") for _ in range(150)}
+    assert outcomes == {False, "hadrons", "made"}
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_failures_in_pythia_neither_lose_nor_duplicate_an_event(failing_pythia, label):
+    parts = [GeneratePart(index=k, label=label, n_events=40, seed=50 + k) for k in range(2)]
+    made = [generate_part(part) for part in parts]
+    events = np.concatenate([particles for particles, _ in made]).reshape(80, -1)
+
+    assert [labels.tolist() for _, labels in made] == [[label] * 40] * 2
+    assert (events[:, 0] > 0).all()
+    assert len(np.unique(events, axis=0)) == 80
+    again, _ = generate_part(parts[1])
+    np.testing.assert_array_equal(again, made[1][0])
+
+
+def test_an_event_of_more_than_700_particles_keeps_the_hardest_in_their_order():
+    pt = np.random.Generator(np.random.PCG64(1)).permutation(np.arange(1.0, 1001.0))
+    kept = generator._hardest(np.column_stack([pt, np.zeros(1000), np.zeros(1000)]))
+    np.testing.assert_array_equal(kept[:, 0], pt[pt > 300])
 
 
 def test_another_seed_gives_other_events(generated):
