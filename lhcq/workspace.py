@@ -177,10 +177,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text`, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, atomically."""
     temporary = _temporary(path)
     try:
         with explained_os_errors(path):
-            temporary.write_text(text, encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
             temporary.replace(path)
     finally:
         _discard(temporary)

@@ -16,6 +16,7 @@ VERBS = (
     "cluster",
     "import",
     "export",
+    "plot",
     "prepare",
     "train",
     "pause",
