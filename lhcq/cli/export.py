@@ -40,27 +40,35 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
 
     workspace = open_workspace()
     dataset = workspace.dataset(name)
-    target = out or workspace.root / "exports" / name
-    paths = _export(dataset, form, target)
+    folder = workspace.root / "exports" / name
+    if form == "jsonl":
+        paths = _export_jsonl(dataset, out or folder)
+    else:
+        paths = [_export_one(dataset, form, _path_of(out, folder, f"{name}{_SUFFIXES[form]}"))]
     files = [str(path) for path in paths]
     answer(as_json, {"format": form, "files": files}, "\n".join(files))
     return 0
 
 
-def _export(dataset: Path, form: str, target: Path) -> list[Path]:
+def _path_of(out: Path | None, folder: Path, name: str) -> Path:
+    """The file to write: `out` itself where it is named like one, else `name` in it."""
+    if out is None:
+        return folder / name
+    return out if out.suffix == Path(name).suffix and not out.is_dir() else out / name
+
+
+def _export_jsonl(dataset: Path, folder: Path) -> list[Path]:
     from lhcq.jets.export import export_jsonl
+
+    return export_jsonl(dataset, folder)
+
+
+def _export_one(dataset: Path, form: str, path: Path) -> Path:
     from lhcq.jets.flat import export_csv, export_parquet
 
-    if form == "jsonl":
-        return export_jsonl(dataset, target)
-    suffix = _SUFFIXES[form]
-    named = target.suffix == Path(suffix).suffix and not target.is_dir()
-    path = target if named else target / f"{dataset.name}{suffix}"
     if form == "csv":
-        return [export_csv(dataset, path)]
-    if form == "parquet":
-        return [export_parquet(dataset, path)]
-    return [_export_lhco_features(dataset, path)]
+        return export_csv(dataset, path)
+    return export_parquet(dataset, path) if form == "parquet" else _export_lhco_features(dataset, path)
 
 
 def _export_lhco_features(dataset: Path, path: Path) -> Path:

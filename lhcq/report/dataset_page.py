@@ -69,7 +69,7 @@ def describe_picture(view: DatasetView) -> str:
 
 def said_config(config: dict[str, Any] | None) -> str:
     """The clustering in the field's words."""
-    if config is None:
+    if not config:
         return "imported: the jets were clustered elsewhere"
     kept = "all jets" if config["max_jets"] is None else f"{config['max_jets']} leading jets"
     algorithm = _ALGORITHMS.get(config["algorithm"], config["algorithm"])
@@ -96,8 +96,13 @@ def _rows(spectrum: Spectrum) -> list[list[str]]:
 
 
 def _cells(found: ClassSpectrum, spectrum: Spectrum) -> list[str]:
-    figures = [_printed(value, spectrum) for value in (found.mean, found.median, found.low, found.high)]
-    return [f"{found.n_events:,}", f"{found.n_missing:,}", *figures]
+    figures = [_printed(value, spectrum) for value in (found.mean, found.median)]
+    # The extremes of a count are counts.
+    extremes = [
+        f"{value:,.0f}" if spectrum.quantity.whole else _printed(value, spectrum)
+        for value in (found.low, found.high)
+    ]
+    return [f"{found.n_events:,}", f"{found.n_missing:,}", *figures, *extremes]
 
 
 def _printed(value: float, spectrum: Spectrum) -> str:

@@ -104,7 +104,7 @@ def draw_spectrum(axes: Axes, spectrum: Spectrum) -> None:
     width = f"{edges[1] - edges[0]:.3g} {quantity.unit}".strip()
     axes.set_xlabel(f"{quantity.axis} [{quantity.unit}]" if quantity.unit else quantity.axis)
     axes.set_ylabel("Fraction of events" if width == "1" else f"Fraction / {width}")
-    axes.yaxis.set_label_coords(-0.175, 1.0)  # in line, however long the numbers are
+    axes.yaxis.set_label_coords(-0.16, 1.0)  # in line, however long the numbers are
 
 
 def _range(spectrum: Spectrum) -> tuple[float, float]:
