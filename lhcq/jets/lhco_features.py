@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput
-from lhcq.jets.export import check_columns, read_batches, read_dataset
+from lhcq.jets.export import BATCH, check_columns, read_batches, read_dataset
 from lhcq.jets.flat import nth_jet
 
 OF_JET = {"px": "px", "py": "py", "pz": "pz", "m": "m", "tau1": "tau1", "tau2": "tau2", "tau3": "tau3"}
@@ -34,8 +34,8 @@ class LhcoFeatures:
     """(k, n_columns) each, in order of row; may be gone through once."""
 
 
-def read_lhco_features(dataset_dir: Path) -> LhcoFeatures:
-    """The features of a dataset whose jets have tau1 to tau3, in the released files' columns.
+def read_lhco_features(dataset_dir: Path, *, size: int = BATCH) -> LhcoFeatures:
+    """The features of a dataset whose jets have tau1 to tau3, in the released columns, `size` events at a time.
 
     The column `label` is absent where no event has a label. Raises `BadInput` where only some have one (the file
     has no way to say so), where the jets have no tau, and where the dataset keeps one jet an event.
@@ -64,7 +64,9 @@ def read_lhco_features(dataset_dir: Path) -> LhcoFeatures:
     return LhcoFeatures(
         columns=(*columns, "label") if labelled else tuple(columns),
         n_events=rows,
-        blocks=(_to_block(batch, labelled=labelled) for batch in read_batches(dataset_dir, wanted)),
+        blocks=(
+            _to_block(batch, labelled=labelled) for batch in read_batches(dataset_dir, wanted, size=size)
+        ),
     )
 
 

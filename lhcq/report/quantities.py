@@ -93,7 +93,7 @@ def plan_quantities(schema: pa.Schema) -> tuple[list[Quantity], dict[str, str]]:
         there = of_jet if quantity.jet else set(schema.names)
         missing = [name for name in quantity.needs if name not in there]
         if missing:
-            where = "its jets have" if quantity.jet else "it has"
+            where = "the jets have" if quantity.jet else "the events have"
             left_out[quantity.name] = f"{quantity.title}: {where} no {' and no '.join(missing)}"
         else:
             drawn.append(quantity)
