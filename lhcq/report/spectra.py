@@ -146,6 +146,6 @@ def _handles(view: DatasetView) -> Iterable[Patch | Line2D]:
             )
 
 
-def _shortened(name: str, longest: int = 40) -> str:
-    """The end of a long name tells more than its middle."""
-    return name if len(name) <= longest else f"{name[: longest - 13]}…{name[-12:]}"
+def _shortened(name: str, longest: int = 36) -> str:
+    """The ends of a long name tell more than its middle."""
+    return name if len(name) <= longest else f"{name[: longest - 17]}…{name[-16:]}"
