@@ -39,7 +39,7 @@ COMMON_CARD = (
     "ParticleDecays:tau0Max = 10.",
 )
 # Released events lack the second jets below 900 GeV that come with pTHat below 1000: of the values in steps of 25 GeV
-# those from 1050 to 1100 fit, 1000 (p = 0.02) and 1150 (p = 0.0001) do not.
+# those from 1050 to 1100 fit, 1000 (p = 0.02) and 1150 (p < 0.001) do not.
 BACKGROUND_CARD = (
     "HardQCD:all = on",
     "PhaseSpace:pTHatMin = 1100.",

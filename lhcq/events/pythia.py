@@ -31,7 +31,7 @@ __all__ = [
     "write_part",
 ]
 
-# Measured: Pythia takes 0.3 s to start, then 12 ms for a background event and 4 ms for a signal event. A killed
+# Measured: Pythia takes 0.3 s to start, then 11 ms for a background event and 8 ms for a signal event. A killed
 # worker loses at most 3 s, and starting costs a tenth of a background part.
 EVENTS_PER_PART = 200
 ASSEMBLE_ROWS = 1024
