@@ -75,7 +75,7 @@ FeatureSet = Literal["jets", "full"]
 
 
 class ClusterConfig(Frozen):
-    """What FastJet is asked for."""
+    """How jets are found."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 

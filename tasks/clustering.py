@@ -1,10 +1,13 @@
 """Clustering: one task a chunk of events, merged by a chord into one dataset."""
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from celery.signals import worker_init
 
 from lhcq.config import ClusterConfig
-from lhcq.errors import BadInput
+from lhcq.errors import BadInput, PermanentError
 from lhcq.workspace import MANIFEST, Workspace, read_manifest, sha256_of
 from tasks.app import app
 from tasks.jobs import Failure, Job
@@ -16,6 +19,21 @@ if TYPE_CHECKING:
 
     from lhcq.events.layout import EventFile
     from lhcq.jets.plan import Chunk
+
+
+@worker_init.connect
+def warm_up(sender: Any, **_: Any) -> None:
+    """Compile the loops and hold them to FastJet, before the worker of the cpu queue forks its pool."""
+    if "cpu" not in sender.app.amqp.queues.consume_from:
+        return
+    from lhcq.jets.agreement import check_agreement
+    from lhcq.jets.clustering import compile_kernels
+
+    compile_kernels()
+    try:
+        check_agreement()
+    except PermanentError as error:
+        sys.exit(f"lhcq: {error}")  # Celery logs any other exception of a signal and goes on
 
 
 @app.task(name="lhcq.cluster_part")

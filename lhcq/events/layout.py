@@ -80,7 +80,7 @@ def open_event_file(path: Path) -> EventFile:
     if file.width in FEATURE_WIDTHS:
         raise BadInput(
             f"{path}: a features file ({file.width} columns), not an event file. "
-            "Give the file that it was made from, with 2100 or 2101 columns."
+            "Use `lhcq import`, or give the event file that it was made from."
         )
     if file.width not in (UNLABELLED_WIDTH, WIDTH):
         raise BadInput(
