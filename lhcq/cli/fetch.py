@@ -164,6 +164,9 @@ def _told(entry: "ArchiveFile", fetched: "Fetched") -> str:
     ]
     if entry.file.endswith(".h5"):
         lines.append(f"Next: lhcq inspect {fetched.path}")
+    if entry.file.endswith(".masterkey"):
+        box = fetched.path.with_suffix(".h5")
+        lines.append(f"Next: lhcq cluster {box} --labels {fetched.path} --name NAME")
     return "\n".join(lines)
 
 
