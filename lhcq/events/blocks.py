@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import h5py
-
-from lhcq.errors import BadInput
-from lhcq.events.layout import DamagedRows, EventBlock, EventFile, WrongValues, opened, read_block
+from lhcq.events.layout import (
+    DamagedRows,
+    EventBlock,
+    EventFile,
+    Floats,
+    WrongValues,
+    load_values,
+    opened,
+    to_block,
+)
 
 # 4 MB of float64. Measured: reading and checking cost 11 us an event in blocks of 250 rows and 24 in blocks of
 # 1,000, which leave the cache.
@@ -25,32 +31,45 @@ class Gap:
 def read_blocks(file: EventFile, start: int, stop: int, *, skip_wrong: bool) -> Iterator[EventBlock | Gap]:
     """The events [start, stop) in order, in blocks of whole storage chunks; `start` begins one.
 
-    A storage chunk that is damaged becomes a `Gap`. So does one that holds wrong values when `skip_wrong`; otherwise
-    `WrongValues` is raised. The file is held open in between.
+    A storage chunk that is damaged becomes a `Gap`. So does an event that holds wrong values when `skip_wrong`;
+    otherwise `WrongValues` is raised. The file is held open in between.
     """
+    for values, first in _read_values(file, start, stop):
+        if isinstance(values, Gap):
+            yield values
+        else:
+            yield from _check(file, values, first, skip_wrong)
+
+
+def _read_values(file: EventFile, start: int, stop: int) -> Iterator[tuple[Floats | Gap, int]]:
+    """What stands in the rows [start, stop), with the row that it begins at."""
     step = max(file.storage_rows, BLOCK_ROWS - BLOCK_ROWS % file.storage_rows)
     with opened(file.path) as handle:
         for first in range(start, stop, step):
             last = min(first + step, stop)
             try:
-                yield read_block(file, handle, first, last)
-            except (DamagedRows, WrongValues) as error:
-                _raise_if_wrong(error, skip_wrong)
-                yield from _by_storage_chunk(file, handle, first, last, skip_wrong)
+                yield load_values(file, handle, first, last), first
+                continue
+            except DamagedRows:
+                pass
+            for one in range(first, last, file.storage_rows):
+                end = min(one + file.storage_rows, last)
+                try:
+                    yield load_values(file, handle, one, end), one
+                except DamagedRows as error:
+                    yield Gap(start=one, stop=end, reason=str(error)), one
 
 
-def _by_storage_chunk(
-    file: EventFile, handle: h5py.File, start: int, stop: int, skip_wrong: bool
-) -> Iterator[EventBlock | Gap]:
-    for first in range(start, stop, file.storage_rows):
-        last = min(first + file.storage_rows, stop)
-        try:
-            yield read_block(file, handle, first, last)
-        except (DamagedRows, WrongValues) as error:
-            _raise_if_wrong(error, skip_wrong)
-            yield Gap(start=first, stop=last, reason=str(error))
-
-
-def _raise_if_wrong(error: BadInput, skip_wrong: bool) -> None:
-    if isinstance(error, WrongValues) and not skip_wrong:
-        raise error
+def _check(file: EventFile, values: Floats, first: int, skip_wrong: bool) -> Iterator[EventBlock | Gap]:
+    """The events in `values`; with `skip_wrong` halved until every wrong one is alone."""
+    try:
+        yield to_block(file, values, first)
+    except WrongValues as error:
+        if not skip_wrong:
+            raise WrongValues(f"{error} `--tolerate FRACTION` leaves such events out.") from error
+        if len(values) == 1:
+            yield Gap(start=first, stop=first + 1, reason=str(error))
+            return
+        half = len(values) // 2
+        yield from _check(file, values[:half], first, skip_wrong)
+        yield from _check(file, values[half:], first + half, skip_wrong)

@@ -120,19 +120,17 @@ def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:
     Raises `WrongValues` naming the row and the value where one is not finite, a pt is negative, an eta is out of
     reach or a label is neither 0 nor 1, and `DamagedRows` naming the rows where the storage is damaged.
     """
-    with opened(file.path) as handle:
-        return read_block(file, handle, start, stop)
+    return to_block(file, read_values(file, start, stop), start)
 
 
-def read_block(file: EventFile, handle: h5py.File, start: int, stop: int) -> EventBlock:
-    """As `read_rows`, from the open `handle` of `file`."""
-    values = _read_values(file, handle, start, stop)
+def to_block(file: EventFile, values: Floats, start: int) -> EventBlock:
+    """The events in `values`, which stand in `file` from the row `start` on; raises `WrongValues`."""
     faults = find_faults(values, first_row=start)
     if faults:
         raise WrongValues(f"{file.path}: {faults[0].describe()}")
     particles = np.ascontiguousarray(values[:, :UNLABELLED_WIDTH]).reshape(-1, N_PARTICLES, 3)
     return EventBlock(
-        rows=np.arange(start, stop, dtype=np.int64),
+        rows=np.arange(start, start + len(values), dtype=np.int64),
         particles=particles,
         n_particles=np.count_nonzero(particles[:, :, 0] > 0, axis=1).astype(np.int64),
         labels=values[:, UNLABELLED_WIDTH].astype(np.int8) if file.labelled else None,
@@ -142,10 +140,11 @@ def read_block(file: EventFile, handle: h5py.File, start: int, stop: int) -> Eve
 def read_values(file: EventFile, start: int, stop: int) -> Floats:
     """The rows [start, stop) as they stand, float64 (stop - start, width), unchecked."""
     with opened(file.path) as handle:
-        return _read_values(file, handle, start, stop)
+        return load_values(file, handle, start, stop)
 
 
-def _read_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Floats:
+def load_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Floats:
+    """As `read_values`, from the open `handle` of `file`."""
     if not 0 <= start < stop <= file.n_events:
         raise ValueError(f"rows [{start}, {stop}) of a file of {file.n_events}")
     values = np.empty((stop - start, file.width))

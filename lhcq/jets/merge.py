@@ -106,34 +106,32 @@ def _joined(gaps: list[Gap]) -> list[Gap]:
 
 def _check_gaps(gaps: list[Gap], n_events: int, tolerate: float, *, dataset: str) -> None:
     n_missing = sum(gap.stop - gap.start for gap in gaps)
-    if n_missing <= tolerate * n_events:
+    if not n_missing or n_missing / n_events <= tolerate:  # 29 > 0.29 * 100, but 29 / 100 == 0.29
         return
     ranges = ", ".join([f"{gap.start}-{gap.stop - 1}" for gap in gaps[:3]] + ["..."] * (len(gaps) > 3))
     enough = math.ceil(1e6 * n_missing / n_events) / 1e6
     raise RowsMissing(
-        f"{dataset}: {n_missing:,} of {n_events:,} rows cannot be used ({ranges}): {gaps[0].reason} All others are "
-        f"clustered; --tolerate {enough:.6f} leaves these out."
+        f"{dataset}: {n_missing:,} of {n_events:,} rows cannot be used ({ranges}): {gaps[0].reason.rstrip('.')}. "
+        f"All others are clustered; --tolerate {enough:.6f} leaves these out."
     )
 
 
 def check_coverage(
     parts: Sequence[Integers], n_events: int, gaps: Sequence[Gap] = (), *, dataset: str
 ) -> None:
-    """Raise `ChunkMissing` unless `parts`, one after the other, are the rows 0, 1, ... n_events - 1 without gaps."""
+    """Raise `ChunkMissing` unless `parts`, one after the other, are the rows 0 to n_events - 1 without `gaps`."""
     rows = np.concatenate([np.zeros(0, np.int64), *parts])
-    holes = np.concatenate([np.zeros(0, np.int64), *(np.arange(gap.start, gap.stop) for gap in gaps)])
-    if np.array_equal(rows, np.delete(np.arange(n_events), holes[holes < n_events])):
-        return
-    rows = np.concatenate([rows, holes])
-    known = rows[(rows >= 0) & (rows < n_events)]
+    named = np.concatenate([rows, *(np.arange(gap.start, gap.stop) for gap in gaps)])
+    known = named[(named >= 0) & (named < n_events)]
     times = np.bincount(known, minlength=n_events)
     missing, doubled = np.flatnonzero(times == 0), np.flatnonzero(times > 1)
-    foreign = np.unique(rows[(rows < 0) | (rows >= n_events)])
-    if not (len(missing) or len(doubled) or len(foreign)):
+    foreign = np.unique(named[(named < 0) | (named >= n_events)])
+    if len(missing) or len(doubled) or len(foreign):
+        raise ChunkMissing.of(dataset, missing, doubled, foreign)
+    if (np.diff(rows) < 0).any():
         raise BadInput(
             f"{dataset}: the parts overlap or are not in order of row. Remove them and cluster again."
         )
-    raise ChunkMissing.of(dataset, missing, doubled, foreign)
 
 
 def _check_standing(final: Path, manifest_fields: dict[str, Any]) -> dict[str, Any]:
