@@ -122,6 +122,7 @@ def _key_of(job: Job) -> "NDArray[np.int8] | None":
     from lhcq.events.masterkey import read_master_key
 
     path = Path(job.terms["labels"])
+    labels = read_master_key(path, job.spec["n_events"])
     if sha256_of(path) != job.spec["labels_sha256"]:
         raise BadInput(f"{path}: changed since this job started. Start it again under another name.")
-    return read_master_key(path, job.spec["n_events"])
+    return labels

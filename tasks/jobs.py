@@ -119,19 +119,22 @@ def _may_be_replaced(failed: Job, job: Job) -> bool:
 def create_job(workspace: Workspace, job: Job) -> Job:
     """Record `job`, or join the open one of that name when it asks for the same thing.
 
-    A job that ended incomplete keeps its finished parts and tries the others again.
+    A job that ended incomplete keeps its finished parts and tries the others again. So does a fan-out that failed,
+    for the same request: its terms may be what was wrong.
     """
     refuse_taken_name(workspace, job)
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is not None:
         outcome = outcome_of(workspace, earlier)
-        if outcome is None or outcome.state == "incomplete":
+        same_parts = job.parts > 0 and earlier.spec == job.spec
+        if outcome is None or outcome.state == "incomplete" or (outcome.state == "failed" and same_parts):
             _refuse_another(workspace, earlier, job)  # it may have come since the names were compared
+            renewed = renew_terms(workspace, job)  # first: what is tried again needs them
             if outcome is None:
                 _forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
             else:
                 reopen_job(workspace, earlier)
-            return _renew_terms(workspace, earlier, job)
+            return renewed or earlier
         discard_job(workspace, earlier)
     with staged_file(workspace.job(job.kind, job.name) / "job.json") as temporary:
         temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
@@ -140,7 +143,11 @@ def create_job(workspace: Workspace, job: Job) -> Job:
     return created
 
 
-def _renew_terms(workspace: Workspace, earlier: Job, job: Job) -> Job:
+def renew_terms(workspace: Workspace, job: Job) -> Job | None:
+    """Give the terms of `job` to the job of that name that asks for the same thing; None where there is none."""
+    earlier = find_job(workspace, job.kind, job.name)
+    if earlier is None or earlier.spec != job.spec:
+        return None
     if earlier.terms == job.terms:
         return earlier
     renewed = earlier.model_copy(update={"terms": job.terms})

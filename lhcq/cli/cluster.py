@@ -1,5 +1,6 @@
 """`lhcq cluster FILE --name NAME`."""
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -72,17 +73,20 @@ def command(
     from lhcq.events.layout import open_event_file
     from lhcq.workspace import read_manifest
     from tasks.clustering import chunks_of
-    from tasks.jobs import refuse_taken_name
+    from tasks.jobs import refuse_taken_name, renew_terms
     from tasks.pending import finished_parts
     from tasks.workers import LocalWorker
 
     config = _config(**jets)
+    if math.isnan(tolerate):  # which lies in every range
+        raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
     workspace = open_workspace()
     final = workspace.dataset(name)
     events = open_event_file(file.absolute())
     check_room(workspace.root, events.n_events * _BYTES_PER_EVENT[config.features])
     job = _job(name, events, config, key, tolerate, events_per_chunk)
     refuse_taken_name(workspace, job)
+    renew_terms(workspace, job)  # before workers start that find messages of a command that was killed
     chunks = chunks_of(job)
     cut = f"{len(chunks)} chunks of about {job.spec['events_per_chunk']:,} events"
     if sys.stderr.isatty():

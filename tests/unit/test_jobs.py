@@ -25,6 +25,7 @@ from tasks.jobs import (
     outcome_of,
     record_failure,
     refuse_taken_name,
+    renew_terms,
     reopen_job,
     require_open,
     result_of,
@@ -167,6 +168,65 @@ def test_an_incomplete_job_keeps_its_parts_and_tries_the_others_again(place: Wor
     assert finished_parts(place, again) == {0, 2}
     assert failures_of(place, again) == []
     assert outcome_of(place, again) is None
+
+
+def with_terms(job: Job, **terms: Any) -> Job:
+    return job.model_copy(update={"terms": terms})
+
+
+def test_a_refusal_names_the_values_that_differ_and_what_to_do(place: Workspace) -> None:
+    create_job(place, request(config={"radius": 1.0, "pt_min": 20.0}, source_sha256="aa", labels_sha256=None))
+    other = request(config={"radius": 0.5, "pt_min": 20.0}, source_sha256="bb", labels_sha256="cc", extra=[1])
+    with pytest.raises(NameTaken) as caught:
+        create_job(place, other)
+    assert str(caught.value) == (
+        f"'cluster made' is under way in {place.root} with another configuration or input (config.radius 0.5, was "
+        "1.0; extra [1], was None; labels_sha256 cc, was None; source_sha256 bb, was aa). Choose another name, or "
+        f"remove {place.job('cluster', 'made')} and what it has done."
+    )
+    with pytest.raises(NameTaken, match=r"\(config None, was \{'pt_min': 20\.0, 'radius': 1\.0\}\)"):
+        create_job(place, request(source_sha256="aa"))
+
+
+@pytest.mark.parametrize("state", [None, "incomplete", "failed"])
+def test_the_same_request_on_other_terms_goes_on_with_the_latest_ones(place: Workspace, state: Any) -> None:
+    first = create_job(place, with_terms(request(radius=0.5), source="/old", tolerate=0.0))
+    part = finish_part(place, first, 0)
+    record_failure(place, first, failure(1, permanent=state == "failed"))
+    if state:
+        end_job(place, first, state, "ended")
+    again = create_job(place, with_terms(request(radius=0.5, created=9.0), source="/new", tolerate=0.1))
+    assert again == with_terms(first, source="/new", tolerate=0.1)
+    assert find_job(place, "cluster", "made") == again
+    assert part.exists()
+    assert failures_of(place, again) == []
+    assert outcome_of(place, again) is None
+
+
+def test_terms_change_no_job_that_asks_for_something_else(place: Workspace) -> None:
+    assert renew_terms(place, with_terms(request(), source="/new")) is None
+    first = create_job(place, with_terms(request(radius=0.5), source="/old"))
+    assert renew_terms(place, with_terms(request(radius=1.0), source="/new")) is None
+    with pytest.raises(NameTaken):
+        create_job(place, with_terms(request(radius=1.0), source="/new"))
+    assert find_job(place, "cluster", "made") == first
+
+
+def test_terms_that_stay_are_not_written_again(place: Workspace) -> None:
+    first = create_job(place, with_terms(request(), source="/old"))
+    record = place.job("cluster", "made") / "job.json"
+    before = record.stat()
+    assert create_job(place, with_terms(request(created=9.0), source="/old")) == first
+    assert record.stat() == before
+
+
+def test_a_failed_run_starts_anew(place: Workspace) -> None:
+    asked = Job(kind="train", name="run", created=1.0, spec={"seed": 1})
+    job = create_job(place, asked)
+    (place.job("train", "run") / "checkpoints").mkdir()
+    end_job(place, job, "failed", "ended")
+    create_job(place, asked)
+    assert not (place.job("train", "run") / "checkpoints").exists()
 
 
 def test_joining_a_job_that_ends_meanwhile_keeps_its_outcome(
