@@ -34,5 +34,9 @@ class NotThere(PermanentError):
     """A dataset, a split, a run or a model that was asked for does not exist."""
 
 
+class LeaseLost(TransientError):
+    """Another worker may hold the unit by now, so this one stops: nothing is wrong with the unit."""
+
+
 class DiskFull(TransientError):
     """There was no room to write."""

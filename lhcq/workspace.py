@@ -155,8 +155,10 @@ def staged_directory(final: Path) -> Iterator[Path]:
             for path in sorted(temporary.rglob("*")):
                 _sync(path)
             _sync(temporary)
-            with contextlib.suppress(FileExistsError):
+            try:
                 _rename_directory(temporary, final)
+            except FileExistsError:
+                _refuse_in_the_way(final)
             _sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -303,8 +305,17 @@ def _link(temporary: Path, final: Path) -> None:
             temporary.rename(final)
 
 
+def _refuse_in_the_way(final: Path) -> None:
+    """A commit that stands is the first one; anything else there would have this one made again for ever."""
+    if not (final / MANIFEST).exists():
+        raise BadInput(f"{final}: is no result of lhcq (it has no {MANIFEST}) and in the way. Remove it.")
+
+
 def _rename_directory(temporary: Path, final: Path) -> None:
-    """Rename unless `final` exists: the system refuses to replace a directory that is not empty."""
+    """Rename unless `final` exists: the system refuses to replace a directory that is not empty.
+
+    An empty one is nobody's commit, since a commit arrives whole, and makes way.
+    """
     try:
         temporary.rename(final)
     except OSError as error:

@@ -1,6 +1,7 @@
 """The Celery application: `celery -A tasks.app worker`."""
 
 import functools
+import logging
 from typing import Any
 
 import redis
@@ -12,6 +13,8 @@ from lhcq.config import Settings
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
 from tasks.settings import celery_settings
+
+log = logging.getLogger(__name__)
 
 app = Celery(
     "lhcq",
@@ -47,8 +50,10 @@ def _client(**options: Any) -> "redis.Redis":
 
 
 def ask_broker() -> None:
-    """Ask the broker once whether it is there: raises `BadInput` for an address that cannot be one, and
-    `TransientError` with the remedy when it does not answer within seconds.
+    """Ask the broker once whether it is there and keeps what it is given.
+
+    Raises `BadInput` for an address that cannot be one and for a broker that would lose work, and `TransientError`
+    with the remedy when it does not answer within seconds.
     """
     url = public_url(str(app.conf.broker_url))
     if not url.startswith(_SCHEMES):
@@ -56,7 +61,13 @@ def ask_broker() -> None:
     once = Retry(NoBackoff(), 0)  # a person waits for the answer
     try:
         with _client(socket_timeout=_ASK_SECONDS, socket_connect_timeout=_ASK_SECONDS, retry=once) as client:
-            client.ping()
+            with client.pipeline(transaction=False) as pipe:
+                pipe.ping()
+                for name in ("maxmemory-policy", "appendonly", "save"):
+                    pipe.config_get(name)
+                answers = pipe.execute(raise_on_error=False)
+            if isinstance(answers[0], redis.RedisError):
+                raise answers[0]
     except (redis.RedisError, OSError) as error:
         reason = str(error).rstrip(".")
         raise TransientError(
@@ -65,6 +76,34 @@ def ask_broker() -> None:
         ) from error
     except ValueError as error:
         raise BadInput(f"LHCQ_BROKER_URL is {url!r}: {error}.") from error
+    _refuse_forgetful(url, answers[1:])
+
+
+def _refuse_forgetful(url: str, answers: list[Any]) -> None:
+    """Raise `BadInput` when the broker's configuration would lose messages; `answers` are those to CONFIG GET."""
+    refused = next((answer for answer in answers if isinstance(answer, redis.ResponseError)), None)
+    if refused is not None:  # hosted brokers forbid CONFIG
+        log.warning(
+            "the broker at %s does not tell its configuration (%s): see to it that maxmemory-policy is noeviction "
+            "and that it writes to disk.",
+            url,
+            refused,
+        )
+        return
+    settings = {key: value for answer in answers for key, value in answer.items()}
+    wanted = {}
+    if settings["maxmemory-policy"] != "noeviction":
+        wanted["maxmemory-policy"] = "noeviction"
+    if settings["appendonly"] == "no" and not settings["save"]:
+        wanted["appendonly"] = "yes"
+    if wanted:
+        remedy = " and ".join(f"`CONFIG SET {name} {value}`" for name, value in wanted.items())
+        lines = ", ".join(f"`{name} {value}`" for name, value in wanted.items())
+        found = ", ".join(f"{name} is {settings[name]}" for name in wanted)
+        raise BadInput(
+            f"the broker at {url} would lose work ({found}). Run {remedy} on it, and write {lines} into its "
+            "configuration file."
+        )
 
 
 def public_url(url: str) -> str:

@@ -11,6 +11,7 @@ from lhcq.errors import BadInput, PermanentError
 from lhcq.workspace import MANIFEST, Workspace, read_manifest, sha256_of
 from tasks.app import app
 from tasks.jobs import Failure, Job
+from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 @worker_init.connect
 def warm_up(sender: Any, **_: Any) -> None:
-    """Compile the loops and hold them to FastJet, before the worker of the cpu queue forks its pool."""
+    """Before the worker of the cpu queue forks its pool: import, compile the loops, and hold them to FastJet."""
     if "cpu" not in sender.app.amqp.queues.consume_from:
         return
+    import lhcq.events.blocks
+    import lhcq.jets.parts  # noqa: F401
     from lhcq.jets.agreement import check_agreement
     from lhcq.jets.clustering import compile_kernels
 
@@ -48,7 +51,7 @@ def cluster_merge(name: str) -> str:
     return perform_merge("cluster", name, _merge)
 
 
-def _make(job: Job, index: int, path: Path) -> None:
+def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     import pyarrow as pa
 
     from lhcq.events.blocks import read_blocks
@@ -65,6 +68,7 @@ def _make(job: Job, index: int, path: Path) -> None:
             tables.append(cluster_events(block.particles, config, rows=block.rows, labels=block.labels))
         else:
             gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
+        held.check()
     write_part(path, pa.concat_tables(tables), fingerprint(), gaps)
 
 

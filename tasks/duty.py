@@ -1,14 +1,19 @@
 """What every worker does besides tasks: it runs the reconciler, and a local one leaves when its parent died."""
 
+import logging
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
 
-from tasks.app import redis_client
+from lhcq.errors import PermanentError, TransientError
+from tasks.app import ask_broker, redis_client
 from tasks.reconciler import start_reconciler
+
+log = logging.getLogger(__name__)
 
 READY_KEY = "lhcq:ready"
 """Redis set of the names of workers that came up."""
@@ -20,7 +25,13 @@ _stop = threading.Event()
 
 @worker_ready.connect
 def begin_duty(sender: Any, **_: Any) -> None:
-    """Start the threads once the worker is up, and say that it is."""
+    """Start the threads once the worker is up, and say that it is; leave a broker that would lose work."""
+    try:
+        ask_broker()
+    except PermanentError as error:
+        sys.exit(f"lhcq: {error}")  # Celery logs any other exception of a signal and goes on
+    except TransientError:
+        log.warning("the broker went away while this worker started; it is waited for")
     start_reconciler(_stop)
     redis_client().sadd(READY_KEY, sender.hostname)
     leave_with_parent()

@@ -3,9 +3,9 @@
 from celery import chord
 
 from lhcq.workspace import Workspace
-from tasks.app import app
-from tasks.attempts import forget_attempts
-from tasks.jobs import Job
+from tasks.app import app, redis_client
+from tasks.attempts import backoff_key, forget_attempts
+from tasks.jobs import Job, forget_failures
 from tasks.pending import PART_SUFFIX, Unit, merge_unit, pending_units
 
 
@@ -16,13 +16,25 @@ def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
     """
     forget_attempts(job)
     units = pending_units(workspace, job)
+    _publish(job, units)
+    return units
+
+
+def retry_units(workspace: Workspace, job: Job, units: list[Unit]) -> None:
+    """Try units that were given up once more, and no others."""
+    forget_attempts(job, units)
+    redis_client().delete(*(backoff_key(unit) for unit in units))
+    forget_failures(workspace, job, [unit.key for unit in units])
+    _publish(job, units)
+
+
+def _publish(job: Job, units: list[Unit]) -> None:
     if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
         # Keys travel, not data: each header message carries the body.
         chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
     else:
         for unit in units:
             publish_unit(unit)
-    return units
 
 
 def publish_unit(unit: Unit) -> None:

@@ -7,6 +7,7 @@ from lhcq.errors import RowsMissing
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.jobs import Failure, Job, summary_of
+from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
 
 
@@ -22,11 +23,13 @@ def generate_merge(name: str) -> str:
     return perform_merge("generate", name, _merge)
 
 
-def _make(job: Job, index: int, path: Path) -> None:
+def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.events.pythia import generate_part, plan_parts, write_part
 
     part = plan_parts(GenerateConfig.checked(**job.spec["config"]))[index]
-    write_part(path, *generate_part(part))
+    made = generate_part(part)
+    held.check()
+    write_part(path, *made)
 
 
 def _merge(_: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:

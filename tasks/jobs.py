@@ -7,6 +7,7 @@
 import contextlib
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import Field
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
 from lhcq.workspace import Workspace, read_json, staged_file, to_json, write_json
+from tasks.leases import Holder
 
 Kind = Literal["generate", "cluster", "prepare", "train"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
@@ -56,7 +58,7 @@ class Failure(Frozen):
     permanent: bool
     """The input or configuration is wrong; otherwise the attempts ran out."""
     attempts: int
-    host: str
+    by: Holder
     traceback: str
 
 
@@ -131,7 +133,7 @@ def create_job(workspace: Workspace, job: Job) -> Job:
             _refuse_another(workspace, earlier, job)  # it may have come since the names were compared
             renewed = renew_terms(workspace, job)  # first: what is tried again needs them
             if outcome is None:
-                _forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
+                forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
             else:
                 reopen_job(workspace, earlier)
             return renewed or earlier
@@ -170,6 +172,20 @@ def load_job(workspace: Workspace, kind: Kind, name: str) -> Job:
     return job
 
 
+def named_job(workspace: Workspace, name: str, kind: Kind | None = None) -> Job:
+    """The job of that name, of whatever kind unless one is given; raises `BadInput` where several have it."""
+    if kind is not None:
+        return load_job(workspace, kind, name)
+    found = [job for job in list_jobs(workspace) if job.name == name]
+    if not found:
+        raise NotThere(f"no job is called {name!r} in {workspace.root}. `lhcq status` lists what there is.")
+    if len(found) > 1:
+        raise BadInput(
+            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in found)}."
+        )
+    return found[0]
+
+
 def list_jobs(workspace: Workspace) -> list[Job]:
     """Every job of the workspace, oldest first."""
     records = [*workspace.root.glob("jobs/*/job.json"), *workspace.root.glob("runs/*/job.json")]
@@ -196,7 +212,7 @@ def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
 
 def reopen_job(workspace: Workspace, job: Job) -> None:
     """Forget the outcome and the failures, keep what is finished."""
-    _forget_failures(workspace, job)
+    forget_failures(workspace, job)
     (workspace.job(job.kind, job.name) / "outcome.json").unlink(missing_ok=True)
 
 
@@ -218,8 +234,14 @@ def failures_of(workspace: Workspace, job: Job) -> list[Failure]:
     return [Failure.checked(**read_json(path)) for path in sorted(directory.glob("*.json"))]
 
 
-def _forget_failures(workspace: Workspace, job: Job) -> None:
-    shutil.rmtree(workspace.job(job.kind, job.name) / "failed", ignore_errors=True)
+def forget_failures(workspace: Workspace, job: Job, units: Iterable[str] | None = None) -> None:
+    """Forget why units were given up, and how the job ended for want of them: the units of these keys, or all."""
+    if units is None:
+        shutil.rmtree(workspace.job(job.kind, job.name) / "failed", ignore_errors=True)
+        return
+    for unit in units:
+        _failure_path(workspace, job, unit).unlink(missing_ok=True)
+    (workspace.job(job.kind, job.name) / "outcome.json").unlink(missing_ok=True)
 
 
 def _failure_path(workspace: Workspace, job: Job, unit: str) -> Path:

@@ -12,7 +12,7 @@ from tasks.leases import Lease
 from tasks.pending import finished_parts, merge_unit, part_path, part_unit
 from tasks.work import perform
 
-MakePart = Callable[[Job, int, Path], None]
+MakePart = Callable[[Job, int, Path, Lease], None]
 Merge = Callable[[Workspace, Job, dict[int, Path], dict[int, Failure]], str]
 """Merges the parts that stand, by index, without those that were given up; `RowsMissing` where it cannot."""
 
@@ -24,8 +24,8 @@ def perform_part(kind: Kind, name: str, index: int, make: MakePart) -> str:
     if job is None or index >= job.parts:  # a message of an earlier job of that name
         return "closed"
 
-    def work(place: Workspace, job: Job, _: Lease) -> None:
-        make(job, index, part_path(place, job, index))
+    def work(place: Workspace, job: Job, held: Lease) -> None:
+        make(job, index, part_path(place, job, index), held)
 
     return perform(
         kind, part_unit(job, index), work, done=lambda place, job: part_path(place, job, index).exists()

@@ -1,6 +1,6 @@
 """What is left to do for a job: a pure reading of the workspace, used to publish at first and to heal later."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lhcq.config import Frozen
@@ -8,6 +8,7 @@ from lhcq.workspace import MANIFEST, Workspace, committed_steps
 from tasks.controls import wish_of
 from tasks.jobs import Job, failures_of
 
+_QUEUES = {"lhcq.train_segment": "gpu", "lhcq.validate": "validate", "lhcq.test": "validate"}
 PART_SUFFIX = {"generate": ".npy", "cluster": ".parquet"}
 
 
@@ -16,12 +17,27 @@ class Unit(Frozen):
 
     task: str
     args: tuple[str | int, ...]
-    queue: str = "cpu"
+
+    @property
+    def queue(self) -> str:
+        """Where its message goes."""
+        return _QUEUES.get(self.task, "cpu")
 
     @property
     def key(self) -> str:
         """Names the unit's lease, attempts and failure: `lhcq.cluster_part:NAME:3`."""
-        return ":".join((self.task, *(str(argument) for argument in self.args)))
+        return unit_key(self.task, self.args)
+
+
+def unit_key(task: str, arguments: Iterable[str | int]) -> str:
+    """The key of the unit that a message asks for."""
+    return ":".join((task, *(str(argument) for argument in arguments)))
+
+
+def unit_of_key(key: str) -> Unit:
+    """The unit that has this key; names hold no colon."""
+    task, name, *index = key.split(":")
+    return Unit(task=task, args=(name, *map(int, index)))
 
 
 def part_path(workspace: Workspace, job: Job, index: int) -> Path:
@@ -56,17 +72,17 @@ def merge_unit(job: Job) -> Unit:
 
 def validate_unit(run: str, step: int) -> Unit:
     """The unit that scores a checkpoint on the validation part."""
-    return Unit(task="lhcq.validate", args=(run, step), queue="validate")
+    return Unit(task="lhcq.validate", args=(run, step))
 
 
 def segment_unit(run: str) -> Unit:
     """The unit that trains to the next checkpoint."""
-    return Unit(task="lhcq.train_segment", args=(run,), queue="gpu")
+    return Unit(task="lhcq.train_segment", args=(run,))
 
 
 def test_unit(run: str) -> Unit:
     """The unit that scores the best checkpoint on the test part and ends the run."""
-    return Unit(task="lhcq.test", args=(run,), queue="validate")
+    return Unit(task="lhcq.test", args=(run,))
 
 
 def _of_parts(workspace: Workspace, job: Job) -> list[Unit]:

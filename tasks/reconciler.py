@@ -1,13 +1,19 @@
 """The reconciler: finds work that is neither done nor under way, and publishes it again.
 
 It heals a lost message, a dead submitter, a flushed broker and a dead chord. Every worker runs it in a thread; the
-one that holds the lock acts. A unit is published again when its queue is empty, nobody holds its lease, it waits
+one that holds the lock acts. A unit is published again when no message for it waits, nobody holds its lease, it waits
 for no backoff, and all this held in two scans in a row: then no message for it can be on the way.
+
+That no message waits is plain when the queue is empty. A busy queue is read through now and then, so that what was
+lost is found while other jobs keep the workers busy for hours.
 """
 
 import contextlib
 import logging
 import threading
+import time
+from collections import Counter
+from collections.abc import Callable
 
 import redis
 from redis.exceptions import LockError
@@ -16,46 +22,71 @@ from lhcq.workspace import Workspace
 from tasks.app import redis_client, workspace
 from tasks.attempts import backoff_key
 from tasks.flows import publish_unit
+from tasks.internals import queue_length, waiting_messages
 from tasks.jobs import list_jobs, outcome_of
 from tasks.leases import lease_key
-from tasks.pending import Unit, pending_units
+from tasks.pending import Unit, pending_units, unit_key
 
 log = logging.getLogger(__name__)
 
-SCAN_SECONDS = 4.0
+# Twice this and the lease is what a killed worker costs; a scan lists the directory of each open job.
+SCAN_SECONDS = 2.0
 _LOCK = "lhcq:reconciler"
 _LOCK_SECONDS = 3 * SCAN_SECONDS
+_READ_EVERY_SECONDS = 60.0
+_READ_MESSAGES_A_SECOND = 200
+"""On average: what reading busy queues may cost."""
 
 
-def reconcile(place: Workspace, suspects: set[str]) -> set[str]:
-    """Scan once: publish the units that are idle and were so in `suspects`; give those newly idle."""
-    idle = idle_units(place)
-    for unit in idle:
-        if unit.key in suspects:
-            log.warning("%s was neither done nor under way: published again", unit.key)
+class Reconciler:
+    """What one scan has to tell the next."""
+
+    def __init__(self) -> None:
+        self.suspects: set[str] = set()
+        """Keys of the units that were idle at the last scan."""
+        self._read_again: dict[str, float] = {}
+
+    def scan(self, place: Workspace) -> None:
+        """Publish the units that are idle and were so at the last scan."""
+        idle = self.idle_units(place)
+        again = [unit for unit in idle if unit.key in self.suspects]
+        for (task, name), count in Counter((unit.task, unit.args[0]) for unit in again).items():
+            log.warning("%s %s: %d neither done nor under way, published again", task, name, count)
+        for unit in again:
             publish_unit(unit)
-    return {unit.key for unit in idle} - suspects
+        self.suspects = {unit.key for unit in idle} - self.suspects
 
+    def idle_units(self, place: Workspace) -> list[Unit]:
+        """Units of open jobs that have no output, no lease, no backoff, and no message waiting in their queue."""
+        client = redis_client()
+        units = [
+            unit
+            for job in list_jobs(place)
+            if outcome_of(place, job) is None
+            for unit in pending_units(place, job)
+        ]
+        for queue in {unit.queue for unit in units}:
+            if queue_length(client, queue):
+                missing = self._missing(client, queue)
+                units = [unit for unit in units if unit.queue != queue or missing(unit)]
+        if not units:
+            return []
+        marks = client.mget([key for unit in units for key in (lease_key(unit.key), backoff_key(unit))])
+        return [
+            unit
+            for unit, held, waits in zip(units, marks[::2], marks[1::2], strict=True)
+            if not held and not waits
+        ]
 
-def idle_units(place: Workspace) -> list[Unit]:
-    """Units of open jobs that have no output, no lease, no backoff, and no message waiting in their queue."""
-    client = redis_client()
-    units = [
-        unit
-        for job in list_jobs(place)
-        if outcome_of(place, job) is None
-        for unit in pending_units(place, job)
-    ]
-    empty = {queue: client.llen(queue) == 0 for queue in {unit.queue for unit in units}}
-    units = [unit for unit in units if empty[unit.queue]]
-    if not units:
-        return []
-    marks = client.mget([key for unit in units for key in (lease_key(unit.key), backoff_key(unit))])
-    return [
-        unit
-        for unit, held, waits in zip(units, marks[::2], marks[1::2], strict=True)
-        if not held and not waits
-    ]
+    def _missing(self, client: "redis.Redis", queue: str) -> Callable[[Unit], bool]:
+        """Whether a busy queue has no message for a unit, by a fresh reading if one is due, else by the last scan."""
+        now = time.monotonic()
+        if now < self._read_again.setdefault(queue, now + _READ_EVERY_SECONDS):
+            return lambda unit: unit.key in self.suspects
+        waiting = {unit_key(task, arguments) for task, arguments in waiting_messages(client, queue)}
+        pause = max(_READ_EVERY_SECONDS, len(waiting) / _READ_MESSAGES_A_SECOND)
+        self._read_again[queue] = now + pause
+        return lambda unit: unit.key not in waiting
 
 
 def start_reconciler(stop: threading.Event) -> threading.Thread:
@@ -66,18 +97,19 @@ def start_reconciler(stop: threading.Event) -> threading.Thread:
 
 
 def _scan_for_ever(stop: threading.Event) -> None:
-    suspects: set[str] = set()
+    reconciler = Reconciler()
     lock: redis.lock.Lock | None = None
     while not stop.wait(SCAN_SECONDS):
         try:
             lock = _hold(lock)
-            suspects = reconcile(workspace(), suspects) if lock else set()
+            if lock:
+                reconciler.scan(workspace())
+                continue
         except redis.RedisError as error:
             log.warning("reconciler: the broker does not answer: %s", error)
-            suspects = set()
         except Exception:  # a bug here must not end the healing
             log.exception("reconciler: a scan failed")
-            suspects = set()
+        reconciler.suspects = set()
 
 
 def _hold(lock: "redis.lock.Lock | None") -> "redis.lock.Lock | None":

@@ -7,11 +7,19 @@ from tasks.results import result_url
 QUEUES = ("cpu", "gpu", "validate")
 
 # Long enough that no task of lhcq outlives it: a training is cut into segments, a chunk takes seconds. It only
-# bounds how late the transport itself redelivers; the reconciler heals a lost message much sooner.
+# bounds how late the transport itself redelivers; the reconciler heals a lost message much sooner. It has to stay far
+# above the lease, and above the chord's claim (twice the join timeout): shorter, a claim that was killed is never
+# taken up again and the chord hangs.
 VISIBILITY_TIMEOUT_SECONDS = 2 * 3600
+
+CHORD_JOIN_SECONDS = 30.0
 
 _TRANSPORT: dict[str, Any] = {
     "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+    # Look for messages past the timeout every ten seconds. The transport's own default looks each 10 x 10 s; a
+    # throttle of 1 leaves the interval alone to decide.
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
     "socket_timeout": 30,  # a broker host that vanished is noticed, instead of a read that waits for ever
     "socket_connect_timeout": 10,
     "socket_keepalive": True,
@@ -29,7 +37,7 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         # The shortest visibility timeout on a database wins, so both sides say the same.
         "result_backend_transport_options": dict(_TRANSPORT),
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
+        "broker_connection_max_retries": None,  # a worker waits for its broker for ever
         # JSON only: a pickle from the queue would be code from the queue.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -51,7 +59,7 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         # Outputs stand in the workspace; a chord counts its parts all the same.
         "task_ignore_result": True,
         "result_expires": 24 * 3600,
-        "result_chord_join_timeout": 30.0,  # twice this stays far below the visibility timeout
+        "result_chord_join_timeout": CHORD_JOIN_SECONDS,
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # the work is idempotent: let it end
         "worker_hijack_root_logger": True,
         "worker_redirect_stdouts": False,

@@ -19,7 +19,7 @@ from tasks.controls import wish_of
 from tasks.flows import publish_unit
 from tasks.jobs import Job, end_job, find_job
 from tasks.leases import Lease
-from tasks.pending import pending_units, segment_unit, test_unit, validate_unit
+from tasks.pending import Unit, pending_units, segment_unit, test_unit, validate_unit
 from tasks.work import perform
 
 _VERSIONED = ("lhcq", "torch", "transformers", "peft", "bitsandbytes")
@@ -39,7 +39,8 @@ def train_segment(self: Any, run: str) -> str:
     for step in committed:
         self.send_event("lhcq-checkpoint", run=run, step=step)
     if status == "done":
-        publish_next(run)
+        for unit in _after_segment(run, committed):
+            publish_unit(unit)
     return status
 
 
@@ -49,11 +50,13 @@ def validate(run: str, step: int) -> str:
     status = perform(
         "train",
         validate_unit(run, step),
-        lambda place, job, _: _validate(place, job, step),
+        lambda place, job, held: _validate(place, job, step, held),
         done=lambda place, job: (place.validation(run, step) / MANIFEST).exists(),
     )
     if status == "done":
-        publish_next(run, only=test_unit(run).task)
+        for unit in _pending(run):
+            if unit == test_unit(run):
+                publish_unit(unit)
     return status
 
 
@@ -63,13 +66,19 @@ def test(run: str) -> str:
     return perform("train", test_unit(run), _test, done=lambda *_: False)
 
 
-def publish_next(run: str, only: str | None = None) -> None:
-    """Publish what a run needs next; validations come before the next segment."""
+def _after_segment(run: str, committed: list[int]) -> list[Unit]:
+    """What a segment publishes: the validation of what it committed, then the next segment.
+
+    Validations of earlier checkpoints were published by their own segments, or will be by the reconciler.
+    """
+    wanted = [*(validate_unit(run, step) for step in committed), segment_unit(run)]
+    return [unit for unit in _pending(run) if unit in wanted]
+
+
+def _pending(run: str) -> list[Unit]:
     place = workspace()
     job = find_job(place, "train", run)
-    for unit in pending_units(place, job) if job else []:
-        if only is None or unit.task == only:
-            publish_unit(unit)
+    return pending_units(place, job) if job else []
 
 
 def _trained(place: Workspace, job: Job) -> bool:
@@ -78,7 +87,7 @@ def _trained(place: Workspace, job: Job) -> bool:
 
 
 def _train(place: Workspace, job: Job, held: Lease) -> list[int]:
-    """Train one segment; gives the step committed, or nothing when the run was paused, cancelled or taken."""
+    """Train one segment; gives the step committed, or nothing when the run was paused or cancelled."""
     from lhcq.model.checkpoint import newest_checkpoint, write_checkpoint
     from lhcq.model.loop import StepRecord, train_segment
     from lhcq.model.resident import resident_base
@@ -104,6 +113,7 @@ def _train(place: Workspace, job: Job, held: Lease) -> list[int]:
         until_step=until,
         on_step=on_step,
     )
+    held.check()
     if state.stopped:
         return []
     versions = {name: version(name) for name in _VERSIONED}
@@ -133,17 +143,17 @@ def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
     return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
 
 
-def _validate(place: Workspace, job: Job, step: int) -> None:
+def _validate(place: Workspace, job: Job, step: int, held: Lease) -> None:
     from lhcq.report.page import write_report
 
     started = time.time()
-    figures = _score(place, job, step, "validation", place.validation(job.name, step))
+    figures = _score(place, job, step, "validation", place.validation(job.name, step), held)
     line = {"event": "validation", "step": step, "seconds": time.time() - started}
     append_line(place.run(job.name) / "events.jsonl", {**line, "time": time.time(), **figures})
     write_report(place, job.name)
 
 
-def _test(place: Workspace, job: Job, _: Lease) -> None:
+def _test(place: Workspace, job: Job, held: Lease) -> None:
     from lhcq.evaluate.validation import best_step
     from lhcq.report.page import write_report
 
@@ -153,12 +163,12 @@ def _test(place: Workspace, job: Job, _: Lease) -> None:
         end_job(place, job, "done", "trained; the validation part is empty")
         return
     if not (final / MANIFEST).exists():
-        _score(place, job, step, "test", final)
+        _score(place, job, step, "test", final, held)
     end_job(place, job, "done", f"best checkpoint: step {step}")
     write_report(place, job.name)
 
 
-def _score(place: Workspace, job: Job, step: int, part: str, final: Path) -> dict[str, Any]:
+def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: Lease) -> dict[str, Any]:
     """Score one part with one checkpoint and commit the figures."""
     from lhcq.evaluate.validation import write_validation
     from lhcq.model.resident import resident_base
@@ -172,6 +182,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path) -> dic
         config=config,
         prompts=prompts,
         batch_size=config.evaluation_batch,
+        on_batch=lambda _: held.check(),
     )
     figures = write_validation(
         final, step=step, rows=rows, labels=labels, p_signal=scores.p_signal, unknown=scores.unknown

@@ -5,17 +5,16 @@ returns a word about what happened, and what it could not do is left to the reco
 """
 
 import logging
-import socket
 import traceback
 from collections.abc import Callable
 from typing import Literal
 
 import redis
 
-from lhcq.errors import LhcqError
+from lhcq.errors import LeaseLost, LhcqError
 from lhcq.workspace import Workspace
 from tasks.app import redis_client, workspace
-from tasks.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, forget_attempt
+from tasks.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, forget_attempt, take_back_attempt
 from tasks.jobs import (
     Failure,
     Job,
@@ -28,7 +27,7 @@ from tasks.jobs import (
     outcome_of,
     record_failure,
 )
-from tasks.leases import Lease, lease
+from tasks.leases import Holder, Lease, lease
 from tasks.pending import Unit
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,8 @@ def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Jo
     """Do `work` for `unit` under its lease, unless its output stands or its job has ended.
 
     An error that is wrong input, or the last of `MAX_ATTEMPTS`, is recorded beside the job; any other leaves the
-    unit pending, and the reconciler publishes it again after a pause that doubles.
+    unit pending, and the reconciler publishes it again after a pause that doubles. Work that finds its lease lost
+    stops by `LeaseLost`, which counts as no attempt.
     """
     place = workspace()
     job = find_job(place, kind, str(unit.args[0]))
@@ -65,6 +65,10 @@ def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) ->
         if attempts > MAX_ATTEMPTS:
             raise _WorkerKilled(f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs.")
         work(place, job, held)
+    except LeaseLost as error:
+        log.warning("%s: %s", unit.key, error)
+        take_back_attempt(job, unit)
+        return "leased"
     except Exception as error:
         return _handle(place, job, unit, error, attempts)
     forget_attempt(job, unit)
@@ -86,7 +90,7 @@ def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: 
         message=message_of(error),
         permanent=permanent,
         attempts=attempts,
-        host=socket.gethostname(),
+        by=Holder.this_process(),
         traceback="".join(traceback.format_exception(error)),
     )
     record_failure(place, job, failure)

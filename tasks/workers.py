@@ -17,6 +17,7 @@ from lhcq.errors import TransientError
 from lhcq.workspace import Workspace
 from tasks.app import redis_client
 from tasks.duty import PARENT_VARIABLE, READY_KEY
+from tasks.leases import LOG_VARIABLE
 
 WorkerKind = Literal["cpu", "gpu", "validate"]
 
@@ -137,7 +138,9 @@ class LocalWorkers:
         environment[PARENT_VARIABLE] = str(os.getpid())
         name = f"{os.getpid()}-{secrets.token_hex(2)}@{socket.gethostname()}"
         self._names.append(f"{worker.kind}-{name}")
-        with (self._workspace.logs / f"{worker.kind}.log").open("ab") as log:
+        path = self._workspace.logs / f"{worker.kind}.log"
+        environment[LOG_VARIABLE] = str(path)
+        with path.open("ab") as log:
             return subprocess.Popen(
                 worker_command(worker.kind, processes=worker.processes, name=name),
                 env=environment,

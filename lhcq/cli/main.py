@@ -23,6 +23,8 @@ VERBS = (
     "resume",
     "cancel",
     "status",
+    "why",
+    "retry",
     "watch",
     "report",
     "up",

@@ -22,6 +22,15 @@ def wait_option(function: F) -> F:
     )(function)
 
 
+def kind_option(function: F) -> F:
+    """`--kind KIND`."""
+    return click.option(
+        "--kind",
+        type=click.Choice(["generate", "cluster", "prepare", "train"]),
+        help="Which job, where several have that name.",
+    )(function)
+
+
 def workers_option(function: F) -> F:
     """`--workers N`."""
     return click.option(

@@ -74,6 +74,22 @@ def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool =
             yield Session(workspace=workspace, workers=workers)
 
 
+def meet_broker(workspace: Workspace) -> bool:
+    """Point at the broker of this workspace's jobs, to ask it; False where none answers."""
+    from tasks.app import ask_broker, connect
+    from tasks.broker import running_broker
+
+    url = Settings.from_environment().broker_url or running_broker(workspace)
+    if url is None:
+        return False
+    connect(url)
+    try:
+        ask_broker()
+    except TransientError:
+        return False
+    return True
+
+
 def default_processes() -> int:
     """One worker process a core that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -133,10 +149,29 @@ def run_job(
     from tasks.flows import publish_job
     from tasks.jobs import create_job
 
-    started = time.monotonic()
     job = create_job(current.workspace, request)
-    try:
+
+    def publish() -> None:
         publish_job(current.workspace, job)
+
+    return follow_job(current, job, publish, total=total, unit=unit, count=count, again=again, wait=wait)
+
+
+def follow_job(
+    current: Session,
+    job: "Job",
+    publish: Callable[[], None],
+    *,
+    total: int,
+    unit: str,
+    count: Count,
+    again: str,
+    wait: bool,
+) -> Waited:
+    """Publish what a recorded job needs, and wait for its outcome unless told not to."""
+    started = time.monotonic()
+    try:
+        _publish(current, publish)
         if not wait:
             return Waited(code=0, finished=False)
         with progress(job.title, total, unit) as update:
@@ -150,6 +185,20 @@ def run_job(
         click.echo(f"\n{where}", err=True)
         return Waited(code=INTERRUPTED)
     return Waited(code=_tell_end(job, outcome, again), seconds=time.monotonic() - started)
+
+
+def _publish(current: Session, publish: Callable[[], None]) -> None:
+    """Publish, or say in one line why the broker takes nothing."""
+    import kombu.exceptions
+    import redis
+
+    try:
+        publish()
+    except (kombu.exceptions.OperationalError, redis.RedisError) as error:
+        _refuse_full_disk(current.workspace)  # the broker's log stands there, if it is the embedded one
+        raise TransientError(
+            f"the broker takes no messages ({str(error).rstrip('.')}). Run the same command again to go on."
+        ) from error
 
 
 def _tell_end(job: "Job", outcome: "Outcome | None", again: str) -> int:

@@ -30,7 +30,7 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     from tasks.jobs import outcome_of
 
     outcome = outcome_of(workspace, job)
-    done, total, unit = _progress(workspace, job, ended=outcome is not None and outcome.state == "done")
+    done, total, unit = progress_of(workspace, job, ended=outcome is not None and outcome.state == "done")
     state: str = outcome.state if outcome else "open"
     if state == "open" and job.kind == "train" and wish_of(workspace, job.name) == "pause":
         state = "paused"
@@ -47,7 +47,8 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     }
 
 
-def _progress(workspace: "Workspace", job: "Job", *, ended: bool) -> tuple[int, int, str]:
+def progress_of(workspace: "Workspace", job: "Job", *, ended: bool) -> tuple[int, int, str]:
+    """How much of a job is done, of how much, and of what."""
     from lhcq.cli.runs import last_step
     from tasks.pending import PART_SUFFIX, finished_parts
 

@@ -1,6 +1,7 @@
 """A broker of one's own at LHCQ_BROKER_URL, workers in processes of their own, jobs that outlive commands."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,16 +20,17 @@ SECONDS_TO_REFUSE = 30
 
 
 class Server:
-    """A Valkey server on loopback that keeps nothing: what it loses, lhcq has to make up for."""
+    """A Valkey server on loopback."""
 
     def __init__(self, directory: Path, *options: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
+        self._directory = directory
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._command = [
             *(get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1"),
-            *("--save", "", "--appendonly", "no", "--dir", str(directory), *options),
+            *("--save", "", "--appendonly", "yes", "--dir", str(directory), *options),
         ]
         self.start()
 
@@ -45,9 +47,13 @@ class Server:
                 time.sleep(0.05)
 
     def kill(self) -> None:
-        """Die, forgetting everything."""
+        """Die."""
         self._process.kill()
         self._process.wait()
+
+    def forget(self) -> None:
+        """Lose what was written: what is lost, lhcq has to make up for."""
+        shutil.rmtree(self._directory / "appendonlydir")
 
 
 @pytest.fixture
@@ -150,6 +156,7 @@ def test_a_broker_that_forgets_everything_costs_no_event(
     assert n_parts < 80
     until(lambda: len(list(parts.glob("*.parquet"))) >= n_parts + 10, "the job to go on")
     server.kill()
+    server.forget()
     server.start()
     done = configured.finish(process)
     assert done.returncode == 0, done.stderr
@@ -201,5 +208,89 @@ def test_a_password_is_used_and_never_shown(lhcq, event_file: Path, tmp_path: Pa
         lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=good)
         with redis.Redis.from_url(good) as client:
             assert client.llen("cpu") > 0
+    finally:
+        server.kill()
+
+
+FORGETFUL = {
+    "evicts": (("--maxmemory-policy", "allkeys-lru"), "maxmemory-policy noeviction"),
+    "evicts what expires": (("--maxmemory-policy", "volatile-ttl"), "maxmemory-policy noeviction"),
+    "writes nothing": (("--appendonly", "no"), "appendonly yes"),
+}
+
+
+@pytest.mark.parametrize("how", FORGETFUL)
+def test_a_broker_that_would_lose_work_is_refused_with_the_remedy(
+    lhcq, event_file: Path, tmp_path: Path, how: str
+) -> None:
+    options, remedy = FORGETFUL[how]
+    server = Server(tmp_path, *options)
+    try:
+        for words in (("cluster", event_file, "--name", "made", "--detach"), ("worker", "cpu")):
+            line = refuse_soon(lhcq, *words, LHCQ_BROKER_URL=server.url)
+            assert f"the broker at {server.url} would lose work" in line
+            assert f"`CONFIG SET {remedy}`" in line
+        assert lhcq.ask("status")["jobs"] == []
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set(*remedy.split())  # as it says
+        lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=server.url)
+    finally:
+        server.kill()
+
+
+def test_save_points_are_persistence_too(lhcq, event_file: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path, "--appendonly", "no", "--save", "3600 1")
+    try:
+        lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=server.url)
+    finally:
+        server.kill()
+
+
+def test_a_broker_that_forbids_the_question_is_warned_of_and_used(
+    lhcq, event_file: Path, tmp_path: Path
+) -> None:
+    server = Server(tmp_path)
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            client.acl_setuser(
+                "guest",
+                enabled=True,
+                passwords=["+word"],
+                keys="*",
+                channels="*",
+                commands=["+@all", "-config"],
+            )
+        url = f"redis://guest:word@127.0.0.1:{server.port}/0"
+        done = lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=url)
+        assert done.stderr.count("does not tell its configuration") == 1
+        assert "word" not in done.stderr
+    finally:
+        server.kill()
+
+
+def test_a_worker_started_by_celery_itself_refuses_such_a_broker_too(tmp_path: Path) -> None:
+    server = Server(tmp_path, "--maxmemory-policy", "allkeys-lru")
+    try:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "celery",
+                "-A",
+                "tasks.app",
+                "worker",
+                "--queues",
+                "validate",
+                "--pool",
+                "solo",
+            ],
+            env={**os.environ, "LHCQ_BROKER_URL": server.url, "LHCQ_WORKSPACE": str(tmp_path / "workspace")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "lhcq: the broker" in done.stderr
     finally:
         server.kill()

@@ -1,6 +1,7 @@
 """Attempts at a unit of work, on the real broker: counted, spaced out, given up in the open."""
 
 import errno
+import os
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tasks.attempts import (
     backoff_key,
     count_attempt,
     forget_attempts,
+    latest_attempt,
     trouble_of,
 )
 from tasks.jobs import end_job, failures_of, outcome_of
@@ -77,6 +79,34 @@ def test_an_error_that_may_pass_leaves_the_unit_pending_until_attempts_run_out(b
     assert "hiccuped" in failure.traceback
     assert outcome_of(here, job).state == "incomplete"
     assert perform("train", unit, nothing, done=never) == "closed"
+
+
+def test_work_that_finds_its_lease_lost_stops_and_counts_as_no_attempt(broker, here, new_job) -> None:
+    job = new_job("train", "run")
+    unit = segment_unit("run")
+
+    def work(place: Any, job: Any, held: Any) -> None:
+        held._lost.set()
+        held.check()
+
+    for _ in range(2 * MAX_ATTEMPTS):
+        assert perform("train", unit, work, done=never) == "leased"
+    assert failures_of(here, job) == []
+    assert count_attempt(job, unit) == 1
+
+
+def test_the_latest_attempt_says_who_tried_and_how_it_went(broker, here, new_job, monkeypatch) -> None:
+    job = new_job("train", "run")
+    unit = segment_unit("run")
+    assert latest_attempt(job, unit) is None
+    perform("train", unit, raising(OSError("hiccup")), done=never)
+    attempt = latest_attempt(job, unit)
+    assert (attempt.count, attempt.by.pid, attempt.message) == (1, os.getpid(), "OSError: hiccup")
+    assert "raise error" in attempt.traceback
+    count_attempt(job, unit)
+    assert latest_attempt(job, unit).traceback is None  # it has only begun
+    perform("train", unit, nothing, done=never)
+    assert latest_attempt(job, unit) is None
 
 
 def test_wrong_input_is_tried_once(broker, here, new_job) -> None:
@@ -149,7 +179,7 @@ def test_a_broker_that_leaves_during_the_last_attempt_does_not_undo_it(
 def test_a_part_that_is_given_up_does_not_end_its_job_before_the_merge_does(broker, here, new_job) -> None:
     job = new_job(parts=2)
 
-    def make(job: Any, index: int, path: Any) -> None:
+    def make(job: Any, index: int, path: Any, held: Any) -> None:
         if index == 1:
             raise BadInput("row 9 is wrong")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +199,7 @@ def test_a_part_that_is_given_up_does_not_end_its_job_before_the_merge_does(brok
 
 def test_a_merge_that_runs_twice_ends_the_job_once(broker, here, new_job) -> None:
     job = new_job(parts=1)
-    perform_part("cluster", "made", 0, lambda job, index, path: (path.parent.mkdir(), path.touch()))
+    perform_part("cluster", "made", 0, lambda job, index, path, held: (path.parent.mkdir(), path.touch()))
     merged = []
 
     def merge(place: Any, job: Any, parts: dict[int, Any], lost: dict[int, Any]) -> str:

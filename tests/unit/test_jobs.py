@@ -30,6 +30,7 @@ from tasks.jobs import (
     require_open,
     result_of,
 )
+from tasks.leases import Holder
 from tasks.pending import finished_parts, part_path
 
 
@@ -43,7 +44,7 @@ def failure(index: int, *, permanent: bool = False, message: str = "it broke") -
         message=message,
         permanent=permanent,
         attempts=5,
-        host="here",
+        by=Holder.this_process(),
         traceback="",
     )
 

@@ -1,13 +1,23 @@
 """Leases on the real broker: one holder, for as long as it works, and no longer."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import redis
 
+from lhcq.errors import LeaseLost
+from lhcq.workspace import Workspace
 from tasks import leases
-from tasks.leases import is_leased, lease, lease_key
+from tasks.broker import embedded_broker
+from tasks.leases import LOG_VARIABLE, holder_of, is_leased, lease, lease_key
 
 UNIT = "lhcq.cluster_part:made:0"
 
@@ -103,3 +113,59 @@ def test_no_thread_is_left_behind(broker) -> None:
     with lease(broker, UNIT):
         assert any(thread.name == f"lease-{UNIT}" for thread in threading.enumerate())
     assert not any(thread.name == f"lease-{UNIT}" for thread in threading.enumerate())
+
+
+def test_the_lease_tells_who_holds_it(broker, monkeypatch) -> None:
+    monkeypatch.setenv(LOG_VARIABLE, "/var/log/worker.log")
+    assert holder_of(broker, UNIT) is None
+    with lease(broker, UNIT):
+        holder = holder_of(broker, UNIT)
+        assert (holder.pid, holder.host, holder.log) == (
+            os.getpid(),
+            socket.gethostname(),
+            "/var/log/worker.log",
+        )
+        assert abs(holder.since - time.time()) < 60
+
+
+def test_a_process_that_stood_still_for_longer_than_its_lease_knows_at_once(broker) -> None:
+    program = (
+        "import sys, time; import redis; from tasks import leases\n"
+        "leases.LEASE_SECONDS = 0.5; leases._EXTEND_EVERY_SECONDS = 0.1\n"
+        "client = redis.Redis(unix_socket_path=sys.argv[1], decode_responses=True)\n"
+        f"with leases.lease(client, {UNIT!r}) as held:\n"
+        "    print('held', held.lost, flush=True); sys.stdin.readline()\n"
+        "    print('after', held.lost, flush=True)\n"
+    )
+    server = broker.connection_pool.connection_kwargs["path"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, server], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held False\n"
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: not is_leased(broker, UNIT), "the lease to expire")
+        time.sleep(0.2)  # its clock began after the broker's
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == "after True\n"
+
+
+def test_a_broker_that_is_away_does_not_stop_the_work_and_one_that_forgot_does(
+    short: float, tmp_path: Path
+) -> None:
+    """The server is stopped for longer than the lease, which it then finds expired."""
+    place = Workspace(tmp_path)
+    with embedded_broker(place) as url:
+        client = redis.Redis(unix_socket_path=url.removeprefix("redis+socket://"), decode_responses=True)
+        pid = client.info("server")["process_id"]
+        with client, lease(client, UNIT) as held:
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(4 * short)
+            held.check()
+            os.kill(pid, signal.SIGCONT)
+            wait_for(lambda: held.lost, "the holder to ask again and hear that the lease is gone")
+            with pytest.raises(LeaseLost):
+                held.check()

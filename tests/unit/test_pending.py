@@ -3,12 +3,13 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhcq.workspace import MANIFEST, Workspace
 from tasks.controls import set_wish
 from tasks.jobs import Failure, Job, create_job, record_failure
+from tasks.leases import Holder
 from tasks.pending import (
     PART_SUFFIX,
     Unit,
@@ -34,7 +35,14 @@ def give_up(place: Workspace, job: Job, unit: Unit) -> None:
     record_failure(
         place,
         job,
-        Failure(unit=unit.key, message="broke", permanent=False, attempts=5, host="here", traceback=""),
+        Failure(
+            unit=unit.key,
+            message="broke",
+            permanent=False,
+            attempts=5,
+            by=Holder.this_process(),
+            traceback="",
+        ),
     )
 
 
@@ -91,6 +99,7 @@ def test_parts_that_were_given_up_leave_the_merge_to_say_so(place, new_job) -> N
     assert pending_units(place, job) == []
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 12).flatmap(lambda n: st.tuples(*[st.lists(st.sampled_from(range(n)))] * 2, st.just(n)))
 )

@@ -11,7 +11,7 @@ from tasks.flows import publish_job, publish_unit
 from tasks.jobs import end_job
 from tasks.leases import lease
 from tasks.pending import merge_unit, part_path, part_unit, segment_unit, validate_unit
-from tasks.reconciler import idle_units, reconcile
+from tasks.reconciler import Reconciler
 
 
 def queued(broker: Any, queue: str = "cpu") -> list[str]:
@@ -27,58 +27,65 @@ def finish_parts(place: Any, job: Any, *indices: int) -> None:
         path.touch()
 
 
+def scan_twice(place: Any) -> None:
+    reconciler = Reconciler()
+    for _ in range(2):
+        reconciler.scan(place)
+
+
 def test_what_is_idle_twice_in_a_row_is_published(broker, place, new_job) -> None:
     job = new_job()
     finish_parts(place, job, 1)
-    suspects = reconcile(place, set())
-    assert suspects == {part_unit(job, 0).key, part_unit(job, 2).key}
+    reconciler = Reconciler()
+    reconciler.scan(place)
+    assert reconciler.suspects == {part_unit(job, 0).key, part_unit(job, 2).key}
     assert queued(broker) == []  # its message may just be on the way
-    assert reconcile(place, suspects) == set()
+    reconciler.scan(place)
+    assert reconciler.suspects == set()
     assert queued(broker) == ["lhcq.cluster_part('made', 0)", "lhcq.cluster_part('made', 2)"]
 
 
 def test_what_is_queued_is_not_published_again(broker, place, new_job) -> None:
     job = new_job()
-    suspects = {part_unit(job, index).key for index in range(3)}
-    publish_unit(part_unit(job, 0))
-    assert idle_units(place) == []
-    assert reconcile(place, suspects) == set()
-    assert len(queued(broker)) == 1
+    publish_job(place, job)
+    assert Reconciler().idle_units(place) == []
+    scan_twice(place)
+    assert len(queued(broker)) == 3
 
 
 def test_a_full_queue_does_not_hold_back_another(broker, place, new_job) -> None:
     new_job()
     run = new_job("train", "run", parts=0, checkpoint_steps=[3])
     publish_unit(part_unit(new_job(), 0))
-    assert idle_units(place) == [segment_unit(run.name)]
+    assert Reconciler().idle_units(place) == [segment_unit(run.name)]
 
 
 def test_what_is_at_work_is_not_published(broker, place, new_job) -> None:
     job = new_job(parts=2)
     with lease(broker, part_unit(job, 0).key):
-        assert [unit.args[1] for unit in idle_units(place)] == [1]
-    assert [unit.args[1] for unit in idle_units(place)] == [0, 1]
+        assert [unit.args[1] for unit in Reconciler().idle_units(place)] == [1]
+    assert [unit.args[1] for unit in Reconciler().idle_units(place)] == [0, 1]
 
 
 def test_a_merge_waits_for_the_parts_at_work(broker, place, new_job) -> None:
     job = new_job(parts=2)
     finish_parts(place, job, 0)
     with lease(broker, part_unit(job, 1).key):
-        assert idle_units(place) == []
+        assert Reconciler().idle_units(place) == []
     finish_parts(place, job, 1)
-    assert idle_units(place) == [merge_unit(job)]
+    assert Reconciler().idle_units(place) == [merge_unit(job)]
 
 
 def test_what_failed_a_moment_ago_waits_for_its_pause(broker, place, new_job) -> None:
     job = new_job(parts=2)
     announce_trouble(job, part_unit(job, 0), OSError("hiccup"), 3)
-    assert [unit.args[1] for unit in idle_units(place)] == [1]
+    assert [unit.args[1] for unit in Reconciler().idle_units(place)] == [1]
 
 
 @pytest.mark.parametrize("state", ["done", "failed", "incomplete", "cancelled"])
 def test_a_job_that_ended_is_left_alone(broker, place, new_job, state: Any) -> None:
     end_job(place, new_job(), state, "ended")
-    assert idle_units(place) == []
+    assert Reconciler().idle_units(place) == []
 
 
 def test_a_checkpoint_without_a_validation_is_published_before_its_segment(broker, place, new_job) -> None:
@@ -87,8 +94,10 @@ def test_a_checkpoint_without_a_validation_is_published_before_its_segment(broke
     checkpoint.mkdir(parents=True)
     (checkpoint / "manifest.json").write_text("{}")
     keys = {validate_unit("run", 3).key, segment_unit("run").key}
-    assert reconcile(place, set()) == keys
-    reconcile(place, keys)
+    reconciler = Reconciler()
+    reconciler.scan(place)
+    assert reconciler.suspects == keys
+    reconciler.scan(place)
     assert queued(broker, "validate") == ["lhcq.validate('run', 3)"]
     assert queued(broker, "gpu") == ["lhcq.train_segment('run',)"]
 
@@ -97,17 +106,17 @@ def test_a_flushed_broker_is_healed(broker, place, new_job) -> None:
     job = new_job()
     publish_job(place, job)
     assert len(queued(broker)) == 3
-    assert reconcile(place, reconcile(place, set())) == set()
+    scan_twice(place)
     assert len(queued(broker)) == 3
     broker.flushall()
-    assert reconcile(place, reconcile(place, set())) == set()
+    scan_twice(place)
     assert queued(broker) == [f"lhcq.cluster_part('made', {index})" for index in range(3)]
 
 
 def test_a_dead_chord_is_healed(broker, place, new_job) -> None:
     job = new_job()
     finish_parts(place, job, 0, 1, 2)
-    reconcile(place, reconcile(place, set()))
+    scan_twice(place)
     assert queued(broker) == ["lhcq.cluster_merge('made',)"]
 
 
@@ -122,3 +131,22 @@ def test_a_job_is_published_once_with_its_merge_in_every_message(broker, place, 
     finish_parts(place, job, 0, 1, 2)
     publish_job(place, job)
     assert queued(broker) == ["lhcq.cluster_merge('made',)"]
+
+
+def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
+    broker, place, new_job, monkeypatch, caplog
+) -> None:
+    busy, job = new_job(name="busy", parts=2), new_job(parts=4)
+    publish_job(place, busy)
+    publish_unit(part_unit(job, 3))
+    reconciler = Reconciler()
+    reconciler.scan(place)
+    assert reconciler.suspects == set()  # the queue is not read through at once
+    monkeypatch.setattr("tasks.reconciler._READ_EVERY_SECONDS", 0.0)
+    reconciler = Reconciler()
+    with lease(broker, part_unit(job, 0).key):
+        reconciler.scan(place)
+        reconciler.scan(place)
+    assert queued(broker)[3:] == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 2)"]
+    lines = [record.message for record in caplog.records if "published again" in record.message]
+    assert lines == ["lhcq.cluster_part made: 2 neither done nor under way, published again"]

@@ -7,6 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from lhcq.workspace import (
     write_text,
 )
 
-RACES = 200
+RACES = 1000
 
 
 def commit_file(final: Path, text: str) -> None:
@@ -81,6 +83,20 @@ def test_the_first_commit_stays_and_a_late_one_leaves_nothing(tmp_path: Path, co
     assert (final / "data" if final.is_dir() else final).read_text() == "first"
 
 
+def test_an_empty_directory_is_nobodys_commit_and_makes_way(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    commit_directory(tmp_path / "final", "first")
+    assert (tmp_path / "final" / "data").read_text() == "first"
+
+
+def test_something_else_in_the_way_of_a_directory_is_named_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "final").mkdir()
+    (tmp_path / "final" / "notes").write_text("mine")
+    with pytest.raises(BadInput, match=r"final: is no result of lhcq .* Remove it\."):
+        commit_directory(tmp_path / "final", "first")
+    assert everything_in(tmp_path) == {"final", "notes"}
+
+
 @pytest.mark.parametrize("staged", [staged_file, staged_directory])
 def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, staged: Any) -> None:
     def write_half() -> None:
@@ -111,12 +127,22 @@ def race(root: str, commit: Any, me: str, barrier: Any) -> None:
         commit(Path(root) / f"{number}", me)
 
 
+@pytest.fixture(params=["memory", "nfs"])
+def arena(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Where processes race: in memory, where nothing waits for a disk and the race is close, and on NFS."""
+    where = "/dev/shm" if request.param == "memory" else os.environ.get("LHCQ_TEST_NFS")  # noqa: S108
+    if where is None:
+        pytest.skip("LHCQ_TEST_NFS names no directory on NFS")
+    with tempfile.TemporaryDirectory(dir=where if Path(where).is_dir() else tmp_path) as directory:
+        yield Path(directory)
+
+
 @pytest.mark.parametrize("commit", [commit_file, commit_directory])
-def test_of_two_processes_that_race_exactly_one_commits(tmp_path: Path, commit: Any) -> None:
+def test_of_two_processes_that_race_exactly_one_commits(arena: Path, commit: Any) -> None:
     context = get_context("spawn")
     barrier = context.Barrier(2)
     racers = [
-        context.Process(target=race, args=(str(tmp_path), commit, me, barrier), daemon=True) for me in "ab"
+        context.Process(target=race, args=(str(arena), commit, me, barrier), daemon=True) for me in "ab"
     ]
     for racer in racers:
         racer.start()
@@ -124,14 +150,14 @@ def test_of_two_processes_that_race_exactly_one_commits(tmp_path: Path, commit: 
         racer.join(100)
         assert racer.exitcode == 0
     if commit is commit_directory:
-        assert everything_in(tmp_path) == {*map(str, range(RACES)), "data", MANIFEST}
+        assert everything_in(arena) == {*map(str, range(RACES)), "data", MANIFEST}
         for number in range(RACES):
-            manifest = read_json(tmp_path / f"{number}" / MANIFEST)
-            verify_files(tmp_path / f"{number}", manifest)
-            assert (tmp_path / f"{number}" / "data").read_text() == manifest["by"]
+            manifest = read_json(arena / f"{number}" / MANIFEST)
+            verify_files(arena / f"{number}", manifest)
+            assert (arena / f"{number}" / "data").read_text() == manifest["by"]
     else:
-        assert everything_in(tmp_path) == set(map(str, range(RACES)))
-        assert all((tmp_path / f"{number}").read_text() in "ab" for number in range(RACES))
+        assert everything_in(arena) == set(map(str, range(RACES)))
+        assert all((arena / f"{number}").read_text() in "ab" for number in range(RACES))
 
 
 def fill(disk: Path, *, leaving: int = 0) -> None:

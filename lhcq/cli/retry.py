@@ -1,0 +1,90 @@
+"""`lhcq retry NAME`."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lhcq.cli.options import answer, json_option, kind_option, wait_option, workers_option
+from lhcq.errors import BadInput, NotThere
+
+if TYPE_CHECKING:
+    from tasks.jobs import Job, Kind
+    from tasks.pending import Unit
+    from tasks.workers import LocalWorker
+
+
+@click.command("retry")
+@click.argument("name")
+@click.option("--part", type=click.IntRange(min=0), help="This part alone. Default: all that were given up.")
+@kind_option
+@workers_option
+@wait_option
+@json_option
+def command(
+    name: str, part: int | None, kind: "Kind | None", workers: int | None, wait: bool, as_json: bool
+) -> int:
+    """Try again what was given up of job NAME: parts that failed too often, a segment, a validation.
+
+    What is finished is kept, and nothing else is done again. `lhcq why NAME` tells why each was given up.
+    """
+    from lhcq.cli.session import follow_job, open_workspace, session
+    from lhcq.cli.status import progress_of
+    from tasks.flows import retry_units
+    from tasks.jobs import failures_of, named_job, outcome_of
+
+    workspace = open_workspace()
+    job = named_job(workspace, name, kind)
+    outcome = outcome_of(workspace, job)
+    if outcome and outcome.state in ("done", "cancelled"):
+        raise BadInput(f"{job.title} is {outcome.state}: there is nothing to try again.")
+    units = _given_up(job, [failure.unit for failure in failures_of(workspace, job)], part)
+
+    def count() -> tuple[int, str]:
+        return progress_of(workspace, job, ended=False)[0], ""
+
+    _, total, unit = progress_of(workspace, job, ended=False)
+    with session(workspace, [_worker(job, workers, len(units))], detach=not wait) as current:
+        waited = follow_job(
+            current,
+            job,
+            lambda: retry_units(workspace, job, units),
+            total=total,
+            unit=unit,
+            count=count,
+            again=f"`lhcq why {name}` tells why.",
+            wait=wait,
+        )
+    value = {"job": job.title, "units": [unit.key for unit in units]}
+    if not waited.finished:
+        answer(as_json, value, f"{job.title}: {len(units)} queued. `lhcq status` shows it.")
+    elif waited.code == 0:
+        outcome = outcome_of(workspace, job)
+        answer(as_json, {**value, "seconds": waited.seconds}, outcome.message if outcome else "")
+    return waited.code
+
+
+def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
+    from tasks.pending import part_unit, unit_of_key
+
+    if part is not None:
+        if not part < job.parts:
+            raise NotThere(f"{job.title} has {job.parts} parts, counted from 0, and no part {part}.")
+        unit = part_unit(job, part)
+        if unit.key not in failed:
+            raise BadInput(f"part {part} of {job.title} was not given up: there is nothing to try again.")
+        return [unit]
+    if not failed:
+        raise BadInput(
+            f"nothing of {job.title} was given up: there is nothing to try again. The command that began it goes on "
+            "with what is missing."
+        )
+    return [unit_of_key(key) for key in failed]
+
+
+def _worker(job: "Job", processes: int | None, n_units: int) -> "LocalWorker":
+    from lhcq.cli.session import default_processes
+    from tasks.workers import LocalWorker
+
+    if job.kind == "train":
+        return LocalWorker(kind="gpu")
+    return LocalWorker(kind="cpu", processes=min(processes or default_processes(), n_units))

@@ -1,0 +1,91 @@
+"""`lhcq why JOB [PART]`."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from lhcq.cli.options import answer, json_option, kind_option
+from lhcq.errors import NotThere
+
+if TYPE_CHECKING:
+    from lhcq.workspace import Workspace
+    from tasks.jobs import Job, Kind
+    from tasks.leases import Holder
+    from tasks.pending import Unit
+    from tasks.standing import Standing
+
+_SHOWN = 10
+
+
+@click.command("why")
+@click.argument("job")
+@click.argument("part", type=click.IntRange(min=0), required=False)
+@kind_option
+@json_option
+def command(job: str, part: int | None, kind: "Kind | None", as_json: bool) -> int:
+    """Tell why JOB, or its PART, is not done: attempts, who is at work, the last traceback, what it waits for."""
+    from lhcq.cli.session import open_workspace
+    from tasks.jobs import named_job, outcome_of
+
+    workspace = open_workspace()
+    found = named_job(workspace, job, kind)
+    outcome = outcome_of(workspace, found)
+    shown, left = _units(workspace, found, part)
+    standings = _standings(workspace, found, shown)
+    value = {
+        "job": found.title,
+        "state": outcome.state if outcome else "open",
+        "message": outcome.message if outcome else "",
+        "units": [standing.model_dump() for standing in standings],
+        "more_units": left,
+    }
+    title = f"{found.title}: {value['state']}{f', {outcome.message}' if outcome and outcome.message else ''}"
+    lines = [title, *(line for standing in standings for line in _lines(standing))]
+    answer(as_json, value, "\n".join([*lines, *([f"and {left} more units"] if left else [])]))
+    return 0
+
+
+def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
+    """What to tell of: the part, or what was given up and what is left to do; and how many more there are."""
+    from tasks.jobs import failures_of, outcome_of
+    from tasks.pending import part_unit, pending_units, unit_of_key
+
+    if part is not None:
+        if not part < job.parts:
+            raise NotThere(f"{job.title} has {job.parts} parts, counted from 0, and no part {part}.")
+        return [part_unit(job, part)], 0
+    units = [unit_of_key(failure.unit) for failure in failures_of(workspace, job)]
+    if outcome_of(workspace, job) is None:
+        units += pending_units(workspace, job)
+    return units[:_SHOWN], max(0, len(units) - _SHOWN)
+
+
+def _standings(workspace: "Workspace", job: "Job", units: "list[Unit]") -> "list[Standing]":
+    from lhcq.cli.session import meet_broker
+    from tasks.standing import listened_queues, standing_of
+
+    listened = listened_queues() if units and meet_broker(workspace) else None
+    return [standing_of(workspace, job, unit, listened) for unit in units]
+
+
+def _lines(standing: "Standing") -> list[str]:
+    attempts = f", {standing.attempts} attempts" if standing.attempts else ""
+    lines = [f"  {standing.unit}: {standing.state}{attempts}"]
+    if standing.waits_for:
+        lines.append(f"    waits for   {standing.waits_for}")
+    if standing.lease_expires_in is not None:
+        lines.append(f"    lease       expires in {standing.lease_expires_in:.0f} s unless extended")
+    who = standing.holder or standing.last
+    if who is not None:
+        lines.append(f"    {'at work     ' if standing.holder else 'tried last  '}{_described(who)}")
+    if standing.message:
+        lines.append(f"    last error  {standing.message}")
+    if standing.traceback:
+        lines += [f"      {line}" for line in standing.traceback.rstrip().splitlines()]
+    return lines
+
+
+def _described(who: "Holder") -> str:
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(who.since))
+    return f"{who.host}, process {who.pid}, from {began}, log: {who.log or 'where that worker prints'}"

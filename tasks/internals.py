@@ -1,0 +1,45 @@
+"""What lhcq knows of the insides of Celery and of kombu's Redis transport, in one place.
+
+None of it is documented, so `tests/unit/test_internals.py` holds each to the installed version on a real broker: an
+upgrade that changes one fails there, and not in somebody's job.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+from kombu.transport.redis import Channel
+
+UNACKED_KEY: str = Channel.unacked_key
+"""Hash of the messages that were popped and not acknowledged, by delivery tag."""
+UNACKED_INDEX_KEY: str = Channel.unacked_index_key
+"""Sorted set of their delivery tags by the time of the pop."""
+
+_AT_ONCE = 1000
+
+
+def queue_length(client: "redis.Redis", queue: str) -> int:
+    """How many messages wait in a queue, which is a Redis list of that name."""
+    return int(client.llen(queue))
+
+
+def waiting_messages(client: "redis.Redis", queue: str) -> Iterator[tuple[str, list[Any]]]:
+    """The task and the arguments of each message that waits, newest first.
+
+    Read while others work: a message may be given twice, and none that waits all the while is left out, since new
+    ones come in at the front and workers pop at the other end.
+    """
+    at = 0
+    while messages := client.lrange(queue, at, at + _AT_ONCE - 1):
+        at += len(messages)
+        for message in messages:
+            yield task_and_arguments(str(message))
+
+
+def task_and_arguments(message: str) -> tuple[str, list[Any]]:
+    """What one message asks for."""
+    envelope = json.loads(message)
+    arguments, _, _ = json.loads(base64.b64decode(envelope["body"]))
+    return envelope["headers"]["task"], arguments

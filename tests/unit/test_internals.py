@@ -1,0 +1,101 @@
+"""What lhcq takes for granted inside Celery and kombu, held to the installed versions."""
+
+import inspect
+import json
+from typing import Any
+
+import pytest
+from celery.backends.redis import RedisBackend
+from kombu.transport.redis import Channel
+
+from tasks.app import app
+from tasks.flows import publish_job, publish_unit
+from tasks.internals import UNACKED_INDEX_KEY, UNACKED_KEY, queue_length, task_and_arguments, waiting_messages
+from tasks.pending import part_unit, unit_key, unit_of_key, validate_unit
+from tasks.results import QuietRedisBackend
+from tasks.settings import CHORD_JOIN_SECONDS, VISIBILITY_TIMEOUT_SECONDS, celery_settings
+
+
+def test_a_queue_is_a_list_of_its_name_that_gives_the_oldest_message_first(broker, new_job) -> None:
+    job = new_job(parts=3)
+    for index in range(3):
+        publish_unit(part_unit(job, index))
+    assert queue_length(broker, "cpu") == broker.llen("cpu") == 3
+    keys = [unit_key(*message) for message in waiting_messages(broker, "cpu")]
+    assert keys == [part_unit(job, index).key for index in (2, 1, 0)]
+    with app.connection_for_read() as connection, connection.SimpleQueue("cpu", no_ack=False) as queue:
+        message = queue.get(timeout=10)
+        assert message.payload[0] == ["made", 0]
+        assert queue_length(broker, "cpu") == 2
+        (tag,) = broker.hkeys(UNACKED_KEY)
+        assert broker.zrange(UNACKED_INDEX_KEY, 0, -1) == [tag]
+        kept, _, _ = json.loads(broker.hget(UNACKED_KEY, tag))
+        assert task_and_arguments(json.dumps(kept)) == ("lhcq.cluster_part", ["made", 0])
+        message.ack()
+        assert not broker.exists(UNACKED_KEY, UNACKED_INDEX_KEY)
+
+
+def test_a_message_of_a_chord_tells_its_unit_as_well(broker, place, new_job) -> None:
+    job = new_job(parts=1)
+    publish_job(place, job)
+    assert [unit_key(*message) for message in waiting_messages(broker, "cpu")] == [part_unit(job, 0).key]
+
+
+def test_a_long_queue_is_read_to_its_end(broker, new_job, monkeypatch) -> None:
+    monkeypatch.setattr("tasks.internals._AT_ONCE", 2)
+    job = new_job(parts=5)
+    for index in range(5):
+        publish_unit(part_unit(job, index))
+    assert len(list(waiting_messages(broker, "cpu"))) == 5
+
+
+def test_a_key_gives_its_unit_back(new_job) -> None:
+    for unit in (part_unit(new_job(name="a.b-c_d"), 7), validate_unit("run", 40)):
+        assert unit_of_key(unit.key) == unit
+
+
+def test_the_transport_knows_every_option_that_is_set() -> None:
+    settings = celery_settings("redis://localhost/0")
+    for options in ("broker_transport_options", "result_backend_transport_options"):
+        assert set(settings[options]) <= set(Channel.from_transport_options)
+
+
+def test_every_setting_is_one_of_celerys() -> None:
+    from celery.app.defaults import NAMESPACES, flatten
+
+    known = {name for name, _ in flatten(NAMESPACES)}
+    assert set(celery_settings("redis://localhost/0")) <= known
+
+
+def test_the_timeouts_keep_their_relations() -> None:
+    from tasks.leases import _EXTEND_EVERY_SECONDS, LEASE_SECONDS
+    from tasks.reconciler import _LOCK_SECONDS, SCAN_SECONDS
+
+    # What a chord's claim may last: shorter than it, the visibility timeout would leave a killed claim for ever.
+    claim = max(5.0, 2 * CHORD_JOIN_SECONDS)
+    assert 10 * claim <= VISIBILITY_TIMEOUT_SECONDS
+    assert VISIBILITY_TIMEOUT_SECONDS >= 100 * LEASE_SECONDS
+    assert 3 * _EXTEND_EVERY_SECONDS < LEASE_SECONDS  # two extensions may fail
+    assert 2 * SCAN_SECONDS < _LOCK_SECONDS
+    settings = celery_settings("redis://localhost/0")
+    timeouts = {
+        settings[options]["visibility_timeout"]
+        for options in ("broker_transport_options", "result_backend_transport_options")
+    }
+    assert timeouts == {VISIBILITY_TIMEOUT_SECONDS}  # the shortest on a database wins
+    assert settings["result_chord_join_timeout"] == CHORD_JOIN_SECONDS
+
+
+@pytest.mark.parametrize("name", ["on_task_call", "add_pending_result"])
+def test_what_the_quiet_backend_silences_is_still_called_so(name: str) -> None:
+    theirs: Any = getattr(RedisBackend, name)
+    ours = getattr(QuietRedisBackend, name)
+    assert list(inspect.signature(theirs).parameters) == list(inspect.signature(ours).parameters)
+
+
+def test_the_queues_of_a_worker_are_found_where_they_are_looked_for() -> None:
+    app.amqp.queues.select(["cpu"])
+    try:
+        assert set(app.amqp.queues.consume_from) == {"cpu"}
+    finally:
+        app.amqp.queues.select(None)

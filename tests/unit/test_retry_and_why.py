@@ -1,0 +1,159 @@
+"""What was given up can be asked about and tried again, it alone."""
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from lhcq.cli import retry, why
+from lhcq.errors import BadInput, NotThere
+from tasks.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
+from tasks.flows import publish_unit, retry_units
+from tasks.jobs import end_job, failures_of, outcome_of
+from tasks.leases import lease
+from tasks.parts import perform_merge, perform_part
+from tasks.pending import merge_unit, part_unit, pending_units, segment_unit
+from tasks.standing import standing_of
+
+QUEUES = {"cpu", "gpu", "validate"}
+
+
+def broken(*_: Any) -> None:
+    raise OSError("the disk hiccuped")
+
+
+def touch(job: Any, index: int, path: Any, held: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def merged(place: Any, job: Any, parts: dict[int, Any], lost: dict[int, Any]) -> str:
+    if lost:
+        raise BadInput("too many are lost")
+    return f"{len(parts)} merged"
+
+
+@pytest.fixture
+def incomplete(broker, here, new_job) -> Any:
+    """A clustering of four parts, of which 1 and 3 were given up."""
+    from tasks.jobs import end_with_failures
+
+    job = new_job(parts=4)
+    for index in (0, 2):
+        assert perform_part("cluster", "made", index, touch) == "done"
+    for index in (1, 3):
+        for _ in range(MAX_ATTEMPTS):
+            perform_part("cluster", "made", index, broken)
+    end_with_failures(here, job, failures_of(here, job))
+    broker.flushall()
+    return job
+
+
+def queued(broker: Any) -> list[str]:
+    heads = [json.loads(message)["headers"] for message in broker.lrange("cpu", 0, -1)]
+    return [f"{head['task']}{head['argsrepr']}" for head in reversed(heads)]
+
+
+def test_only_what_was_given_up_is_published_again_and_the_job_ends(broker, here, incomplete) -> None:
+    assert outcome_of(here, incomplete).state == "incomplete"
+    retry_units(here, incomplete, [part_unit(incomplete, index) for index in (1, 3)])
+    assert queued(broker) == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 3)"]
+    assert outcome_of(here, incomplete) is None
+    for index in (1, 3):
+        assert perform_part("cluster", "made", index, touch) == "done"
+    assert perform_merge("cluster", "made", merged) == "done"
+    assert outcome_of(here, incomplete).message == "4 merged"
+
+
+def test_one_part_can_be_tried_while_another_stays_given_up(broker, here, incomplete) -> None:
+    retry_units(here, incomplete, [part_unit(incomplete, 3)])
+    assert queued(broker) == ["lhcq.cluster_part('made', 3)"]
+    assert [failure.unit for failure in failures_of(here, incomplete)] == [part_unit(incomplete, 1).key]
+    assert pending_units(here, incomplete) == [part_unit(incomplete, 3)]
+
+
+def test_a_part_that_is_tried_again_has_all_its_attempts(broker, here, incomplete) -> None:
+    retry_units(here, incomplete, [part_unit(incomplete, 1)])
+    statuses = [perform_part("cluster", "made", 1, broken) for _ in range(MAX_ATTEMPTS)]
+    assert statuses == ["again"] * (MAX_ATTEMPTS - 1) + ["failed"]
+
+
+def test_a_segment_that_was_given_up_is_tried_again(broker, here, new_job) -> None:
+    from tasks.work import perform
+
+    job = new_job("train", "run", parts=0, checkpoint_steps=[3])
+    for _ in range(MAX_ATTEMPTS):
+        perform("train", segment_unit("run"), broken, done=lambda *_: False)
+    assert outcome_of(here, job).state == "incomplete"
+    retry_units(here, job, [segment_unit("run")])
+    assert broker.llen("gpu") == 1
+    assert latest_attempt(job, segment_unit("run")) is None
+    assert outcome_of(here, job) is None
+
+
+def refused(command: Any, *words: str) -> str:
+    result = CliRunner().invoke(command, words)
+    assert isinstance(result.exception, BadInput | NotThere), result.output
+    return str(result.exception)
+
+
+def test_what_cannot_be_tried_again_is_refused(broker, here, incomplete, new_job) -> None:
+    assert "no job is called 'other'" in refused(retry.command, "other")
+    assert "no part 4" in refused(retry.command, "made", "--part", "4")
+    assert "part 0 of cluster made was not given up" in refused(retry.command, "made", "--part", "0")
+    fresh = new_job(name="fresh")
+    assert "nothing of cluster fresh was given up" in refused(retry.command, "fresh")
+    end_job(here, fresh, "done", "merged")
+    assert "cluster fresh is done" in refused(retry.command, "fresh")
+    new_job("prepare", "made", parts=0)
+    assert "Choose by --kind cluster|prepare" in refused(retry.command, "made")
+
+
+def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
+    job = new_job(parts=2)
+    unit, other = part_unit(job, 0), part_unit(job, 1)
+    assert standing_of(here, job, unit, None).waits_for == "a broker; none answers"
+    assert standing_of(here, job, unit, set()).state == "no worker"
+    assert standing_of(here, job, unit, QUEUES).state == "lost"
+    publish_unit(other)
+    assert standing_of(here, job, unit, QUEUES).waits_for == "its turn in queue cpu, where 1 messages wait"
+    count_attempt(job, unit)
+    announce_trouble(job, unit, OSError("hiccup"), 3)
+    standing = standing_of(here, job, unit, QUEUES)
+    assert (standing.state, standing.attempts, standing.message) == ("backoff", 1, "OSError: hiccup")
+    assert "before attempt 2 of 5" in standing.waits_for
+    with lease(broker, unit.key):
+        standing = standing_of(here, job, unit, QUEUES)
+        assert standing.state == "at work"
+        assert standing.holder.pid == os.getpid()
+        assert 0 < standing.lease_expires_in <= 10
+        assert standing.holder.since <= time.time()
+    assert standing_of(here, job, merge_unit(job), QUEUES).state == "not yet"
+    assert perform_part("cluster", "made", 0, touch) == "done"
+    assert standing_of(here, job, unit, QUEUES).state == "finished"
+
+
+def test_why_names_the_parts_that_were_given_up_with_their_tracebacks(
+    broker, here, incomplete, monkeypatch
+) -> None:
+    monkeypatch.delenv("LHCQ_BROKER_URL", raising=False)
+    result = CliRunner().invoke(why.command, ["made"], catch_exceptions=False)
+    assert result.exit_code == 0
+    for index in (1, 3):
+        assert f"lhcq.cluster_part:made:{index}: given up, {MAX_ATTEMPTS} attempts" in result.output
+    assert "`lhcq retry made`" in result.output
+    assert "OSError: the disk hiccuped" in result.output
+    assert "in broken" in result.output
+    value = json.loads(
+        CliRunner().invoke(why.command, ["made", "3", "--json"], catch_exceptions=False).output
+    )
+    (unit,) = value["units"]
+    assert (value["state"], unit["unit"], unit["last"]["pid"]) == (
+        "incomplete",
+        part_unit(incomplete, 3).key,
+        os.getpid(),
+    )
+    assert "no part 4" in refused(why.command, "made", "4")
