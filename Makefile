@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LHCQ := LHCQ_WORKSPACE=demo $(BIN)/lhcq
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench torture torture-random clean
 
 setup: $(READY)
 
@@ -43,6 +43,16 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Every fault there is, one after the other; what a recovery took is stored.
+torture: setup
+	LHCQ_FAULTS_RESULT=benchmarks/results/faults.json $(BIN)/python -m pytest tests/faults -m ""
+
+# Workers killed at random: make torture-random SEED=1 KILLS=200
+SEED ?= 1
+KILLS ?= 200
+torture-random: setup
+	$(BIN)/python -m benchmarks.storm --seed $(SEED) --kills $(KILLS)
 
 clean:
 	rm -rf $(VENV) demo lhcq-workspace build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache
