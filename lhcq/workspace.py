@@ -223,6 +223,17 @@ def append_line(path: Path, value: Any) -> None:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for the body; others wait, on whatever host, and a holder's death frees it."""
+    with explained_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def write_manifest(directory: Path, **fields: Any) -> None:
     """Write `manifest.json` into `directory`: `fields`, and the sha256 and size of every file in it."""
     files = {

@@ -5,6 +5,7 @@ from celery import chord
 from lhcq.workspace import Workspace
 from tasks.app import app, redis_client
 from tasks.attempts import backoff_key, forget_attempts
+from tasks.counters import forget_count, recount
 from tasks.jobs import Job, forget_failures
 from tasks.pending import PART_SUFFIX, Unit, merge_unit, pending_units
 
@@ -15,6 +16,9 @@ def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
     A person asked for it, so earlier attempts no longer count.
     """
     forget_attempts(job)
+    if job.kind in PART_SUFFIX:
+        forget_count(job)  # an earlier job of this name may have left it
+        recount(workspace, job)
     units = pending_units(workspace, job)
     _publish(job, units)
     return units

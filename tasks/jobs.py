@@ -15,7 +15,7 @@ from pydantic import Field
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
-from lhcq.workspace import Workspace, read_json, staged_file, to_json, write_json
+from lhcq.workspace import Workspace, exclusive, read_json, staged_file, to_json, write_json
 from tasks.leases import Holder
 
 Kind = Literal["generate", "cluster", "prepare", "train"]
@@ -124,6 +124,13 @@ def create_job(workspace: Workspace, job: Job) -> Job:
     A job that ended incomplete keeps its finished parts and tries the others again. So does a fan-out that failed,
     for the same request: its terms may be what was wrong.
     """
+    with exclusive(
+        workspace.root / "jobs.lock"
+    ):  # else one command could discard what another has just recorded
+        return _create_job(workspace, job)
+
+
+def _create_job(workspace: Workspace, job: Job) -> Job:
     refuse_taken_name(workspace, job)
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is not None:

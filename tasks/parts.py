@@ -7,6 +7,7 @@ from pathlib import Path
 from lhcq.errors import RowsMissing
 from lhcq.workspace import Workspace
 from tasks.app import workspace
+from tasks.counters import count_part, forget_count
 from tasks.jobs import Failure, Job, Kind, end_job, end_with_failures, failures_of, find_job
 from tasks.leases import Lease
 from tasks.pending import finished_parts, merge_unit, part_path, part_unit
@@ -26,6 +27,7 @@ def perform_part(kind: Kind, name: str, index: int, make: MakePart) -> str:
 
     def work(place: Workspace, job: Job, held: Lease) -> None:
         make(job, index, part_path(place, job, index), held)
+        count_part(job, index)
 
     return perform(
         kind, part_unit(job, index), work, done=lambda place, job: part_path(place, job, index).exists()
@@ -60,5 +62,6 @@ def perform_merge(kind: Kind, name: str, merge: Merge) -> str:
             return
         end_job(place, job, "done", message)
         shutil.rmtree(place.job(kind, name) / "parts", ignore_errors=True)
+        forget_count(job)
 
     return perform(kind, merge_unit(job), work, done=lambda *_: False)

@@ -21,11 +21,12 @@ from redis.exceptions import LockError
 from lhcq.workspace import Workspace
 from tasks.app import redis_client, workspace
 from tasks.attempts import backoff_key
+from tasks.counters import recount
 from tasks.flows import publish_unit
 from tasks.internals import queue_length, waiting_messages
 from tasks.jobs import list_jobs, outcome_of
 from tasks.leases import lease_key
-from tasks.pending import Unit, pending_units, unit_key
+from tasks.pending import PART_SUFFIX, Unit, pending_units, unit_key
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +60,11 @@ class Reconciler:
     def idle_units(self, place: Workspace) -> list[Unit]:
         """Units of open jobs that have no output, no lease, no backoff, and no message waiting in their queue."""
         client = redis_client()
-        units = [
-            unit
-            for job in list_jobs(place)
-            if outcome_of(place, job) is None
-            for unit in pending_units(place, job)
-        ]
+        jobs = [job for job in list_jobs(place) if outcome_of(place, job) is None]
+        for job in jobs:
+            if job.kind in PART_SUFFIX:
+                recount(place, job)
+        units = [unit for job in jobs for unit in pending_units(place, job)]
         for queue in {unit.queue for unit in units}:
             if queue_length(client, queue):
                 missing = self._missing(client, queue)

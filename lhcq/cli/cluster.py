@@ -70,11 +70,11 @@ def command(
     A command that was stopped or killed goes on when it is given again, and does only what is missing.
     """
     from lhcq.cli.session import check_room, default_processes, open_workspace, run_job, session
+    from lhcq.cli.status import done_parts
     from lhcq.events.layout import open_event_file
     from lhcq.workspace import read_manifest
     from tasks.clustering import chunks_of
     from tasks.jobs import refuse_taken_name, renew_terms
-    from tasks.pending import finished_parts
     from tasks.workers import LocalWorker
 
     config = _config(**jets)
@@ -93,8 +93,7 @@ def command(
         click.echo(f"{job.title}: {events.n_events:,} events in {cut}", err=True)
 
     def count() -> tuple[int, str]:
-        done = finished_parts(workspace, job)
-        return sum(chunks[index].stop - chunks[index].start for index in done), ""
+        return events.n_events * done_parts(workspace, job) // len(chunks), ""
 
     processes = min(workers or default_processes(), len(chunks))
     with session(workspace, [LocalWorker(kind="cpu", processes=processes)], detach=not wait) as current:

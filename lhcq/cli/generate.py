@@ -42,12 +42,12 @@ def command(
     The same seed gives the same bytes, whatever the number of workers.
     """
     from lhcq.cli.session import check_room, default_processes, open_workspace, run_job, session
+    from lhcq.cli.status import done_parts
     from lhcq.config import GenerateConfig
     from lhcq.errors import BadInput
     from lhcq.events.pythia import plan_parts, require_pythia
     from lhcq.workspace import sha256_of_json
     from tasks.jobs import Job, refuse_taken_name
-    from tasks.pending import finished_parts
     from tasks.workers import LocalWorker
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
@@ -68,7 +68,7 @@ def command(
     refuse_taken_name(workspace, job)
 
     def count() -> tuple[int, str]:
-        return sum(parts[index].n_events for index in finished_parts(workspace, job)), ""
+        return n_events * done_parts(workspace, job) // len(parts), ""
 
     local = [LocalWorker(kind="cpu", processes=min(workers or default_processes(), len(parts)))]
     with session(workspace, local, detach=not wait) as current:

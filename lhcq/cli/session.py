@@ -14,7 +14,7 @@ import click
 
 from lhcq.cli.progress import Update, progress
 from lhcq.config import Settings
-from lhcq.errors import BadInput, DiskFull, TransientError
+from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -82,10 +82,11 @@ def meet_broker(workspace: Workspace) -> bool:
     url = Settings.from_environment().broker_url or running_broker(workspace)
     if url is None:
         return False
-    connect(url)
     try:
+        connect(url)
         ask_broker()
-    except TransientError:
+    except LhcqError:
+        connect("")
         return False
     return True
 

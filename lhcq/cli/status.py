@@ -1,5 +1,6 @@
 """`lhcq status`."""
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 @json_option
 def command(as_json: bool) -> int:
     """List all jobs of the workspace: what they are, how far they got, how they ended."""
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import meet_broker, open_workspace
     from tasks.jobs import list_jobs
 
     workspace = open_workspace()
+    meet_broker(workspace)  # which counts; without one the workspace is read
     rows = [_row(workspace, job) for job in list_jobs(workspace)]
     answer(as_json, {"workspace": str(workspace.root), "jobs": rows}, _text(workspace, rows))
     return 0
@@ -50,13 +52,29 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
 def progress_of(workspace: "Workspace", job: "Job", *, ended: bool) -> tuple[int, int, str]:
     """How much of a job is done, of how much, and of what."""
     from lhcq.cli.runs import last_step
-    from tasks.pending import PART_SUFFIX, finished_parts
+    from tasks.pending import PART_SUFFIX
 
     if job.kind == "train":
         return last_step(workspace, job.name)[0], job.spec["total_steps"], "steps"
     if job.kind in PART_SUFFIX:
-        return job.parts if ended else len(finished_parts(workspace, job)), job.parts, "parts"
+        return job.parts if ended else done_parts(workspace, job), job.parts, "parts"
     return int(ended), 1, "split"
+
+
+def done_parts(workspace: "Workspace", job: "Job") -> int:
+    """How many parts of a fan-out stand: as the broker counts them, or, where it cannot tell, as they are listed."""
+    import redis
+
+    from tasks.app import app
+    from tasks.counters import counted_parts
+    from tasks.pending import finished_parts
+
+    if app.conf.broker_url:
+        with contextlib.suppress(redis.RedisError, ValueError):
+            counted = counted_parts(job)
+            if counted is not None:
+                return counted
+    return len(finished_parts(workspace, job))
 
 
 def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from tasks.attempts import announce_trouble
+from tasks.counters import count_part, counted_parts
 from tasks.flows import publish_job, publish_unit
 from tasks.jobs import end_job
 from tasks.leases import lease
+from tasks.parts import perform_part
 from tasks.pending import merge_unit, part_path, part_unit, segment_unit, validate_unit
 from tasks.reconciler import Reconciler
 
@@ -150,3 +152,23 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
     assert queued(broker)[3:] == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 2)"]
     lines = [record.message for record in caplog.records if "published again" in record.message]
     assert lines == ["lhcq.cluster_part made: 2 neither done nor under way, published again"]
+
+
+def test_parts_are_counted_once_and_a_flushed_count_is_read_from_the_workspace(broker, here, new_job) -> None:
+    job = new_job(parts=3)
+    assert counted_parts(job) is None
+    publish_job(here, job)
+    assert counted_parts(job) == 0
+
+    def touch(job: Any, index: int, path: Any, held: Any) -> None:
+        finish_parts(here, job, index)
+
+    for index in (0, 2):
+        assert perform_part("cluster", "made", index, touch) == "done"
+    count_part(job, 2)
+    assert counted_parts(job) == 2
+    broker.flushall()
+    count_part(job, 2)
+    assert counted_parts(job) is None  # half a count is not shown
+    Reconciler().scan(here)
+    assert counted_parts(job) == 2

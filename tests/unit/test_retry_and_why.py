@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from lhcq.cli import retry, why
+from lhcq.cli import retry, status, why
 from lhcq.errors import BadInput, NotThere
+from tasks.app import connect
 from tasks.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
-from tasks.flows import publish_unit, retry_units
+from tasks.counters import count_part
+from tasks.flows import publish_job, publish_unit, retry_units
 from tasks.jobs import end_job, failures_of, outcome_of
 from tasks.leases import lease
 from tasks.parts import perform_merge, perform_part
@@ -134,6 +136,27 @@ def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
     assert standing_of(here, job, merge_unit(job), QUEUES).state == "not yet"
     assert perform_part("cluster", "made", 0, touch) == "done"
     assert standing_of(here, job, unit, QUEUES).state == "finished"
+
+
+def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_job, monkeypatch) -> None:
+    job = new_job(parts=4)
+    publish_job(here, job)
+    perform_part("cluster", "made", 0, touch)
+    count_part(job, 1)  # which only Redis has
+
+    def done() -> int:
+        answer = CliRunner().invoke(status.command, ["--json"], catch_exceptions=False)
+        return int(json.loads(answer.output)["jobs"][0]["done"])
+
+    monkeypatch.setenv("LHCQ_BROKER_URL", broker_url)
+    assert done() == 2
+    broker.flushall()
+    assert done() == 1
+    try:
+        monkeypatch.setenv("LHCQ_BROKER_URL", "redis+socket:///nowhere.sock")
+        assert done() == 1
+    finally:
+        connect(broker_url)
 
 
 def test_why_names_the_parts_that_were_given_up_with_their_tracebacks(
