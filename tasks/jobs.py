@@ -121,7 +121,7 @@ def _may_be_replaced(failed: Job, job: Job) -> bool:
 def create_job(workspace: Workspace, job: Job) -> Job:
     """Record `job`, or join the open one of that name when it asks for the same thing.
 
-    A job that ended incomplete keeps its finished parts and tries the others again. So does a fan-out that failed,
+    A job that ended incomplete keeps its finished parts and tries the others again. So does one whose parts failed,
     for the same request: its terms may be what was wrong.
     """
     with exclusive(
@@ -135,8 +135,7 @@ def _create_job(workspace: Workspace, job: Job) -> Job:
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is not None:
         outcome = outcome_of(workspace, earlier)
-        same_parts = job.parts > 0 and earlier.spec == job.spec
-        if outcome is None or outcome.state == "incomplete" or (outcome.state == "failed" and same_parts):
+        if outcome is None or outcome.state == "incomplete" or _lacks_parts(workspace, earlier, job):
             _refuse_another(workspace, earlier, job)  # it may have come since the names were compared
             renewed = renew_terms(workspace, job)  # first: what is tried again needs them
             if outcome is None:
@@ -150,6 +149,13 @@ def _create_job(workspace: Workspace, job: Job) -> Job:
     created = load_job(workspace, job.kind, job.name)
     _refuse_another(workspace, created, job)  # somebody else may have been first
     return created
+
+
+def _lacks_parts(workspace: Workspace, failed: Job, job: Job) -> bool:
+    """Whether a failed job serves the same request with the parts that it has; not when they could not be merged."""
+    failures = failures_of(workspace, failed)
+    of_parts = [failure.unit.partition(":")[0].endswith("_part") for failure in failures]
+    return failed.spec == job.spec and bool(of_parts) and all(of_parts)
 
 
 def renew_terms(workspace: Workspace, job: Job) -> Job | None:

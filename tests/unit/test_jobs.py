@@ -204,6 +204,17 @@ def test_the_same_request_on_other_terms_goes_on_with_the_latest_ones(place: Wor
     assert outcome_of(place, again) is None
 
 
+def test_a_job_whose_merge_failed_starts_anew(place: Workspace) -> None:
+    first = create_job(place, request(radius=0.5))
+    part = finish_part(place, first, 0)
+    record_failure(place, first, failure(0, permanent=True))
+    merge = failure(0, permanent=True).model_copy(update={"unit": "lhcq.cluster_merge:made"})
+    record_failure(place, first, merge)
+    end_with_failures(place, first, failures_of(place, first))
+    assert create_job(place, request(radius=0.5, created=9.0)).created == 9.0
+    assert not part.exists()
+
+
 def test_terms_change_no_job_that_asks_for_something_else(place: Workspace) -> None:
     assert renew_terms(place, with_terms(request(), source="/new")) is None
     first = create_job(place, with_terms(request(radius=0.5), source="/old"))
