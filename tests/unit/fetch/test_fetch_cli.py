@@ -98,7 +98,9 @@ def test_the_current_directory_is_where_files_go_by_themselves(
     done = run("black-box-1-key", "--from", site.url)
     assert done.stdout.splitlines()[0] == str(tmp_path / "events_LHCO2020_BlackBox1.masterkey")
     box = tmp_path / "events_LHCO2020_BlackBox1.h5"
-    assert f"Next: lhcq cluster {box} --labels {tmp_path / 'events_LHCO2020_BlackBox1.masterkey'}" in done.stdout
+    assert (
+        f"Next: lhcq cluster {box} --labels {tmp_path / 'events_LHCO2020_BlackBox1.masterkey'}" in done.stdout
+    )
 
 
 def test_kill_9_halfway_costs_nothing_but_the_rest(
