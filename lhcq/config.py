@@ -89,8 +89,8 @@ class ClusterConfig(Frozen):
     """`jets`: momenta and constituents; `full`: the substructure of the two leading jets too."""
 
 
-# `lhco` is the definition of the official features files, with what they hold and more; `diary` is the reference study's: R=0.5 in its diary,
-# the 1200 GeV cut and all jets above it in its code.
+# `lhco` is the definition of the official features files, with what they hold and more; `diary` is the reference
+# study's: R=0.5 in its diary, the 1200 GeV cut and all jets above it in its code.
 CLUSTER_PRESETS: dict[str, ClusterConfig] = {
     "lhco": ClusterConfig(features="full"),
     "diary": ClusterConfig(radius=0.5, pt_min=1200.0, max_jets=None),
