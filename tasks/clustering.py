@@ -80,7 +80,7 @@ def open_source(job: Job) -> "EventFile":
     file = open_event_file(source)
     status = source.stat()
     if (status.st_size, status.st_mtime_ns) != (job.terms["bytes"], job.terms["mtime_ns"]):
-        raise BadInput(f"{source}: changed since this job started. Start it again under another name.")
+        raise BadInput(f"{source}: changed since this job started. Run the same command again.")
     return file
 
 
@@ -128,5 +128,5 @@ def _key_of(job: Job) -> "NDArray[np.int8] | None":
     path = Path(job.terms["labels"])
     labels = read_master_key(path, job.spec["n_events"])
     if sha256_of(path) != job.spec["labels_sha256"]:
-        raise BadInput(f"{path}: changed since this job started. Start it again under another name.")
+        raise BadInput(f"{path}: changed since this job started. Run the same command again.")
     return labels

@@ -179,7 +179,7 @@ def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, cu
         f"  signal {labels['signal']:,}, background {labels['background']:,}, unlabelled {labels['unknown']:,}",
         f"  events by number of jets above {manifest['config']['pt_min']:g} GeV: {jets}",
         *(
-            [f"  left out, since they cannot be used: {left_out:,} rows (the manifest lists them)"]
+            [f"  rows left out, since they cannot be used: {left_out:,} (the manifest lists them)"]
             if left_out
             else []
         ),

@@ -154,7 +154,7 @@ def test_an_event_of_absurd_values_is_refused_and_left_out_alone_when_tolerated(
     assert mark_parts(lhcq, "absurd") == 29
 
     done = lhcq.run(*command, "--tolerate", "0.001")
-    assert "left out, since they cannot be used: 1 rows" in done.stdout
+    assert "rows left out, since they cannot be used: 1 (the manifest lists them)" in done.stdout
     events, manifest = dataset_of(lhcq, "absurd")
     assert events == merged_without(500, 501)
     assert [(gap["start"], gap["stop"]) for gap in manifest["gaps"]] == [(500, 501)]
