@@ -1,1 +1,4 @@
-"""Speed, as ratios within one run: `python -m benchmarks` writes results/NAME.json and exits 1 below a bound."""
+"""Speed, memory and faithfulness, with their bounds: `python -m benchmarks [NAME ...]` writes results/NAME.json.
+
+Speed is given as ratios within one run, of the same events. The exit code says whether every bound holds.
+"""

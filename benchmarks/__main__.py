@@ -1,48 +1,39 @@
-"""Run every benchmark, print its table, store it, and say by the exit code whether all bounds hold."""
+"""Run the named benchmarks or all, print their tables, store them, and exit 1 where a bound falls short."""
 
-import importlib.metadata
-import json
 import os
-import platform
 import sys
-from pathlib import Path
 
-from benchmarks import clustering
+from benchmarks import clustering, generator, job, memory, profile, rehearsal
+from benchmarks.rows import say, store, table
 
-RESULTS = Path(__file__).parent / "results"
-BENCHMARKS = {"clustering": clustering.measure}
-VERSIONED = ("lhcq", "fastjet", "awkward", "numpy", "pyarrow", "h5py")
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+BENCHMARKS = {
+    "clustering": clustering.measure,
+    "profile": profile.measure,
+    "job": job.measure,
+    "memory": memory.measure,
+    "rehearsal": rehearsal.measure,
+    "generator": generator.measure,
+}
 
 
 def main() -> int:
-    RESULTS.mkdir(exist_ok=True)
-    machine = {"processor": processor(), "cores": os.cpu_count(), "system": platform.platform()}
-    versions = {name: importlib.metadata.version(name) for name in VERSIONED}
-    short = False
-    for name, measure in BENCHMARKS.items():
-        rows = measure()
-        result = {
-            "machine": machine,
-            "versions": {**versions, "python": platform.python_version()},
-            "rows": rows,
-        }
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-        for row in rows:
-            bound = (
-                ""
-                if row["bound"] is None
-                else f"  bound {row['bound']}: {'holds' if row['holds'] else 'FALLS SHORT'}"
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        say(f"no benchmark is called {unknown[0]!r}; there are {', '.join(BENCHMARKS)}.")
+        return 2
+    holds = True
+    for name in names:
+        if name == "generator" and "LHCQ_TEST_DATA" not in os.environ:
+            say(
+                "generator: skipped, since LHCQ_TEST_DATA does not name the directory of the released events."
             )
-            print(f"{name}: {row['figure']:<16} {row['value']:10.1f} {row['unit']}{bound}")
-            short |= not row["holds"]
-    return int(short)
+            continue
+        rows = BENCHMARKS[name]()
+        store(name, rows)
+        print(table(name, rows), flush=True)
+        holds &= all(row["holds"] for row in rows)
+    return int(not holds)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,13 @@
-"""Generated against released events: `python -m benchmarks.generator DIRECTORY` writes results/generator.{json,png}.
+"""Generated against released events; draws results/generator.png.
 
-DIRECTORY (or LHCQ_TEST_DATA) holds the released 1,000 events. Each distribution of each class is compared by the
+LHCQ_TEST_DATA names the directory of the released 1,000 events. Each distribution of each class is compared by the
 two-sample Kolmogorov-Smirnov distance, without and with the detector, on the same Pythia seeds. Beside each distance
 stand its p-value and the median that two samples of these sizes from one and the same distribution would have.
 """
 
-import importlib.metadata
-import json
 import math
 import multiprocessing
 import os
-import platform
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import ks_2samp
 
-from benchmarks import __main__ as bench
+from benchmarks.rows import RESULTS, Row, row
 from lhcq.config import ClusterConfig, GenerateConfig
 from lhcq.events.layout import open_event_file, read_rows
 from lhcq.events.pythia import GeneratePart, generate_part, plan_parts
@@ -46,12 +42,11 @@ SHOWN = ("pt", "pt2", "mass2", "tau21_2", "constituents")
 Columns = dict[str, np.ndarray]
 
 
-def measure(directory: Path | None = None) -> list[dict[str, object]]:
+def measure() -> list[Row]:
     """The rows of the result."""
-    directory = directory or Path(os.environ["LHCQ_TEST_DATA"])
-    released = observe_released(directory / RELEASED)
+    released = observe_released(Path(os.environ["LHCQ_TEST_DATA"]) / RELEASED)
     generated = {detector: observe_generated(detector) for detector in STAGES}
-    draw(released, generated, bench.RESULTS / "generator.png")
+    draw(released, generated, RESULTS / "generator.png")
     return [
         compare(label, name, detector, released[label][name], generated[detector][label][name])
         for label in CLASSES
@@ -60,25 +55,21 @@ def measure(directory: Path | None = None) -> list[dict[str, object]]:
     ]
 
 
-def compare(
-    label: int, name: str, detector: bool, released: np.ndarray, generated: np.ndarray
-) -> dict[str, object]:
+def compare(label: int, name: str, detector: bool, released: np.ndarray, generated: np.ndarray) -> Row:
     """One distance."""
     found = ks_2samp(released, generated)
-    bound = BOUND if detector and name in BOUNDED else None
     # The median of Kolmogorov's distribution is 0.828.
     expected = 0.828 * math.sqrt(1 / len(released) + 1 / len(generated))
-    return {
-        "figure": f"{CLASSES[label]} {name} {STAGES[detector]}",
-        "value": round(float(found.statistic), 4),
-        "unit": "KS",
-        "bound": bound,
-        "holds": bound is None or bool(found.statistic <= bound),
-        "p_value": float(f"{found.pvalue:.2g}"),
-        "median_if_equal": round(expected, 3),
-        "released": len(released),
-        "generated": len(generated),
-    }
+    return row(
+        f"{CLASSES[label]} {name} {STAGES[detector]}",
+        round(float(found.statistic), 4),
+        "KS",
+        at_most=BOUND if detector and name in BOUNDED else None,
+        p_value=float(f"{found.pvalue:.2g}"),
+        median_if_equal=round(expected, 3),
+        released=len(released),
+        generated=len(generated),
+    )
 
 
 def observe_released(path: Path) -> dict[int, Columns]:
@@ -138,11 +129,11 @@ def draw(released: dict[int, Columns], generated: dict[bool, dict[int, Columns]]
     """The four distributions of both classes: released events with errors, generated ones as lines."""
     figure = Figure(figsize=(15, 7), layout="constrained")
     grid = figure.subplots(2, len(BOUNDED))
-    for row, label in zip(grid, CLASSES, strict=True):
-        for axes, (name, title) in zip(row, BOUNDED.items(), strict=True):
+    for line, label in zip(grid, CLASSES, strict=True):
+        for axes, (name, title) in zip(line, BOUNDED.items(), strict=True):
             draw_one(axes, label, released[label][name], {d: generated[d][label][name] for d in STAGES})
             axes.set_xlabel(title)
-        row[0].set_ylabel("share of events")
+        line[0].set_ylabel("share of events")
     figure.savefig(path, dpi=110)
 
 
@@ -173,34 +164,3 @@ def draw_one(axes: Axes, label: int, released: np.ndarray, generated: dict[bool,
         )
     axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
     axes.legend(title=CLASSES[label], frameon=False, fontsize=9, loc="upper right")
-
-
-def store(rows: list[dict[str, object]]) -> None:
-    """Write the result with the machine and the versions it was had with."""
-    versions = {name: importlib.metadata.version(name) for name in (*bench.VERSIONED, "pythia8mc", "scipy")}
-    result = {
-        "machine": {"processor": bench.processor(), "cores": os.cpu_count(), "system": platform.platform()},
-        "versions": {**versions, "python": platform.python_version()},
-        "rows": rows,
-    }
-    (bench.RESULTS / "generator.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-
-
-def main() -> int:
-    rows = measure(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
-    store(rows)
-    for row in rows:
-        bound = (
-            ""
-            if row["bound"] is None
-            else f"  bound {row['bound']}: {'holds' if row['holds'] else 'FALLS SHORT'}"
-        )
-        print(
-            f"{row['figure']:<32} {row['value']:6.3f}  p {row['p_value']:<8.2g} "
-            f"median if equal {row['median_if_equal']:.3f}{bound}"
-        )
-    return int(not all(row["holds"] for row in rows))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

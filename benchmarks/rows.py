@@ -1,0 +1,70 @@
+"""The rows of a result: what was measured and its bound; how they are printed and stored."""
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from benchmarks.machine import machine
+
+RESULTS = Path(__file__).parent / "results"
+VERSIONED = ("lhcq", "fastjet", "numba", "numpy", "pyarrow", "h5py", "celery", "pythia8mc", "scipy")
+
+Row = dict[str, Any]
+
+
+def row(
+    figure: str,
+    value: float | Sequence[float],
+    unit: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    note: str = "",
+    **facts: Any,
+) -> Row:
+    """One line of a result; of a sequence of rounds the median counts, and all are kept."""
+    rounds = [] if isinstance(value, (int, float)) else [float(one) for one in value]
+    if rounds:
+        facts["rounds"] = rounds
+    value = statistics.median(rounds) if rounds else float(value)  # type: ignore[arg-type]
+    holds = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+    bound = {"at_least": at_least, "at_most": at_most, "holds": holds}
+    return {"figure": figure, "value": value, "unit": unit, **bound, "note": note, **facts}
+
+
+def store(name: str, rows: list[Row]) -> None:
+    """Write results/NAME.json, with the machine and the versions that the rows were had with."""
+    versions = {package: version(package) for package in VERSIONED}
+    result = {"machine": machine(), "versions": {**versions, "python": python_version()}, "rows": rows}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+def table(name: str, rows: list[Row]) -> str:
+    """The rows for people."""
+    return "\n".join([name, *(_line(one) for one in rows)])
+
+
+def _line(one: Row) -> str:
+    text = f"  {one['figure']:<58} {digits(one['value']):>9} {one['unit']:<10}"
+    if rounds := one.get("rounds"):
+        text += f" {digits(min(rounds))} to {digits(max(rounds))} in {len(rounds)} rounds"
+    for word, bound in (("at least", one["at_least"]), ("at most", one["at_most"])):
+        if bound is not None:
+            text += f"  [{word} {bound:g}: {'holds' if one['holds'] else 'FALLS SHORT'}]"
+    return text.rstrip() + (f"\n      {one['note']}" if one["note"] else "")
+
+
+def digits(value: float) -> str:
+    """Three digits, and all before the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def say(message: str) -> None:
+    """Tell whoever waits."""
+    print(message, file=sys.stderr, flush=True)
