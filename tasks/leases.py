@@ -18,7 +18,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import redis
 from redis.backoff import NoBackoff
@@ -60,20 +60,21 @@ class Holder(Frozen):
 class Lease:
     """A claim that is held."""
 
-    def __init__(self) -> None:
+    def __init__(self, job_ended: Callable[[], bool] = lambda: False) -> None:
         self._lost = threading.Event()
+        self._job_ended = job_ended
         self._ended = threading.Event()
         self._awake = time.monotonic()
 
     @property
     def lost(self) -> bool:
-        """Whether somebody else may hold it by now."""
-        return self._lost.is_set() or self._stood_still()
+        """Whether somebody else may hold it by now, or the job ended: then nothing may be committed any more."""
+        return self._lost.is_set() or self._stood_still() or self._job_ended()
 
     def check(self) -> None:
         """Raise `LeaseLost` if it is lost: called between blocks of work, and before a commit."""
         if self.lost:
-            raise LeaseLost("the lease was lost, so another worker does this")
+            raise LeaseLost("the lease was lost, so another worker does this or did it")
 
     def _stood_still(self) -> bool:
         return time.monotonic() - self._awake > LEASE_SECONDS
@@ -98,14 +99,19 @@ def holder_of(client: "redis.Redis", unit: str) -> Holder | None:
 
 
 @contextlib.contextmanager
-def lease(client: "redis.Redis", unit: str) -> Iterator[Lease | None]:
-    """Hold the lease on `unit` for the body; gives None when another worker holds it."""
+def lease(
+    client: "redis.Redis", unit: str, *, job_ended: Callable[[], bool] = lambda: False
+) -> Iterator[Lease | None]:
+    """Hold the lease on `unit` for the body; gives None when another worker holds it.
+
+    `job_ended` is asked at each check: a worker that is cut off from the broker still sees the workspace.
+    """
     lock = client.lock(lease_key(unit), timeout=LEASE_SECONDS, blocking=False, thread_local=False)
     token = json.dumps({"holder": Holder.this_process().model_dump(), "token": secrets.token_hex(8)})
     if not lock.acquire(token=token):
         yield None
         return
-    held = Lease()
+    held = Lease(job_ended)
     extender = threading.Thread(target=_extend, args=(client, lock, held), name=f"lease-{unit}", daemon=True)
     extender.start()
     try:

@@ -48,7 +48,7 @@ def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Jo
     if job is None or outcome_of(place, job) is not None:
         return "closed"
     try:
-        with lease(redis_client(), unit.key) as held:
+        with lease(redis_client(), unit.key, job_ended=lambda: outcome_of(place, job) is not None) as held:
             if held is None:
                 return "leased"
             if done(place, job):

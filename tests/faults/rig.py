@@ -115,7 +115,7 @@ class Rig:
         self.place = Workspace(workspace or directory / "workspace")
         self.place.root.mkdir(parents=True, exist_ok=True)
         self.arms = directory / "arms"
-        self.arms.mkdir()
+        self.arms.mkdir(parents=True)
         self.journal = directory / "journal.jsonl"
         self.journal.touch()
         self.noop = noop
@@ -316,11 +316,10 @@ class Rig:
 
     def check(self, job: Job, expected: bytes) -> None:
         """Every part, the merge and the outcome committed once; the bytes of a serial run; nothing leased."""
-        for index in range(job.parts):
-            path = str(part_path(self.place, job, index))
-            assert self.commits()[path] == 1, f"{path} was committed {self.commits()[path]} times"
-        assert self.commits()[str(self.place.dataset(job.name))] == 1
-        assert self.commits()[str(self.place.job(job.kind, job.name) / "outcome.json")] == 1
+        names = [part_path(self.place, job, index) for index in range(job.parts)]
+        names += [self.place.dataset(job.name), self.place.job(job.kind, job.name) / "outcome.json"]
+        commits = self.commits()
+        assert {str(name): commits[str(name)] for name in names} == dict.fromkeys(map(str, names), 1)
         assert (self.place.dataset(job.name) / "events.parquet").read_bytes() == expected
         self.await_no_leases()
 

@@ -96,7 +96,7 @@ def test_a_visibility_timeout_far_below_a_task_gives_one_execution(
     def deliveries() -> int:
         return sum(entry["what"] == "lhcq.cluster_part:early:3" for entry in rig.entries("start"))
 
-    wait_until(lambda: deliveries() >= 3, "the same message to come three times")
+    wait_until(lambda: deliveries() >= 2, "the same message to come again")
     rig.release("working@lhcq.cluster_part:early:3")
     released = time.time()
     outcome = rig.await_end(job, RECOVERY_SECONDS)
@@ -119,7 +119,7 @@ def test_a_clock_an_hour_ahead_and_one_an_hour_behind(idle_rig, events, serial, 
     rig.await_end(job, RECOVERY_SECONDS)
     recovered(time.time() - started)  # the outcome's own time is by a wrong clock
     rig.check(job, serial)
-    offsets = {round((entry["time"] - time.time()) / 3600) for entry in rig.entries("commit")}
+    offsets = {round((entry["time"] - time.time()) / 3600) for entry in rig.entries("start")}
     assert offsets == {-1, 1}
 
 
@@ -129,6 +129,8 @@ def test_a_submitter_killed_halfway_through_2000_parts(tmp_path, recovered) -> N
     with running_rig(tmp_path / "rig", noop=True) as rig:
         events = noop_file(tmp_path / "events.h5", n_parts)
         rig.keep(2)
+        rig.arms = tmp_path / "arms"  # the submitter's alone: a reconciler publishes parts too
+        rig.arms.mkdir()
         rig.arm("sent@lhcq.cluster_part", after=n_parts // 2 - 1)
         words = ("cluster", events, "--name", "half", "--events-per-chunk", "1", "--detach")
         process = rig.command(*words, wrapped=True)
