@@ -90,6 +90,7 @@ class Worker:
     def __init__(self, process: "subprocess.Popen[bytes]", name: str) -> None:
         self.process = process
         self.name = name
+        self.was_ready = False
 
     @property
     def alive(self) -> bool:
@@ -163,9 +164,12 @@ class Rig:
 
     def await_ready(self, *workers: Worker) -> None:
         """Wait until these workers, or all that live, take work."""
-        names = {worker.name for worker in workers or self.alive()}
+        new = [worker for worker in workers or self.alive() if not worker.was_ready]  # the broker may forget
+        names = {worker.name for worker in new}
         with self.broker.client() as client:
             wait_until(lambda: names <= client.smembers(READY_KEY), f"{names} to come up; see {self.log()}")
+        for worker in new:
+            worker.was_ready = True
 
     def alive(self) -> list[Worker]:
         """The workers that run."""

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
-import threading
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -171,25 +171,8 @@ def test_half_a_second_of_delay(tmp_path, events, serial, recovered) -> None:
 @contextlib.contextmanager
 def slow_line(port: int, *, seconds: float) -> Iterator[int]:
     """A port that passes on to `port`, each byte half of `seconds` late in each direction."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", port))
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=carry, args=(source, target), daemon=True).start()
-
-    def carry(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                time.sleep(seconds / 2)
-                target.sendall(data)
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    threading.Thread(target=accept, daemon=True).start()
-    yield listener.getsockname()[1]
-    listener.close()
+    command = [sys.executable, str(Path(__file__).with_name("slow_line.py")), str(port), str(seconds / 2)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as line:
+        assert line.stdout
+        yield int(line.stdout.readline())
+        line.kill()
