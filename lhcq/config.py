@@ -135,9 +135,11 @@ class TrainConfig(Frozen):
     warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of all steps over which the rate rises linearly from zero."""
     batch_size: int = Field(default=8, ge=1)
-    """Prompts in one forward pass."""
+    """Prompts in one forward pass; a GPU takes more at once where its memory has room, which changes no result."""
     accumulation: int = Field(default=1, ge=1)
-    """Forward passes in one optimizer step."""
+    """An optimizer step has `batch_size * accumulation` prompts."""
+    max_memory: int | None = Field(default=None, ge=1 << 28)
+    """Bytes of GPU memory that training and validation may take; None: all that is there."""
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Ends a run before its epochs do."""

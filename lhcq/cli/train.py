@@ -1,5 +1,6 @@
 """`lhcq train SPLIT --name RUN`."""
 
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
     from tasks.jobs import Job
 
 _BYTES_PER_CHECKPOINT = 60_000_000
+
+
+def read_memory(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """Bytes of a size such as `8GiB`, `7.5GB` or `6000MiB`."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(i?)B?", value.strip(), re.IGNORECASE)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no size such as 8GiB or 7.5GB.", context, parameter)
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix.upper())))
 
 
 @click.command("train")
@@ -29,6 +41,7 @@ _BYTES_PER_CHECKPOINT = 60_000_000
 @click.option("--schedule", type=click.Choice(["cosine", "constant"]))
 @click.option("--batch-size", type=int, help="Prompts in one forward pass.")
 @click.option("--accumulation", type=int, help="Forward passes in one optimizer step.")
+@click.option("--max-memory", callback=read_memory, help="GPU memory to stay below, such as 8GiB.")
 @click.option("--epochs", type=float)
 @click.option("--max-steps", type=int, help="End after this many optimizer steps.")
 @click.option("--checkpoints", type=int, help="Checkpoints over the run.")
@@ -70,7 +83,8 @@ def command(
     n_train = sum(manifest["counts"]["train"].values())
     if n_train == 0:
         raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
-    _refuse_long_prompts(workspace, split, directory, resolved)
+    longest = _longest_prompt(workspace, split, directory, resolved)
+    _say_what_it_needs(directory, resolved, longest)
     plan = plan_run(n_train, resolved)
     check_room(workspace.root, len(plan.checkpoint_steps) * _BYTES_PER_CHECKPOINT)
     spec = {
@@ -118,14 +132,27 @@ def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool)
     return waited.code
 
 
-def _refuse_long_prompts(workspace: "Workspace", split: str, directory: Any, config: "TrainConfig") -> None:
-    """Count the tokens of every prompt before a model is loaded."""
+def _longest_prompt(workspace: "Workspace", split: str, directory: Any, config: "TrainConfig") -> int:
+    """Tokens of the longest prompt; raises `BadInput` when it is above the limit."""
     import pyarrow.parquet as pq
 
     from lhcq.model.tokens import encode_prompts
     from lhcq.prompts.tokens import audit
 
     encode = encode_prompts(directory)
+    longest = 0
     for part in ("train", "validation", "test"):
         table = pq.read_table(workspace.split(split) / f"{part}.parquet", columns=["prompt"])
-        audit(table["prompt"].to_pylist(), encode, max_tokens=config.max_tokens)
+        longest = max(longest, audit(table["prompt"].to_pylist(), encode, max_tokens=config.max_tokens).max)
+    return longest
+
+
+def _say_what_it_needs(directory: Any, config: "TrainConfig", longest: int) -> None:
+    """The memory of the machine that this is; a worker elsewhere looks for itself."""
+    from lhcq.config import Settings
+    from lhcq.model.preflight import check_memory, device_here, estimate_needs
+
+    device = device_here()
+    needs = estimate_needs(directory, config, longest=longest, bfloat16=device.bfloat16)
+    if needs is not None and Settings.from_environment().broker_url is None:
+        click.echo(f"lhcq: training {check_memory(needs, device, config, longest=longest)}", err=True)

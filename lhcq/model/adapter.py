@@ -5,8 +5,10 @@ works on a single tensor (one kernel instead of hundreds), clipping is one norm,
 """
 
 import dataclasses
+import itertools
 import math
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.base import Base, fuses_lora
-from lhcq.model.cpu_linear import fuse_lora
+from lhcq.model.linear import fuse_lora
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TARGETS = {"query-value": ("q_proj", "v_proj")}
@@ -33,6 +35,15 @@ class Adapter:
     """All weights, `(n_weights,)` float32; `flat.grad` holds all gradients."""
     weights: dict[str, torch.Tensor]
     """Views into `flat`."""
+    computed: torch.Tensor
+    """`flat` in the compute type, which the layers multiply with; `flat` itself where that is float32."""
+    graphs: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    """Recorded passes by their shape; they hold the addresses of these weights (`lhcq.model.passes`)."""
+
+    def refresh(self) -> None:
+        """Let the layers see what `flat` holds now."""
+        if self.computed.dtype != self.flat.dtype:
+            self.computed.copy_(self.flat.detach())
 
 
 def attach_lora(base: Base, config: TrainConfig) -> Adapter:
@@ -109,8 +120,6 @@ def _wrap_with_peft(base: Base, lora: Any, name: str) -> None:
         else:
             base.peft.add_adapter(name, lora)
     base.peft.set_adapter(name)
-    if fuses_lora(base.device, base.compute_dtype):
-        fuse_lora(base.model, name)
 
 
 def _flatten(base: Base, name: str, shape: tuple[object, ...], lora: Any) -> Adapter:
@@ -132,4 +141,16 @@ def _flatten(base: Base, name: str, shape: tuple[object, ...], lora: Any) -> Ada
         # A gradient that is there is added to in place, so it stays this view as long as nobody sets it to None.
         parameter.grad = flat.grad[at:end].view(parameter.shape)
         at = end
-    return Adapter(name=name, shape=shape, lora=lora, flat=flat, weights=weights)
+    fused = fuses_lora(base.device, base.compute_dtype)
+    computed = flat.data.to(base.compute_dtype) if fused else flat.data
+    if fused:
+        views = {
+            id(parameter): computed[start : start + parameter.numel()].view(parameter.shape)
+            for parameter, start in zip(parameters.values(), _starts(parameters.values()), strict=False)
+        }
+        fuse_lora(base.model, name, lambda parameter: views[id(parameter)])
+    return Adapter(name=name, shape=shape, lora=lora, flat=flat, weights=weights, computed=computed)
+
+
+def _starts(parameters: Iterable[torch.nn.Parameter]) -> Iterator[int]:
+    return itertools.accumulate((parameter.numel() for parameter in parameters), initial=0)

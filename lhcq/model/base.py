@@ -1,14 +1,16 @@
 """The 4-bit base model as it stays in memory, on a GPU or on the CPU."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lhcq.errors import BadInput
-from lhcq.model.cpu_linear import unpack_once
 from lhcq.model.labels import label_ids
+from lhcq.model.linear import unpack_once
+from lhcq.model.norms import fuse_norms
 from lhcq.model.quiet import quiet_transformers
 from lhcq.model.sources import check_model_directory
 from lhcq.model.tokens import Encoder, encode_prompts
@@ -31,9 +33,13 @@ class Base:
     compute_dtype: torch.dtype
     linear_names: tuple[str, ...]
     """Last parts of the names of the quantized layers, such as `q_proj`."""
+    unpacked: bool = False
+    """Whether the layers keep their weights unpacked: the model is small."""
     peft: Any = None
     """The PEFT model around `model`, once an adapter is attached."""
     adapter: Any = None
+    passes: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    """Sizes of passes that were found to fit (`lhcq.model.passes`)."""
     uses: int = 0
     """Counts the times that an adapter was attached: what was attached before is gone."""
 
@@ -41,6 +47,18 @@ class Base:
     def backbone(self) -> Any:
         """The decoder without the output layer."""
         return self.model.base_model
+
+    @functools.cached_property
+    def label_rows(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The output layer's rows of the two labels, `(2, hidden)` float32, and their biases."""
+        rows = list(self.label_ids)
+        bias = getattr(self.head, "bias", None)
+        return self.head.weight[rows].detach().float(), None if bias is None else bias[rows].detach().float()
+
+    def autocast(self) -> Any:
+        """PEFT's own layers mix float32 and bfloat16, and need this; lhcq's are of one type."""
+        mixed = not fuses_lora(self.device, self.compute_dtype)
+        return torch.autocast(self.device.type, self.compute_dtype, enabled=mixed)
 
     @property
     def head(self) -> Any:
@@ -61,8 +79,9 @@ def load_base(directory: Path) -> Base:
     model = _load_quantized(directory, device, dtype)
     _refuse_scaled_logits(model.config, directory)
     layers = _quantized_layers(model)
-    if fuses_lora(device, dtype):
-        unpack_once(list(layers.values()))
+    unpacked = fuses_lora(device, dtype) and unpack_once(list(layers.values()), dtype)
+    if device.type == "cuda":
+        fuse_norms(model)
     return Base(
         directory=directory,
         model=model,
@@ -71,6 +90,7 @@ def load_base(directory: Path) -> Base:
         pad_id=_pad_id(model.config),
         device=device,
         compute_dtype=dtype,
+        unpacked=unpacked,
         linear_names=tuple(sorted({name.rsplit(".", 1)[-1] for name in layers})),
     )
 
@@ -81,15 +101,17 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     A CPU without bfloat16 instructions emulates them so slowly that a training does not end.
     """
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        # A GPU without bfloat16 computes in float32: float16 would need its loss scaled, and the scale is one more
+        # thing that a checkpoint had to hold.
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     # The names are private to torch; where one is gone, float32 is always right.
     checks = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return torch.bfloat16 if any(check is not None and check() for check in checks) else torch.float32
 
 
 def fuses_lora(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether `lhcq.model.cpu_linear` computes the linear layers; it knows float32 on a CPU only."""
-    return bool(device.type == "cpu" and dtype == torch.float32)
+    """Whether `lhcq.model.linear` computes the linear layers: everywhere but on a CPU in bfloat16."""
+    return bool(device.type == "cuda" or dtype == torch.float32)
 
 
 def _load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) -> Any:

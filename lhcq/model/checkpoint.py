@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from lhcq.workspace import (
     committed_steps,
+    read_json,
     read_manifest,
     staged_directory,
     verify_files,
     write_json,
     write_manifest,
 )
+
+STATE = "state.json"
 
 if TYPE_CHECKING:
     from lhcq.model.loop import TrainState
@@ -37,7 +40,9 @@ def write_checkpoint(
         save_file(weights, staged / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         save_file(optimizer_tensors(state.optimizer, adapter), staged / OPTIMIZER_STATE)
         write_json(staged / "adapter_config.json", _adapter_config(adapter.lora, state.base.directory))
-        write_json(staged / "state.json", {"step": state.step, "config_hash": config_hash})
+        write_json(
+            staged / STATE, {"step": state.step, "config_hash": config_hash, "pass": state.size.model_dump()}
+        )
         for path in staged.iterdir():
             path.chmod(
                 0o644
@@ -52,6 +57,13 @@ def verified_step(checkpoint: Path) -> int:
     )
     verify_files(checkpoint, manifest)
     return int(manifest["step"])
+
+
+def recorded_rows(checkpoint: Path | None) -> int | None:
+    """Prompts in a pass of the segment that ended in `checkpoint`; None at a run's start."""
+    recorded = read_json(checkpoint / STATE).get("pass", {}) if checkpoint else {}
+    rows: int | None = recorded.get("rows")
+    return rows
 
 
 def _adapter_config(lora: Any, model: Path) -> dict[str, Any]:

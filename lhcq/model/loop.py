@@ -7,11 +7,12 @@ CPU. That holds among processes with the same number of torch threads, which is 
 
 import contextlib
 import dataclasses
+import heapq
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +22,13 @@ from lhcq.config import Frozen, TrainConfig
 from lhcq.errors import BadInput, PermanentError
 from lhcq.model.adapter import Adapter, attach_lora, load_adapter, reset_adapter
 from lhcq.model.base import Base
-from lhcq.model.checkpoint import verified_step
+from lhcq.model.checkpoint import recorded_rows, verified_step
 from lhcq.model.labels import label_ids
-from lhcq.model.loss import label_logits, last_hidden, weighted_loss
 from lhcq.model.optimizer import load_optimizer, make_optimizer
-from lhcq.model.plan import batch_rows, class_weights, learning_rate_at, plan_run
+from lhcq.model.passes import Batch, PassSize, choose_pass, cut_step, run_pass
+from lhcq.model.plan import class_weights, learning_rate_at, plan_run, step_rows
+
+_LONGEST_READ = 256
 
 
 class StepRecord(Frozen):
@@ -52,6 +55,8 @@ class TrainState:
     stopped: bool
     """`on_step` asked to stop before the segment's end: nothing is to be committed."""
     uses: int
+    size: PassSize
+    """How each step was cut into passes."""
 
     def current_adapter(self) -> Adapter:
         """The adapter, if it is still the one that was trained."""
@@ -82,35 +87,77 @@ def train_segment(
     if label_ids(base.encode, prompts[0]) != base.label_ids:
         raise BadInput(f"After prompts such as {prompts[0][-20:]!r} this model's labels are other tokens.")
     plan = plan_run(len(prompts), config)
-    weights = torch.tensor(class_weights(labels) if config.class_weighted else (1.0, 1.0), device=base.device)
+    data = _Data(base=base, prompts=prompts, labels=labels, config=config)
     adapter = attach_lora(base, config)
     optimizer = make_optimizer(adapter, config)
     start = _restore(adapter, optimizer, checkpoint, config)
     base.peft.train()
-    state = TrainState(base=base, optimizer=optimizer, step=start, stopped=False, uses=base.uses)
+    with _explained_memory():
+        size = choose_pass(base, config, longest=data.longest, wanted=recorded_rows(checkpoint))
+    state = TrainState(base=base, optimizer=optimizer, step=start, stopped=False, uses=base.uses, size=size)
+    began = time.perf_counter()
+    upcoming = data.step(start + 1, size)
     for step in range(start + 1, until_step + 1):
-        began = time.perf_counter()
-        rows = batch_rows(step, len(prompts), config)
-        rate = learning_rate_at(step, plan, config, config.learning_rate)
-        with _seeded_dropout(base.device, config.seed, step), _explained_memory(config):
-            loss, tokens = _accumulate(base, adapter, rows, prompts, labels, weights, config)
+        current = upcoming
+        with _seeded_dropout(base.device, config.seed, step), _explained_memory():
+            share = _accumulate(base, adapter, current, size)
+        # A GPU works on while the next step's prompts are encoded; the first number asked of it waits for it.
+        upcoming = data.step(step + 1, size) if step < until_step else current
+        loss = float(share)
         norm = _clip(adapter, config.max_grad_norm)
         _refuse_nan(loss, norm, step=step, start=start, checkpoint=checkpoint)
-        optimizer.param_groups[0]["lr"] = rate
+        optimizer.param_groups[0]["lr"] = learning_rate_at(step, plan, config, config.learning_rate)
         optimizer.step()
         state.step = step
+        ended = time.perf_counter()
         record = StepRecord(
             step=step,
             loss=loss,
-            learning_rate=rate,
+            learning_rate=optimizer.param_groups[0]["lr"],
             grad_norm=norm,
-            samples_per_second=sum(map(len, rows)) / (time.perf_counter() - began),
-            tokens=tokens,
+            samples_per_second=current.rows / (ended - began),
+            tokens=current.tokens,
         )
+        began = ended
         if not on_step(record):
             state.stopped = True
             break
     return state
+
+
+class _Step(NamedTuple):
+    batches: list[Batch]
+    rows: int
+    tokens: int
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Data:
+    """The training part, read a step at a time."""
+
+    base: Base
+    prompts: Sequence[str]
+    labels: NDArray[np.integer]
+    config: TrainConfig
+
+    def __post_init__(self) -> None:
+        self.class_weights = class_weights(self.labels) if self.config.class_weighted else (1.0, 1.0)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt, as far as the longest in characters tell."""
+        longest = heapq.nlargest(_LONGEST_READ, self.prompts, key=len)
+        return min(max(map(len, self.base.encode(longest))), self.config.max_tokens)
+
+    def step(self, step: int, size: PassSize) -> _Step:
+        rows = step_rows(step, len(self.prompts), self.config)
+        token_ids = self.base.encode([self.prompts[row] for row in rows])
+        _refuse_long(token_ids, rows, self.config.max_tokens)
+        bits = [int(self.labels[row]) for row in rows]
+        # Over the number of rows, not of their weights: the weights count also where a pass holds one row.
+        shares = [self.class_weights[bit] / len(rows) for bit in bits]
+        batches = cut_step(token_ids, bits, shares, base=self.base, rows=size.rows)
+        return _Step(batches=batches, rows=len(rows), tokens=sum(map(len, token_ids)))
 
 
 def _restore(adapter: Adapter, optimizer: Any, checkpoint: Path | None, config: TrainConfig) -> int:
@@ -124,32 +171,11 @@ def _restore(adapter: Adapter, optimizer: Any, checkpoint: Path | None, config: 
     return step
 
 
-def _accumulate(
-    base: Base,
-    adapter: Adapter,
-    rows: list[NDArray[np.int64]],
-    prompts: Sequence[str],
-    labels: NDArray[np.integer],
-    weights: torch.Tensor,
-    config: TrainConfig,
-) -> tuple[float, int]:
-    """Leave the gradient of one optimizer step in the adapter; its loss and its number of tokens."""
+def _accumulate(base: Base, adapter: Adapter, current: _Step, size: PassSize) -> torch.Tensor:
+    """Leave the gradient of one optimizer step in the adapter; its loss, on the device."""
     adapter.flat.grad.zero_()
-    window = sum(map(len, rows))
-    total, tokens = 0.0, 0
-    for batch in rows:
-        token_ids = base.encode([prompts[row] for row in batch])
-        _refuse_long(token_ids, batch, config.max_tokens)
-        tokens += sum(map(len, token_ids))
-        targets = torch.as_tensor(np.asarray(labels[batch], dtype=np.int64), device=base.device)
-        with torch.autocast(
-            base.device.type, base.compute_dtype, enabled=base.compute_dtype != torch.float32
-        ):
-            hidden = last_hidden(base, token_ids)
-        loss = weighted_loss(label_logits(base, hidden), targets, weights, window=window)
-        loss.backward()
-        total += float(loss.detach())
-    return total, tokens
+    adapter.refresh()
+    return torch.stack([run_pass(base, batch, size) for batch in current.batches]).sum()
 
 
 def _clip(adapter: Adapter, limit: float) -> float:
@@ -180,13 +206,13 @@ def _refuse_long(token_ids: list[list[int]], rows: NDArray[np.int64], limit: int
 
 
 @contextlib.contextmanager
-def _explained_memory(config: TrainConfig) -> Iterator[None]:
+def _explained_memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise PermanentError(
-            f"{config.batch_size} prompts in one pass do not fit into the GPU's memory. Train with a smaller batch "
-            "and as much more accumulation: the result is the same to rounding."
+            "The GPU's memory ran out in training: something else takes more of it than at the start. Free it and "
+            "resume the run, or start one with a smaller --max-memory."
         ) from error
 
 

@@ -28,21 +28,11 @@ def last_hidden(base: Base, token_ids: Sequence[list[int]]) -> torch.Tensor:
 
 def label_logits(base: Base, hidden: torch.Tensor) -> torch.Tensor:
     """Logits of background and signal, `(n, 2)` float32, from `last_hidden`."""
-    rows = list(base.label_ids)
-    bias = getattr(base.head, "bias", None)
+    weight, bias = base.label_rows
     with torch.autocast(base.device.type, enabled=False):
-        return torch.nn.functional.linear(
-            hidden.float(), base.head.weight[rows].float(), None if bias is None else bias[rows].float()
-        )
+        return torch.nn.functional.linear(hidden.float(), weight, bias)
 
 
-def weighted_loss(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *, window: int
-) -> torch.Tensor:
-    """Class-weighted cross-entropy of one forward pass, as its share of an accumulation window of `window` rows.
-
-    The shares of a window add up to the same loss however it is cut into passes. Dividing by the number of rows,
-    not by their weights, keeps the weights effective when a pass holds one row.
-    """
-    losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    return (losses * weights[labels]).sum() / window
+def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each row over the two labels, `(n,)` in nats."""
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")

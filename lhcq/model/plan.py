@@ -53,15 +53,15 @@ def learning_rate_at(step: int, plan: RunPlan, config: TrainConfig, peak: float)
     return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def batch_rows(step: int, n_train: int, config: TrainConfig) -> list[NDArray[np.int64]]:
-    """The rows of `step` (from 1), one array a forward pass; each array at most `batch_size` long.
+def step_rows(step: int, n_train: int, config: TrainConfig) -> NDArray[np.int64]:
+    """The rows of `step` (from 1), at most `batch_size * accumulation` of them.
 
     Over the run every row comes once an epoch. Only the last step may be short.
     """
     window = config.batch_size * config.accumulation
     start = (step - 1) * window
     stop = min(step * window, _stream_length(n_train, config))
-    rows = np.concatenate(
+    return np.concatenate(
         [
             _epoch_order(epoch, n_train, config.seed)[
                 max(start - epoch * n_train, 0) : stop - epoch * n_train
@@ -69,7 +69,6 @@ def batch_rows(step: int, n_train: int, config: TrainConfig) -> list[NDArray[np.
             for epoch in range(start // n_train, (stop - 1) // n_train + 1)
         ]
     )
-    return [rows[at : at + config.batch_size] for at in range(0, len(rows), config.batch_size)]
 
 
 def class_weights(labels: NDArray[np.integer]) -> tuple[float, float]:

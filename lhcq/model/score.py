@@ -14,6 +14,10 @@ from lhcq.model.adapter import attach_lora, load_adapter
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import verified_step
 from lhcq.model.loss import label_logits, last_hidden
+from lhcq.model.passes import limit_memory
+
+# Tokens that keep a GPU busy; twice as many bring no more events a second.
+_GPU_TOKENS = 16384
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ def score_prompts(
     than `config.max_tokens`.
     """
     verified_step(checkpoint)
+    if base.device.type == "cuda":
+        limit_memory(config.max_memory)
     load_adapter(attach_lora(base, config), checkpoint)
     return score_attached(base, prompts, config.max_tokens, batch_size=batch_size, on_batch=on_batch)
 
@@ -66,18 +72,33 @@ def score_attached(
     # Prompts of like length share a batch, so that little of it is padding.
     order = np.argsort(lengths, kind="stable")
     base.peft.eval()
-    for at in range(0, len(order), batch_size):
-        rows = order[at : at + batch_size]
-        margin[rows], unknown[rows] = _score_batch(base, [token_ids[row] for row in rows])
+    base.adapter.refresh()
+    at = 0
+    size = _batch_rows(base, batch_size, int(lengths.max(initial=1)))
+    while at < len(order):
+        rows = order[at : at + size]
+        try:
+            margin[rows], unknown[rows] = _score_batch(base, [token_ids[row] for row in rows])
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = -(-size // 2)
+            continue
+        at += len(rows)
         if on_batch is not None:
-            on_batch(at + len(rows))
+            on_batch(at)
     return Scores(p_signal=_sigmoid(margin), unknown=unknown)
+
+
+def _batch_rows(base: Base, batch_size: int, longest: int) -> int:
+    """Prompts in a pass: more than `batch_size` where a GPU would be idle with those."""
+    return max(batch_size, _GPU_TOKENS // longest) if base.device.type == "cuda" else batch_size
 
 
 @torch.inference_mode()
 def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """l_signal - l_background, and whether the likeliest token is neither label, for one batch."""
-    with torch.autocast(base.device.type, base.compute_dtype, enabled=base.compute_dtype != torch.float32):
+    with base.autocast():
         hidden = last_hidden(base, token_ids)
         # The vocabulary is looked at where the answer begins, and nowhere else.
         greedy = base.head(hidden).argmax(dim=-1)

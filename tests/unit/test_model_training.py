@@ -1,5 +1,6 @@
 """Training on the real 4-bit SmolLM2, with few and short prompts."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, PermanentError
 from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.checkpoint import newest_checkpoint, write_checkpoint
-from lhcq.model.cpu_linear import _keep_mask, _weight
+from lhcq.model.linear import _keep_mask, _weight
 from lhcq.model.loop import train_segment
 from lhcq.model.loss import label_logits, last_hidden
 from lhcq.model.optimizer import optimizer_tensors
@@ -261,7 +262,8 @@ def test_a_long_prompt_is_refused_and_not_cut(base, prompts, labels):
 
 
 def test_targets_that_the_model_lacks_are_refused(base):
-    base_without = type(base)(**{**vars(base), "linear_names": ("c_attn",), "adapter": None})
+    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    base_without = type(base)(**{**fields, "linear_names": ("c_attn",), "adapter": None})
     with pytest.raises(BadInput, match=r"no layers \['q_proj', 'v_proj'\]"):
         attach_lora(base_without, OTHER)
 
@@ -322,4 +324,3 @@ def test_the_dropout_mask_drops_its_share_and_follows_the_seed():
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     sigma = math.sqrt(0.15 * 0.85 / mask.numel())
     assert abs(float((mask == 0).double().mean()) - 0.15) < 5 * sigma
-    assert _keep_mask(3, 4, 0.0) is None

@@ -1,0 +1,245 @@
+"""The forward and backward passes of an optimizer step: how many prompts each takes, and how it is run.
+
+A step's rows are sorted by length and cut into passes of like lengths, so that little of a pass is padding. How they
+are cut follows from the rows and the size of a pass alone, and changes the result by rounding only (and which places
+dropout hits), since each row carries its own share of the step's loss.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lhcq.config import Frozen, TrainConfig
+from lhcq.errors import PermanentError
+from lhcq.model.adapter import Adapter
+from lhcq.model.base import Base
+from lhcq.model.loss import label_logits, row_losses
+
+# Lengths are rounded up to this on a GPU, so that a few shapes serve all passes.
+LENGTH_STEP = 2
+# With fewer tokens in a pass, the GPU waits for more than checkpointing's second forward pass costs.
+ENOUGH_TOKENS = 2048
+# What is left free for the allocator's gaps.
+_USABLE = 0.92
+
+log = logging.getLogger(__name__)
+
+
+class PassSize(Frozen):
+    """How an optimizer step is cut; stored with each checkpoint."""
+
+    rows: int
+    """Prompts in one pass, at most."""
+    checkpointing: bool = False
+    """Whether the layers' activations are computed a second time instead of kept."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Batch:
+    """One pass, on the device: token ids `(rows, length)`, and one value a row."""
+
+    token_ids: torch.Tensor
+    last: torch.Tensor
+    labels: torch.Tensor
+    weights: torch.Tensor
+    """The row's share of the step's loss: its class weight over the rows of the step; 0 where a row is padding."""
+
+
+def cut_step(
+    token_ids: Sequence[list[int]],
+    labels: Sequence[int],
+    weights: Sequence[float],
+    *,
+    base: Base,
+    rows: int,
+) -> list[Batch]:
+    """The passes of a step over these prompts, the shortest prompts first; `weights` are the rows' shares."""
+    order = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
+    # Passes of one size: a rest of three prompts would cost almost as much as a full pass.
+    n_passes = -(-len(order) // rows)
+    size = -(-len(order) // n_passes)
+    parts = [order[at : at + size] for at in range(0, len(order), size)]
+    fill = size if base.device.type == "cuda" else 0
+    return [_batch(part, token_ids, labels, weights, base=base, fill=fill) for part in parts]
+
+
+def _batch(
+    part: list[int],
+    token_ids: Sequence[list[int]],
+    labels: Sequence[int],
+    weights: Sequence[float],
+    *,
+    base: Base,
+    fill: int,
+) -> Batch:
+    n = max(len(part), fill)
+    longest = max(len(token_ids[row]) for row in part)
+    if base.device.type == "cuda":
+        longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    ids = np.full((n, longest), base.pad_id, dtype=np.int64)
+    last, bits, shares = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.float32)
+    for at, row in enumerate(part):
+        ids[at, : len(token_ids[row])] = token_ids[row]
+        last[at], bits[at], shares[at] = len(token_ids[row]) - 1, labels[row], weights[row]
+    on_device = (torch.from_numpy(array).to(base.device) for array in (ids, last, bits, shares))
+    return Batch(**dict(zip(("token_ids", "last", "labels", "weights"), on_device, strict=True)))
+
+
+def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
+    """Add the pass's gradient to the adapter's; its share of the step's loss, on the device."""
+    if base.device.type == "cuda" and base.unpacked and not size.checkpointing:
+        return _replay(base, batch)
+    return _eager(base, batch)
+
+
+def _eager(base: Base, batch: Batch) -> torch.Tensor:
+    with base.autocast():
+        hidden = base.backbone(input_ids=batch.token_ids, use_cache=False).last_hidden_state
+    ends = hidden[torch.arange(len(batch.last), device=base.device), batch.last]
+    loss = (row_losses(label_logits(base, ends), batch.labels) * batch.weights).sum()
+    loss.backward()
+    return loss.detach()
+
+
+def _replay(base: Base, batch: Batch) -> torch.Tensor:
+    """As `_eager`, from a recorded graph of this shape: a small model is otherwise bound by launching kernels."""
+    adapter: Adapter = base.adapter
+    shape = tuple(batch.token_ids.shape)
+    if shape not in adapter.graphs:
+        adapter.graphs[shape] = _record(base, batch)
+    recorded = adapter.graphs[shape]
+    if recorded is None:
+        return _eager(base, batch)
+    graph, inputs, loss = recorded
+    for field in dataclasses.fields(Batch):
+        getattr(inputs, field.name).copy_(getattr(batch, field.name))
+    graph.replay()
+    result: torch.Tensor = loss.clone()
+    return result
+
+
+def _record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Tensor] | None:
+    """The graph of a pass, its inputs and its loss; None for a model that does what no graph can hold."""
+    # What is drawn in rehearsing must not move the random numbers of the step.
+    with torch.random.fork_rng(devices=[base.device]):
+        return _rehearse_and_record(base, batch)
+
+
+def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Tensor] | None:
+    adapter: Adapter = base.adapter
+    kept = adapter.flat.grad.clone()
+    inputs = Batch(**{name: tensor.clone() for name, tensor in vars(batch).items()})
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(2):
+            _eager(base, inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    pool = next((found[0].pool() for found in adapter.graphs.values() if found is not None), None)
+    try:
+        with torch.cuda.graph(graph, pool=pool):
+            loss = _eager(base, inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        log.warning("the training pass cannot be recorded as a CUDA graph (%s): it runs slower", error)
+        return None
+    finally:
+        adapter.flat.grad.copy_(kept)
+    return graph, inputs, loss
+
+
+def set_checkpointing(base: Base, *, on: bool) -> None:
+    """Let the layers keep their activations, or compute them again."""
+    model = base.model
+    if on != bool(getattr(model, "is_gradient_checkpointing", False)):
+        name = (
+            "activation_checkpointing"
+            if hasattr(model, "activation_checkpointing_enable")
+            else "gradient_checkpointing"
+        )
+        if on:
+            getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
+        else:
+            getattr(model, f"{name}_disable")()
+
+
+def choose_pass(base: Base, config: TrainConfig, *, longest: int, wanted: int | None = None) -> PassSize:
+    """The size of a pass over prompts of up to `longest` tokens, and the layers set accordingly.
+
+    On a CPU `config.batch_size`, so that its results are the same everywhere. On a GPU as many of a step's prompts
+    as its memory (`config.max_memory`) takes, tried with the longest; with checkpointing only where too few fit
+    otherwise. `wanted` is what the run had so far. Raises `PermanentError` when not even one prompt fits.
+    """
+    window = config.batch_size * config.accumulation
+    if base.device.type != "cuda":
+        return PassSize(rows=config.batch_size)
+    room = limit_memory(config.max_memory)
+    longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    key = (base.adapter.name, longest, window, room)
+    if key not in base.passes:
+        base.passes[key] = _probe_sizes(base, longest=longest, window=window, room=room)
+    size: PassSize = base.passes[key]
+    if wanted is not None:
+        size = size.model_copy(update={"rows": min(size.rows, wanted)})
+    set_checkpointing(base, on=size.checkpointing)
+    return size
+
+
+def limit_memory(max_memory: int | None) -> int:
+    """Hold this process to `max_memory` bytes of the GPU, or to all of it; the bytes that it may allocate."""
+    free, total = map(int, torch.cuda.mem_get_info())
+    room: int = min(max_memory or total, free + int(torch.cuda.memory_reserved()))
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (max_memory or total) / total))
+    return room
+
+
+def _probe_sizes(base: Base, *, longest: int, window: int, room: int) -> PassSize:
+    for checkpointing in (False, True):
+        set_checkpointing(base, on=checkpointing)
+        rows = _largest(base, longest=longest, window=window, room=room)
+        if rows == window or rows * longest >= ENOUGH_TOKENS or (rows and checkpointing):
+            return PassSize(rows=rows, checkpointing=checkpointing)
+    raise PermanentError(
+        f"One prompt of {longest} tokens does not fit into {room / 2**30:.1f} GiB of GPU memory. Give more by "
+        "--max-memory, free the GPU, or train a smaller model or shorter prompts (template compact)."
+    )
+
+
+def _largest(base: Base, *, longest: int, window: int, room: int) -> int:
+    """The most rows of a pass that fit, by the peaks of two small passes, then tried; 0 when one does not."""
+    one = _peak(base, 1, longest)
+    if one is None:
+        return 0
+    two = _peak(base, 2, longest) if window > 1 else None
+    if two is None:
+        return 1
+    rows = max(1, min(window, 1 + int((_USABLE * room - one) // max(two - one, 1))))
+    while rows > 1 and _peak(base, rows, longest) is None:
+        rows = rows * 4 // 5
+    return rows
+
+
+def _peak(base: Base, rows: int, longest: int) -> int | None:
+    """Bytes allocated at the peak of one pass of this shape; None when there are too few."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    batch = Batch(
+        token_ids=torch.full((rows, longest), base.pad_id, device=base.device),
+        last=torch.full((rows,), longest - 1, device=base.device),
+        labels=torch.zeros(rows, dtype=torch.int64, device=base.device),
+        weights=torch.full((rows,), 1.0 / rows, device=base.device),
+    )
+    try:
+        _eager(base, batch)
+        torch.cuda.synchronize()
+    except torch.OutOfMemoryError:
+        return None
+    finally:
+        base.adapter.flat.grad.zero_()
+    return int(torch.cuda.max_memory_allocated())

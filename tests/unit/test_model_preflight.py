@@ -1,0 +1,54 @@
+import pytest
+
+from lhcq.config import TrainConfig
+from lhcq.errors import BadInput
+from lhcq.model.preflight import GIB, Device, Needs, check_memory, device_here, estimate_needs
+
+NEEDS = Needs(model=4 * GIB, adapter=GIB // 2, prompt=GIB // 4)
+CARD = Device("RTX 3070", 7 * GIB, bfloat16=True)
+
+
+def test_the_line_says_what_is_needed_and_what_is_there():
+    line = check_memory(NEEDS, CARD, TrainConfig(), longest=190)
+    assert "about 4.8 GiB" in line
+    assert "a prompt of 190 tokens 0.25" in line
+    assert "there are 7.0 GiB free on the RTX 3070" in line
+
+
+def test_too_little_memory_is_refused_with_the_remedy():
+    with pytest.raises(BadInput, match=r"there are 4\.0 GiB by --max-memory\. .* a lower --rank"):
+        check_memory(NEEDS, CARD, TrainConfig(max_memory=4 * GIB), longest=190)
+    with pytest.raises(BadInput, match=r"2\.0 GiB free on the CPU"):
+        check_memory(NEEDS, Device("CPU", 2 * GIB, bfloat16=False), TrainConfig(), longest=190)
+
+
+def test_a_limit_above_what_is_there_gives_no_more():
+    with pytest.raises(BadInput, match="free on the RTX 3070"):
+        check_memory(NEEDS._replace(model=9 * GIB), CARD, TrainConfig(max_memory=20 * GIB), longest=190)
+
+
+def test_a_gpu_without_bfloat16_is_said_to_be_slow():
+    old = CARD._replace(bfloat16=False)
+    assert "computes in float32" in check_memory(NEEDS, old, TrainConfig(), longest=20)
+    assert "computes in float32" not in check_memory(NEEDS, CARD, TrainConfig(), longest=20)
+
+
+def test_the_estimate_counts_the_adapter_that_is_attached(base, smollm2):
+    from lhcq.model.adapter import attach_lora
+
+    for config in (TrainConfig(), TrainConfig(rank=4, target="query-value")):
+        needs = estimate_needs(smollm2, config, longest=24, bfloat16=False)
+        assert needs.adapter == 12 * attach_lora(base, config).flat.numel()
+
+
+def test_longer_prompts_and_larger_ranks_need_more(smollm2):
+    short, long = (estimate_needs(smollm2, TrainConfig(), longest=n, bfloat16=True).prompt for n in (20, 200))
+    assert long == 10 * short
+    small, large = (
+        estimate_needs(smollm2, TrainConfig(rank=r), longest=20, bfloat16=True).adapter for r in (8, 32)
+    )
+    assert large == 4 * small
+
+
+def test_this_machine_has_some_memory():
+    assert device_here().free > 0
