@@ -169,29 +169,38 @@ def _lhcq_figures(rig: Rig, job: Any, chain: Any, killed: list[tuple[float, int]
 
 
 def _recoveries(rig: Rig, killed: list[tuple[float, int]]) -> dict[str, Any]:
-    """From a kill to the commit of what the killed host had begun."""
-    committed = {}
+    """From a kill to the commit of what the killed host had begun; for parts, also to their being published again.
+
+    What is published again stands at the end of the queue, behind all parts that nobody has begun yet.
+    """
+    committed: dict[str, float] = {}
     for entry in rig.entries("commit"):
         committed.setdefault(entry["what"], entry["time"])
+    again = defaultdict(list)
+    for entry in rig.entries("again"):
+        again[entry["what"]].append(entry["time"])
     begun = defaultdict(list)
     for entry in rig.entries("work"):
         begun[entry["group"]].append(entry)
-    seconds = []
+    found, done = [], []
     for moment, group in killed:
-        cut_off = [
-            committed[path] - moment
-            for entry in begun[group]
-            if committed.get(path := entry["path"], 0.0) > moment
-        ]
-        seconds += [max(cut_off)] if cut_off else []
-    seconds.sort()
+        cut_off = [entry for entry in begun[group] if committed.get(entry["path"], 0.0) > moment]
+        if cut_off:
+            done.append(max(committed[entry["path"]] - moment for entry in cut_off))
+        later = [at for entry in cut_off for at in again[entry["what"]] if at > moment]
+        if later:
+            found.append(min(later) - moment)
+    return {"kills_that_cut_work_off": len(done), "published_again": _spread(found), "done": _spread(done)}
+
+
+def _spread(seconds: list[float]) -> dict[str, float] | None:
     if not seconds:
-        return {"kills_that_cut_work_off": 0}
+        return None
+    ordered = sorted(seconds)
     return {
-        "kills_that_cut_work_off": len(seconds),
-        "median": round(statistics.median(seconds), 1),
-        "p95": round(seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))], 1),
-        "worst": round(seconds[-1], 1),
+        "median": round(statistics.median(ordered), 1),
+        "p95": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 1),
+        "worst": round(ordered[-1], 1),
     }
 
 

@@ -22,14 +22,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Store what was measured where `LHCQ_FAULTS_RESULT` says."""
-    rows = session.config.stash.get(_rows, [])
+    """Store what was measured where `LHCQ_FAULTS_RESULT` says, beside the cases that did not run this time."""
     where = os.environ.get("LHCQ_FAULTS_RESULT")
-    if where and rows:
+    measured = session.config.stash.get(_rows, [])
+    if where and measured:
         from benchmarks.machine import machine
+        from tasks.leases import LEASE_SECONDS
 
-        result = {"machine": machine(), "rows": rows}
-        Path(where).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        path = Path(where)
+        earlier = json.loads(path.read_text())["rows"] if path.exists() else []
+        rows = {row["case"]: row for row in [*earlier, *measured]}
+        result = {"machine": machine(), "lease_seconds": LEASE_SECONDS, "rows": list(rows.values())}
+        path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 @pytest.fixture

@@ -202,6 +202,18 @@ def _watch_clustering() -> None:
     tasks.clustering._make = working
 
 
+def _watch_reconciler() -> None:
+    import tasks.reconciler
+
+    publish = tasks.reconciler.publish_unit
+
+    def publishing(unit: Any) -> None:
+        record("again", unit.key)
+        publish(unit)
+
+    tasks.reconciler.publish_unit = publishing
+
+
 def _watch_training() -> None:
     """Around what a trainer does: a step, and the publishing of what comes next."""
     import tasks.training
@@ -254,6 +266,7 @@ def install() -> None:
     _watch_chord()
     _watch_clustering()
     _watch_training()
+    _watch_reconciler()
 
 
 install()
