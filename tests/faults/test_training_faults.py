@@ -10,10 +10,10 @@ from tasks.leases import LEASE_SECONDS
 from tests.faults.rig import Rig, running_rig, wait_until
 
 pytestmark = pytest.mark.torture
-RECOVERY_SECONDS = 120
-"""A new trainer starts first, which loads torch and the model."""
-STEPS = (2, 4, 6)
-QUICK = ("--batch-size", "2", "--max-steps", "6", "--checkpoints", "3")
+RECOVERY_SECONDS = 240
+"""A new trainer starts first, which loads torch and the model, and trains and validates on the CPU."""
+STEPS = (2, 4)
+QUICK = ("--batch-size", "2", "--max-steps", "4", "--checkpoints", "2")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def trained(tmp_path_factory, events, smollm2) -> Iterator[Rig]:
         worker = rig.start_worker()
         rig.await_ready()
         rig.run("cluster", events, "--name", "made")
-        rig.run("prepare", "made", "--split", "small", "--limit", "100", "--model", smollm2)
+        rig.run("prepare", "made", "--split", "small", "--limit", "40", "--model", smollm2)
         worker.kill()
         rig.start_worker("gpu")
         rig.run("train", "small", "--name", "calm", "--model", smollm2, *QUICK)
@@ -104,4 +104,4 @@ def test_two_workers_race_for_one_run_and_every_message_comes_twice(trainer: Rig
     check(trainer, "race")
     lines = (trainer.place.run("race") / "events.jsonl").read_text().splitlines()
     steps = [line["step"] for line in map(json.loads, lines) if line["event"] == "step"]
-    assert steps == [1, 2, 3, 4, 5, 6]
+    assert steps == [1, 2, 3, 4]
