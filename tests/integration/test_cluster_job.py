@@ -17,17 +17,24 @@ def dataset_bytes(lhcq, name: str) -> bytes:
 @pytest.fixture(scope="module")
 def undisturbed(event_file, tmp_path_factory) -> bytes:
     """The dataset of the made-up file, made in this process without any queue."""
-    from lhcq.config import ClusterConfig
+    from lhcq.config import CLUSTER_PRESETS
     from lhcq.events.layout import open_event_file, read_rows
     from lhcq.jets.clustering import cluster_events
     from lhcq.jets.merge import merge_parts
     from lhcq.jets.parts import fingerprint, write_part
 
+    config = CLUSTER_PRESETS["lhco"]
     place = tmp_path_factory.mktemp("serial")
     block = read_rows(open_event_file(event_file), 0, 2100)
-    table = cluster_events(block.particles, ClusterConfig(), rows=block.rows, labels=block.labels)
+    table = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
     write_part(place / "000000.parquet", table, fingerprint())
-    merge_parts([place / "000000.parquet"], place / "dataset", n_events=2100, manifest_fields={})
+    merge_parts(
+        [place / "000000.parquet"],
+        place / "dataset",
+        n_events=2100,
+        manifest_fields={},
+        features=config.features,
+    )
     return (place / "dataset" / "events.parquet").read_bytes()
 
 
