@@ -20,6 +20,7 @@ HEAVY = (
     "matplotlib",
     "numpy",
 )
+WAITING = ("generate", "cluster", "prepare", "train", "resume", "retry")
 ANSWERING = [verb for verb in VERBS if verb not in ("up", "worker")]
 
 
@@ -111,4 +112,4 @@ def test_every_verb_explains_itself_and_answers_in_json(verb: str) -> None:
     assert text.startswith("Usage: ")
     assert len(text.splitlines()) > 4
     assert ("--json" in text) == (verb in ANSWERING)
-    assert ("--wait / --detach" in text) == (verb in ("generate", "cluster", "prepare", "train", "resume"))
+    assert ("--wait / --detach" in text) == (verb in WAITING)
