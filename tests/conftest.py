@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from lhcq.workspace import Workspace
 
 # Two test processes share the cores: threads of torch that spin while they wait would stop the other one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("lhcq", deadline=None)
+hypothesis.settings.load_profile("lhcq")
 
 
 @pytest.fixture(scope="session")

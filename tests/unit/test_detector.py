@@ -52,7 +52,7 @@ def walk(pt, eta, phi, charge):
     return math.asinh(z / math.hypot(x, y)), math.atan2(y, x)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     pt=st.floats(0.1, 50),
     eta=st.floats(0.1, 2.5),  # at zero a soft track goes round and round

@@ -72,7 +72,6 @@ def sound_files(tmp_path_factory):
     }
 
 
-@settings(deadline=None)
 @given(data=st.data(), size=st.sampled_from([0, 1, 7, 64, 255, 256, 300, 600]))
 def test_blocks_have_every_row_once_and_begin_with_storage_chunks(sound_files, data, size):
     file = sound_files[size]
@@ -86,7 +85,6 @@ def test_blocks_have_every_row_once_and_begin_with_storage_chunks(sound_files, d
     assert all(len(block.rows) <= max(BLOCK_ROWS, file.storage_rows) for block in found)
 
 
-@settings(deadline=None)
 @given(start=st.integers(0, 599), length=st.integers(1, 600), size=st.sampled_from([0, 7, 256, 600]))
 def test_any_range_is_read_once(sound_files, start, length, size):
     stop = min(600, start + length)
@@ -96,7 +94,7 @@ def test_any_range_is_read_once(sound_files, start, length, size):
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     n_events=st.integers(1, 60),
     storage_rows=st.integers(1, 20),

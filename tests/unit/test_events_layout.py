@@ -162,7 +162,7 @@ def test_an_empty_slot_between_particles_is_not_counted(tmp_path):
     assert read_rows(open_event_file(tmp_path / "events.h5"), 1, 2).n_particles.tolist() == [3]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cuts=st.sets(st.integers(1, 22), max_size=6), storage_rows=st.integers(1, 30))
 def test_the_bytes_do_not_depend_on_how_the_events_come_in(tmp_path_factory, cuts, storage_rows):
     directory = tmp_path_factory.mktemp("cuts")

@@ -124,7 +124,7 @@ def test_every_jet_of_every_real_event_has_the_bits_of_fastjets(real_events, alg
         assert np.array_equal(column, ak.flatten(in_order[reference]).to_numpy())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.integers(0, 40),
     st.integers(0, 2**32 - 1),

@@ -128,7 +128,7 @@ def test_real_jets_have_the_values_of_an_independent_loop(real_events):
             assert measured(jet) == pytest.approx(slow, rel=1e-9, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 30), st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 0.1, 1.0, 1.9]))
 def test_any_jet_has_the_values_of_an_independent_loop(n, seed, spread):
     particles = make_jet(n, seed, spread)
@@ -175,7 +175,7 @@ def test_the_two_subjets_are_those_of_fjcontribs_recursivetools_example(publishe
     assert published[0]["z2"] / (published[0]["z1"] + published[0]["z2"]) == pytest.approx(0.0377, abs=5e-5)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1))
 def test_the_values_hang_together(n, seed):
     particles = make_jet(n, seed)
@@ -189,7 +189,7 @@ def test_the_values_hang_together(n, seed):
     assert jet["m_sd"] <= sum(whole[1:], whole[0]).m() + 1e-3
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(0, 2**32 - 1), st.floats(-3, 3))
 def test_neither_the_order_of_particles_nor_a_rotation_in_azimuth_matters(n, seed, angle):
     particles = make_jet(n, seed)
@@ -250,7 +250,7 @@ ODD_PARTICLES = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(ODD_PARTICLES, min_size=1, max_size=12))
 def test_no_value_is_ever_missing_or_infinite_in_an_odd_event(event):
     particles = np.array([event])

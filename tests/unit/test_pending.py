@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lhcq.workspace import MANIFEST, Workspace
@@ -99,7 +99,6 @@ def test_parts_that_were_given_up_leave_the_merge_to_say_so(place, new_job) -> N
     assert pending_units(place, job) == []
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 12).flatmap(lambda n: st.tuples(*[st.lists(st.sampled_from(range(n)))] * 2, st.just(n)))
 )

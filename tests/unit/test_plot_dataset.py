@@ -118,7 +118,7 @@ class Page(HTMLParser):
 @given(
     low=st.floats(0, 1e4), span=st.floats(0, 1e4), bins=st.integers(5, 60), whole=st.booleans()
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_edges_cover_the_range_in_equal_bins_about_as_many_as_asked(low, span, bins, whole):
     edges = plan_edges(low, low + span, bins=bins, whole=whole)
     assert edges[0] <= low
@@ -142,7 +142,6 @@ def test_a_grid_has_room_for_every_panel_and_is_no_wider_than_a_slide(n_panels):
         st.tuples(st.sampled_from([-1, 0, 1]), st.one_of(st.just(np.nan), st.floats(0, 5000))), min_size=1
     )
 )
-@settings(deadline=None)
 def test_every_event_is_in_a_bin_or_counted_as_missing(events):
     labels = np.array([label for label, _ in events], np.int8)
     values = np.array([value for _, value in events])
