@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LHCQ := LHCQ_WORKSPACE=demo $(BIN)/lhcq
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench torture torture-random clean
+.PHONY: setup demo test check bench bench-gpu torture torture-random clean
 
 setup: $(READY)
 
@@ -43,6 +43,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# Training and scoring on the GPU of this machine.
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu
 
 # Every fault there is, one after the other; what a recovery took is stored.
 torture: setup
