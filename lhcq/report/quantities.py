@@ -107,9 +107,12 @@ def plan_edges(low: float, high: float, *, bins: int, whole: bool) -> Floats:
     power = 10.0 ** math.floor(math.log10(rough))
     widths = [factor * power for factor in ((1, 2, 5, 10) if whole else (1, 2, 2.5, 5, 10))]
     width = min(widths, key=lambda width: abs(math.log(width / rough)))
+    # A quotient may be rounded up to a whole number, and would leave an end uncovered by its last bit.
     first = math.floor(low / width)
-    n_bins = max(math.floor(high / width) + 1 - first, 1)
-    edges: Floats = width * np.arange(first, first + n_bins + 1, dtype=np.float64)
+    first -= first * width > low
+    last = max(math.floor(high / width), first) + 1
+    last += last * width <= high
+    edges: Floats = width * np.arange(first, last + 1, dtype=np.float64)
     return edges
 
 
