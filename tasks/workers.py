@@ -23,7 +23,7 @@ WorkerKind = Literal["cpu", "gpu", "validate"]
 
 # A GPU worker validates first. With a second GPU, a `validate` worker beside it takes the same messages.
 _QUEUES: dict[WorkerKind, str] = {"cpu": "cpu", "gpu": "validate,gpu", "validate": "validate"}
-_START_SECONDS = 60.0
+_START_SECONDS = 180.0  # the first one on a machine compiles the loops, on a busy one slowly
 _STOP_SECONDS = 1.0
 _MAX_RESTARTS = 5
 
