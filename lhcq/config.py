@@ -135,7 +135,8 @@ class TrainConfig(Frozen):
     warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of all steps over which the rate rises linearly from zero."""
     batch_size: int = Field(default=8, ge=1)
-    """Prompts in one forward pass; a GPU takes more at once where its memory has room, which changes no result."""
+    """Prompts in one forward pass; a GPU takes more at once where its memory has room. How a step is cut changes its
+    result by rounding alone, and with dropout by the places that are dropped."""
     accumulation: int = Field(default=1, ge=1)
     """An optimizer step has `batch_size * accumulation` prompts."""
     max_memory: int | None = Field(default=None, ge=1 << 28)
