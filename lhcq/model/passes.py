@@ -157,12 +157,12 @@ def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Te
 def set_checkpointing(base: Base, *, on: bool) -> None:
     """Let the layers keep their activations, or compute them again."""
     model = base.model
-    if on != bool(getattr(model, "is_gradient_checkpointing", False)):
-        name = (
-            "activation_checkpointing"
-            if hasattr(model, "activation_checkpointing_enable")
-            else "gradient_checkpointing"
-        )
+    name = (
+        "activation_checkpointing"
+        if hasattr(model, "activation_checkpointing_enable")
+        else "gradient_checkpointing"
+    )
+    if on != bool(getattr(model, f"is_{name}")):
         if on:
             getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
         else:

@@ -104,12 +104,12 @@ def test_checkpointed_activations_give_the_same_gradient(ready):
     _, kept = gradient(ready, 8)
     set_checkpointing(ready, on=True)
     try:
-        assert ready.model.is_gradient_checkpointing
+        assert ready.model.is_activation_checkpointing
         _, again = gradient(ready, 8, checkpointing=True)
     finally:
         set_checkpointing(ready, on=False)
     assert close(again, kept)
-    assert not ready.model.is_gradient_checkpointing
+    assert not ready.model.is_activation_checkpointing
 
 
 def test_the_gradient_is_that_of_the_whole_vocabulary_restricted_to_the_labels(ready):
