@@ -15,7 +15,10 @@ from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from lhcq.events.layout import EventFile
@@ -52,24 +55,26 @@ def cluster_merge(name: str) -> str:
 
 
 def _make(job: Job, index: int, path: Path, held: Lease) -> None:
-    import pyarrow as pa
-
     from lhcq.events.blocks import read_blocks
     from lhcq.events.layout import EventBlock
     from lhcq.jets.clustering import cluster_events
-    from lhcq.jets.parts import Gap, fingerprint, write_part
+    from lhcq.jets.parts import Gap, fingerprint, gather, write_part
     from lhcq.jets.records import schema_of
 
     file, chunk = open_source(job), chunks_of(job)[index]
     config = ClusterConfig.checked(**job.spec["config"])
-    tables, gaps = [schema_of(config.features).empty_table()], []
-    for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=job.terms["tolerate"] > 0):
-        if isinstance(block, EventBlock):
-            tables.append(cluster_events(block.particles, config, rows=block.rows, labels=block.labels))
-        else:
-            gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
-        held.check()
-    write_part(path, pa.concat_tables(tables), fingerprint(), gaps)
+    gaps = []
+
+    def tables() -> "Iterator[pa.Table]":
+        for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=job.terms["tolerate"] > 0):
+            if isinstance(block, EventBlock):
+                yield cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
+            else:
+                gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
+            held.check()
+
+    table = gather(tables(), schema_of(config.features))
+    write_part(path, table, fingerprint(), gaps)
 
 
 def open_source(job: Job) -> "EventFile":

@@ -196,6 +196,7 @@ def _write_events(
     with pq.ParquetWriter(target, schema, **WRITER_OPTIONS) as writer:
         for group in _regroup(_read_batches(paths), ROW_GROUP):
             writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
+            del group
 
 
 def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
@@ -221,8 +222,10 @@ def _regroup(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
         n_waiting += table.num_rows
         while n_waiting >= size:
             joined = pa.concat_tables(waiting)
-            yield joined.slice(0, size).combine_chunks()
             waiting, n_waiting = [joined.slice(size)], n_waiting - size
+            joined = joined.slice(0, size).combine_chunks()
+            yield joined
+            del joined  # or it would stay while the next batches are read
     if n_waiting:
         yield pa.concat_tables(waiting).combine_chunks()
 
