@@ -84,7 +84,6 @@ def command(
     if n_train == 0:
         raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
     longest = _longest_prompt(workspace, split, directory, resolved)
-    _say_what_it_needs(directory, resolved, longest)
     plan = plan_run(n_train, resolved)
     check_room(workspace.root, len(plan.checkpoint_steps) * _BYTES_PER_CHECKPOINT)
     spec = {
@@ -101,6 +100,7 @@ def command(
     }
     job = Job(kind="train", name=name, created=time.time(), spec=spec)
     refuse_taken_name(workspace, job)
+    _say_what_it_needs(directory, resolved, longest)
     return follow_run(workspace, job, wait=wait, as_json=as_json)
 
 

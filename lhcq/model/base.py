@@ -53,7 +53,12 @@ class Base:
         """The output layer's rows of the two labels, `(2, hidden)` float32, and their biases."""
         rows = list(self.label_ids)
         bias = getattr(self.head, "bias", None)
-        return self.head.weight[rows].detach().float(), None if bias is None else bias[rows].detach().float()
+        # Kept for training too, which refuses a tensor made in inference mode; a validation may come first.
+        with torch.inference_mode(False):
+            return (
+                self.head.weight[rows].detach().float(),
+                None if bias is None else bias[rows].detach().float(),
+            )
 
     def autocast(self) -> Any:
         """PEFT's own layers mix float32 and bfloat16, and need this; lhcq's are of one type."""

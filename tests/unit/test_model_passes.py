@@ -11,6 +11,7 @@ from lhcq.model.adapter import attach_lora, load_adapter, reset_adapter
 from lhcq.model.checkpoint import newest_checkpoint, recorded_rows, write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.passes import PassSize, choose_pass, cut_step, run_pass, set_checkpointing
+from lhcq.model.score import score_attached
 
 CONFIG = TrainConfig(learning_rate=1e-3, dropout=0.0, rank=4)
 PROMPTS = ["357 120 447 53 10:", "1:", "88 99 7:", "2048 3 5 7 11 13:", "0 0:", "417 5 60 42:", "12 3:", "9:"]
@@ -124,9 +125,18 @@ def test_the_gradient_is_that_of_the_whole_vocabulary_restricted_to_the_labels(r
         restricted[answers] = logits[answers]
         one = -weight * torch.log_softmax(restricted, dim=0)[answers[label]]
         one.backward()
-        expected += float(one)
+        expected += float(one.detach())
     assert loss == pytest.approx(expected, rel=1e-4)
     assert close(two_rows, ready.adapter.flat.grad)
+
+
+def test_a_validation_may_be_the_first_thing_that_a_base_does(ready):
+    vars(ready).pop("label_rows", None)  # as in a process that has just loaded it
+    score_attached(ready, PROMPTS, 64, batch_size=4)
+    ready.peft.train()
+    loss, flat = gradient(ready, 4)
+    assert np.isfinite(loss)
+    assert bool(flat.any())
 
 
 def test_a_cpu_takes_the_batches_that_it_is_told(ready):
