@@ -32,8 +32,9 @@ demo: setup
 	echo "the demo took $$(( $$(date +%s) - started )) s"; \
 	$(LHCQ) report demo
 
+# In the order of the folders: the long tests first, so that no process is left alone with one.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check .

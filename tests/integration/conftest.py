@@ -88,11 +88,13 @@ class Program:
 
     def workers(self) -> list[psutil.Process]:
         """The main processes of the workers."""
-        return [
-            process
-            for process in self.processes()
-            if "worker" in process.cmdline() and process.pid == os.getpgid(process.pid)
-        ]
+        found = []
+        for process in self.processes():
+            # It may end between being found and being asked.
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if "worker" in process.cmdline() and process.pid == os.getpgid(process.pid):
+                    found.append(process)
+        return found
 
 
 @contextlib.contextmanager
