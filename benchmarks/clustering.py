@@ -26,8 +26,7 @@ from lhcq.config import ClusterConfig
 from lhcq.events.blocks import read_blocks
 from lhcq.events.layout import EventBlock, EventFile, open_event_file, read_rows
 from lhcq.jets.clustering import cluster_events, compile_kernels
-from lhcq.jets.parts import fingerprint, gather, write_part
-from lhcq.jets.records import schema_of
+from lhcq.jets.parts import fingerprint, write_part
 from lhcq.jets.vectors import FourVectors
 
 JETS = ClusterConfig(features="jets")
@@ -149,7 +148,7 @@ def against_fjcontrib(source: Path, scratch: Path) -> list[Row]:
 def chunk_task(source: Path, out: Path, config: ClusterConfig) -> None:
     """What one clustering task does, for the whole file as one chunk."""
     file = open_event_file(source)
-    write_part(out, gather(tables_of(file, config), schema_of(config.features)), fingerprint())
+    write_part(out, tables_of(file, config), fingerprint())
 
 
 def tables_of(file: EventFile, config: ClusterConfig) -> Iterator[pa.Table]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pyarrow.parquet as pq
+
 from benchmarks import clustering as task
 from benchmarks.events import N_EVENTS, cache_directory, generated_events
 from benchmarks.rows import Row, row, say
@@ -26,7 +28,7 @@ PLACES: tuple[tuple[str, Any, str], ...] = (
     ("jets", clustering, "find_jets"),
     ("substructure", clustering, "_measure_leading"),
     ("table", clustering, "_build_table"),
-    ("writing", task, "write_part"),
+    ("writing", pq.ParquetWriter, "write_table"),
 )
 
 

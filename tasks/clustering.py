@@ -58,14 +58,15 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.events.blocks import read_blocks
     from lhcq.events.layout import EventBlock
     from lhcq.jets.clustering import cluster_events
-    from lhcq.jets.parts import Gap, fingerprint, gather, write_part
+    from lhcq.jets.parts import Gap, fingerprint, write_part
     from lhcq.jets.records import schema_of
 
     file, chunk = open_source(job), chunks_of(job)[index]
     config = ClusterConfig.checked(**job.spec["config"])
-    gaps = []
+    gaps: list[Gap] = []
 
     def tables() -> "Iterator[pa.Table]":
+        yield schema_of(config.features).empty_table()  # a part may have lost all its events
         for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=job.terms["tolerate"] > 0):
             if isinstance(block, EventBlock):
                 yield cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
@@ -73,8 +74,7 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
                 gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
             held.check()
 
-    table = gather(tables(), schema_of(config.features))
-    write_part(path, table, fingerprint(), gaps)
+    write_part(path, tables(), fingerprint(), gaps)
 
 
 def open_source(job: Job) -> "EventFile":

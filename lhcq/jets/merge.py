@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from lhcq.config import FeatureSet
 from lhcq.errors import BadInput, NameTaken, RowsMissing
-from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps
+from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.records import EVENTS_FILE, schema_of
 from lhcq.jets.vectors import Integers
 from lhcq.workspace import MANIFEST, read_json, staged_directory, write_manifest
 
 # Rows in a row group of the merged file, whatever the chunks were.
-ROW_GROUP = 65_536
+ROW_GROUP = 16_384
 
 _CLASSES = {0: "background", 1: "signal", None: "unknown"}
 
@@ -154,6 +154,7 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
                 raise BadInput(
                     f"{path}: has other columns than this version writes. Remove it and cluster again."
                 )
+            metadata = file.metadata.metadata
             table = file.read(columns=["row", "label", "n_jets"])
     except FileNotFoundError as error:
         raise ChunkMissing(f"{path}: the part is not there. Run the same command again.") from error
@@ -164,8 +165,8 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
         rows=table["row"].to_numpy(),
         labels=Counter({_CLASSES[label]: count for label, count in _count_values(table["label"])}),
         n_jets=Counter(dict(_count_values(table["n_jets"]))),
-        fingerprint=read_fingerprint(found, path),
-        gaps=read_gaps(found),
+        fingerprint=read_fingerprint(metadata, path),
+        gaps=read_gaps(metadata),
     )
 
 
@@ -194,7 +195,7 @@ def _write_events(
 ) -> None:
     # The schema without metadata: who computed what is in the manifest, not in the bytes of the events.
     with pq.ParquetWriter(target, schema, **WRITER_OPTIONS) as writer:
-        for group in _regroup(_read_batches(paths), ROW_GROUP):
+        for group in regroup(_read_batches(paths), ROW_GROUP):
             writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
             del group
 
@@ -211,23 +212,6 @@ def _read_batches(paths: list[Path]) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=ROW_GROUP):
                 yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
-
-
-def _regroup(tables: Iterator[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `size` rows (the last may be shorter), each in one piece."""
-    waiting: list[pa.Table] = []
-    n_waiting = 0
-    for table in tables:
-        waiting.append(table)
-        n_waiting += table.num_rows
-        while n_waiting >= size:
-            joined = pa.concat_tables(waiting)
-            waiting, n_waiting = [joined.slice(size)], n_waiting - size
-            joined = joined.slice(0, size).combine_chunks()
-            yield joined
-            del joined  # or it would stay while the next batches are read
-    if n_waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def _name_ranges(rows: Integers, shown: int = 3) -> str:

@@ -52,7 +52,7 @@ def merged_without(records, tmp_path_factory) -> Callable[..., bytes]:
     def merge(start: int, stop: int, labels: Any = None) -> bytes:
         place = tmp_path_factory.mktemp("expected")
         kept = [*range(start), *range(stop, N_EVENTS)]
-        write_part(place / "part", records.take(pa.array(kept)), fingerprint())
+        write_part(place / "part", [records.take(pa.array(kept))], fingerprint())
         merge_parts(
             [place / "part"],
             place / "dataset",
@@ -86,9 +86,9 @@ def mark_parts(lhcq, name: str) -> int:
     """Have the parts that stand say so in the manifest, should they be what is merged; gives their number."""
     paths = parts_of(lhcq, name)
     for path in paths:
-        table = pq.read_table(path)
+        table, gaps = pq.read_table(path), read_gaps(pq.read_metadata(path).metadata)
         path.unlink()
-        write_part(path, table, MARK, read_gaps(table.schema))
+        write_part(path, [table], MARK, gaps)
     return len(paths)
 
 

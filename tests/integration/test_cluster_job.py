@@ -27,7 +27,7 @@ def undisturbed(event_file, tmp_path_factory) -> bytes:
     place = tmp_path_factory.mktemp("serial")
     block = read_rows(open_event_file(event_file), 0, 2100)
     table = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
-    write_part(place / "000000.parquet", table, fingerprint())
+    write_part(place / "000000.parquet", [table], fingerprint())
     merge_parts(
         [place / "000000.parquet"],
         place / "dataset",

@@ -61,7 +61,7 @@ def make_events(labels: list[int | None], features: Any = "full") -> pa.Table:
 
 def make_dataset(place: Workspace, table: pa.Table, config: ClusterConfig, name: str = "mini") -> Path:
     part = place.root / f"{name}.part"
-    write_part(part, table, {})
+    write_part(part, [table], {})
     fields = {"source": "events.h5", "source_sha256": "ab" * 32, "config": config.model_dump()}
     final = place.dataset(name)
     merge_parts([part], final, n_events=len(table), manifest_fields=fields, features=config.features)
