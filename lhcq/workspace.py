@@ -68,6 +68,10 @@ class Workspace:
         """Scores and figures of a checkpoint on the validation part."""
         return self.run(run) / "validations" / f"{step:08d}"
 
+    def prediction(self, name: str) -> Path:
+        """What a checkpoint says of a dataset: scores, summary, page, manifest."""
+        return self.root / "predictions" / check_name(name, what="prediction")
+
     def model(self, name: str) -> Path:
         """A base model that lhcq obtained, `org/name` as `org--name`."""
         return self.root / "models" / check_name(name.replace("/", "--"), what="model")

@@ -18,7 +18,7 @@ from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
 from lhcq.workspace import Workspace, exclusive, read_json, staged_file, to_json, write_json
 from tasks.leases import Holder
 
-Kind = Literal["generate", "cluster", "prepare", "train"]
+Kind = Literal["generate", "cluster", "prepare", "train", "predict"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
 
 
@@ -66,7 +66,12 @@ def result_of(workspace: Workspace, job: Job) -> Path:
     """What a finished job leaves: a file for `generate`, a directory for the others."""
     if job.kind == "generate":
         return Path(job.spec["out"])
-    places = {"cluster": workspace.dataset, "prepare": workspace.split, "train": workspace.run}
+    places = {
+        "cluster": workspace.dataset,
+        "prepare": workspace.split,
+        "train": workspace.run,
+        "predict": workspace.prediction,
+    }
     return places[job.kind](job.name)
 
 

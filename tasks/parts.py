@@ -1,4 +1,4 @@
-"""What the two fan-outs share: a task a part, and the merge that ends the job."""
+"""What the fan-outs share: a task a part, and the merge that ends the job."""
 
 import shutil
 from collections.abc import Callable

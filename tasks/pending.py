@@ -8,8 +8,11 @@ from lhcq.workspace import MANIFEST, Workspace, committed_steps
 from tasks.controls import wish_of
 from tasks.jobs import Job, failures_of
 
-_QUEUES = {"lhcq.train_segment": "gpu", "lhcq.validate": "validate", "lhcq.test": "validate"}
-PART_SUFFIX = {"generate": ".npy", "cluster": ".parquet"}
+_QUEUES = {
+    "lhcq.train_segment": "gpu",
+    **dict.fromkeys(("lhcq.validate", "lhcq.test", "lhcq.predict_part", "lhcq.predict_merge"), "validate"),
+}
+PART_SUFFIX = {"generate": ".npy", "cluster": ".parquet", "predict": ".parquet"}
 
 
 class Unit(Frozen):
@@ -115,4 +118,5 @@ _PENDING: dict[str, Callable[[Workspace, Job], list[Unit]]] = {
     "cluster": _of_parts,
     "prepare": _of_split,
     "train": _of_run,
+    "predict": _of_parts,
 }

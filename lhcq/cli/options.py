@@ -26,7 +26,7 @@ def kind_option(function: F) -> F:
     """`--kind KIND`."""
     return click.option(
         "--kind",
-        type=click.Choice(["generate", "cluster", "prepare", "train"]),
+        type=click.Choice(["generate", "cluster", "prepare", "train", "predict"]),
         help="Which job, where several have that name.",
     )(function)
 

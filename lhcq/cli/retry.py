@@ -85,6 +85,6 @@ def _worker(job: "Job", processes: int | None, n_units: int) -> "LocalWorker":
     from lhcq.cli.session import default_processes
     from tasks.workers import LocalWorker
 
-    if job.kind == "train":
+    if job.kind in ("train", "predict"):
         return LocalWorker(kind="gpu")
     return LocalWorker(kind="cpu", processes=min(processes or default_processes(), n_units))
