@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from lhcq.cli.options import answer
 from lhcq.cli.progress import Update, progress
 from lhcq.config import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
@@ -205,12 +206,19 @@ def _publish(current: Session, publish: Callable[[], None]) -> None:
 def _tell_end(job: "Job", outcome: "Outcome | None", again: str) -> int:
     """Say why a job did not end well; gives the exit code."""
     if outcome is None:
-        click.echo(f"lhcq: {job.title} is paused. `lhcq resume {job.name}` goes on.", err=True)
+        _say_end(job, "paused", f"{job.title} is paused. `lhcq resume {job.name}` goes on.")
         return EXIT_CODES["incomplete"]
     if outcome.state != "done":
         remedy = f" {again}" if outcome.state == "incomplete" else ""
-        click.echo(f"lhcq: {outcome.message}{remedy}", err=True)
+        _say_end(job, outcome.state, f"{outcome.message}{remedy}")
     return EXIT_CODES[outcome.state]
+
+
+def _say_end(job: "Job", state: str, message: str) -> None:
+    """Say it to people, and to a script that asked the verb for JSON."""
+    click.echo(f"lhcq: {message}", err=True)
+    if click.get_current_context().params.get("as_json"):
+        answer(True, {"job": job.title, "state": state, "message": message}, "")
 
 
 def _wait(current: Session, job: "Job", count: Count, update: Update) -> "Outcome | None":

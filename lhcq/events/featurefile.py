@@ -97,7 +97,7 @@ def read_features(file: FeatureFile, *, rows: int) -> Iterator[FeatureBlock]:
     with opened(file.path) as handle:
         for start in range(0, file.n_events, rows):
             stop = min(start + rows, file.n_events)
-            values = _read_columns(file, handle, start, stop)
+            values = read_columns(file, handle, start, stop)
             _check_values(values, file.path, start)
             labels = values.pop(LABEL, None)
             yield FeatureBlock(
@@ -160,7 +160,8 @@ def _check_columns(names: list[str], path: Path) -> tuple[str, ...]:
     return tuple(name for name in (*OF_JETS, LABEL) if name in wanted and name in names)
 
 
-def _read_columns(file: FeatureFile, handle: h5py.File, start: int, stop: int) -> dict[str, Floats]:
+def read_columns(file: FeatureFile, handle: h5py.File, start: int, stop: int) -> dict[str, Floats]:
+    """`file.columns` of the rows [start, stop) as they stand, unchecked, (stop - start,) each."""
     try:
         blocks = {name: handle[name][start:stop] for name in {place for place, _ in file.places.values()}}
     except (OSError, KeyError) as error:

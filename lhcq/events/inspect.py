@@ -1,6 +1,7 @@
 """What a file is and what is wrong with it, found in one pass over ranges of rows."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,16 +12,20 @@ from pydantic import Field
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
 from lhcq.events.faults import Fault, find_faults
+from lhcq.events.featurefile import OF_JETS, open_feature_file, read_columns
 from lhcq.events.layout import (
-    FEATURE_WIDTHS,
     UNLABELLED_WIDTH,
     EventFile,
-    describe_table,
+    describe_values,
     open_event_file,
+    opened,
     read_values,
 )
 
 Kind = Literal["events with labels", "black box", "features", "not lhcq"]
+Floats = NDArray[np.float64]
+Read = Callable[[int, int], Floats]
+"""The values of the rows from the first number to before the second, (n, width)."""
 CLASSES = {0.0: "background", 1.0: "signal"}
 RANGE_ROWS = 512
 """Rows held in memory at a time: 9 MB, which caches like better than more."""
@@ -66,29 +71,46 @@ def inspect_file(path: Path) -> FileReport:
     if not path.exists():
         raise BadInput(f"{path}: there is no such file.")
     try:
-        file = describe_table(path)
-        if file.width in FEATURE_WIDTHS:
-            return _report(file, "features")
-        return _report(open_event_file(path), "events with labels" if file.labelled else "black box")
+        file = open_event_file(path)
     except BadInput as error:
-        return FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[str(error)])
+        ours = _report_features(path)
+        return ours or FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[str(error)])
+    survey = _Survey(file, "events with labels" if file.labelled else "black box")
+    return _report(survey, lambda start, stop: read_values(file, start, stop))
 
 
-def _report(file: EventFile, kind: Kind) -> FileReport:
-    survey = _Survey(file, kind)
-    for first_row, values in _ranges(file, survey.problems):
+def _report_features(path: Path) -> FileReport | None:
+    """What a features file holds, whose columns may stand in several blocks; None where it is no such file."""
+    try:
+        features = open_feature_file(path)
+    except BadInput:
+        return None
+    with opened(path) as handle:
+        table = describe_values(path, handle[features.places[OF_JETS[0]][0]])
+    file = dataclasses.replace(table, width=len(features.columns), labelled=features.labelled)
+
+    def read(start: int, stop: int) -> Floats:
+        with opened(file.path) as handle:
+            columns = read_columns(features, handle, start, stop)
+        return np.column_stack([columns[name] for name in features.columns])  # the label is the last
+
+    return _report(_Survey(file, "features"), read)
+
+
+def _report(survey: "_Survey", read: Read) -> FileReport:
+    for first_row, values in _ranges(survey.file, read, survey.problems):
         survey.add(first_row, values)
     return survey.report()
 
 
-def _ranges(file: EventFile, problems: list[str]) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _ranges(file: EventFile, read: Read, problems: list[str]) -> Iterator[tuple[int, Floats]]:
     """All rows that can be read; what cannot is a problem and is stepped over."""
     step = (
         RANGE_ROWS - RANGE_ROWS % file.storage_rows
     ) or RANGE_ROWS  # whole storage chunks where they are small
     for start in range(0, file.n_events, step):
         try:
-            yield start, read_values(file, start, min(start + step, file.n_events))
+            yield start, read(start, min(start + step, file.n_events))
         except BadInput as error:
             problems.append(str(error))
 
@@ -110,7 +132,7 @@ class _Survey:
         self.label_steps: set[float] = set()
         self.last_label: float | None = None
 
-    def add(self, first_row: int, values: NDArray[np.float64]) -> None:
+    def add(self, first_row: int, values: Floats) -> None:
         """Take in the rows from `first_row` on."""
         self.float32_exact = self.float32_exact and _fits_float32(values)
         if self.kind == "features":
@@ -118,7 +140,7 @@ class _Survey:
         else:
             self._add_faults(find_faults(values, first_row=first_row))
             self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])
-        if self._labelled:
+        if self.file.labelled:
             self._add_labels(values[:, -1])
 
     def report(self) -> FileReport:
@@ -133,27 +155,23 @@ class _Survey:
             width=self.file.width,
             dtype=self.file.dtype,
             labels={CLASSES[label]: count for label, count in self.counts.items()}
-            if self._labelled
+            if self.file.labelled
             else None,
             particles=self.particles.spread(),
             leading_pt=self.leading_pt.spread(),
             storage_rows=self.file.storage_rows,
             filter=self.file.filter,
             float32_exact=self.float32_exact,
-            sorted_by_label=len(self.label_steps) < 2 if self._labelled else None,
+            sorted_by_label=len(self.label_steps) < 2 if self.file.labelled else None,
             problems=[*self.problems, *problems],
         )
-
-    @property
-    def _labelled(self) -> bool:
-        return self.file.labelled or self.file.width == FEATURE_WIDTHS[1]
 
     def _add_faults(self, faults: list[Fault]) -> None:
         for fault in faults:
             earlier = self.faults.get(fault.kind)
             self.faults[fault.kind] = fault if earlier is None else earlier.joined(fault)
 
-    def _add_particles(self, first_row: int, pt: NDArray[np.float64]) -> None:
+    def _add_particles(self, first_row: int, pt: Floats) -> None:
         numbers = np.count_nonzero(pt > 0, axis=1)
         self.particles.add(numbers)
         self.leading_pt.add(np.where(np.isfinite(pt), pt, 0.0).max(axis=1))
@@ -162,7 +180,7 @@ class _Survey:
             self.empty = self.empty or [first_row + int(empty[0])]
             self.n_empty += len(empty)
 
-    def _add_labels(self, labels: NDArray[np.float64]) -> None:
+    def _add_labels(self, labels: Floats) -> None:
         for label in self.counts:
             self.counts[label] += int(np.count_nonzero(labels == label))
         before = labels[:1] if self.last_label is None else np.array([self.last_label])
@@ -190,13 +208,13 @@ class _Extent:
         return Spread(min=self.low, mean=self.total / self.n, max=self.high) if self.n else None
 
 
-def _fits_float32(values: NDArray[np.float64]) -> bool:
+def _fits_float32(values: Floats) -> bool:
     with np.errstate(invalid="ignore", over="ignore"):
         exact = values.astype(np.float32) == values
     return bool(exact.all() or (exact | np.isnan(values)).all())
 
 
-def _find_unfinished(values: NDArray[np.float64], first_row: int) -> list[Fault]:
+def _find_unfinished(values: Floats, first_row: int) -> list[Fault]:
     """The features that are not finite."""
     wrong = ~np.isfinite(values)
     if not wrong.any():

@@ -92,26 +92,31 @@ def open_event_file(path: Path) -> EventFile:
 
 def describe_table(path: Path) -> EventFile:
     """As `open_event_file`, for a pandas table of floating-point numbers of any width (a features file too)."""
-    size = _size_of_file(path)
+    _size_of_file(path)
     with opened(path) as file:
         values = file.get(VALUES)
         if not isinstance(values, h5py.Dataset) or values.ndim != 2:
             raise BadInput(f"{path}: no table {VALUES} in it. It is not in the LHC Olympics layout.")
         if values.dtype.kind != "f" or values.dtype.itemsize not in (4, 8):
             raise BadInput(f"{path}: its values are {values.dtype}, not float64 or float32.")
-        rows, width = values.shape
-        if rows == 0:
+        if len(values) == 0:
             raise BadInput(f"{path}: holds no events.")
-        return EventFile(
-            path=path,
-            n_events=rows,
-            storage_rows=values.chunks[0] if values.chunks else 1,
-            labelled=width == WIDTH,
-            size=size,
-            width=width,
-            dtype=values.dtype.name,
-            filter=_describe_filter(values),
-        )
+        return describe_values(path, values)
+
+
+def describe_values(path: Path, values: h5py.Dataset) -> EventFile:
+    """What an open table (n_events, width) of the file at `path` is."""
+    n_events, width = values.shape
+    return EventFile(
+        path=path,
+        n_events=n_events,
+        storage_rows=values.chunks[0] if values.chunks else 1,
+        labelled=width == WIDTH,
+        size=path.stat().st_size,
+        width=width,
+        dtype=values.dtype.name,
+        filter=_describe_filter(values),
+    )
 
 
 def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:

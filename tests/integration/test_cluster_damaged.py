@@ -120,7 +120,10 @@ def test_a_damaged_storage_chunk_costs_its_rows_and_a_tolerance_goes_on_from_the
 
     assert mark_parts(lhcq, "hurt") == 30
     before = [(part.stat().st_ino, part.stat().st_mtime_ns) for part in parts_of(lhcq, "hurt")]
-    assert "7 of 2,100 rows" in lhcq.refused(*command, "--tolerate", "0.0033", code=3)
+    result = lhcq.run(*command, "--tolerate", "0.0033", "--json", code=3)
+    told = json.loads(result.stdout)
+    assert (told["job"], told["state"]) == ("cluster hurt", "incomplete")
+    assert "7 of 2,100 rows" in told["message"]
     assert [(part.stat().st_ino, part.stat().st_mtime_ns) for part in parts_of(lhcq, "hurt")] == before
 
     answer = lhcq.ask(*command, "--tolerate", "0.1")

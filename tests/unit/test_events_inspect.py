@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from lhcq.events import inspect
+from lhcq.events.featurefile import LABEL, OF_JETS
 from lhcq.events.inspect import Spread, inspect_file
+from lhcq.events.pytables import write_frame
 
 
 def make_values(labels, *, width=2101):
@@ -95,10 +97,16 @@ def test_an_event_without_particles_is_a_problem(tmp_path):
     assert report.problems == ["row 1: no particle at all (2 such rows)."]
 
 
+def write_features(path, values):
+    columns = (*OF_JETS, LABEL)[: values.shape[1]]
+    write_frame(path, [values], rows=len(values), columns=columns)
+    return path
+
+
 def test_a_features_file_is_recognised(tmp_path):
     values = np.ones((4, 15))
     values[1:, 14] = 0
-    report = inspect_file(write(tmp_path / "features.h5", values))
+    report = inspect_file(write_features(tmp_path / "features.h5", values))
     assert report.kind == "features"
     assert report.labels == {"background": 3, "signal": 1}
     assert report.particles is None
@@ -108,10 +116,20 @@ def test_a_features_file_is_recognised(tmp_path):
 def test_a_features_file_without_labels_is_recognised(tmp_path):
     values = np.ones((4, 14))
     values[2, 6] = np.inf
-    report = inspect_file(write(tmp_path / "features.h5", values))
+    report = inspect_file(write_features(tmp_path / "features.h5", values))
     assert report.kind == "features"
     assert report.labels is None
     assert report.problems == ["row 2, column 6: not finite (inf), 1 row in all."]
+
+
+def test_labels_in_a_block_of_their_own_are_counted(tmp_path):
+    path = write_features(tmp_path / "features.h5", np.ones((4, 14)))
+    with h5py.File(path, "a") as file:
+        file["df/block1_items"] = np.array([LABEL.encode()])
+        file["df/block1_values"] = np.array([[0], [1], [0], [0]])
+    report = inspect_file(path)
+    assert (report.kind, report.width, report.problems) == ("features", 15, [])
+    assert report.labels == {"background": 3, "signal": 1}
 
 
 def test_the_real_file_is_described_as_published():
