@@ -26,6 +26,7 @@ VERBS = (
     "why",
     "retry",
     "watch",
+    "tag",
     "report",
     "up",
     "worker",
