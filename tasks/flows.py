@@ -8,6 +8,7 @@ from tasks.attempts import backoff_key, forget_attempts
 from tasks.counters import forget_count, recount
 from tasks.jobs import Job, forget_failures
 from tasks.pending import PART_SUFFIX, Unit, merge_unit, pending_units
+from tasks.settings import with_again
 
 
 def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
@@ -41,9 +42,9 @@ def _publish(job: Job, units: list[Unit]) -> None:
             publish_unit(unit)
 
 
-def publish_unit(unit: Unit) -> None:
-    """Publish one unit."""
-    signature_of(unit).apply_async()
+def publish_unit(unit: Unit, *, again: bool = False) -> None:
+    """Publish one unit; `again`, before all that waits in its queue."""
+    signature_of(unit).apply_async(queue=with_again(unit.queue)[0] if again else unit.queue)
 
 
 def signature_of(unit: Unit):  # type: ignore[no-untyped-def]

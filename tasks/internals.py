@@ -20,22 +20,23 @@ UNACKED_INDEX_KEY: str = Channel.unacked_index_key
 _AT_ONCE = 1000
 
 
-def queue_length(client: "redis.Redis", queue: str) -> int:
-    """How many messages wait in a queue, which is a Redis list of that name."""
-    return int(client.llen(queue))
+def queue_length(client: "redis.Redis", *queues: str) -> int:
+    """How many messages wait in queues, each of which is a Redis list of that name."""
+    return sum(int(client.llen(queue)) for queue in queues)
 
 
-def waiting_messages(client: "redis.Redis", queue: str) -> Iterator[tuple[str, list[Any]]]:
-    """The task and the arguments of each message that waits, newest first.
+def waiting_messages(client: "redis.Redis", *queues: str) -> Iterator[tuple[str, list[Any]]]:
+    """The task and the arguments of each message that waits in one of the queues, newest first in each.
 
     Read while others work: a message may be given twice, and none that waits all the while is left out, since new
     ones come in at the front and workers pop at the other end.
     """
-    at = 0
-    while messages := client.lrange(queue, at, at + _AT_ONCE - 1):
-        at += len(messages)
-        for message in messages:
-            yield task_and_arguments(str(message))
+    for queue in queues:
+        at = 0
+        while messages := client.lrange(queue, at, at + _AT_ONCE - 1):
+            at += len(messages)
+            for message in messages:
+                yield task_and_arguments(str(message))
 
 
 def task_and_arguments(message: str) -> tuple[str, list[Any]]:

@@ -27,6 +27,7 @@ from tasks.internals import queue_length, waiting_messages
 from tasks.jobs import list_jobs, outcome_of
 from tasks.leases import lease_key
 from tasks.pending import PART_SUFFIX, Unit, pending_units, unit_key
+from tasks.settings import with_again
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Reconciler:
         for (task, name), count in Counter((unit.task, unit.args[0]) for unit in again).items():
             log.warning("%s %s: %d neither done nor under way, published again", task, name, count)
         for unit in again:
-            publish_unit(unit)
+            publish_unit(unit, again=True)
         self.suspects = {unit.key for unit in idle} - self.suspects
 
     def idle_units(self, place: Workspace) -> list[Unit]:
@@ -66,7 +67,7 @@ class Reconciler:
                 recount(place, job)
         units = [unit for job in jobs for unit in pending_units(place, job)]
         for queue in {unit.queue for unit in units}:
-            if queue_length(client, queue):
+            if queue_length(client, *with_again(queue)):
                 missing = self._missing(client, queue)
                 units = [unit for unit in units if unit.queue != queue or missing(unit)]
         if not units:
@@ -83,7 +84,9 @@ class Reconciler:
         now = time.monotonic()
         if now < self._read_again.setdefault(queue, now + _READ_EVERY_SECONDS):
             return lambda unit: unit.key in self.suspects
-        waiting = {unit_key(task, arguments) for task, arguments in waiting_messages(client, queue)}
+        waiting = {
+            unit_key(task, arguments) for task, arguments in waiting_messages(client, *with_again(queue))
+        }
         pause = max(_READ_EVERY_SECONDS, len(waiting) / _READ_MESSAGES_A_SECOND)
         self._read_again[queue] = now + pause
         return lambda unit: unit.key not in waiting

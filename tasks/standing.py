@@ -11,6 +11,7 @@ from tasks.internals import queue_length
 from tasks.jobs import Job, failures_of
 from tasks.leases import Holder, holder_of, lease_key
 from tasks.pending import Unit, pending_units
+from tasks.settings import with_again
 
 State = Literal["finished", "given up", "at work", "backoff", "no worker", "queued", "lost", "not yet"]
 _REPLY_SECONDS = 1.0
@@ -71,7 +72,7 @@ def _pending_standing(job: Job, unit: Unit, listened: set[str]) -> Standing:
         waits_for = f"backoff for {pause / 1000:.0f} s before attempt {attempts + 1} of {MAX_ATTEMPTS}"
     elif unit.queue not in listened:
         state, waits_for = "no worker", f"a worker: none listens to queue {unit.queue}"
-    elif waiting := queue_length(client, unit.queue):
+    elif waiting := queue_length(client, *with_again(unit.queue)):
         state, waits_for = "queued", f"its turn in queue {unit.queue}, where {waiting} messages wait"
     else:
         state, waits_for = "lost", "the reconciler, which publishes it again within seconds"

@@ -44,7 +44,8 @@ def test_what_is_idle_twice_in_a_row_is_published(broker, place, new_job) -> Non
     assert queued(broker) == []  # its message may just be on the way
     reconciler.scan(place)
     assert reconciler.suspects == set()
-    assert queued(broker) == ["lhcq.cluster_part('made', 0)", "lhcq.cluster_part('made', 2)"]
+    assert queued(broker, "cpu.again") == ["lhcq.cluster_part('made', 0)", "lhcq.cluster_part('made', 2)"]
+    assert Reconciler().idle_units(place) == []
 
 
 def test_what_is_queued_is_not_published_again(broker, place, new_job) -> None:
@@ -100,8 +101,8 @@ def test_a_checkpoint_without_a_validation_is_published_before_its_segment(broke
     reconciler.scan(place)
     assert reconciler.suspects == keys
     reconciler.scan(place)
-    assert queued(broker, "validate") == ["lhcq.validate('run', 3)"]
-    assert queued(broker, "gpu") == ["lhcq.train_segment('run',)"]
+    assert queued(broker, "validate.again") == ["lhcq.validate('run', 3)"]
+    assert queued(broker, "gpu.again") == ["lhcq.train_segment('run',)"]
 
 
 def test_a_flushed_broker_is_healed(broker, place, new_job) -> None:
@@ -112,14 +113,14 @@ def test_a_flushed_broker_is_healed(broker, place, new_job) -> None:
     assert len(queued(broker)) == 3
     broker.flushall()
     scan_twice(place)
-    assert queued(broker) == [f"lhcq.cluster_part('made', {index})" for index in range(3)]
+    assert queued(broker, "cpu.again") == [f"lhcq.cluster_part('made', {index})" for index in range(3)]
 
 
 def test_a_dead_chord_is_healed(broker, place, new_job) -> None:
     job = new_job()
     finish_parts(place, job, 0, 1, 2)
     scan_twice(place)
-    assert queued(broker) == ["lhcq.cluster_merge('made',)"]
+    assert queued(broker, "cpu.again") == ["lhcq.cluster_merge('made',)"]
 
 
 def test_a_job_is_published_once_with_its_merge_in_every_message(broker, place, new_job) -> None:
@@ -149,7 +150,7 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
     with lease(broker, part_unit(job, 0).key):
         reconciler.scan(place)
         reconciler.scan(place)
-    assert queued(broker)[3:] == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 2)"]
+    assert queued(broker, "cpu.again") == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 2)"]
     lines = [record.message for record in caplog.records if "published again" in record.message]
     assert lines == ["lhcq.cluster_part made: 2 neither done nor under way, published again"]
 
