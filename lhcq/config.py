@@ -48,16 +48,47 @@ class Settings(Frozen):
     """Where lhcq works: read from the environment once, at the edge."""
 
     workspace: Path = Path("lhcq-workspace")
-    broker_url: str | None = None
+    broker_url: str | None = Field(default=None, repr=False)  # it may hold a password
     """None: lhcq brings its own broker and workers."""
+    broker_ca: Path | None = None
+    """PEM file of the authority that signed the broker's certificate; None: those that the system trusts."""
 
     @classmethod
     def from_environment(cls) -> Self:
-        """`LHCQ_WORKSPACE` and `LHCQ_BROKER_URL`, or the defaults."""
+        """`LHCQ_WORKSPACE`, `LHCQ_BROKER_URL` or the file that `LHCQ_BROKER_URL_FILE` names, `LHCQ_BROKER_CA`.
+
+        Raises `BadInput` for a file that cannot be read, and for an address that would switch off verification.
+        """
+        url = os.environ.get("LHCQ_BROKER_URL") or _only_line("LHCQ_BROKER_URL_FILE")
+        if url and "ssl_" in url.partition("?")[2]:
+            raise BadInput(
+                "LHCQ_BROKER_URL: the broker's certificate is always verified, so the address takes no ssl_ options. "
+                "Name the file of its authority by LHCQ_BROKER_CA."
+            )
+        authority = os.environ.get("LHCQ_BROKER_CA") or None
+        if authority and not Path(authority).is_file():
+            raise BadInput(f"LHCQ_BROKER_CA: there is no file {authority}.")
         return cls.checked(
             workspace=Path(os.environ.get("LHCQ_WORKSPACE") or "lhcq-workspace").absolute(),
-            broker_url=os.environ.get("LHCQ_BROKER_URL") or None,
+            broker_url=url,
+            broker_ca=Path(authority).absolute() if authority else None,
         )
+
+
+def _only_line(variable: str) -> str | None:
+    """The one line of the file that an environment variable names; None where it is not set."""
+    name = os.environ.get(variable)
+    if not name:
+        return None
+    try:
+        lines = Path(name).read_text("utf-8").split()
+    except (OSError, UnicodeError) as error:
+        raise BadInput(
+            f"{variable}: {name} cannot be read ({getattr(error, 'strerror', None) or 'not text'})."
+        ) from error
+    if len(lines) != 1:
+        raise BadInput(f"{variable}: {name} has to hold one line, the broker's address, and nothing else.")
+    return lines[0]
 
 
 class GenerateConfig(Frozen):

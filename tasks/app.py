@@ -12,7 +12,7 @@ from redis.retry import Retry
 from lhcq.config import Settings
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
-from tasks.settings import celery_settings
+from tasks.settings import celery_settings, tls_options
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _ASK_SECONDS = 5.0
 
 def connect(broker_url: str) -> None:
     """Point the application at a broker."""
-    app.conf.update(celery_settings(broker_url))
+    app.conf.update(celery_settings(broker_url, Settings.from_environment().broker_ca))
     redis_client.cache_clear()
 
 
@@ -46,7 +46,8 @@ def redis_client() -> "redis.Redis":
 def _client(**options: Any) -> "redis.Redis":
     url = str(app.conf.broker_url).replace("redis+socket://", "unix://", 1)
     keepalive = {} if url.startswith("unix://") else {"socket_keepalive": True}
-    return redis.Redis.from_url(url, decode_responses=True, **keepalive, **options)
+    tls = tls_options(url, Settings.from_environment().broker_ca)
+    return redis.Redis.from_url(url, decode_responses=True, **keepalive, **tls, **options)
 
 
 def ask_broker() -> None:
@@ -77,6 +78,11 @@ def ask_broker() -> None:
     except ValueError as error:
         raise BadInput(f"LHCQ_BROKER_URL is {url!r}: {error}.") from error
     _refuse_forgetful(url, answers[1:])
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            raise BadInput(
+                f"the broker at {url} shows a certificate that is not trusted ({reason}). Name the file of the "
+                "authority that signed it by LHCQ_BROKER_CA, and the broker by a name that its certificate has."
+            ) from error
 
 
 def _refuse_forgetful(url: str, answers: list[Any]) -> None:

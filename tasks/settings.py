@@ -27,7 +27,18 @@ _TRANSPORT: dict[str, Any] = {
 }
 
 
-def celery_settings(broker_url: str) -> dict[str, Any]:
+def tls_options(broker_url: str, authority: Path | None) -> dict[str, Any]:
+    """What a connection to a `rediss://` address asks of the other side; nothing for the other schemes.
+
+    The certificate has to be signed by `authority` (None: by one that the system trusts) and to name the host.
+    """
+    if not broker_url.startswith("rediss://"):
+        return {}
+    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    return options | ({"ssl_ca_certs": str(authority)} if authority else {})
+
+
+def celery_settings(broker_url: str, authority: Path | None) -> dict[str, Any]:
     """The whole configuration for one broker."""
     return {
         "broker_url": broker_url,
@@ -40,8 +51,11 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         "broker_connection_max_retries": None,  # a worker waits for its broker for ever
         # JSON only: a pickle from the queue would be code from the queue.
         "task_serializer": "json",
+    tls = tls_options(broker_url, authority) or None
         "result_serializer": "json",
         "event_serializer": "json",
+        "broker_use_ssl": tls,
+        "redis_backend_use_ssl": tls,
         "accept_content": ["json"],
         "result_accept_content": ["json"],
         "task_default_queue": "cpu",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
-from lhcq.config import Frozen
+from lhcq.config import Frozen, Settings
 from lhcq.errors import TransientError
 from lhcq.workspace import Workspace
 from tasks.app import redis_client
@@ -57,7 +57,9 @@ def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
 
 def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) -> dict[str, str]:
     """The environment of a worker process."""
-    environment = {**os.environ, "LHCQ_WORKSPACE": str(workspace.root), "LHCQ_BROKER_URL": broker_url}
+    environment = {**os.environ, "LHCQ_WORKSPACE": str(workspace.root)}
+    if Settings.from_environment().broker_url != broker_url:  # what stands in a file stays there
+        environment["LHCQ_BROKER_URL"] = broker_url
     if kind == "cpu":
         # One process a core: numerical libraries must not start a thread a core in each.
         environment.setdefault("OMP_NUM_THREADS", "1")
