@@ -1,5 +1,7 @@
 """Celery's configuration, each value with its reason."""
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 from tasks.results import result_url
