@@ -151,6 +151,11 @@ class SplitConfig(Frozen):
         return None if self.ratio == "natural" else int(self.ratio.split(":")[1])
 
 
+Act = Literal["tell", "pause", "stop", "rollback"]
+"""What follows an alarm: nothing but its being told, a pause, the end of training, or going back to the best
+checkpoint with a lower learning rate."""
+
+
 class TrainConfig(Frozen):
     """A QLoRA fine-tuning. The defaults are the recipe that passes 0.835 in two minutes of two CPU cores."""
 
@@ -186,7 +191,25 @@ class TrainConfig(Frozen):
     max_tokens: int = Field(default=512, ge=8)
     """A longer prompt is refused, never truncated."""
     evaluation_batch: int = Field(default=32, ge=1)
+    select: Literal["auc", "nll"] = "auc"
+    """The validation figure that chooses the best checkpoint."""
+    patience: int | None = Field(default=None, ge=1)
+    """Checkpoints in a row without a better one after which training ends; None: it goes to its last step."""
+    keep: int | None = Field(default=None, ge=1)
+    """Newest checkpoints that stay, beside the best, the tagged and those not validated yet; None keeps all."""
+    on_nan: Literal["pause", "stop", "rollback"] = "rollback"
+    """What follows when loss or gradient is no number; without a checkpoint to go back to the run fails."""
+    on_divergence: Act = "rollback"
+    on_collapse: Act = "tell"
+    on_unknown: Act = "tell"
+    on_overfitting: Act = "tell"
     seed: int = Field(default=1, ge=0, lt=2**31)
+
+    @property
+    def waits_for_validation(self) -> bool:
+        """Whether a validation may decide how training goes on, so that the next segment waits for it."""
+        acts = {self.on_collapse, self.on_unknown, self.on_overfitting}
+        return self.patience is not None or acts != {"tell"}
 
 
 # `diary`: the reference study's settings (r, alpha, dropout, rate, accumulation, saving, q and v only).
