@@ -18,11 +18,16 @@ from lhcq.workspace import Workspace
 from tasks.app import redis_client
 from tasks.duty import PARENT_VARIABLE, READY_KEY
 from tasks.leases import LOG_VARIABLE
+from tasks.settings import with_again
 
 WorkerKind = Literal["cpu", "gpu", "validate"]
 
 # A GPU worker validates first. With a second GPU, a `validate` worker beside it takes the same messages.
-_QUEUES: dict[WorkerKind, str] = {"cpu": "cpu", "gpu": "validate,gpu", "validate": "validate"}
+_QUEUES: dict[WorkerKind, tuple[str, ...]] = {
+    "cpu": ("cpu",),
+    "gpu": ("validate", "gpu"),
+    "validate": ("validate",),
+}
 _START_SECONDS = 180.0  # the first one on a machine compiles the loops, on a busy one slowly
 _STOP_SECONDS = 1.0
 _MAX_RESTARTS = 5
@@ -48,7 +53,12 @@ def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
     start_method = "fork" if kind == "cpu" else "spawn"  # a forked child cannot use CUDA
     return [
         *(sys.executable, "-m", "celery", "--app", "tasks.app", "--quiet", "worker"),
-        *("--hostname", f"{kind}-{name}", "--queues", _QUEUES[kind]),
+        *(
+            "--hostname",
+            f"{kind}-{name}",
+            "--queues",
+            ",".join(name for queue in _QUEUES[kind] for name in with_again(queue)),
+        ),
         *("--concurrency", str(processes if kind == "cpu" else 1)),
         *("--pool", "prefork", "--pool-start-method", start_method, "--without-gossip", "--without-mingle"),
         *("--loglevel", "INFO", "--events"),
