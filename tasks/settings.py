@@ -8,15 +8,6 @@ from tasks.results import result_url
 
 QUEUES = ("cpu", "gpu", "validate")
 
-
-def with_again(queue: str) -> tuple[str, str]:
-    """A queue after the one where its units are published again, which workers serve first.
-
-    At the end of its own queue, what was cut off would wait for all that is queued already.
-    """
-    return f"{queue}.again", queue
-
-
 # Long enough that no task of lhcq outlives it: a training is cut into segments, a chunk takes seconds. It only
 # bounds how late the transport itself redelivers; the reconciler heals a lost message much sooner. It has to stay far
 # above the lease, and above the chord's claim (twice the join timeout): shorter, a claim that was killed is never
@@ -51,8 +42,11 @@ def tls_options(broker_url: str, authority: Path | None) -> dict[str, Any]:
 
 def celery_settings(broker_url: str, authority: Path | None) -> dict[str, Any]:
     """The whole configuration for one broker."""
+    tls = tls_options(broker_url, authority) or None
     return {
         "broker_url": broker_url,
+        "broker_use_ssl": tls,
+        "redis_backend_use_ssl": tls,
         "result_backend": result_url(broker_url),
         # Queues in the order given on the command line: a worker of `validate,gpu` validates first.
         "broker_transport_options": {**_TRANSPORT, "queue_order_strategy": "priority"},
@@ -62,11 +56,8 @@ def celery_settings(broker_url: str, authority: Path | None) -> dict[str, Any]:
         "broker_connection_max_retries": None,  # a worker waits for its broker for ever
         # JSON only: a pickle from the queue would be code from the queue.
         "task_serializer": "json",
-    tls = tls_options(broker_url, authority) or None
         "result_serializer": "json",
         "event_serializer": "json",
-        "broker_use_ssl": tls,
-        "redis_backend_use_ssl": tls,
         "accept_content": ["json"],
         "result_accept_content": ["json"],
         "task_default_queue": "cpu",
