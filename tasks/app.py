@@ -71,6 +71,11 @@ def ask_broker() -> None:
                 raise answers[0]
     except (redis.RedisError, OSError) as error:
         reason = str(error).rstrip(".")
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            raise BadInput(
+                f"the broker at {url} shows a certificate that is not trusted ({reason}). Name the file of the "
+                "authority that signed it by LHCQ_BROKER_CA, and the broker by a name that its certificate has."
+            ) from error
         raise TransientError(
             f"the broker at {url} does not answer ({reason}). Start it, or unset LHCQ_BROKER_URL to let lhcq "
             "bring its own."
@@ -78,11 +83,6 @@ def ask_broker() -> None:
     except ValueError as error:
         raise BadInput(f"LHCQ_BROKER_URL is {url!r}: {error}.") from error
     _refuse_forgetful(url, answers[1:])
-        if "CERTIFICATE_VERIFY_FAILED" in reason:
-            raise BadInput(
-                f"the broker at {url} shows a certificate that is not trusted ({reason}). Name the file of the "
-                "authority that signed it by LHCQ_BROKER_CA, and the broker by a name that its certificate has."
-            ) from error
 
 
 def _refuse_forgetful(url: str, answers: list[Any]) -> None:

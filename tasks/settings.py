@@ -8,6 +8,15 @@ from tasks.results import result_url
 
 QUEUES = ("cpu", "gpu", "validate")
 
+
+def with_again(queue: str) -> tuple[str, str]:
+    """A queue after the one where its units are published again, which workers serve first.
+
+    At the end of its own queue, what was cut off would wait for all that is queued already.
+    """
+    return f"{queue}.again", queue
+
+
 # Long enough that no task of lhcq outlives it: a training is cut into segments, a chunk takes seconds. It only
 # bounds how late the transport itself redelivers; the reconciler heals a lost message much sooner. It has to stay far
 # above the lease, and above the chord's claim (twice the join timeout): shorter, a claim that was killed is never
