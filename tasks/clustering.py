@@ -119,19 +119,20 @@ def _merge(workspace: Workspace, job: Job, parts: dict[int, Path], lost: dict[in
                 Gap(start=chunks[index].start, stop=chunks[index].stop, reason=failure.message)
                 for index, failure in lost.items()
             ],
-            labels=_key_of(job),
+            labels=key_of(job, job.spec["n_events"]),
         )
     rows = read_manifest(final, what=f"dataset {job.name!r}", remedy="Run `lhcq cluster`.")["rows"]
     return f"{rows} events in {final}"
 
 
-def _key_of(job: Job) -> "NDArray[np.int8] | None":
+def key_of(job: Job, n_events: int) -> "NDArray[np.int8] | None":
+    """The labels (n_events,) by source row in the master key that a job names, as it was hashed; None without one."""
     if job.terms["labels"] is None:
         return None
     from lhcq.events.masterkey import read_master_key
 
     path = Path(job.terms["labels"])
-    labels = read_master_key(path, job.spec["n_events"])
+    labels = read_master_key(path, n_events)
     if sha256_of(path) != job.spec["labels_sha256"]:
         raise BadInput(f"{path}: changed since this job started. Run the same command again.")
     return labels

@@ -82,6 +82,35 @@ def describe_template(name: str, schema: pa.Schema, *, version: int | None = Non
     return _describe(name, version or NEWEST[name], columns)
 
 
+def render_as(template: Template, records: pa.Table) -> list[str]:
+    """The prompts of `records` as `template` wrote others, of its columns alone, whatever else these records have.
+
+    Raises `BadInput` as `check_renders` does.
+    """
+    check_renders(template, records.schema)
+    return _render(template.name, records, template.columns, template.version)
+
+
+def check_renders(template: Template, schema: pa.Schema) -> None:
+    """Raise `BadInput` where records of this schema lack a column of `template`, or it would read otherwise now."""
+    _check_known(template.name, template.version)
+    jet = schema.field("jets").type.value_type
+    has = {one.name for one in features_of(schema)} | {
+        jet.field(index).name for index in range(jet.num_fields)
+    }
+    missing = [name for name in template.columns if name not in has]
+    if missing:
+        raise BadInput(
+            f"its events have no {', '.join(missing)}, which the prompts of this training are made of "
+            f"(template {template.name}). Make it as the training's own dataset was made."
+        )
+    if _describe(template.name, template.version, template.columns).sha256 != template.sha256:
+        raise BadInput(
+            f"this version of lhcq writes template {template.name} v{template.version} otherwise than the one that "
+            "made the training's prompts. Use that one, or train again."
+        )
+
+
 def choose_columns(name: str, schema: pa.Schema, *, version: int | None = None) -> tuple[str, ...]:
     """What a prompt of records of this schema consists of; raises `BadInput` naming what is missing."""
     _check_known(name, version)

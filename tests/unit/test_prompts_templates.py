@@ -4,7 +4,7 @@ import pytest
 from lhcq.errors import BadInput
 from lhcq.jets.records import schema_of
 from lhcq.prompts import templates
-from lhcq.prompts.templates import Column, choose_columns, describe_template, render
+from lhcq.prompts.templates import Column, choose_columns, describe_template, render, render_as
 
 FIRST = {
     "pt": 1286.7,
@@ -175,3 +175,30 @@ IMPORTED = pa.schema(
 def test_what_a_template_renders_only_changes_on_purpose(name, schema, sha256):
     # Splits and runs name this hash: whoever changes a template raises its version and replaces the hash here.
     assert describe_template(name, schema).sha256 == sha256
+
+
+def test_a_template_is_written_again_of_its_own_columns_whatever_else_is_there():
+    records = make_records()
+    plain = describe_template("compact", records.schema)
+    richer = render("compact", records)
+    jets = [[{**jet, "m_sd": 50.0, "d2": 1.5} for jet in event] for event in records["jets"].to_pylist()]
+    groomed = records.set_column(0, "jets", pa.array(jets))
+    assert render("compact", groomed) != richer
+    assert render_as(plain, groomed) == richer
+    diary = describe_template("diary", records.schema)
+    assert render_as(diary, groomed) == render("diary", records)
+
+
+def test_a_template_is_not_written_of_records_that_lack_one_of_its_columns():
+    groomed = describe_template("compact", schema_of("full"))
+    with pytest.raises(BadInput, match=r"no m_sd_heavy, m_sd_light, d2_heavy, d2_light"):
+        render_as(groomed, make_records())
+    diary = describe_template("diary", make_records().schema)
+    with pytest.raises(BadInput, match="no n_particles"):
+        render_as(diary, make_records().drop_columns("n_particles"))
+
+
+def test_a_template_that_reads_otherwise_by_now_is_refused():
+    known = describe_template("compact", make_records().schema)
+    with pytest.raises(BadInput, match="otherwise"):
+        render_as(known.model_copy(update={"sha256": "0" * 64}), make_records())

@@ -1,0 +1,301 @@
+"""Predictions on disk: the scores of one dataset with p-values and ranks, and what they amount to.
+
+The p-value of an event is the share of background events that look as much like signal: with n background events of
+the split's calibration part, which neither the training nor the choice of the checkpoint has seen,
+
+    p = (1 + number of them with a P(signal) at least as high) / (n + 1).
+
+That is conservative: for a background event like those, the chance of a p-value of at most a is at most a, whatever
+the model (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2). It can never be below
+1 / (n + 1).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lhcq.errors import BadInput
+from lhcq.evaluate.figures import Z95, figures_of, wilson_interval
+from lhcq.workspace import (
+    MANIFEST,
+    read_json,
+    staged_directory,
+    staged_file,
+    write_json,
+    write_manifest,
+    write_text,
+)
+
+SCORES, SUMMARY, PAGE = "scores.parquet", "summary.json", "report.html"
+
+PART_SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("label", pa.int8()),
+        pa.field("mjj", pa.float64()),
+        pa.field("p_signal", pa.float64(), nullable=False),
+        pa.field("unknown", pa.bool_(), nullable=False),
+    ]
+)
+"""What one task writes: `mjj` in GeV, null with fewer than two jets; `unknown` as in `lhcq.evaluate.scores`."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("p_signal", pa.float64(), nullable=False),
+        pa.field("p_value", pa.float64(), nullable=False),
+        pa.field("rank", pa.int64(), nullable=False),
+        pa.field("mjj", pa.float64()),
+        pa.field("label", pa.int8()),
+        pa.field("part", pa.string()),
+        pa.field("unknown", pa.bool_(), nullable=False),
+    ]
+)
+"""`rank` is 1 for the most signal-like event, equal scores in order of row. `part` is that of the run's split which
+the event is in; null where it is in none."""
+
+_ROW_GROUP = 65_536
+_BIN = 100.0
+"""GeV: the resolution of m_jj is about as wide."""
+_BEYOND = 14_000.0
+"""GeV: nothing at the LHC lies above; what does is in the last bin."""
+_TOP = 10
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Bits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Events:
+    """The scores of a dataset's events in order of row; all arrays have shape (n,)."""
+
+    rows: Integers
+    labels: NDArray[np.int8]
+    """-1 where unknown."""
+    mjj: Floats
+    """GeV; NaN where there is none."""
+    p_signal: Floats
+    unknown: Bits
+
+
+def write_scored(
+    path: Path, *, rows: Any, labels: Any, mjj: Any, p_signal: NDArray[np.float64], unknown: Bits
+) -> None:
+    """Commit the scores of some events, (n,) each, as a part; None stands for labels or masses that are not there."""
+    empty = [None] * len(p_signal)
+    columns = [rows, empty if labels is None else labels, empty if mjj is None else mjj, p_signal, unknown]
+    arrays = [
+        column.cast(field.type) if isinstance(column, pa.ChunkedArray) else pa.array(column, field.type)
+        for column, field in zip(columns, PART_SCHEMA, strict=True)
+    ]
+    with staged_file(path) as temporary:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=PART_SCHEMA), temporary, compression="zstd")
+
+
+def p_values(p_signal: Floats, background: Floats) -> Floats:
+    """The p-values (n,) of events against the scores (n_background,) of the reference, as the module's text says."""
+    ordered = np.sort(background)
+    at_least = len(ordered) - np.searchsorted(ordered, p_signal, side="left")
+    return np.asarray((1.0 + at_least) / (len(ordered) + 1.0), dtype=np.float64)
+
+
+def ranks(p_signal: Floats) -> Integers:
+    """The rank (n,) of each event from 1, the highest score first, equal ones in their order."""
+    order = np.argsort(-p_signal, kind="stable")
+    found = np.empty(len(order), np.int64)
+    found[order] = np.arange(1, len(order) + 1)
+    return found
+
+
+def write_prediction(
+    final: Path,
+    *,
+    reference: Sequence[Path],
+    scored: Sequence[Path],
+    n_events: int,
+    largest_p_value: float,
+    labels: NDArray[np.int8] | None = None,
+    parts: Mapping[str, Integers] | None = None,
+    fields: Mapping[str, Any],
+    page: Callable[[dict[str, Any]], str],
+) -> dict[str, Any]:
+    """Commit the directory `final` from the parts of a prediction, in order, and give its summary.
+
+    `reference` holds the background that p-values are taken against, `scored` the dataset's `n_events` events. Those
+    with a p-value of at most `largest_p_value` are selected. `labels`, by source row, take the place of the dataset's
+    own. With `parts` (rows by name), the dataset is the one that the run was trained on: figures and spectrum are of
+    its test part alone. `fields` begin the summary, of which `page` makes the page. If `final` stands it stays.
+    Raises `BadInput` where the parts are not the events, each once and in order of row.
+    """
+    if (final / MANIFEST).exists():
+        summary: dict[str, Any] = read_json(final / SUMMARY)
+        return summary
+    events = _with_labels(_read(scored), labels)
+    _check_rows(events.rows, n_events, name=final.name)
+    background = _read(reference).p_signal
+    values = p_values(events.p_signal, background)
+    codes = _codes(events.rows, parts)
+    judged = np.ones(n_events, bool) if parts is None else codes == list(parts).index("test")
+    summary = {
+        **fields,
+        "n_events": n_events,
+        "unknown": int(events.unknown.sum()),
+        "reference": {"n_background": len(background), "smallest_p_value": 1.0 / (len(background) + 1)},
+        "parts": _count_parts(codes, parts),
+        "judged": {"events": "all" if parts is None else "test part", "n": int(judged.sum())},
+        **_judge(events, values <= largest_p_value, judged, largest_p_value),
+        "top": _top(events, values, judged),
+    }
+    with staged_directory(final) as directory:
+        _write_scores(directory / SCORES, events, values, codes, list(parts or ()))
+        write_json(directory / SUMMARY, summary)
+        write_text(directory / PAGE, page(summary))
+        write_manifest(directory, **fields)
+    return summary
+
+
+def _read(paths: Sequence[Path]) -> _Events:
+    table = pa.concat_tables([PART_SCHEMA.empty_table(), *(_read_part(path) for path in paths)])
+    return _Events(
+        rows=table["row"].to_numpy(),
+        labels=table["label"].fill_null(-1).to_numpy().astype(np.int8),
+        mjj=table["mjj"].fill_null(np.nan).to_numpy(),
+        p_signal=table["p_signal"].to_numpy(),
+        unknown=table["unknown"].to_numpy(),
+    )
+
+
+def _read_part(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: not a readable part ({error}). Remove it and predict again.") from error
+    if not table.schema.equals(PART_SCHEMA):
+        raise BadInput(f"{path}: has other columns than this version writes. Remove it and predict again.")
+    return table
+
+
+def _with_labels(events: _Events, labels: NDArray[np.int8] | None) -> _Events:
+    if labels is None:
+        return events
+    return _Events(**{**vars(events), "labels": labels[events.rows]})
+
+
+def _check_rows(rows: Integers, n_events: int, *, name: str) -> None:
+    if len(rows) != n_events or (np.diff(rows) <= 0).any():
+        raise BadInput(
+            f"{name}: its parts have {len(rows):,} events, not the {n_events:,} of the dataset in order of row. "
+            "Remove the parts and predict again."
+        )
+
+
+def _codes(rows: Integers, parts: Mapping[str, Integers] | None) -> NDArray[np.int8]:
+    """The part of each event as a position in `parts`; -1 where it is in none."""
+    codes = np.full(len(rows), -1, np.int8)
+    for code, members in enumerate((parts or {}).values()):
+        codes[np.isin(rows, members)] = code
+    return codes
+
+
+def _count_parts(codes: NDArray[np.int8], parts: Mapping[str, Integers] | None) -> dict[str, int] | None:
+    if parts is None:
+        return None
+    counts = Counter(codes.tolist())
+    return {**{name: counts[code] for code, name in enumerate(parts)}, "none": counts[-1]}
+
+
+def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float) -> dict[str, Any]:
+    """Selection, spectrum and figures of the `judged` events."""
+    labels, chosen = events.labels[judged], selected[judged]
+    known = labels >= 0
+    n_judged = int(judged.sum())
+    figures = None
+    if known.any():
+        figures = figures_of(
+            labels[known], events.p_signal[judged][known], events.unknown[judged][known]
+        ).model_dump()
+    return {
+        "selection": {
+            "largest_p_value": largest_p_value,
+            "n_selected": int(chosen.sum()),
+            "expected_of_background": largest_p_value * n_judged,
+            "signal_efficiency": _efficiency(chosen[labels == 1]),
+            "background_efficiency": _efficiency(chosen[labels == 0]),
+        },
+        "spectrum": spectrum(events.mjj[judged], chosen, labels),
+        "figures": figures,
+    }
+
+
+def _efficiency(chosen: Bits) -> dict[str, float] | None:
+    """The share of a class that is selected, with its 95% Wilson interval; None without events."""
+    if not len(chosen):
+        return None
+    low, high = wilson_interval(int(chosen.sum()), len(chosen), z=Z95)
+    return {"value": float(chosen.mean()), "low": low, "high": high}
+
+
+def spectrum(mjj: Floats, selected: Bits, labels: NDArray[np.int8]) -> dict[str, Any]:
+    """The histogram of m_jj (n,), GeV: of all events, of the selected ones, and of those by class where known.
+
+    Bins of 100 GeV from the lowest to the highest mass that there is; the last one that is possible holds what lies
+    beyond. Events without an m_jj (NaN) are counted apart.
+    """
+    there = np.isfinite(mjj)
+    if not there.any():
+        return {"edges": [], "counts": {}, "without_mjj": {"all": len(mjj), "selected": int(selected.sum())}}
+    mass = np.clip(mjj[there], 0.0, _BEYOND - _BIN / 2)
+    first, last = int(mass.min() // _BIN), int(mass.max() // _BIN) + 1
+    edges = _BIN * np.arange(first, last + 1)
+    chosen, known = selected[there], labels[there]
+    which = {"all": np.ones(len(mass), bool), "selected": chosen}
+    if (known >= 0).any():
+        which |= {"selected_signal": chosen & (known == 1), "selected_background": chosen & (known == 0)}
+    return {
+        "edges": edges.tolist(),
+        "counts": {name: np.histogram(mass[of], edges)[0].tolist() for name, of in which.items()},
+        "without_mjj": {"all": int((~there).sum()), "selected": int((selected & ~there).sum())},
+    }
+
+
+def _top(events: _Events, values: Floats, judged: Bits) -> list[dict[str, Any]]:
+    """The most signal-like of the judged events."""
+    places = np.flatnonzero(judged)
+    best = places[np.argsort(-events.p_signal[places], kind="stable")[:_TOP]]
+    return [
+        {
+            "row": int(events.rows[place]),
+            "p_signal": float(events.p_signal[place]),
+            "p_value": float(values[place]),
+            "mjj": float(events.mjj[place]) if np.isfinite(events.mjj[place]) else None,
+            "label": int(events.labels[place]) if events.labels[place] >= 0 else None,
+        }
+        for place in best.tolist()
+    ]
+
+
+def _write_scores(
+    path: Path, events: _Events, values: Floats, codes: NDArray[np.int8], names: Sequence[str]
+) -> None:
+    table = pa.Table.from_arrays(
+        [
+            pa.array(events.rows),
+            pa.array(events.p_signal),
+            pa.array(values),
+            pa.array(ranks(events.p_signal)),
+            pa.array(events.mjj, mask=~np.isfinite(events.mjj)),
+            pa.array(events.labels, mask=events.labels < 0),
+            pa.array([*names, None], pa.string()).take(pa.array(np.where(codes < 0, len(names), codes))),
+            pa.array(events.unknown),
+        ],
+        schema=SCHEMA,
+    )
+    pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP)

@@ -1,0 +1,158 @@
+"""The page of a prediction: what was selected, its m_jj spectrum, and the figures where labels are known."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+
+from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, darkened, data_uri, draw_svg
+from lhcq.report.table import printed, printed_interval
+
+_TRUTH = {1: "signal", 0: "background", None: ""}
+_FIGURES = {
+    "accuracy": "Accuracy [95%]",
+    "auc": "AUC [95%]",
+    "balanced_accuracy": "Balanced accuracy",
+    "max_sic": "Max. significance improvement",
+    "ece": "Calibration error (ECE)",
+    "nll": "Negative log-likelihood",
+}
+
+
+def render_prediction(summary: dict[str, Any]) -> str:
+    """The page as text, from a prediction's summary."""
+    svg = _draw(summary)
+    page: str = _template().render(
+        summary=summary,
+        facts=_facts(summary),
+        verdict=prediction_verdict(summary),
+        light=data_uri(svg) if svg else "",
+        dark=data_uri(darkened(svg)) if svg else "",
+        alt=f"Histogram of the dijet mass of {summary['judged']['n']:,} events, of which "
+        f"{summary['selection']['n_selected']:,} are selected.",
+        figures=prediction_figures(summary),
+        top=[_top_row(event) for event in summary["top"]],
+    )
+    return page
+
+
+def prediction_verdict(summary: dict[str, Any]) -> list[str]:
+    """What may be said of a prediction, in sentences."""
+    judged, selection, reference = summary["judged"], summary["selection"], summary["reference"]
+    sentences = []
+    if summary["parts"] is not None:
+        sentences.append(
+            f"{summary['dataset']} is what the run was trained on: figures, selection and spectrum are of the "
+            f"{judged['n']:,} events of its test part alone."
+        )
+    threshold = selection["largest_p_value"]
+    sentences.append(
+        f"Selected, by a p-value of at most {threshold:g}: {selection['n_selected']:,} of {judged['n']:,} events; "
+        f"background alone would give about {selection['expected_of_background']:,.1f}."
+    )
+    if reference["smallest_p_value"] > threshold:
+        sentences.append(
+            f"No event can pass: with {reference['n_background']:,} background events to compare with, no p-value is "
+            f"below {reference['smallest_p_value']:.3g}. Select by a larger one, or train on a larger split."
+        )
+    for name in ("signal", "background"):
+        found = selection[f"{name}_efficiency"]
+        if found is not None:
+            sentences.append(
+                f"Of the {name}, {found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}] is selected."
+            )
+    return sentences
+
+
+def prediction_figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of the figures; empty where no label is known."""
+    figures = summary["figures"]
+    if figures is None:
+        return []
+    return [("Events", f"{figures['n']:,}"), ("of them signal", f"{figures['n_signal']:,}")] + [
+        (title, printed_interval(figures, name) if f"{name}_low" in figures else printed(figures[name]))
+        for name, title in _FIGURES.items()
+    ]
+
+
+def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("Run", summary["run"]),
+        ("Checkpoint", f"step {summary['step']}"),
+        ("Dataset", summary["dataset"]),
+        ("Events", f"{summary['n_events']:,}"),
+        ("Background to compare with", f"{summary['reference']['n_background']:,} of the calibration part"),
+        ("Unknown answers", f"{summary['unknown']:,}"),
+    ]
+
+
+def _top_row(event: dict[str, Any]) -> list[str]:
+    mjj = "–" if event["mjj"] is None else f"{event['mjj']:,.0f}"
+    return [
+        str(event["row"]),
+        f"{event['p_signal']:.6f}",
+        f"{event['p_value']:.2e}",
+        mjj,
+        _TRUTH[event["label"]],
+    ]
+
+
+def _draw(summary: dict[str, Any]) -> str | None:
+    """The spectrum as SVG; None where no event has an m_jj."""
+    if not summary["spectrum"]["edges"]:
+        return None
+    judged = summary["judged"]
+    return draw_svg(
+        lambda axes: draw_selection(axes, summary),
+        left=summary["name"],
+        right=f"{judged['events']}, {judged['n']:,} events",
+    )
+
+
+def draw_selection(axes: Axes, summary: dict[str, Any]) -> None:
+    """m_jj of all and of the selected events, on a logarithmic axis."""
+    spectrum = summary["spectrum"]
+    edges = np.array(spectrum["edges"])
+    counts = {name: np.array(values, dtype=float) for name, values in spectrum["counts"].items()}
+    selection = summary["selection"]
+    expected = counts["all"] * (selection["expected_of_background"] / max(summary["judged"]["n"], 1))
+    axes.stairs(counts["all"], edges, color=FAINT, lw=1.4, label="all events")
+    axes.stairs(expected, edges, color=BACKGROUND, lw=1.4, ls="--", label="expected of background")
+    if "selected_signal" in counts:
+        axes.stairs(
+            counts["selected_signal"],
+            edges,
+            color=SIGNAL,
+            fill=True,
+            alpha=0.35,
+            label="selected, true signal",
+        )
+    centres, there = (edges[:-1] + edges[1:]) / 2, counts["selected"] > 0
+    axes.errorbar(
+        centres[there],
+        counts["selected"][there],
+        yerr=np.sqrt(counts["selected"][there]),
+        fmt="o",
+        ms=3.5,
+        color=MODEL,
+        label=f"selected, p-value up to {selection['largest_p_value']:g}",
+    )
+    axes.set_yscale("log")
+    axes.set_ylim(0.3, 30 * max(counts["all"].max(), 1.0))
+    axes.set_xlabel(r"$m_{jj}$ [GeV]", color=INK)
+    axes.set_ylabel(f"Events / {edges[1] - edges[0]:g} GeV")
+    axes.legend(loc="upper right")
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("lhcq.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("prediction.html.j2")

@@ -1,0 +1,184 @@
+"""What a prediction makes of scores: p-values, ranks, the spectrum, and figures of events unseen in training."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lhcq.errors import BadInput
+from lhcq.evaluate.figures import figures_of
+from lhcq.evaluate.predictions import p_values, ranks, spectrum, write_prediction, write_scored
+from lhcq.report.prediction import prediction_verdict, render_prediction
+from lhcq.workspace import MANIFEST
+
+N = 60
+PROBABILITIES = st.floats(0, 1).map(lambda p: round(p, 2))  # so that many are equal
+
+
+def write_part(path, rows, p_signal, *, labels=None, mjj=None):
+    n = len(rows)
+    write_scored(path, rows=rows, labels=labels, mjj=mjj, p_signal=p_signal, unknown=np.zeros(n, bool))
+    return path
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """60 events in two parts, every third one signal, which scores higher."""
+    random = np.random.default_rng(1)
+    labels = (np.arange(N) % 3 == 0).astype(np.int8)
+    p_signal = np.clip(random.normal(0.3 + 0.4 * labels, 0.15), 0, 1)
+    mjj = random.uniform(2000, 5000, N)
+    mjj[7] = np.nan
+    rows = np.arange(N) * 2 + 1  # a dataset may have gaps
+    paths = [
+        write_part(
+            tmp_path / f"{index}.parquet",
+            rows[part],
+            p_signal[part],
+            labels=labels[part],
+            mjj=[None if np.isnan(mass) else mass for mass in mjj[part]],
+        )
+        for index, part in enumerate((slice(0, 25), slice(25, N)))
+    ]
+    background = random.uniform(0, 0.6, 99)
+    reference = [write_part(tmp_path / "reference.parquet", np.arange(99), background)]
+    return {"paths": paths, "reference": reference, "rows": rows, "labels": labels, "p_signal": p_signal,
+            "background": background, "mjj": mjj}  # fmt: skip
+
+
+def predict(tmp_path, made, **changed):
+    given_arguments = {
+        "reference": made["reference"],
+        "scored": made["paths"],
+        "n_events": N,
+        "largest_p_value": 0.05,
+        "fields": {"name": "made", "run": "r", "step": 3, "dataset": "d"},
+        "page": render_prediction,
+    }
+    return write_prediction(tmp_path / "prediction", **{**given_arguments, **changed})
+
+
+@given(
+    arrays(np.float64, st.integers(1, 20), elements=PROBABILITIES),
+    arrays(np.float64, 30, elements=PROBABILITIES),
+)
+def test_a_p_value_counts_the_background_that_scores_at_least_as_high(p_signal, background) -> None:
+    expected = [(1 + sum(other >= one for other in background)) / 31 for one in p_signal]
+    assert p_values(p_signal, background).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_background_passes_no_more_often_than_its_p_value_says() -> None:
+    random = np.random.default_rng(5)
+    passed = [p_values(random.random(200), random.random(19)) <= 0.1 for _ in range(300)]
+    assert np.mean(passed) == pytest.approx(0.1, abs=0.01)  # 2 of 20 places, exactly 0.1 on average
+    # Equal scores count as at least as high, so many ties make it more careful, never less.
+    tied = [
+        p_values(random.integers(0, 3, 200) / 2.0, random.integers(0, 3, 19) / 2.0) <= 0.1 for _ in range(300)
+    ]
+    assert np.mean(tied) < 0.1
+
+
+@given(arrays(np.float64, st.integers(0, 20), elements=PROBABILITIES))
+def test_ranks_go_down_with_the_score_and_each_comes_once(p_signal) -> None:
+    found = ranks(p_signal)
+    assert sorted(found.tolist()) == list(range(1, len(p_signal) + 1))
+    by_rank = p_signal[np.argsort(found)]
+    assert (np.diff(by_rank) <= 0).all()
+
+
+def test_a_prediction_has_all_events_in_order_with_what_is_known_of_them(tmp_path, scored) -> None:
+    summary = predict(tmp_path, scored)
+    table = pq.read_table(tmp_path / "prediction" / "scores.parquet")
+    assert table["row"].to_pylist() == scored["rows"].tolist()
+    assert table["p_signal"].to_pylist() == scored["p_signal"].tolist()
+    assert table["label"].to_pylist() == scored["labels"].tolist()
+    assert table["mjj"].null_count == 1
+    assert table["part"].null_count == N
+    values = p_values(scored["p_signal"], scored["background"])
+    assert table["p_value"].to_pylist() == values.tolist()
+    assert summary["selection"]["n_selected"] == int((values <= 0.05).sum()) > 3
+    assert summary["figures"] == figures_of(scored["labels"], scored["p_signal"]).model_dump()
+    best = summary["top"][0]
+    assert best["row"] == table["row"].to_pylist()[table["rank"].to_pylist().index(1)]
+    assert (tmp_path / "prediction" / MANIFEST).is_file()
+    assert json.loads((tmp_path / "prediction" / "summary.json").read_text()) == summary
+
+
+def test_what_the_run_was_trained_on_is_judged_by_its_test_part_alone(tmp_path, scored) -> None:
+    rows = scored["rows"]
+    parts = {"train": rows[:30], "validation": rows[30:35], "calibration": rows[35:38], "test": rows[38:55]}
+    summary = predict(tmp_path, scored, parts=parts)
+    test = slice(38, 55)
+    assert summary["figures"] == figures_of(scored["labels"][test], scored["p_signal"][test]).model_dump()
+    assert summary["judged"] == {"events": "test part", "n": 17}
+    assert summary["parts"] == {"train": 30, "validation": 5, "calibration": 3, "test": 17, "none": 5}
+    assert sum(summary["spectrum"]["counts"]["all"]) == 17
+    assert {event["row"] for event in summary["top"]} <= set(rows[test].tolist())
+    assert "test part alone" in prediction_verdict(summary)[0]
+    table = pq.read_table(tmp_path / "prediction" / "scores.parquet")
+    assert table["part"].to_pylist()[29:31] == ["train", "validation"]
+    assert table["part"].to_pylist()[-1] is None
+
+
+def test_a_key_takes_the_place_of_labels_by_source_row(tmp_path, scored) -> None:
+    key = np.zeros(2 * N + 1, np.int8)
+    key[scored["rows"][:10]] = 1
+    summary = predict(tmp_path, scored, labels=key)
+    assert summary["figures"]["n_signal"] == 10
+
+
+def test_without_labels_there_are_no_figures_and_the_rest_is_there(tmp_path, scored) -> None:
+    blind = [
+        write_part(
+            tmp_path / f"blind{index}.parquet", *(table[name].to_numpy() for name in ("row", "p_signal"))
+        )
+        for index, table in enumerate(map(pq.read_table, scored["paths"]))
+    ]
+    summary = predict(tmp_path, scored, scored=blind)
+    assert summary["figures"] is None
+    assert summary["spectrum"]["edges"] == []
+    page = (tmp_path / "prediction" / "report.html").read_text()
+    assert "<svg" not in page
+    assert "most signal-like" in page
+
+
+def test_a_selection_that_nothing_can_pass_says_so(tmp_path, scored) -> None:
+    verdict = " ".join(prediction_verdict(predict(tmp_path, scored, largest_p_value=0.005)))
+    assert "No event can pass" in verdict
+    assert "0.01" in verdict
+
+
+@pytest.mark.parametrize("fault", ["missing", "doubled", "swapped"])
+def test_parts_that_are_not_the_events_once_and_in_order_are_refused(tmp_path, scored, fault) -> None:
+    first, second = scored["paths"]
+    paths = {"missing": [first], "doubled": [first, first], "swapped": [second, first]}[fault]
+    with pytest.raises(BadInput, match="in order of row"):
+        predict(tmp_path, scored, scored=paths)
+    assert not (tmp_path / "prediction").exists()
+
+
+def test_a_second_merge_finds_the_first_and_needs_no_parts(tmp_path, scored) -> None:
+    first = predict(tmp_path, scored)
+    before = (tmp_path / "prediction" / MANIFEST).read_bytes()
+    assert predict(tmp_path, scored, scored=[], reference=[]) == first
+    assert (tmp_path / "prediction" / MANIFEST).read_bytes() == before
+
+
+def test_the_spectrum_holds_every_event_that_has_a_mass() -> None:
+    mjj = np.array([2050.0, 2099.9, 2100.0, 15_000.0, np.nan])
+    selected = np.array([True, False, True, True, True])
+    found = spectrum(mjj, selected, np.array([1, 0, 0, 1, 1], np.int8))
+    assert found["edges"][0] == 2000.0
+    assert found["edges"][-1] == 14_000.0
+    assert found["counts"]["all"][:2] == [2, 1]
+    assert {name: sum(counts) for name, counts in found["counts"].items()} == {
+        "all": 4,
+        "selected": 3,
+        "selected_signal": 2,
+        "selected_background": 1,
+    }
+    assert found["without_mjj"] == {"all": 1, "selected": 1}
