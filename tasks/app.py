@@ -18,7 +18,14 @@ log = logging.getLogger(__name__)
 
 app = Celery(
     "lhcq",
-    include=["tasks.generation", "tasks.clustering", "tasks.prompting", "tasks.training", "tasks.duty"],
+    include=[
+        "tasks.generation",
+        "tasks.clustering",
+        "tasks.prompting",
+        "tasks.training",
+        "tasks.prediction",
+        "tasks.duty",
+    ],
 )
 
 _SCHEMES = ("redis://", "rediss://", "redis+socket://")

@@ -22,6 +22,7 @@ VERBS = (
     "pause",
     "resume",
     "cancel",
+    "predict",
     "status",
     "why",
     "retry",
