@@ -25,6 +25,7 @@ app = Celery(
         "tasks.training",
         "tasks.prediction",
         "tasks.duty",
+        "tasks.examination",
     ],
 )
 

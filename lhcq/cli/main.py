@@ -31,6 +31,7 @@ VERBS = (
     "report",
     "up",
     "worker",
+    "doctor",
 )
 INTERRUPTED = 130
 

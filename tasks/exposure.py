@@ -1,0 +1,124 @@
+"""Who else reaches the broker and Flower: the settings that `lhcq doctor` calls insecure."""
+
+import ipaddress
+import os
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from tasks.app import app, redis_client
+from tasks.diagnosis import own_addresses
+from tasks.findings import Finding
+
+CHECK = "security"
+_ASK_SECONDS = 3.0
+FLOWER_PORT = 5555
+
+
+def security_findings() -> list[Finding]:
+    """What is open to strangers at the broker that the application points at, and of Flower on this host."""
+    found = [*broker_exposure(str(app.conf.broker_url)), *flower_exposure(own_addresses(), FLOWER_PORT)]
+    return found or [Finding(check=CHECK, state="ok", found="the broker and Flower are closed to strangers")]
+
+
+def broker_exposure(url: str) -> list[Finding]:
+    """Whether a stranger may enter the broker, and whether what is said to it can be overheard."""
+    if urlsplit(url).scheme in ("redis+socket", "unix"):
+        return []  # in a directory that is its user's alone
+    host = urlsplit(url).hostname or "localhost"
+    local = is_loopback(host)
+    found = []
+    if _enters_without_password():
+        found.append(_no_password(url, local=local and not _listens_to_all()))
+    if urlsplit(url).scheme == "redis" and not local:
+        found.append(
+            Finding(
+                check=CHECK,
+                state="warning",
+                found=f"what is said to the broker at {host}, its password too, can be read on the way (no TLS)",
+                remedy="Use a rediss:// address, with the file of its authority in LHCQ_BROKER_CA.",
+            )
+        )
+    return found
+
+
+def _no_password(url: str, *, local: bool) -> Finding:
+    who = "every user of its host" if local else "everybody who reaches it"
+    return Finding(
+        check=CHECK,
+        state="warning" if local else "error",
+        found=f"the broker at {urlsplit(url).hostname} wants no password: {who} can take and forge work",
+        remedy="Set `requirepass` (or an ACL user) there, and name it in LHCQ_BROKER_URL.",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from its own host alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _enters_without_password() -> bool:
+    """Whether the broker serves somebody who names no user and no password: tried, not read off a setting."""
+    pool = redis_client().connection_pool
+    credentials = ("username", "password", "credential_provider")
+    options = {key: value for key, value in pool.connection_kwargs.items() if key not in credentials}
+    options |= {"socket_timeout": _ASK_SECONDS, "retry": Retry(NoBackoff(), 0)}
+    bare = redis.ConnectionPool(connection_class=pool.connection_class, **options)
+    try:
+        return bool(redis.Redis(connection_pool=bare).ping())
+    except redis.RedisError:
+        return False
+    finally:
+        bare.disconnect()
+
+
+def _listens_to_all() -> bool:
+    """Whether the broker, met on loopback, listens to other hosts as well and does not refuse them by itself."""
+    try:
+        bound = str(redis_client().config_get("bind").get("bind", ""))
+        protected = str(redis_client().config_get("protected-mode").get("protected-mode", "yes"))
+    except redis.RedisError:
+        return False
+    others = [address for address in bound.split() if not is_loopback(address.lstrip("-"))]
+    return protected == "no" and bool(others or not bound)
+
+
+def flower_exposure(addresses: list[str], port: int) -> list[Finding]:
+    """Whether a Flower answers at an address that other hosts reach, or its API is open by the environment."""
+    found = []
+    for address in addresses:
+        if _flower_answers(address, port):
+            found.append(
+                Finding(
+                    check=CHECK,
+                    state="warning",
+                    found=f"Flower answers other hosts at {address}:{port}",
+                    remedy="Start it by `lhcq flower`, on loopback, and reach it through `ssh -L`.",
+                )
+            )
+    if os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() in ("1", "true", "yes", "on"):
+        found.append(
+            Finding(
+                check=CHECK,
+                state="warning",
+                found="FLOWER_UNAUTHENTICATED_API opens Flower's API to everybody who reaches it",
+                remedy="Unset it: with its login the API works.",
+            )
+        )
+    return found
+
+
+def _flower_answers(address: str, port: int) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}:{port}/healthcheck", timeout=_ASK_SECONDS) as answer:
+            return bool(answer.read(16) == b"OK")
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
