@@ -1,16 +1,21 @@
-"""What every worker does besides tasks: it runs the reconciler, and a local one leaves when its parent died."""
+"""What every worker does besides tasks.
+
+It runs the reconciler; a local one leaves when its parent died, one of a batch system when there is nothing to do.
+"""
 
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 from celery.signals import worker_ready, worker_shutting_down
 
 from lhcq.errors import PermanentError, TransientError
 from tasks.app import ask_broker, redis_client
+from tasks.internals import at_work
 from tasks.reconciler import start_reconciler
 
 log = logging.getLogger(__name__)
@@ -19,6 +24,8 @@ READY_KEY = "lhcq:ready"
 """Redis set of the names of workers that came up."""
 PARENT_VARIABLE = "LHCQ_LOCAL_PARENT"
 """Process id of the command that started a local worker."""
+IDLE_VARIABLE = "LHCQ_IDLE_SECONDS"
+"""After how long without work a worker leaves; not set: never."""
 
 _stop = threading.Event()
 
@@ -35,6 +42,7 @@ def begin_duty(sender: Any, **_: Any) -> None:
     start_reconciler(_stop)
     redis_client().sadd(READY_KEY, sender.hostname)
     leave_with_parent()
+    leave_when_idle()
 
 
 @worker_shutting_down.connect
@@ -48,6 +56,24 @@ def leave_with_parent() -> None:
     parent = os.environ.get(PARENT_VARIABLE)
     if parent:
         threading.Thread(target=_watch_parent, args=(int(parent),), name="parent-watch", daemon=True).start()
+
+
+def leave_when_idle() -> None:
+    """Leave, as at SIGTERM, after as long without work as the environment says, if it says so."""
+    seconds = os.environ.get(IDLE_VARIABLE)
+    if seconds:
+        threading.Thread(target=_watch_work, args=(float(seconds),), name="idle-watch", daemon=True).start()
+
+
+def _watch_work(seconds: float) -> None:
+    worked = time.monotonic()
+    while not _stop.wait(1.0):
+        if at_work():
+            worked = time.monotonic()
+        elif time.monotonic() - worked > seconds:
+            log.info("no work for %.0f s: leaving", seconds)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
 
 
 def _watch_parent(parent: int) -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import celery.worker.state
 import redis
 from kombu.transport.redis import Channel
 
@@ -44,3 +45,9 @@ def task_and_arguments(message: str) -> tuple[str, list[Any]]:
     envelope = json.loads(message)
     arguments, _, _ = json.loads(base64.b64decode(envelope["body"]))
     return envelope["headers"]["task"], arguments
+
+
+def at_work() -> bool:
+    """Whether this process, a worker's main one, has taken a message whose work has not ended."""
+    state = celery.worker.state
+    return bool(state.reserved_requests or state.active_requests)

@@ -49,7 +49,7 @@ def tls_options(broker_url: str, authority: Path | None) -> dict[str, Any]:
     return options | ({"ssl_ca_certs": str(authority)} if authority else {})
 
 
-def celery_settings(broker_url: str, authority: Path | None) -> dict[str, Any]:
+def celery_settings(broker_url: str, authority: Path | None = None) -> dict[str, Any]:
     """The whole configuration for one broker."""
     tls = tls_options(broker_url, authority) or None
     return {

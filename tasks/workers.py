@@ -40,6 +40,11 @@ class LocalWorker(Frozen):
     processes: int = 1
 
 
+def queues_of(kind: WorkerKind) -> tuple[str, ...]:
+    """The queues that a kind of worker serves."""
+    return _QUEUES[kind]
+
+
 def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
     """The command that runs one worker; kinds that use a GPU have one process, which is spawned.
 

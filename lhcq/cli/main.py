@@ -31,6 +31,7 @@ VERBS = (
     "report",
     "up",
     "worker",
+    "workers",
     "doctor",
 )
 INTERRUPTED = 130

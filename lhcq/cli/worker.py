@@ -16,17 +16,21 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Processes of a cpu worker. Default: one a core. The other kinds have one.",
 )
-def command(kind: "WorkerKind", processes: int | None) -> None:
+@click.option(
+    "--idle", type=click.IntRange(min=1), metavar="SECONDS", help="Leave after this long without work."
+)
+def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None:
     """Run one worker for the broker at LHCQ_BROKER_URL until Ctrl-C.
 
     cpu: clustering, generation, prompts, baseline. gpu: validation first, then training, in one spawned process.
-    validate: validation alone, for a second GPU.
+    validate: validation alone, for a second GPU. SIGTERM lets it end what it works on and take no more.
     """
     from lhcq.cli.session import default_processes, is_up, open_workspace
     from lhcq.config import Settings
     from lhcq.errors import BadInput
     from tasks.app import ask_broker, connect
     from tasks.broker import running_broker
+    from tasks.duty import IDLE_VARIABLE
     from tasks.workers import worker_command, worker_environment
 
     workspace = open_workspace()
@@ -38,4 +42,7 @@ def command(kind: "WorkerKind", processes: int | None) -> None:
     connect(url)
     ask_broker()
     arguments = worker_command(kind, processes=processes or default_processes(), name=f"{os.getpid()}@%h")
-    os.execve(arguments[0], arguments, worker_environment(workspace, url, kind))  # noqa: S606
+    environment = worker_environment(workspace, url, kind)
+    if idle:
+        environment[IDLE_VARIABLE] = str(idle)
+    os.execve(arguments[0], arguments, environment)  # noqa: S606
