@@ -52,6 +52,8 @@ class Settings(Frozen):
     """None: lhcq brings its own broker and workers."""
     broker_ca: Path | None = None
     """PEM file of the authority that signed the broker's certificate; None: those that the system trusts."""
+    log_format: Literal["text", "json"] = "text"
+    """How workers log (`LHCQ_LOG_FORMAT`): lines for people, or one JSON object a record."""
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -72,6 +74,7 @@ class Settings(Frozen):
             workspace=Path(os.environ.get("LHCQ_WORKSPACE") or "lhcq-workspace").absolute(),
             broker_url=url,
             broker_ca=Path(authority).absolute() if authority else None,
+            log_format=os.environ.get("LHCQ_LOG_FORMAT") or "text",
         )
 
 

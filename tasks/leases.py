@@ -11,6 +11,7 @@ still for longer than the lease, the lease has expired, and it stops without ask
 """
 
 import contextlib
+import contextvars
 import json
 import logging
 import os
@@ -112,7 +113,12 @@ def lease(
         yield None
         return
     held = Lease(job_ended)
-    extender = threading.Thread(target=_extend, args=(client, lock, held), name=f"lease-{unit}", daemon=True)
+    extender = threading.Thread(
+        target=contextvars.copy_context().run,  # what it logs is about this unit too
+        args=(_extend, client, lock, held),
+        name=f"lease-{unit}",
+        daemon=True,
+    )
     extender.start()
     try:
         yield held

@@ -28,6 +28,7 @@ from tasks.jobs import (
     record_failure,
 )
 from tasks.leases import Holder, Lease, lease
+from tasks.logs import note_attempt, working_on
 from tasks.pending import Unit
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,13 @@ def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Jo
     job = find_job(place, kind, str(unit.args[0]))
     if job is None or outcome_of(place, job) is not None:
         return "closed"
+    with working_on(unit):
+        return _perform(place, job, unit, work, done)
+
+
+def _perform(
+    place: Workspace, job: Job, unit: Unit, work: Work, done: Callable[[Workspace, Job], bool]
+) -> Status:
     try:
         with lease(redis_client(), unit.key, job_ended=lambda: outcome_of(place, job) is not None) as held:
             if held is None:
@@ -61,6 +69,8 @@ def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Jo
 
 def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) -> Status:
     attempts = count_attempt(job, unit)
+    note_attempt(attempts)
+    log.info("begun")  # the last line of an attempt whose worker was killed
     try:
         if attempts > MAX_ATTEMPTS:
             raise _WorkerKilled(f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs.")

@@ -79,6 +79,8 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
         # One process a core: numerical libraries must not start a thread a core in each.
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # In the workspace, where `lhcq logs` finds it; a file a host, since hosts cannot append to one.
+    environment.setdefault(LOG_VARIABLE, str(workspace.logs / f"{kind}-{socket.gethostname()}.log"))
     return environment
 
 

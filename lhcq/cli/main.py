@@ -25,6 +25,7 @@ VERBS = (
     "predict",
     "status",
     "why",
+    "logs",
     "retry",
     "watch",
     "tag",
