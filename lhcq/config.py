@@ -191,6 +191,9 @@ class TrainConfig(Frozen):
     weight_decay: float = Field(default=0.0, ge=0)
     class_weighted: bool = True
     """Weigh each class by the inverse of its share, so that both count the same in the loss."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """`balanced`: each step takes as many prompts of either class, the rarer class more often than once an epoch; then
+    nothing is left to weigh."""
     max_tokens: int = Field(default=512, ge=8)
     """A longer prompt is refused, never truncated."""
     evaluation_batch: int = Field(default=32, ge=1)
