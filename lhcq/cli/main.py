@@ -34,6 +34,7 @@ VERBS = (
     "worker",
     "workers",
     "doctor",
+    "metrics",
 )
 INTERRUPTED = 130
 

@@ -1,0 +1,56 @@
+"""`lhcq metrics`."""
+
+import signal
+import threading
+
+import click
+
+DEFAULT_ADDRESS = "127.0.0.1:9808"
+
+
+@click.command("metrics")
+@click.option(
+    "--listen",
+    default=DEFAULT_ADDRESS,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where Prometheus finds them. There is no login: keep it on loopback or inside your network.",
+)
+@click.option("--once", is_flag=True, help="Print them and return.")
+def command(listen: str, once: bool) -> None:
+    """Tell Prometheus how jobs, runs, the broker and this host's GPUs are, until Ctrl-C.
+
+    Read from the workspace and the broker when they are asked for. deploy/prometheus.yml scrapes them, and
+    deploy/grafana/lhcq.json is a dashboard of them. Flower has its own beside them, at /metrics.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest, start_http_server
+
+    from lhcq.cli.session import open_workspace
+    from lhcq.errors import BadInput
+    from tasks.metrics import LhcqCollector
+
+    host, port = _address(listen)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LhcqCollector(open_workspace()))
+    if once:
+        click.echo(generate_latest(registry).decode(), nl=False)
+        return
+    stop = threading.Event()
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise BadInput(f"--listen {listen}: {error.strerror}. Choose another address.") from error
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    click.echo(f"metrics at http://{host}:{server.server_port}/metrics; Ctrl-C stops them")
+    stop.wait()
+    server.shutdown()
+    thread.join()
+
+
+def _address(listen: str) -> tuple[str, int]:
+    """The host and the port of `HOST:PORT`."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise click.BadParameter(f"{listen!r} is not HOST:PORT", param_hint="--listen")
+    return host.strip("[]"), int(port)
