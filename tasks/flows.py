@@ -1,13 +1,17 @@
 """Publishing: the only place where chords and chains are built, and where a unit becomes a message."""
 
+import contextlib
+
 from celery import chord
 
+from lhcq.errors import LhcqError
 from lhcq.workspace import Workspace
-from tasks.app import app, redis_client
+from tasks.app import app, redis_client, workspace
 from tasks.attempts import backoff_key, forget_attempts
+from tasks.captions import Caption, captioner
 from tasks.counters import forget_count, recount
-from tasks.jobs import Job, forget_failures
-from tasks.pending import PART_SUFFIX, Unit, merge_unit, pending_units
+from tasks.jobs import Job, find_job, forget_failures
+from tasks.pending import PART_SUFFIX, Unit, kind_of, merge_unit, pending_units
 from tasks.settings import with_again
 
 
@@ -21,7 +25,7 @@ def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
         forget_count(job)  # an earlier job of this name may have left it
         recount(workspace, job)
     units = pending_units(workspace, job)
-    _publish(job, units)
+    _publish(workspace, job, units)
     return units
 
 
@@ -30,13 +34,16 @@ def retry_units(workspace: Workspace, job: Job, units: list[Unit]) -> None:
     forget_attempts(job, units)
     redis_client().delete(*(backoff_key(unit) for unit in units))
     forget_failures(workspace, job, [unit.key for unit in units])
-    _publish(job, units)
+    _publish(workspace, job, units)
 
 
-def _publish(job: Job, units: list[Unit]) -> None:
+def _publish(workspace: Workspace, job: Job, units: list[Unit]) -> None:
     if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
+        caption = captioner(workspace, job)
         # Keys travel, not data: each header message carries the body.
-        chord([signature_of(unit) for unit in units])(signature_of(merge_unit(job)))
+        chord([signature_of(unit, caption(unit)) for unit in units])(
+            signature_of(merge_unit(job), caption(merge_unit(job)))
+        )
     else:
         for unit in units:
             publish_unit(unit)
@@ -44,11 +51,26 @@ def _publish(job: Job, units: list[Unit]) -> None:
 
 def publish_unit(unit: Unit, *, again: bool = False) -> None:
     """Publish one unit; `again`, before all that waits in its queue."""
-    signature_of(unit).apply_async(queue=with_again(unit.queue)[0] if again else unit.queue)
+    queue = with_again(unit.queue)[0] if again else unit.queue
+    signature_of(unit, _caption_of(unit)).apply_async(queue=queue)
 
 
-def signature_of(unit: Unit):  # type: ignore[no-untyped-def]
-    """The message of a unit; immutable, since results never travel."""
+def signature_of(unit: Unit, caption: Caption):  # type: ignore[no-untyped-def]
+    """The message of a unit; immutable, since results never travel. Flower shows the caption as its kwargs."""
     return app.signature(
-        unit.task, args=list(unit.args), immutable=True, queue=unit.queue, ignore_result=True
+        unit.task,
+        args=list(unit.args),
+        immutable=True,
+        queue=unit.queue,
+        ignore_result=True,
+        kwargsrepr=repr(caption),
     )
+
+
+def _caption_of(unit: Unit) -> Caption:
+    """What a single unit is about, by the record of its job, if it still has one."""
+    place, kind = workspace(), kind_of(unit.task)
+    with contextlib.suppress(LhcqError, OSError):
+        job = find_job(place, kind, str(unit.args[0]))
+        return captioner(place, job)(unit) if job else {}
+    return {}

@@ -9,19 +9,13 @@ from typing import BinaryIO
 
 from lhcq.config import Frozen
 from lhcq.workspace import Workspace
-from tasks.jobs import Job, Kind
+from tasks.jobs import Job
+from tasks.pending import kind_of
 
 _TEXT = re.compile(
     r"\[(?P<time>\S+Z) (?P<level>[A-Z]+) (?P<host>[^\s/]+)/(?P<process>\S+)"
     r"(?: (?P<unit>lhcq\.\S+?))?(?: attempt (?P<attempt>\d+))?\] ?(?P<message>.*)"
 )
-_KINDS: dict[str, Kind] = {
-    "lhcq.prepare": "prepare",
-    "lhcq.baseline": "prepare",
-    "lhcq.train_segment": "train",
-    "lhcq.validate": "train",
-    "lhcq.test": "train",
-}
 
 
 class Line(Frozen):
@@ -63,11 +57,6 @@ def is_about(line: Line, job: Job, part: int | None = None) -> bool:
     """Whether a line is about `job`, or about that part of it."""
     task, name, *_ = line.unit.split(":")
     return name == job.name and kind_of(task) == job.kind and (part is None or line.part == part)
-
-
-def kind_of(task: str) -> str:
-    """The kind of job that a task works for."""
-    return _KINDS.get(task) or task.removeprefix("lhcq.").removesuffix("_part").removesuffix("_merge")
 
 
 class LogReader:

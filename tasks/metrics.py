@@ -23,6 +23,7 @@ from lhcq.errors import LhcqError
 from lhcq.workspace import Workspace
 from tasks.app import app, ask_broker, connect, redis_client
 from tasks.broker import running_broker
+from tasks.captions import part_rows
 from tasks.gpus import gpus_here
 from tasks.internals import queue_length
 from tasks.jobs import Job, failures_of, list_jobs, outcome_of
@@ -158,20 +159,7 @@ def run_values(job: Job, journal: Journal, *, over: bool) -> dict[str, float]:
 def sizes_of_parts(job: Job) -> list[int]:
     """Events in each part of a clustering or a prediction; empty for what is not cut by events or does not tell."""
     with contextlib.suppress(LhcqError):  # a damaged record must not hide the others
-        return _sizes_of_parts(job)
-    return []
-
-
-def _sizes_of_parts(job: Job) -> list[int]:
-    if job.kind == "cluster":
-        from tasks.clustering import chunks_of
-
-        return [chunk.stop - chunk.start for chunk in chunks_of(job)]
-    if job.kind == "predict":
-        from tasks.prediction import stretches_of
-
-        stretches = stretches_of(job.spec)
-        return [chunk.stop - chunk.start for chunk in (*stretches.reference, *stretches.events)]
+        return [stop - start for _, start, stop in part_rows(job)]
     return []
 
 

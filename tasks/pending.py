@@ -6,11 +6,15 @@ from pathlib import Path
 from lhcq.config import Frozen
 from lhcq.workspace import MANIFEST, Workspace, committed_steps
 from tasks.controls import wish_of
-from tasks.jobs import Job, failures_of
+from tasks.jobs import Job, Kind, failures_of
 
 _QUEUES = {
     "lhcq.train_segment": "gpu",
     **dict.fromkeys(("lhcq.validate", "lhcq.test", "lhcq.predict_part", "lhcq.predict_merge"), "validate"),
+}
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("lhcq.prepare", "lhcq.baseline"), "prepare"),
+    **dict.fromkeys(("lhcq.train_segment", "lhcq.validate", "lhcq.test"), "train"),
 }
 PART_SUFFIX = {"generate": ".npy", "cluster": ".parquet", "predict": ".parquet"}
 
@@ -35,6 +39,12 @@ class Unit(Frozen):
 def unit_key(task: str, arguments: Iterable[str | int]) -> str:
     """The key of the unit that a message asks for."""
     return ":".join((task, *(str(argument) for argument in arguments)))
+
+
+def kind_of(task: str) -> Kind:
+    """The kind of job that a task works for."""
+    kind: Kind = _KINDS.get(task) or task.removeprefix("lhcq.").rpartition("_")[0]  # type: ignore[assignment]
+    return kind
 
 
 def unit_of_key(key: str) -> Unit:

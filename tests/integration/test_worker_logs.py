@@ -39,7 +39,7 @@ def test_lines_of_a_spawned_child_tell_their_unit_in_the_workspace_and_where_the
             start_new_session=True,
         )
     try:
-        signature_of(unit).apply_async(queue="validate")  # whose workers compile nothing at their start
+        signature_of(unit, {}).apply_async(queue="validate")  # whose workers compile nothing at their start
         until(lambda: kept.exists() and b"succeeded" in kept.read_bytes(), "the task to end")
     finally:
         os.killpg(worker.pid, signal.SIGKILL)

@@ -18,10 +18,10 @@ from lhcq.errors import BadInput
 from tasks.app import app
 from tasks.jobs import Kind, end_job
 from tasks.leases import LOG_VARIABLE
-from tasks.logbook import LogReader, is_about, kind_of, read_line
+from tasks.logbook import LogReader, is_about, read_line
 from tasks.logs import JsonFormatter, TextFormatter, format_lines, masked, note_attempt, working_on
 from tasks.parts import perform_part
-from tasks.pending import merge_unit, part_unit, segment_unit, validate_unit
+from tasks.pending import kind_of, merge_unit, part_unit, segment_unit, validate_unit
 
 HOST = socket.gethostname()
 
