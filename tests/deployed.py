@@ -32,20 +32,21 @@ def unit_settings(name: str) -> dict[str, list[str]]:
     return settings
 
 
-def unit_command(name: str, *, programs: Mapping[str, str], specifiers: Mapping[str, str]) -> Command:
-    """What a unit starts, with its specifiers (`%i`) filled in and programs found where they are here.
+def unit_command(name: str, *, places: Mapping[str, str], specifiers: Mapping[str, str]) -> Command:
+    """What a unit starts, with its specifiers (`%i`) filled in and files found where they are here.
 
     Environment files are left out.
     """
     settings = unit_settings(name)
 
     def filled(text: str) -> str:
-        return re.sub("%.", lambda found: specifiers[found[0]], text)
+        text = re.sub("%.", lambda found: specifiers[found[0]], text)
+        for installed, here in places.items():
+            text = text.replace(installed, here)
+        return text
 
     (line,) = settings["ExecStart"]
     words = [filled(word) for word in line.split()]
-    for installed, here in programs.items():
-        words[0] = words[0].replace(installed, here)
     pairs = (pair.partition("=") for value in settings["Environment"] for pair in filled(value).split())
     return Command(words, {key: value for key, _, value in pairs})
 
@@ -76,5 +77,5 @@ def make_secrets(directory: Path, *hosts: str) -> None:
 
 
 def here(program: str) -> str:
-    """A program of this environment."""
-    return str(Path(sys.executable).with_name(program))
+    """A program of this environment; "" is their directory."""
+    return f"{Path(sys.executable).parent}/{program}"

@@ -144,7 +144,7 @@ def test_images_and_units_run_the_same_worker(kind: str) -> None:
     image = image_commands(kind)
     unit = unit_command(
         "lhcq-worker@.service",
-        programs={"/opt/lhcq/bin/": ""},
+        places={"/opt/lhcq/bin/": ""},
         specifiers={"%i": kind, "%d": "/c", "%C": "/c"},
     )
     assert image["ENTRYPOINT"] + image["CMD"] == unit.words == ["lhcq", "worker", kind]
@@ -154,10 +154,10 @@ def test_the_broker_s_unit_and_its_service_differ_in_places_alone() -> None:
     service = compose("compose.yaml")["services"]["broker"]["command"]
     unit = unit_command(
         "lhcq-broker.service",
-        programs={"/usr/bin/": ""},
-        specifiers={"%S/": "/", "%d": "/run/secrets", "%S": ""},
+        places={"/usr/bin/": "", "%S/lhcq-broker": "/data"},
+        specifiers={"%d": "/run/secrets", "%S": "%S"},
     )
-    assert [word.replace("/lhcq-broker", "/data") for word in unit.words] == service
+    assert unit.words == service
 
 
 def test_every_image_of_a_service_is_built_by_a_target_that_is_there() -> None:
