@@ -1,56 +1,87 @@
 """Flower on loopback, with a login that is made on first use."""
 
 import contextlib
+import fcntl
 import os
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput, TransientError
-from lhcq.workspace import Workspace
+from lhcq.workspace import Workspace, explained_os_errors
+from tasks.broker import try_lock
 from tasks.duty import PARENT_VARIABLE, leave_with_parent
 from tasks.workers import worker_environment
 
 DEFAULT_PORT = 5555
 _START_SECONDS = 30.0
+_SAVE_MILLISECONDS = 30_000
+_COLUMNS = "name,args,kwargs,state,started,runtime,worker"
 
 
-class Flower(Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Flower:
     """Where Flower is, and how to enter."""
 
     url: str
     login: str
     login_file: Path
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def check(self) -> None:
+        """Raise when it has ended."""
+        if self.process.poll() is not None:
+            raise TransientError(f"Flower ended; see {self.log}.")
 
 
 @contextlib.contextmanager
 def local_flower(workspace: Workspace, broker_url: str, port: int | None) -> Iterator[Flower]:
-    """Run Flower for the body."""
+    """Run Flower for the body; one at a time, since it keeps its state in the workspace."""
+    state = _private_state(workspace)
+    with (state / "lock").open("a") as lock:
+        if not try_lock(lock, fcntl.LOCK_EX):
+            raise BadInput(f"Flower runs already for {workspace.root}.")
+        yield from _run_flower(workspace, broker_url, port, state)
+
+
+def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: Path) -> Iterator[Flower]:
     address = _choose_port(port)
     login_file = workspace.root / "flower-login"
-    flower = Flower(url=f"http://127.0.0.1:{address}", login=_login(login_file), login_file=login_file)
+    login = _login(login_file)
     environment = worker_environment(workspace, broker_url, "gpu")
-    environment["FLOWER_BASIC_AUTH"] = flower.login  # not an argument: `ps` would show it
+    environment["FLOWER_BASIC_AUTH"] = login  # not an argument: `ps` would show it
     environment[PARENT_VARIABLE] = str(os.getpid())
     workspace.logs.mkdir(parents=True, exist_ok=True)
-    with (workspace.logs / "flower.log").open("ab") as log:
+    log = workspace.logs / "flower.log"
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.flower", "--address=127.0.0.1", f"--port={address}"],
+            [
+                *(sys.executable, "-m", "tasks.flower", "--address=127.0.0.1", f"--port={address}"),
+                *(
+                    "--persistent=True",
+                    f"--db={state / 'state'}",
+                    f"--state_save_interval={_SAVE_MILLISECONDS}",
+                ),
+            ],
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
+    url = f"http://127.0.0.1:{address}"
     try:
-        _await_port(process, address, workspace.logs / "flower.log")
-        yield flower
+        _await_port(process, address, log)
+        yield Flower(url=url, login=login, login_file=login_file, process=process, log=log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
@@ -61,8 +92,28 @@ def local_flower(workspace: Workspace, broker_url: str, port: int | None) -> Ite
             process.wait()
 
 
+def _private_state(workspace: Workspace) -> Path:
+    """Where Flower keeps what it has seen. It is a pickle, so nobody else may write there."""
+    directory = workspace.root / "flower"
+    with explained_os_errors(directory):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise BadInput(
+            f"{directory}: must be a directory of yours with mode 0700. Remove it and start again."
+        )
+    return directory
+
+
 def _login(path: Path) -> str:
-    """`user:password`, the same each time; the file is for its owner alone."""
+    """`user:password`, the same each time; the file is for its owner alone.
+
+    Anything else under its name may be known to others, and makes way for a new one.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            path.unlink()
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as stream:
@@ -99,8 +150,31 @@ def main() -> None:
     from celery.__main__ import main as celery
 
     leave_with_parent()
-    sys.argv = ["celery", "--app", "tasks.app", "flower", *sys.argv[1:]]
+    count_own_events()
+    close_metrics()
+    sys.argv = ["celery", "--app", "tasks.app", "flower", f"--tasks_columns={_COLUMNS}", *sys.argv[1:]]
     celery()
+
+
+def count_own_events() -> None:
+    """Have Flower's metrics count lhcq's own events by run; by itself it counts those of tasks alone."""
+    import flower.events
+
+    class OwnMetrics(flower.events.PrometheusMetrics):
+        def observe_worker(self, worker: str, event: dict[str, Any]) -> None:
+            super().observe_worker(worker, event)
+            if event["type"].startswith("lhcq-"):
+                self.events.labels(worker, event["type"], str(event.get("run", ""))).inc()
+
+    flower.events.PrometheusMetrics = OwnMetrics
+
+
+def close_metrics() -> None:
+    """Have Flower ask for its login before it tells its metrics, as it does everywhere else."""
+    from flower.views.monitor import Metrics
+    from tornado.web import authenticated
+
+    Metrics.get = authenticated(Metrics.get)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ VERBS = (
     "workers",
     "doctor",
     "metrics",
+    "flower",
 )
 INTERRUPTED = 130
 

@@ -1,0 +1,39 @@
+"""`lhcq flower`."""
+
+import signal
+import threading
+
+import click
+
+
+@click.command("flower")
+@click.option("--port", type=click.IntRange(min=1, max=65535), help="Default: 5555, or a free one.")
+def command(port: int | None) -> None:
+    """Run Flower, the page of all workers and tasks, on loopback until Ctrl-C.
+
+    Its login is made on first use and kept in the workspace, and so is what it has seen. `lhcq up` runs one itself.
+    From another machine: `ssh -L 5555:127.0.0.1:5555 HOST`.
+    """
+    from lhcq.cli.session import open_workspace
+    from lhcq.config import Settings
+    from lhcq.errors import BadInput
+    from tasks.app import ask_broker, connect
+    from tasks.broker import running_broker
+    from tasks.flower import local_flower
+
+    workspace = open_workspace()
+    url = Settings.from_environment().broker_url or running_broker(workspace)
+    if url is None:
+        raise BadInput(
+            "Flower needs a broker: set LHCQ_BROKER_URL, or start `lhcq up`, which runs Flower itself."
+        )
+    connect(url)
+    ask_broker()
+    stop = threading.Event()
+    with local_flower(workspace, url, port) as flower:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        click.echo(f"Flower  {flower.url}  login {flower.login} (kept in {flower.login_file})")
+        click.echo("Ctrl-C stops it.")
+        while not stop.wait(0.5):
+            flower.check()

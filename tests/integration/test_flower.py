@@ -1,0 +1,104 @@
+"""`lhcq flower`: closed without its login, counts lhcq's own events, and knows after a restart what it knew."""
+
+import base64
+import json
+import re
+import signal
+import stat
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from lhcq.cli import flower
+from lhcq.errors import BadInput
+from lhcq.workspace import Workspace
+from tasks.app import app
+from tasks.flower import local_flower
+from tasks.flows import publish_unit
+from tasks.jobs import Job, create_job
+from tasks.pending import part_unit
+
+# Straight to Flower, whatever proxy the environment names.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+PAGES = ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/api/task/types", "/metrics")
+
+
+def ask(url: str, login: str | None = None, data: bytes | None = None) -> tuple[int, str]:
+    request = urllib.request.Request(url, data)  # noqa: S310
+    if login:
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    try:
+        with OPENER.open(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def start(lhcq: Any, broker_url: str) -> tuple[Any, str, str]:
+    """A Flower that runs: its process, address and login."""
+    process = lhcq.start("flower", LHCQ_BROKER_URL=broker_url)
+    first = process.stdout.readline()
+    found = re.match(r"Flower  (http://127\.0\.0\.1:\d+)  login (lhcq:\S+) ", first)
+    assert found, first + process.stderr.read()
+    return process, *found.groups()
+
+
+def test_flower_is_closed_counts_what_is_lhcqs_and_remembers(lhcq, broker, broker_url: str, until) -> None:
+    process, url, login = start(lhcq, broker_url)
+    for page in PAGES:
+        assert ask(url + page)[0] == 401
+        assert ask(url + page, "lhcq:wrong")[0] == 401
+        assert ask(url + page, login)[0] == 200
+    assert ask(f"{url}/api/task/send-task/lhcq.validate", data=b'{"args": ["x", 1]}')[0] == 401
+    assert broker.llen("validate") == 0
+    assert "Flower runs already" in lhcq.refused("flower", LHCQ_BROKER_URL=broker_url)
+
+    place = Workspace(lhcq.workspace)
+    spec = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
+    job = create_job(place, Job(kind="cluster", name="made", created=1.0, spec=spec, parts=5))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.flows.workspace", lambda: place)
+
+        def shown() -> Any:
+            publish_unit(part_unit(job, 3))  # until it listens, what is sent is lost
+            return [task["kwargs"] for task in json.loads(ask(f"{url}/api/tasks", login)[1]).values()]
+
+        listed = until(shown, "Flower to list the task")
+    assert set(listed) == {"{'dataset': 'made', 'rows': '60-79'}"}
+    with app.connection_for_write() as connection:
+        events = app.events.Dispatcher(connection, hostname="gpu-1@here")
+        events.send("lhcq-checkpoint", run="first", step=40)
+        events.send("lhcq-alarm", run="first", kind="collapse")
+    for kind in ("checkpoint", "alarm"):
+        line = f'flower_events_total{{task="first",type="lhcq-{kind}",worker="gpu-1@here"}} 1.0'
+        until(lambda line=line: line in ask(f"{url}/metrics", login)[1], "the event to be counted")
+
+    process.send_signal(signal.SIGINT)
+    done = lhcq.finish(process)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not lhcq.processes()
+    assert stat.S_IMODE((lhcq.workspace / "flower").stat().st_mode) == 0o700
+
+    _, url, again = start(lhcq, broker_url)
+    assert again == login
+    assert [task["kwargs"] for task in json.loads(ask(f"{url}/api/tasks", login)[1]).values()][:1] == listed[
+        :1
+    ]
+
+
+def test_flower_is_not_started_on_a_state_that_others_can_write(here) -> None:
+    (here.root / "flower").mkdir(parents=True)
+    (here.root / "flower").chmod(0o770)
+    with pytest.raises(BadInput, match="mode 0700"), local_flower(here, "redis://nowhere:1/0", None):
+        pass
+
+
+def test_flower_without_a_broker_is_refused(here, monkeypatch) -> None:
+    monkeypatch.delenv("LHCQ_BROKER_URL", raising=False)
+    result = CliRunner().invoke(flower.command, [])
+    assert isinstance(result.exception, BadInput)
+    assert "Flower needs a broker" in str(result.exception)
