@@ -26,6 +26,10 @@ class RowsMissing(PermanentError):
     """More rows of the source cannot be used than may be left out; the others are kept."""
 
 
+class Diverged(PermanentError):
+    """A training's loss, gradient or weights are no numbers any more."""
+
+
 class NameTaken(PermanentError):
     """The name of a dataset, a split or a run is in use already."""
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lhcq.config import Frozen
+from lhcq.config import Frozen, TrainConfig
+from lhcq.evaluate.course import read_course
 from lhcq.workspace import MANIFEST, Workspace, committed_steps
 from tasks.controls import wish_of
 from tasks.jobs import Job, Kind, failures_of
@@ -98,6 +99,17 @@ def test_unit(run: str) -> Unit:
     return Unit(task="lhcq.test", args=(run,))
 
 
+def config_of(job: Job) -> TrainConfig:
+    """The configuration of a run; what an older run does not say is as it is by default."""
+    return TrainConfig.checked(**job.spec.get("config", {}))
+
+
+def reached_step(run_dir: Path) -> int:
+    """The newest checkpoint that a run has committed; 0 before the first."""
+    steps = committed_steps(run_dir / "checkpoints")
+    return steps[-1] if steps else 0
+
+
 def _of_parts(workspace: Workspace, job: Job) -> list[Unit]:
     missing = sorted(set(range(job.parts)) - finished_parts(workspace, job))
     return [part_unit(job, index) for index in missing]
@@ -110,13 +122,19 @@ def _of_split(workspace: Workspace, job: Job) -> list[Unit]:
 
 
 def _of_run(workspace: Workspace, job: Job) -> list[Unit]:
+    """A validation for each checkpoint that has none, then the next segment, or the test once training has ended.
+
+    A checkpoint that was removed has its validation still, so it was reached and is no work any more.
+    """
     directory = workspace.run(job.name)
-    steps: list[int] = job.spec["checkpoint_steps"]
+    validated = committed_steps(directory / "validations")
     committed = committed_steps(directory / "checkpoints")
-    validated = set(committed_steps(directory / "validations"))
     units = [validate_unit(job.name, step) for step in committed if step not in validated]
-    if steps[-1] not in committed:
-        if wish_of(workspace, job.name) == "run":
+    reached = reached_step(directory)
+    course = read_course(directory, reached)
+    if reached < job.spec["checkpoint_steps"][-1] and not course.stop:
+        waits = course.demand is not None or config_of(job).waits_for_validation
+        if wish_of(workspace, job.name) == "run" and not (waits and units):
             units.append(segment_unit(job.name))
     elif not units:
         units.append(test_unit(job.name))

@@ -2,7 +2,7 @@
 
 A segment trains from the newest checkpoint to the next, commits it, publishes its validation, then the next
 segment. A committed checkpoint without a validation is by that fact a validation to publish, so nothing is lost
-when a trainer dies between the two.
+when a trainer dies between the two. What alarms lead to is decided between segments, by records (`evaluate.course`).
 """
 
 import logging
@@ -11,15 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
-from lhcq.workspace import MANIFEST, Workspace, append_line, read_manifest
+from lhcq.evaluate.course import Alarm, read_course
+from lhcq.workspace import MANIFEST, Workspace, append_line, read_json, read_manifest, write_json
 from tasks.app import app, workspace
 from tasks.controls import wish_of
 from tasks.flows import publish_unit
 from tasks.jobs import Job, end_job, find_job
 from tasks.leases import Lease
-from tasks.pending import Unit, pending_units, segment_unit, test_unit, validate_unit
+from tasks.pending import Unit, config_of, pending_units, reached_step, segment_unit, test_unit, validate_unit
+from tasks.watching import SegmentWatch, begin_segment, judge_validations
 from tasks.work import perform
 
 _VERSIONED = ("lhcq", "torch", "transformers", "peft", "bitsandbytes")
@@ -31,32 +32,35 @@ log = logging.getLogger(__name__)
 def train_segment(self: Any, run: str) -> str:
     """Train a run to its next checkpoint."""
     committed: list[int] = []
+    alarms: list[Alarm] = []
 
     def work(place: Workspace, job: Job, held: Lease) -> None:
-        committed.extend(_train(place, job, held))
+        committed.extend(_train(place, job, held, alarms))
 
     status = perform("train", segment_unit(run), work, done=_trained)
     for step in committed:
         self.send_event("lhcq-checkpoint", run=run, step=step)
+    _send_alarms(self, run, alarms)
     if status == "done":
         for unit in _after_segment(run, committed):
             publish_unit(unit)
     return status
 
 
-@app.task(name="lhcq.validate")
-def validate(run: str, step: int) -> str:
+@app.task(name="lhcq.validate", bind=True)
+def validate(self: Any, run: str, step: int) -> str:
     """Score a checkpoint on the validation part."""
+    alarms: list[Alarm] = []
     status = perform(
         "train",
         validate_unit(run, step),
-        lambda place, job, held: _validate(place, job, step, held),
+        lambda place, job, held: _validate(place, job, step, held, alarms),
         done=lambda place, job: (place.validation(run, step) / MANIFEST).exists(),
     )
+    _send_alarms(self, run, alarms)
     if status == "done":
-        for unit in _pending(run):
-            if unit == test_unit(run):
-                publish_unit(unit)
+        for unit in _after_validation(run):
+            publish_unit(unit)
     return status
 
 
@@ -66,12 +70,31 @@ def test(run: str) -> str:
     return perform("train", test_unit(run), _test, done=lambda *_: False)
 
 
-def _after_segment(run: str, committed: list[int]) -> list[Unit]:
-    """What a segment publishes: the validation of what it committed, then the next segment.
+def _send_alarms(task: Any, run: str, alarms: list[Alarm]) -> None:
+    """For people who look at events; the truth is the record."""
+    for alarm in alarms:
+        task.send_event("lhcq-alarm", run=run, **alarm.model_dump())
 
-    Validations of earlier checkpoints were published by their own segments, or will be by the reconciler.
+
+def _after_segment(run: str, committed: list[int]) -> list[Unit]:
+    """What a segment publishes: the validation of what it committed, then the next segment, or the test.
+
+    Validations of earlier checkpoints were published by their own segments, or will be by the reconciler. So is the
+    test when its run's last checkpoint is being validated; here it follows an alarm that ends the training.
     """
-    wanted = [*(validate_unit(run, step) for step in committed), segment_unit(run)]
+    wanted = [*(validate_unit(run, step) for step in committed), segment_unit(run), test_unit(run)]
+    return [unit for unit in _pending(run) if unit in wanted]
+
+
+def _after_validation(run: str) -> list[Unit]:
+    """What a validation publishes: the test, or the segment that has waited for it."""
+    place = workspace()
+    job = find_job(place, "train", run)
+    if job is None:
+        return []
+    run_dir = place.run(run)
+    waited = config_of(job).waits_for_validation or read_course(run_dir, reached_step(run_dir)).demand
+    wanted = [test_unit(run), *([segment_unit(run)] if waited else [])]
     return [unit for unit in _pending(run) if unit in wanted]
 
 
@@ -86,42 +109,52 @@ def _trained(place: Workspace, job: Job) -> bool:
     return (place.checkpoint(job.name, last) / MANIFEST).exists()
 
 
-def _train(place: Workspace, job: Job, held: Lease) -> list[int]:
-    """Train one segment; gives the step committed, or nothing when the run was paused or cancelled."""
-    from lhcq.model.checkpoint import newest_checkpoint, write_checkpoint
+def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list[int]:
+    """Train one segment; gives the step committed, or nothing when the run is held or must answer an alarm first."""
+    from lhcq.model.checkpoint import write_checkpoint
     from lhcq.model.loop import StepRecord, train_segment
     from lhcq.model.resident import resident_base
 
-    if wish_of(place, job.name) != "run":
+    config = config_of(job)
+    run_dir = place.run(job.name)
+    journal = run_dir / "events.jsonl"
+    judge_validations(place, job, alarms)
+    if segment_unit(job.name) not in pending_units(place, job):
         return []
-    journal = place.run(job.name) / "events.jsonl"
-    newest = newest_checkpoint(place.run(job.name) / "checkpoints")
-    reached = newest[0] if newest else 0
-    until = min(step for step in job.spec["checkpoint_steps"] if step > reached)
+    course = begin_segment(run_dir, reached_step(run_dir))
+    until = min(step for step in job.spec["checkpoint_steps"] if step > course.step)
+    watch = SegmentWatch(run_dir, config, course, alarms)
 
     def on_step(record: StepRecord) -> bool:
         append_line(journal, {"event": "step", "time": time.time(), **record.model_dump()})
-        return not held.lost and wish_of(place, job.name) == "run"
+        watch.see(record.step, record.loss, record.grad_norm)
+        return not held.lost and not watch.ends_segment and wish_of(place, job.name) == "run"
 
     prompts, labels, _ = _part(place, job, "train")
-    state = train_segment(
-        resident_base(place.root / job.spec["model_dir"]),
-        prompts=prompts,
-        labels=labels,
-        config=TrainConfig.checked(**job.spec["config"]),
-        checkpoint=newest[1] if newest else None,
-        until_step=until,
-        on_step=on_step,
-    )
+    base = resident_base(place.root / job.spec["model_dir"])
+    state = None
+    with watch.refused_numbers():
+        state = train_segment(
+            base,
+            prompts=prompts,
+            labels=labels,
+            config=config,
+            checkpoint=place.checkpoint(job.name, course.origin) if course.origin else None,
+            until_step=until,
+            on_step=on_step,
+            after_step=course.step,
+            rate_factor=course.rate_factor,
+        )
     held.check()
-    if state.stopped:
+    if watch.failure is not None:
+        raise watch.failure
+    if state is None or state.stopped:
         return []
-    versions = {name: version(name) for name in _VERSIONED}
     write_checkpoint(
         place.checkpoint(job.name, until),
         state,
         config_hash=job.spec["config_sha256"],
-        extra={"versions": versions},
+        extra={"versions": {name: version(name) for name in _VERSIONED}, **watch.summary()},
     )
     append_line(journal, {"event": "checkpoint", "time": time.time(), "step": until})
     return [until]
@@ -143,13 +176,19 @@ def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
     return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
 
 
-def _validate(place: Workspace, job: Job, step: int, held: Lease) -> None:
+def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[Alarm]) -> None:
+    from lhcq.evaluate.retention import remove_checkpoints
     from lhcq.report.page import write_report
 
     started = time.time()
+    run_dir = place.run(job.name)
     figures = _score(place, job, step, "validation", place.validation(job.name, step), held)
     line = {"event": "validation", "step": step, "seconds": time.time() - started}
-    append_line(place.run(job.name) / "events.jsonl", {**line, "time": time.time(), **figures})
+    append_line(run_dir / "events.jsonl", {**line, "time": time.time(), **figures})
+    judge_validations(place, job, alarms)
+    keep = config_of(job).keep
+    for removed in remove_checkpoints(run_dir, keep) if keep else ():
+        append_line(run_dir / "events.jsonl", {"event": "removed", "time": time.time(), "step": removed})
     write_report(place, job.name)
 
 
@@ -157,15 +196,35 @@ def _test(place: Workspace, job: Job, held: Lease) -> None:
     from lhcq.evaluate.validation import best_step
     from lhcq.report.page import write_report
 
-    final = place.run(job.name) / "test"
-    step = best_step(place.run(job.name))
+    run_dir = place.run(job.name)
+    final = run_dir / "test"
+    judge_validations(place, job, [])
+    step = best_step(run_dir)
     if step is None:
         end_job(place, job, "done", "trained; the validation part is empty")
         return
     if not (final / MANIFEST).exists():
         _score(place, job, step, "test", final, held)
-    end_job(place, job, "done", f"best checkpoint: step {step}")
+    _calibrate(place, job, step, held)
+    stop = read_course(run_dir, reached_step(run_dir)).stop
+    end_job(place, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else ""))
     write_report(place, job.name)
+
+
+def _calibrate(place: Workspace, job: Job, step: int, held: Lease) -> None:
+    """Fit temperature and thresholds to the tested checkpoint on the calibration part; show them on the test part."""
+    from lhcq.evaluate.calibration import calibrated_figures, fit_calibration
+    from lhcq.evaluate.scores import read_scores
+    from lhcq.evaluate.validation import SCORES
+
+    run_dir = place.run(job.name)
+    part = run_dir / "calibration"
+    if not (part / MANIFEST).exists():
+        _score(place, job, step, "calibration", part, held)
+    fitted, shown = (read_scores(directory / SCORES) for directory in (part, run_dir / "test"))
+    calibration = fit_calibration(fitted.labels, fitted.p_signal)
+    figures = calibrated_figures(calibration, shown.labels, shown.p_signal, shown.unknown)
+    write_json(run_dir / "calibrated.json", figures.model_dump())
 
 
 def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: Lease) -> dict[str, Any]:
@@ -174,7 +233,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
     from lhcq.model.resident import resident_base
     from lhcq.model.score import score_prompts
 
-    config = TrainConfig.checked(**job.spec["config"])
+    config = config_of(job)
     prompts, labels, rows = _part(place, job, part)
     scores = score_prompts(
         resident_base(place.root / job.spec["model_dir"]),
@@ -184,8 +243,15 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
         batch_size=config.evaluation_batch,
         on_batch=lambda _: held.check(),
     )
+    training = read_json(place.checkpoint(job.name, step) / MANIFEST).get("training")
     figures = write_validation(
-        final, step=step, rows=rows, labels=labels, p_signal=scores.p_signal, unknown=scores.unknown
+        final,
+        step=step,
+        rows=rows,
+        labels=labels,
+        p_signal=scores.p_signal,
+        unknown=scores.unknown,
+        training=training,
     )
     log.info("%s, step %d, %s part:\n%s", job.name, step, part, (final / "report.txt").read_text("utf-8"))
     return figures.model_dump()

@@ -10,12 +10,14 @@ from lhcq.cli.options import json_option, wait_option
 @wait_option
 @json_option
 def command(run: str, wait: bool, as_json: bool) -> int:
-    """Go on with training RUN: paused, interrupted, or ended incomplete."""
+    """Go on with training RUN: paused by you or by an alarm, interrupted, or ended incomplete."""
     from lhcq.cli.session import open_workspace
     from lhcq.cli.train import follow_run
     from lhcq.errors import BadInput
+    from lhcq.evaluate.course import go_on, read_course, write_answer
     from tasks.controls import set_wish
     from tasks.jobs import load_job, outcome_of, reopen_job
+    from tasks.pending import reached_step
 
     workspace = open_workspace()
     job = load_job(workspace, "train", run)
@@ -24,6 +26,10 @@ def command(run: str, wait: bool, as_json: bool) -> int:
         raise BadInput(
             f"run {run!r} is {outcome.state}: there is nothing to resume. Train under another name."
         )
+    run_dir = workspace.run(run)
+    course = read_course(run_dir, reached_step(run_dir))
+    if course.paused:
+        write_answer(run_dir, course, go_on(course))
     reopen_job(workspace, job)
     set_wish(workspace, run, "run")
     return follow_run(workspace, job, wait=wait, as_json=as_json)

@@ -35,6 +35,14 @@ def validations_note(workspace: Workspace, run: str) -> str:
     return f", {len(done)} validated{auc}"
 
 
+def alarm_lines(workspace: Workspace, run: str) -> list[str]:
+    """A line for each alarm of a run, with what followed it."""
+    from lhcq.report.collect import alarms_of
+    from lhcq.report.page import said_alarm
+
+    return [said_alarm(alarm) for alarm in alarms_of(workspace.run(run))]
+
+
 def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
     """A run's checkpoint table and what it amounts to, as a record and as text."""
     from lhcq.report.collect import collect_run, read_events
@@ -51,6 +59,8 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
         "total_steps": view.total_steps,
         "best_step": view.best_step,
         "checkpoints": rows,
+        "alarms": list(view.alarms),
+        "calibrated": view.calibrated,
         "verdict": verdict_of(view),
         "report": str(report) if report.exists() else None,
     }
@@ -58,7 +68,13 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
     speed = speeds_of(read_events(workspace.run(run) / "events.jsonl"))
     rates = [f"{stage} at {rate:.1f} events/s" for stage, rate in speed.items()]
     return {**value, "events_per_second": speed}, "\n".join(
-        [title, *([", ".join(rates)] if rates else []), table_text(rows), *verdict_of(view)]
+        [
+            title,
+            *([", ".join(rates)] if rates else []),
+            table_text(rows),
+            *(f"Alarm: {line}" for line in alarm_lines(workspace, run)),
+            *verdict_of(view),
+        ]
     )
 
 
@@ -88,7 +104,7 @@ def table_text(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         printed = printed_row(row)
         table.add_row(*(printed[key] for key in COLUMNS))
-    console = Console(width=140)
+    console = Console(width=200)
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip()

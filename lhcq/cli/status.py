@@ -28,9 +28,11 @@ def command(as_json: bool) -> int:
 
 
 def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
+    from lhcq.evaluate.course import alarms_of
     from tasks.controls import wish_of
     from tasks.jobs import outcome_of
 
+    alarms = alarms_of(workspace.run(job.name)) if job.kind == "train" else []
     outcome = outcome_of(workspace, job)
     done, total, unit = progress_of(workspace, job, ended=outcome is not None and outcome.state == "done")
     state: str = outcome.state if outcome else "open"
@@ -46,6 +48,7 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
         "created": job.created,
         "finished": outcome.finished if outcome else None,
         "message": outcome.message if outcome else "",
+        "alarms": [alarm.model_dump(exclude={"after", "round"}) for alarm in alarms],
     }
 
 
@@ -85,5 +88,10 @@ def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
         amount = f"{row['done']:,}/{row['total']:,} {row['unit']}"
         job = f"{row['kind']} {row['name']}"
-        lines.append(f"{job:<32} {row['state']:<11} {amount:>18}  {started:<16}  {row['message']}".rstrip())
+        told = [row["message"]] if row["message"] else []
+        if alarms := row["alarms"]:
+            newest = alarms[-1]
+            more = f" ({len(alarms)} alarms)" if len(alarms) > 1 else ""
+            told.append(f"ALARM at step {newest['step']}, {newest['kind']}: {newest['message']}{more}")
+        lines.append(f"{job:<32} {row['state']:<11} {amount:>18}  {started:<16}  {'; '.join(told)}".rstrip())
     return "\n".join(lines)

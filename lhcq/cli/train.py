@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tasks.jobs import Job
 
 _BYTES_PER_CHECKPOINT = 60_000_000
+_ALARMS = ("nan", "divergence", "collapse", "unknown", "overfitting")
+_ACTS = ("tell", "pause", "stop", "rollback")
 
 
 def read_memory(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -25,6 +27,24 @@ def read_memory(context: click.Context, parameter: click.Parameter, value: str |
         raise click.BadParameter(f"{value!r} is no size such as 8GiB or 7.5GB.", context, parameter)
     number, prefix, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix.upper())))
+
+
+def read_policy(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """The fields `on_...` of `ACT` (for every alarm that can be answered so) and `KIND=ACT`, in their order."""
+    policy: dict[str, str] = {}
+    for value in values:
+        kind, given, act = value.rpartition("=")
+        if act not in _ACTS or (given and kind not in _ALARMS):
+            raise click.BadParameter(
+                f"{value!r} is neither one of {', '.join(_ACTS)} nor ALARM=ACT with one of {', '.join(_ALARMS)}.",
+                context,
+                parameter,
+            )
+        kinds = [kind] if given else [one for one in _ALARMS if (one, act) != ("nan", "tell")]
+        policy |= {f"on_{one}": act for one in kinds}
+    return policy
 
 
 @click.command("train")
@@ -50,16 +70,43 @@ def read_memory(context: click.Context, parameter: click.Parameter, value: str |
 @click.option(
     "--class-weighted/--no-class-weighted", default=None, help="Weigh both classes alike in the loss."
 )
+@click.option(
+    "--sampling",
+    type=click.Choice(["natural", "balanced"]),
+    help="balanced: both classes alike in each step.",
+)
+@click.option("--select", type=click.Choice(["auc", "nll"]), help="What chooses the best checkpoint.")
+@click.option("--patience", type=int, help="End training after so many checkpoints without a better one.")
+@click.option("--keep", type=int, help="Keep so many of the newest checkpoints, the best and the tagged.")
+@click.option(
+    "--on-alarm",
+    "policy",
+    multiple=True,
+    callback=read_policy,
+    metavar="[ALARM=]ACT",
+    help="What follows an alarm: tell, pause, stop or rollback, such as collapse=pause. Repeatable.",
+)
 @click.option("--seed", type=int)
 @wait_option
 @json_option
 def command(
-    split: str, name: str, model: str | None, preset: str, wait: bool, as_json: bool, **config: Any
+    split: str,
+    name: str,
+    model: str | None,
+    preset: str,
+    policy: dict[str, str],
+    wait: bool,
+    as_json: bool,
+    **config: Any,
 ) -> int:
     """Fine-tune a language model by QLoRA on the prompts of SPLIT; each checkpoint is validated by itself.
 
     Presets: default is rank 16 on all linear layers at 1e-3; diary is the reference study's (rank 12, alpha 48,
     dropout 0.15, rate 3e-5, accumulation 16, a checkpoint every 100 steps).
+
+    Alarms are nan, divergence, collapse, unknown and overfitting. After the first two, training goes back to the best
+    checkpoint with 0.3 of the learning rate, at most three times; the others are only told, unless --on-alarm says
+    more. A run that a validation may pause, stop or send back waits for the validation of each checkpoint.
     """
     from lhcq.cli.session import check_room, open_workspace, relative_to_workspace
     from lhcq.config import TRAIN_PRESETS, TrainConfig
@@ -72,7 +119,7 @@ def command(
     workspace = open_workspace()
     workspace.run(name)
     given = {key: value for key, value in config.items() if value is not None}
-    resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given})
+    resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given, **policy})
     manifest = read_manifest(
         workspace.split(split), what=f"split {split!r}", remedy="Make it with `lhcq prepare`."
     )
@@ -85,7 +132,9 @@ def command(
         raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
     longest = _longest_prompt(workspace, split, directory, resolved)
     plan = plan_run(n_train, resolved)
-    check_room(workspace.root, len(plan.checkpoint_steps) * _BYTES_PER_CHECKPOINT)
+    # Beside those that are kept stand the best, and the two that wait for their validation.
+    standing = min(len(plan.checkpoint_steps), (resolved.keep or len(plan.checkpoint_steps)) + 3)
+    check_room(workspace.root, standing * _BYTES_PER_CHECKPOINT)
     spec = {
         "split": split,
         "split_sha256": {part: facts["sha256"] for part, facts in manifest["files"].items()},
@@ -106,7 +155,7 @@ def command(
 
 def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool) -> int:
     """Publish what a run needs next, wait for its end, and print its table."""
-    from lhcq.cli.runs import last_step, run_answer, validations_note
+    from lhcq.cli.runs import alarm_lines, last_step, run_answer, validations_note
     from lhcq.cli.session import run_job, session
     from tasks.workers import LocalWorker
 
@@ -124,6 +173,8 @@ def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool)
             again=f"Run `lhcq resume {job.name}` to go on.",
             wait=wait,
         )
+    for line in alarm_lines(workspace, job.name) if waited.code != 0 else ():
+        click.echo(f"lhcq: alarm: {line}", err=True)
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq watch {job.name}` shows it.")
     elif waited.code == 0:

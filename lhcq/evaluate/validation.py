@@ -1,5 +1,6 @@
 """A validation on disk: the scores of one checkpoint, the figures made of them, and the text report."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,33 @@ def validated_steps(run_dir: Path) -> list[int]:
 
 
 def best_step(run_dir: Path) -> int | None:
-    """The validated step with the highest AUC on the validation part; None before the first validation.
+    """The validated step with the best figure on the validation part; None before the first validation.
 
-    The AUC, because it needs no threshold; ties go to the higher accuracy, then to the earlier step. Where
-    the AUC is undefined the accuracy alone decides. The test part has no say.
+    By default the figure is the AUC, because it needs no threshold; the run's configuration may ask for the
+    likelihood instead. Ties go to the higher accuracy, then to the earlier step. Where the AUC is undefined the
+    accuracy alone decides. The test part has no say.
     """
-    steps = validated_steps(run_dir)
-    return min(steps, key=lambda step: _preference(run_dir, step), default=None)
+    return best_of(run_dir, validated_steps(run_dir))
 
 
-def _preference(run_dir: Path, step: int) -> tuple[float, float, int]:
+def best_of(run_dir: Path, steps: Iterable[int]) -> int | None:
+    """The best of these validated steps, as `best_step` chooses."""
+    by_nll = selection_of(run_dir) == "nll"
+    return min(steps, key=lambda step: _preference(run_dir, step, by_nll=by_nll), default=None)
+
+
+def selection_of(run_dir: Path) -> str:
+    """By which figure the run chooses: `auc` or `nll`."""
+    try:
+        config = read_json(run_dir / "job.json")["spec"].get("config", {})
+    except FileNotFoundError:
+        return "auc"
+    return str(config.get("select", "auc"))
+
+
+def _preference(run_dir: Path, step: int, *, by_nll: bool) -> tuple[float, float, int]:
     """Sorts the best step first."""
     figures = read_figures(run_dir / "validations" / f"{step:08d}")
+    if by_nll:
+        return (figures.nll, -figures.accuracy, step)
     return (-figures.auc if figures.auc is not None else 0.0, -figures.accuracy, step)

@@ -19,16 +19,19 @@ import torch
 from numpy.typing import NDArray
 
 from lhcq.config import Frozen, TrainConfig
-from lhcq.errors import BadInput, PermanentError
+from lhcq.errors import BadInput, Diverged, PermanentError
 from lhcq.model.adapter import Adapter, attach_lora, load_adapter, reset_adapter
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import recorded_rows, verified_step
 from lhcq.model.labels import label_ids
 from lhcq.model.optimizer import load_optimizer, make_optimizer
 from lhcq.model.passes import Batch, PassSize, choose_pass, cut_step, run_pass
-from lhcq.model.plan import class_weights, learning_rate_at, plan_run, step_rows
+from lhcq.model.plan import balanced_rows, class_weights, learning_rate_at, plan_run, step_rows
+from lhcq.model.score import score_attached
 
 _LONGEST_READ = 256
+_PROBED = 4
+"""Prompts that the end of a segment is tried on."""
 
 
 class StepRecord(Frozen):
@@ -75,22 +78,27 @@ def train_segment(
     checkpoint: Path | None,
     until_step: int,
     on_step: Callable[[StepRecord], bool],
+    after_step: int | None = None,
+    rate_factor: float = 1.0,
 ) -> TrainState:
     """Train from `checkpoint` (None: from the seeded start) until `until_step` optimizer steps are done.
 
     `labels` are label bits, one a prompt; `config.learning_rate` must be resolved. `on_step` is told of each step
-    and returns False to stop. Raises `BadInput` for unusable prompts and labels, and `PermanentError` when the loss
-    is no number any more.
+    and returns False to stop. A run that goes back to an earlier checkpoint counts on all the same: `after_step` is
+    the last step that it has done, and `rate_factor` makes the learning rate lower than planned.
+
+    Raises `BadInput` for unusable prompts and labels, and `Diverged` when loss, gradient or weights are no numbers
+    any more.
     """
     if config.learning_rate is None:
         raise ValueError("the learning rate must be resolved before training")
     if label_ids(base.encode, prompts[0]) != base.label_ids:
         raise BadInput(f"After prompts such as {prompts[0][-20:]!r} this model's labels are other tokens.")
-    plan = plan_run(len(prompts), config)
+    plan, peak = plan_run(len(prompts), config), config.learning_rate * rate_factor
     data = _Data(base=base, prompts=prompts, labels=labels, config=config)
     adapter = attach_lora(base, config)
     optimizer = make_optimizer(adapter, config)
-    start = _restore(adapter, optimizer, checkpoint, config)
+    start = _restore(adapter, optimizer, checkpoint, config, after_step)
     base.peft.train()
     with _explained_memory():
         size = choose_pass(base, config, longest=data.longest, wanted=recorded_rows(checkpoint))
@@ -105,8 +113,9 @@ def train_segment(
         upcoming = data.step(step + 1, size) if step < until_step else current
         loss = float(share)
         norm = _clip(adapter, config.max_grad_norm)
-        _refuse_nan(loss, norm, step=step, start=start, checkpoint=checkpoint)
-        optimizer.param_groups[0]["lr"] = learning_rate_at(step, plan, config, config.learning_rate)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise _diverged(f"at step {step}: loss {loss}, gradient norm {norm}", checkpoint)
+        optimizer.param_groups[0]["lr"] = learning_rate_at(step, plan, config, peak)
         optimizer.step()
         state.step = step
         ended = time.perf_counter()
@@ -122,6 +131,11 @@ def train_segment(
         if not on_step(record):
             state.stopped = True
             break
+    if not state.stopped:
+        # The last step's own weights have answered nothing yet: nobody would see that they cannot.
+        probed = score_attached(base, prompts[:_PROBED], config.max_tokens, batch_size=_PROBED)
+        if not np.isfinite(probed.p_signal).all():
+            raise _diverged(f"at step {state.step}: its answers are no numbers", checkpoint)
     return state
 
 
@@ -141,7 +155,9 @@ class _Data:
     config: TrainConfig
 
     def __post_init__(self) -> None:
-        self.class_weights = class_weights(self.labels) if self.config.class_weighted else (1.0, 1.0)
+        self.balanced = self.config.sampling == "balanced"
+        weighted = self.config.class_weighted and not self.balanced
+        self.class_weights = class_weights(self.labels) if weighted else (1.0, 1.0)
 
     @property
     def longest(self) -> int:
@@ -150,7 +166,10 @@ class _Data:
         return min(max(map(len, self.base.encode(longest))), self.config.max_tokens)
 
     def step(self, step: int, size: PassSize) -> _Step:
-        rows = step_rows(step, len(self.prompts), self.config)
+        if self.balanced:
+            rows = balanced_rows(step, self.labels, self.config)
+        else:
+            rows = step_rows(step, len(self.prompts), self.config)
         token_ids = self.base.encode([self.prompts[row] for row in rows])
         _refuse_long(token_ids, rows, self.config.max_tokens)
         bits = [int(self.labels[row]) for row in rows]
@@ -160,12 +179,15 @@ class _Data:
         return _Step(batches=batches, rows=len(rows), tokens=sum(map(len, token_ids)))
 
 
-def _restore(adapter: Adapter, optimizer: Any, checkpoint: Path | None, config: TrainConfig) -> int:
+def _restore(
+    adapter: Adapter, optimizer: Any, checkpoint: Path | None, config: TrainConfig, after_step: int | None
+) -> int:
     """Set adapter and optimizer to the checkpoint, or to the start; the number of steps done."""
     if checkpoint is None:
         reset_adapter(adapter, config.seed)
         return 0
     step = verified_step(checkpoint)
+    step = step if after_step is None else after_step
     load_adapter(adapter, checkpoint)
     load_optimizer(optimizer, adapter, checkpoint, step=step)
     return step
@@ -187,14 +209,11 @@ def _clip(adapter: Adapter, limit: float) -> float:
     return norm
 
 
-def _refuse_nan(loss: float, norm: float, *, step: int, start: int, checkpoint: Path | None) -> None:
-    if math.isfinite(loss) and math.isfinite(norm):
-        return
-    good = f"The last good checkpoint is step {start}" if checkpoint else "There is no good checkpoint yet"
-    raise PermanentError(
-        f"Training diverged at step {step}: loss {loss}, gradient norm {norm}. {good}. Start a run with a lower "
-        "learning rate."
-    )
+def _diverged(what: str, checkpoint: Path | None) -> Diverged:
+    good = "There is no good checkpoint yet"
+    if checkpoint is not None:
+        good = f"The last good checkpoint is step {checkpoint.name.lstrip('0')}"
+    return Diverged(f"Training diverged {what}. {good}. Start a run with a lower learning rate.")
 
 
 def _refuse_long(token_ids: list[list[int]], rows: NDArray[np.int64], limit: int) -> None:

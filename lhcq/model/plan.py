@@ -71,6 +71,28 @@ def step_rows(step: int, n_train: int, config: TrainConfig) -> NDArray[np.int64]
     )
 
 
+def balanced_rows(step: int, labels: NDArray[np.integer], config: TrainConfig) -> NDArray[np.int64]:
+    """The rows of `step` (from 1) where both classes take turns; as many as `step_rows` gives.
+
+    Each class is an endless stream of its own, a fresh seeded permutation each time that it is through. Raises
+    `BadInput` when a class is missing.
+    """
+    class_weights(labels)  # which refuses such labels
+    window = config.batch_size * config.accumulation
+    places = np.arange((step - 1) * window, min(step * window, _stream_length(len(labels), config)))
+    rows = np.empty(len(places), dtype=np.int64)
+    for bit in (0, 1):
+        members = np.flatnonzero(labels == bit)
+        epochs, turns = np.divmod(places[places % 2 == bit] // 2, len(members))
+        orders = {
+            epoch: _epoch_order(epoch, len(members), config.seed, bit) for epoch in set(epochs.tolist())
+        }
+        rows[places % 2 == bit] = [
+            members[orders[epoch][turn]] for epoch, turn in zip(epochs, turns, strict=True)
+        ]
+    return rows
+
+
 def class_weights(labels: NDArray[np.integer]) -> tuple[float, float]:
     """Weights of background and signal, inverse to their shares, so that the mean over the samples is 1.
 
@@ -104,8 +126,8 @@ def _checkpoint_steps(total: int, config: TrainConfig) -> tuple[int, ...]:
     return tuple(round(total * k / count) for k in range(1, count + 1))
 
 
-def _epoch_order(epoch: int, n_train: int, seed: int) -> NDArray[np.int64]:
-    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(n_train)
+def _epoch_order(epoch: int, n_train: int, seed: int, *stream: int) -> NDArray[np.int64]:
+    return np.random.Generator(np.random.PCG64([seed, epoch, *stream])).permutation(n_train)
 
 
 def checkpoints_after(step: int, plan: RunPlan) -> tuple[int, ...]:

@@ -54,6 +54,8 @@ class Checkpoint:
     """Mean training loss since the checkpoint before."""
     figures: dict[str, Any] | None
     """On the validation part; None until it is validated."""
+    judgement: dict[str, Any] | None = None
+    """McNemar's test against the best checkpoint before; None until it is judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +76,16 @@ class RunView:
     history: History
     checkpoints: tuple[Checkpoint, ...]
     best_step: int | None
-    """Highest AUC on validation; ties by accuracy, then the earlier step: the rule by which the tested checkpoint
-    is chosen."""
+    """The best on validation, by AUC or by NLL as the run asks; ties by accuracy, then the earlier step: the rule by
+    which the tested checkpoint is chosen."""
+    alarms: tuple[dict[str, Any], ...]
+    """What the watchdog saw, in order of place, each with what followed."""
     validation: Evaluation | None
     """The best checkpoint on the validation part."""
     test: Evaluation | None
     """The checkpoint that was chosen when training ended, on the test part."""
+    calibrated: dict[str, Any] | None
+    """The tested checkpoint under temperature and thresholds of the calibration part."""
     baseline_validation: Evaluation | None
     baseline_test: Evaluation | None
     manifest: dict[str, Any] | None
@@ -118,7 +124,7 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
     events = read_events(directory / "events.jsonl")
     history = history_of(events)
     checkpoints = _checkpoints(directory, spec, events, history)
-    best = choose_best(checkpoints)
+    best = choose_best(checkpoints, select=spec.get("config", {}).get("select", "auc"))
     test = _evaluation(directory / "test")
     validation = _evaluation(workspace.validation(run, best)) if best is not None else None
     baseline = workspace.baseline(spec["split"])
@@ -137,6 +143,8 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
         history=history,
         checkpoints=checkpoints,
         best_step=best,
+        alarms=alarms_of(directory),
+        calibrated=_optional(directory / "calibrated.json") or None,
         validation=validation,
         test=test,
         baseline_validation=_baseline(baseline, "validation"),
@@ -147,19 +155,17 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
     )
 
 
-def choose_best(checkpoints: Iterable[Checkpoint]) -> int | None:
-    """The step with the highest AUC on validation; ties by accuracy, then the earlier step."""
+def choose_best(checkpoints: Iterable[Checkpoint], *, select: str = "auc") -> int | None:
+    """The step with the highest AUC, or the lowest NLL, on validation; ties by accuracy, then the earlier step."""
     validated = [(one.figures, one.step) for one in checkpoints if one.figures is not None]
-    if not validated:
-        return None
-    return min(
-        validated,
-        key=lambda pair: (
-            -pair[0]["auc"] if pair[0]["auc"] is not None else 0.0,
-            -pair[0]["accuracy"],
-            pair[1],
-        ),
-    )[1]
+    return min(validated, key=lambda pair: _preference(*pair, select), default=(None, None))[1]
+
+
+def _preference(figures: dict[str, Any], step: int, select: str) -> tuple[float, float, int]:
+    """Sorts the best first."""
+    auc = figures["auc"]
+    first = figures["nll"] if select == "nll" else -auc if auc is not None else 0.0
+    return (first, -figures["accuracy"], step)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -209,6 +215,7 @@ def _checkpoints(
             figures=read_json(directory / "validations" / f"{step:08d}" / "figures.json")
             if step in validated
             else None,
+            judgement=_optional(directory / "judgements" / f"{step:08d}.json") or None,
         )
         for before, step in zip([0, *steps], steps, strict=False)
     )
@@ -223,9 +230,27 @@ def _mean_loss(history: History, after: int, until: int) -> float | None:
 def _state(directory: Path, outcome: dict[str, Any], history: History) -> str:
     if outcome:
         return str(outcome.get("state", "ended"))
-    if _optional(directory / "wish.json").get("wish") == "pause":
+    if _optional(directory / "wish.json").get("wish") == "pause" or _held(directory):
         return "paused"
     return "training" if history.steps.size else "queued"
+
+
+def alarms_of(directory: Path) -> tuple[dict[str, Any], ...]:
+    """Each alarm with `answer`, the record of what followed in the end; None where nothing has."""
+    return tuple(
+        read_json(path) | {"answer": _optional(directory / "answers" / f"{path.stem[:11]}.json") or None}
+        for path in sorted((directory / "alarms").glob("[0-9]*.json"))
+    )
+
+
+def _held(directory: Path) -> bool:
+    """Whether the newest alarms pause the run and nobody has answered them."""
+    alarms = alarms_of(directory)
+    newest = max(((one["after"], one["round"]) for one in alarms), default=None)
+    return any(
+        one["act"] == "pause" and one["answer"] is None and (one["after"], one["round"]) == newest
+        for one in alarms
+    )
 
 
 def _evaluation(directory: Path) -> Evaluation | None:

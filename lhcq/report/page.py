@@ -89,6 +89,8 @@ FIGURE_ROWS = {
     "unknown": "Unknown answers",
 }
 
+_CALIBRATED_ROWS = ("accuracy", "balanced_accuracy", "ece", "brier", "nll")
+
 
 def write_report(workspace: Workspace, run: str) -> Path:
     """Write `report.html` of a run, replacing an earlier one in one step; gives its path.
@@ -109,7 +111,9 @@ def render_page(view: RunView) -> str:
         title=f"{view.name}: {view.model} on {view.split}",
         facts=_facts(view),
         verdict=verdict_of(view),
+        alarms=[said_alarm(alarm) for alarm in view.alarms],
         comparison=_comparison(view),
+        calibrated=_calibrated(view),
         columns=COLUMNS,
         rows=[(row, printed_row(row)) for row in rows],
         pictures=_pictures(view),
@@ -183,9 +187,59 @@ def _against_study(figures: dict[str, Any]) -> list[str]:
     ]
 
 
+def said_alarm(alarm: dict[str, Any]) -> str:
+    """One line about an alarm, with what followed it."""
+    answer = alarm["answer"] or {}
+    followed = {
+        "tell": "told",
+        "stop": "training ends",
+        "pause": "the run is paused",
+        "rollback": "it goes back",
+    }
+    outcome = followed[alarm["act"]]
+    if alarm["act"] == "rollback" and answer.get("answer") == "rollback":
+        outcome = f"back to step {answer['origin']}, at {answer['rate_factor']:.2g} of the planned rate"
+    elif alarm["act"] == "pause" and answer:
+        outcome = "the run was paused, and resumed"
+    return f"Step {alarm['step']}, {alarm['kind']}: {alarm['message']} ({outcome})."
+
+
+def _selection(view: RunView) -> str:
+    return str(view.config.get("select", "auc")).upper()
+
+
+def _calibrated(view: RunView) -> dict[str, Any]:
+    """The test part, raw and calibrated, and the selections where signal is rare; empty before it is scored."""
+    if view.calibrated is None or view.test is None:
+        return {}
+    fitted, figures = view.calibrated["calibration"], view.calibrated["calibrated"]
+    raw = view.test.figures
+    rows = {"threshold": "Threshold", **{name: FIGURE_ROWS[name] for name in _CALIBRATED_ROWS}}
+    return {
+        "fitted": f"temperature {fitted['temperature']:.3f}, on {fitted['n']:,} events of the calibration part",
+        "lines": [(title, _cell(raw, name), _cell(figures, name)) for name, title in rows.items()],
+        "natural": [
+            (
+                f"{one['signal_fraction']:.3%}",
+                f"{one['threshold']:.3f}",
+                printed(one["signal_efficiency"]),
+                f"{one['background_efficiency']:.2g}",
+                f"{printed(one['precision'])} (above {printed(one['precision_low'])})",
+                f"{printed(one['significance_improvement'], digits=1)} "
+                f"(above {printed(one['significance_improvement_low'], digits=1)})",
+            )
+            for one in view.calibrated["natural"]
+        ],
+    }
+
+
 def _facts(view: RunView) -> list[tuple[str, str]]:
     reached = int(view.history.steps[-1]) if view.history.steps.size else 0
-    best = f"step {view.best_step}, by validation AUC" if view.best_step is not None else "not yet"
+    best = (
+        f"step {view.best_step}, by validation {_selection(view)}"
+        if view.best_step is not None
+        else "not yet"
+    )
     if view.test and view.test.step != view.best_step:
         best += f"; tested: step {view.test.step}"
     speed = view.history.samples_per_second[np.isfinite(view.history.samples_per_second)]
@@ -197,6 +251,8 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
         ("Speed", f"{np.median(speed):.3g} samples/s" if speed.size else "not yet"),
         ("Best checkpoint", best),
     ]
+    if view.alarms:
+        facts.append(("Alarms", str(len(view.alarms))))
     if view.baseline_validation is None:
         facts.append(("Boosted trees", "not fitted yet"))
     return facts

@@ -81,7 +81,7 @@ def draw_by_checkpoint(axes: Axes, view: RunView, name: str) -> None:
         _draw_checkpoint(axes, one, name, best=one.step == view.best_step)
     axes.plot([one.step for one in done], [_figures(one)[name] for one in done], color=MODEL, lw=1, alpha=0.6)
     axes.plot([], [], "o", color=MODEL, mfc=PAPER, label="language model")
-    axes.plot([], [], "o", color=MODEL, label="highest AUC")
+    axes.plot([], [], "o", color=MODEL, label="best checkpoint")
     if view.baseline_validation:
         trees = view.baseline_validation.figures
         axes.axhline(trees[name], color=TREES, ls="--", label="boosted trees")

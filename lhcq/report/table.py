@@ -14,6 +14,7 @@ COLUMNS = {
     "nll": "NLL",
     "train_loss": "training loss",
     "unknown": "unknown",
+    "mcnemar": "against best before",
 }
 """Printed columns in order, with their headings."""
 
@@ -29,7 +30,8 @@ def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
     """One row a checkpoint (validation), then the boosted trees, then both on the test part when it is scored.
 
     A row has `classifier`, `part`, `step`, `state` (planned, written, validated, tested or fitted), `best`,
-    `train_loss` and the figures; what is not known yet is None.
+    `train_loss`, the figures and McNemar's test against the best checkpoint before it (`mcnemar_p`, with the events
+    on which only one of the two is right); what is not known yet is None.
     """
     rows = [
         _row(
@@ -40,6 +42,7 @@ def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
             state="validated" if checkpoint.figures else "written" if checkpoint.written else "planned",
             best=checkpoint.step == view.best_step,
             train_loss=checkpoint.train_loss,
+            judgement=checkpoint.judgement,
         )
         for checkpoint in view.checkpoints
     ]
@@ -66,7 +69,15 @@ def printed_row(row: dict[str, Any]) -> dict[str, str]:
         "nll": printed(row["nll"]),
         "train_loss": printed(row["train_loss"]),
         "unknown": "" if row["unknown"] is None else str(row["unknown"]),
+        "mcnemar": _printed_test(row),
     }
+
+
+def _printed_test(row: dict[str, Any]) -> str:
+    """`+34 −12, p 0.001`: events that only this one has right, that only the other has, and McNemar's p-value."""
+    if row["mcnemar_p"] is None:
+        return ""
+    return f"+{row['only_this_right']} −{row['only_previous_right']}, p {row['mcnemar_p']:.2g}"
 
 
 def printed(value: float | None, *, digits: int = 3) -> str:
@@ -91,8 +102,10 @@ def _row(
     step: int | None = None,
     best: bool = False,
     train_loss: float | None = None,
+    judgement: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     known = figures or {}
+    test = judgement or {}
     return {
         "classifier": classifier,
         "part": part,
@@ -100,5 +113,8 @@ def _row(
         "state": state,
         "best": best,
         "train_loss": train_loss,
+        "mcnemar_p": test.get("p_value"),
+        "only_this_right": test.get("only_this_right"),
+        "only_previous_right": test.get("only_previous_right"),
         **{name: known.get(name) for name in _FIGURES},
     }

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.plan import (
+    balanced_rows,
     checkpoints_after,
     class_weights,
     learning_rate_at,
@@ -107,3 +108,30 @@ def test_no_prompts_make_no_plan():
 
 def test_a_small_model_gets_the_large_rate(smollm2):
     assert recommended_learning_rate(smollm2) == 1e-3
+
+
+@given(st.integers(2, 40), st.integers(1, 39), st.integers(1, 5), st.integers(1, 3), st.integers(0, 9))
+def test_balanced_steps_take_both_classes_in_turn_and_each_event_before_any_again(
+    n_train, n_signal, batch_size, accumulation, seed
+):
+    labels = (
+        np.random.default_rng(seed).permutation(np.arange(n_train) < min(n_signal, n_train - 1)).astype(int)
+    )
+    config = TrainConfig(
+        batch_size=batch_size, accumulation=accumulation, epochs=2, seed=seed, sampling="balanced"
+    )
+    plan = plan_run(n_train, config)
+    steps = [balanced_rows(step, labels, config) for step in range(1, plan.total_steps + 1)]
+    assert [len(rows) for rows in steps] == [
+        len(step_rows(step, n_train, config)) for step in range(1, plan.total_steps + 1)
+    ]
+    rows = np.concatenate(steps)
+    assert labels[rows].tolist() == [place % 2 for place in range(len(rows))]
+    for bit in (0, 1):
+        times = np.bincount(rows[labels[rows] == bit], minlength=n_train)[labels == bit]
+        assert times.max() - times.min() <= 1
+
+
+def test_balanced_sampling_needs_both_classes():
+    with pytest.raises(BadInput, match="both classes"):
+        balanced_rows(1, np.ones(8, dtype=int), TrainConfig())

@@ -15,6 +15,7 @@ from lhcq.model.linear import _keep_mask, _weight
 from lhcq.model.loop import train_segment
 from lhcq.model.loss import label_logits, last_hidden
 from lhcq.model.optimizer import optimizer_tensors
+from lhcq.model.plan import learning_rate_at, plan_run
 from lhcq.model.score import score_attached, score_prompts
 
 N = 24
@@ -187,6 +188,7 @@ def test_a_fresh_adapter_leaves_the_base_as_it_is(base, prompts):
     with torch.inference_mode():
         fresh = last_hidden(base, token_ids)
         base.adapter.flat.data.zero_()
+        base.adapter.refresh()
         assert torch.equal(last_hidden(base, token_ids), fresh)
 
 
@@ -237,6 +239,32 @@ def test_a_state_cannot_be_written_once_another_adapter_is_attached(base, prompt
     with pytest.raises(RuntimeError, match="another adapter"):
         write_checkpoint(tmp_path / "1", state, config_hash="c")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_going_back_counts_on_and_cut_equals_uncut_there_too(base, prompts, labels, tmp_path):
+    def train(checkpoint, until, after=None):
+        rates = []
+        state = train_segment(
+            base,
+            prompts=prompts,
+            labels=labels,
+            config=CONFIG,
+            checkpoint=checkpoint,
+            until_step=until,
+            on_step=lambda record: rates.append((record.step, record.learning_rate)) or True,
+            after_step=after,
+            rate_factor=0.25,
+        )
+        return state, rates
+
+    write_checkpoint(tmp_path / "1", train(None, 1)[0], config_hash="c")
+    state, rates = train(tmp_path / "1", 6, after=4)
+    uncut = bits(state)
+    plan = plan_run(N, CONFIG)
+    planned = [(step, learning_rate_at(step, plan, CONFIG, 1e-3 / 4)) for step in (5, 6)]
+    assert rates == pytest.approx(planned)
+    write_checkpoint(tmp_path / "5", train(tmp_path / "1", 5, after=4)[0], config_hash="c")
+    assert same(bits(train(tmp_path / "5", 6)[0]), uncut)
 
 
 def test_a_diverged_training_names_its_step_and_the_last_good_checkpoint(base, prompts, labels, tmp_path):
@@ -291,6 +319,7 @@ def test_the_fused_lora_equals_pefts_in_values_and_gradients(base, prompts, labe
     base.adapter.flat.data += 0.01 * torch.randn(
         base.adapter.flat.shape, generator=torch.Generator().manual_seed(1)
     )
+    base.adapter.refresh()
     base.peft.train()
 
     def gradient():
@@ -308,7 +337,8 @@ def test_the_fused_lora_equals_pefts_in_values_and_gradients(base, prompts, labe
     finally:
         for module, forward in patched.items():
             module.forward = forward
-    assert len(patched) == 2 * 30 * 7
+    # Each linear layer and its LoRA, and the attention for its rotary embedding.
+    assert len(patched) == 30 * (2 * 7 + 1)
     torch.testing.assert_close(fused_logits, logits, rtol=1e-4, atol=1e-4)
     assert float(torch.linalg.vector_norm(fused_gradient - expected)) < 1e-4 * float(
         torch.linalg.vector_norm(expected)

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
+from lhcq.evaluate.course import Alarm, go_back, go_on, read_course, write_alarm, write_answer
 from lhcq.evaluate.figures import figures_of
+from lhcq.evaluate.judgement import judge_run
 from lhcq.evaluate.validation import best_step, read_figures, write_validation
 from lhcq.report.collect import Checkpoint, RunView, choose_best, collect_run
 from lhcq.report.page import render_page, verdict_of, write_report
@@ -213,22 +215,26 @@ def test_every_validated_checkpoint_is_in_the_table_with_the_trees_below(finishe
     assert all(list(printed_row(row)) == list(COLUMNS) for row in rows)
 
 
-@given(st.lists(st.tuples(st.sampled_from([None, 0.8, 0.9]), st.sampled_from([0.7, 0.75])), max_size=5))
+@given(
+    st.lists(st.tuples(*map(st.sampled_from, ([None, 0.8, 0.9], [0.7, 0.75], [0.3, 0.4]))), max_size=5),
+    st.sampled_from(["auc", "nll"]),
+)
 @settings(max_examples=30)
 def test_the_report_chooses_the_checkpoint_that_the_evaluation_chooses(
-    figures: list[tuple[float | None, float]],
+    figures: list[tuple[float | None, float, float]], select: str
 ) -> None:
     """The stages share no code, so the rule stands in both."""
     known = figures_of([0, 1], [0.2, 0.7]).model_dump()
     with TemporaryDirectory() as name:
         checkpoints = []
-        for step, (auc, accuracy) in enumerate(figures, start=1):
+        write_json(Path(name) / "job.json", {"spec": {"config": {"select": select}}})
+        for step, (auc, accuracy, nll) in enumerate(figures, start=1):
             directory = Path(name) / "validations" / f"{step:08d}"
-            record = known | {"auc": auc, "accuracy": accuracy}
+            record = known | {"auc": auc, "accuracy": accuracy, "nll": nll}
             write_json(directory / "figures.json", record)
             write_manifest(directory, step=step)
             checkpoints.append(Checkpoint(step=step, written=True, train_loss=None, figures=record))
-        assert choose_best(checkpoints) == best_step(Path(name))
+        assert choose_best(checkpoints, select=select) == best_step(Path(name))
 
 
 def test_training_loss_of_a_checkpoint_is_the_mean_since_the_one_before(finished: Workspace) -> None:
@@ -290,6 +296,34 @@ def test_a_paused_run_and_an_incomplete_one_say_so(young: Workspace) -> None:
         "The run is incomplete: segment 2 failed five times"
         in PageReader(render_page(collect_run(young, "demo"))).words
     )
+
+
+def test_alarms_and_what_followed_are_plain_on_the_page(young: Workspace) -> None:
+    write_run(young, "demo", steps_done=65, validated=2, ended=False)
+    run = young.run("demo")
+    fields = {"step": 45, "after": 40, "message": "loss 6.10 over 8 steps, 0.40 before"}
+    write_alarm(run, Alarm(kind="divergence", act="rollback", **fields))
+    course = read_course(run, 40)
+    write_answer(run, course, go_back(course, 20))
+    write_alarm(run, Alarm(kind="unknown", act="pause", round=1, **fields | {"message": "<b>many</b>"}))
+    view = collect_run(young, "demo")
+    assert view.state == "paused"
+    page = render_page(view)
+    assert "loss 6.10 over 8 steps, 0.40 before (back to step 20, at 0.3 of the planned rate)." in page
+    assert "&lt;b&gt;many&lt;/b&gt; (the run is paused)." in page
+    course = read_course(run, 40)
+    write_answer(run, course, go_on(course))
+    assert collect_run(young, "demo").state == "training"
+
+
+def test_each_validation_is_tested_against_the_best_before_it(finished: Workspace) -> None:
+    judge_run(finished.run("demo"), TrainConfig(), last_step=STEPS[-1], on_alarm=print)
+    first, second, *_ = checkpoint_table(collect_run(finished, "demo"))
+    assert first["mcnemar_p"] is None
+    assert printed_row(first)["mcnemar"] == ""
+    assert second["only_this_right"] > second["only_previous_right"]
+    assert second["mcnemar_p"] < 0.05
+    assert printed_row(second)["mcnemar"].startswith(f"+{second['only_this_right']} −")
 
 
 def test_a_page_without_its_split_still_opens(young: Workspace) -> None:

@@ -1,0 +1,179 @@
+"""Probabilities and thresholds that hold outside training: fitted on the calibration part, shown on the test part.
+
+The calibration part is one that neither the training nor the choice of the checkpoint has seen. Three things are
+fitted on it: a temperature, which makes P(signal) mean what it says at the split's own ratio; the threshold of the
+best balanced accuracy; and the threshold of the best significance improvement, for samples in which signal is rare.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from sklearn.metrics import roc_curve
+
+from lhcq.config import Frozen
+from lhcq.errors import BadInput
+from lhcq.evaluate.figures import (
+    SIC_BACKGROUND_FLOOR,
+    Z95,
+    Figures,
+    figures_of,
+    wilson_interval,
+)
+
+TEMPERATURES = (0.05, 20.0)
+"""Bounds of the fit: a sample without a single mistake would have the temperature zero."""
+
+_SURE = 1e-15
+"""What a probability of 0 or 1 is taken for: its logit has to be finite, and as little order lost as can be."""
+
+NATURAL_FRACTIONS = (1 / 11, 0.01, 834 / 1_000_000)
+"""Share of signal in the R&D set (100,000 in 1,100,000), in a hundred events, and in the first black box."""
+
+
+class Calibration(Frozen):
+    """What was fitted, and on how many events."""
+
+    n: int
+    n_signal: int
+    temperature: float
+    """Logits are divided by it: above 1 the model was too sure of itself."""
+    balanced_threshold: float
+    """Of the calibrated P(signal), with the best balanced accuracy."""
+    rare_threshold: float | None
+    """Of the calibrated P(signal), with the best eps_S / sqrt(eps_B); None with too few background events."""
+
+
+class NaturalFigures(Frozen):
+    """What a selection by a threshold is worth where signal is a given share of the events."""
+
+    threshold: float
+    signal_fraction: float
+    signal_efficiency: float
+    background_efficiency: float
+    precision: float | None
+    """Share of signal among the selected events; None where nothing is selected."""
+    precision_low: float
+    """With the unfavourable ends of the 95% intervals of both efficiencies."""
+    significance_improvement: float | None
+    """eps_S / sqrt(eps_B); None where no background event was selected."""
+    significance_improvement_low: float
+
+
+class CalibratedFigures(Frozen):
+    """The test part under a calibration."""
+
+    calibration: Calibration
+    calibrated: Figures
+    """With the calibrated probabilities, at the threshold of the best balanced accuracy."""
+    natural: tuple[NaturalFigures, ...]
+
+
+def calibrated_figures(
+    calibration: Calibration, labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike
+) -> CalibratedFigures:
+    """The figures of `(n,)` labels and raw probabilities of another sample under `calibration`."""
+    truth = np.asarray(labels)
+    calibrated = apply_temperature(p_signal, calibration.temperature)
+    thresholds = [calibration.balanced_threshold]
+    if calibration.rare_threshold is not None:
+        thresholds.append(calibration.rare_threshold)
+    return CalibratedFigures(
+        calibration=calibration,
+        calibrated=figures_of(truth, calibrated, unknown, threshold=calibration.balanced_threshold),
+        natural=natural_figures(truth, calibrated, thresholds, NATURAL_FRACTIONS),
+    )
+
+
+def fit_calibration(labels: ArrayLike, p_signal: ArrayLike) -> Calibration:
+    """Fit temperature and thresholds to `(n,)` labels and raw probabilities; raises `BadInput` for one class."""
+    truth = np.asarray(labels)
+    if truth.size == 0 or truth.min() == truth.max():
+        raise BadInput("calibration: it takes events of both classes. Prepare a split with more events.")
+    temperature = fit_temperature(truth, p_signal)
+    balanced, rare = _thresholds(truth, apply_temperature(p_signal, temperature))
+    return Calibration(
+        n=truth.size,
+        n_signal=int(truth.sum()),
+        temperature=temperature,
+        balanced_threshold=balanced,
+        rare_threshold=rare,
+    )
+
+
+def fit_temperature(labels: ArrayLike, p_signal: ArrayLike) -> float:
+    """The temperature of the highest likelihood. Guo et al., arXiv:1706.04599."""
+    sign = np.where(np.asarray(labels) == 1, -1.0, 1.0)
+    logits = _logits(p_signal)
+
+    def nll(log_temperature: float) -> float:
+        return float(np.logaddexp(0.0, sign * logits / math.exp(log_temperature)).mean())
+
+    low, high = (math.log(bound) for bound in TEMPERATURES)
+    return float(math.exp(minimize_scalar(nll, bounds=(low, high), method="bounded").x))
+
+
+def apply_temperature(p_signal: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """Calibrated probabilities; their order stays."""
+    calibrated: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-_logits(p_signal) / temperature))
+    return calibrated
+
+
+def natural_figures(
+    labels: NDArray[np.integer],
+    p_signal: NDArray[np.float64],
+    thresholds: Sequence[float],
+    fractions: Sequence[float],
+) -> tuple[NaturalFigures, ...]:
+    """Precision and significance of each threshold at each share of signal, from the efficiencies of the sample.
+
+    The sample may have any ratio: within a class, nothing depends on it.
+    """
+    return tuple(
+        _natural(labels, p_signal >= threshold, threshold, fraction)
+        for threshold in thresholds
+        for fraction in fractions
+    )
+
+
+def _natural(
+    labels: NDArray[np.integer], chosen: NDArray[np.bool_], threshold: float, fraction: float
+) -> NaturalFigures:
+    n_signal, n_background = int((labels == 1).sum()), int((labels == 0).sum())
+    signal, background = int(chosen[labels == 1].sum()), int(chosen[labels == 0].sum())
+    eps_s, eps_b = signal / n_signal, background / n_background
+    low_s, _ = wilson_interval(signal, n_signal, z=Z95)
+    _, high_b = wilson_interval(background, n_background, z=Z95)
+    return NaturalFigures(
+        threshold=threshold,
+        signal_fraction=fraction,
+        signal_efficiency=eps_s,
+        background_efficiency=eps_b,
+        precision=_precision(eps_s, eps_b, fraction) if signal + background else None,
+        precision_low=_precision(low_s, high_b, fraction),
+        significance_improvement=eps_s / math.sqrt(eps_b) if background else None,
+        significance_improvement_low=low_s / math.sqrt(high_b),
+    )
+
+
+def _precision(eps_s: float, eps_b: float, fraction: float) -> float:
+    return fraction * eps_s / (fraction * eps_s + (1 - fraction) * eps_b)
+
+
+def _thresholds(truth: NDArray[np.integer], p_signal: NDArray[np.float64]) -> tuple[float, float | None]:
+    """Of the best balanced accuracy, and of the best significance improvement above the background floor."""
+    eps_b, eps_s, thresholds = roc_curve(truth, p_signal, drop_intermediate=False)
+    balanced = float(thresholds[int(np.argmax(eps_s - eps_b))])
+    kept = np.rint(eps_b * (truth == 0).sum()) >= SIC_BACKGROUND_FLOOR
+    if not kept.any():
+        return min(balanced, 1.0), None
+    best = int(np.argmax(np.where(kept, eps_s / np.sqrt(np.maximum(eps_b, 1e-300)), -np.inf)))
+    return min(balanced, 1.0), float(thresholds[best])
+
+
+def _logits(p_signal: ArrayLike) -> NDArray[np.float64]:
+    clipped = np.clip(np.asarray(p_signal, dtype=np.float64), _SURE, 1 - _SURE)
+    logits: NDArray[np.float64] = np.log(clipped / (1 - clipped))
+    return logits

@@ -1,0 +1,49 @@
+"""Which checkpoints stay. A removed one keeps its validation, which is small, and so is no work to be done again."""
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from lhcq.evaluate.tags import retention_lock, tags_of
+from lhcq.evaluate.validation import best_step, validated_steps
+from lhcq.workspace import committed_steps, exclusive
+
+_REMOVED = ".removed.tmp"
+
+
+def plan_retention(
+    committed: Collection[int],
+    *,
+    validated: Collection[int],
+    best: int | None,
+    tagged: Collection[int],
+    keep: int,
+) -> list[int]:
+    """The committed steps to remove: all but the newest `keep`, the best, the tagged and those not yet validated."""
+    newest = sorted(committed)[-keep:]
+    kept = {*newest, *tagged, best}
+    return sorted(step for step in committed if step in validated and step not in kept)
+
+
+def remove_checkpoints(run_dir: Path, keep: int) -> list[int]:
+    """Remove the checkpoints of a run that need not stay; gives their steps.
+
+    Each is renamed to a name that no reader takes for a checkpoint, and then removed: a reader sees it whole or not
+    at all, and what a death leaves under that name is removed the next time.
+    """
+    checkpoints = run_dir / "checkpoints"
+    with exclusive(retention_lock(run_dir)):
+        steps = plan_retention(
+            committed_steps(checkpoints),
+            validated=validated_steps(run_dir),
+            best=best_step(run_dir),
+            tagged=tags_of(run_dir).values(),
+            keep=keep,
+        )
+        for step in steps:
+            path = checkpoints / f"{step:08d}"
+            path.rename(checkpoints / f".{path.name}{_REMOVED}")
+            shutil.rmtree(checkpoints / f".{path.name}{_REMOVED}", ignore_errors=True)
+        for left in checkpoints.glob(f".*{_REMOVED}"):
+            shutil.rmtree(left, ignore_errors=True)
+    return steps

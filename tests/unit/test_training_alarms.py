@@ -1,0 +1,182 @@
+"""The watchdog in real trainings of the small model, provoked: tasks called one after the other, as messages come."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from lhcq.config import TrainConfig
+from lhcq.evaluate.course import RATE_FACTOR, alarms_of, read_course
+from lhcq.model.plan import plan_run
+from lhcq.report.collect import collect_run
+from lhcq.report.page import render_page
+from lhcq.workspace import MANIFEST, committed_steps, read_json, sha256_of, staged_directory, write_manifest
+from tasks import training
+from tasks.jobs import outcome_of
+from tasks.pending import pending_units
+
+PARTS = {"train": 32, "validation": 24, "calibration": 24, "test": 24}
+TASKS = {
+    "lhcq.train_segment": training.train_segment,
+    "lhcq.validate": training.validate,
+    "lhcq.test": training.test,
+}
+
+
+def write_split(place, label_of, *, train_label=None):
+    """Prompts of two digits, labelled by `label_of` the first, or in training by `train_label`."""
+    draw = random.Random(3)
+    row = 0
+    with staged_directory(place.split("small")) as directory:
+        for part, n in PARTS.items():
+            first = [draw.randrange(10) for _ in range(n)]
+            labels = [label_of(digit, draw) for digit in first]
+            if part == "train" and train_label is not None:
+                labels = [train_label] * n
+            columns = {
+                "row": np.arange(row, row + n),
+                "label": np.array(labels, dtype=np.int8),
+                "prompt": [f"{digit}{draw.randrange(10)}:" for digit in first],
+                **{name: np.ones(n) for name in ("mjj", "m_heavy", "m_light")},
+            }
+            pq.write_table(pa.table(columns), directory / f"{part}.parquet")
+            row += n
+        write_manifest(directory, features=["mjj"])
+
+
+@pytest.fixture
+def start(broker, here, new_job, smollm2, base):
+    """Asks for a run of the small model on a split."""
+
+    def begin(*, checkpoint_steps=None, **config):
+        resolved = TrainConfig(**{"dropout": 0.0, "batch_size": 8, "rank": 4, **config})
+        split = here.split("small")
+        return new_job(
+            "train",
+            "run",
+            parts=0,
+            split="small",
+            split_sha256={path.name: sha256_of(path) for path in split.glob("*.parquet")},
+            model="smollm2",
+            model_dir=str(smollm2),
+            config=resolved.model_dump(),
+            config_sha256="c",
+            checkpoint_steps=list(checkpoint_steps or plan_run(PARTS["train"], resolved).checkpoint_steps),
+        )
+
+    return begin
+
+
+def deliver(place, job):
+    """The next message, or None when nothing is to be done."""
+    units = pending_units(place, job) if outcome_of(place, job) is None else []
+    return TASKS[units[0].task](*units[0].args) if units else None
+
+
+def follow(place, job):
+    while deliver(place, job) is not None:
+        pass
+    return outcome_of(place, job)
+
+
+def large_is_signal(digit, draw):
+    return int(digit >= 5)
+
+
+def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(here, start) -> None:
+    write_split(here, large_is_signal)
+    job = start(learning_rate=1e-3, batch_size=4, max_steps=2, checkpoint_every=1, warmup_fraction=0.0)
+    assert deliver(here, job) == "done"  # the first segment
+    assert committed_steps(here.run("run") / "checkpoints") == [1]
+    record = here.run("run") / "job.json"
+    record.write_text(record.read_text().replace('"learning_rate": 0.001', '"learning_rate": 1e+30'))
+    spoiled = training.find_job(here, "train", "run")
+    outcome = follow(here, spoiled)
+    told = [
+        (alarm.after, alarm.round, alarm.act) for alarm in alarms_of(here.run("run")) if alarm.kind == "nan"
+    ]
+    assert told == [*((1, at_round, "rollback") for at_round in range(3)), (1, 3, "stop")]
+    assert read_course(here.run("run"), 1).rate_factor == pytest.approx(RATE_FACTOR**3)
+    assert outcome.state == "done"
+    assert outcome.message.startswith("best checkpoint: step 1; ended early: Training diverged at step 2")
+    assert committed_steps(here.run("run") / "checkpoints") == [1]
+    lines = [json.loads(line) for line in (here.run("run") / "events.jsonl").read_text().splitlines()]
+    acts = [line["event"] for line in lines if line.get("kind") == "nan" or line["event"] == "rollback"]
+    assert acts == ["alarm", "rollback"] * 3 + ["alarm"]
+    view = collect_run(here, "run")
+    page = render_page(view)
+    assert page.count("of the planned rate") == 3
+    assert "(training ends)" in page
+    assert view.calibrated["calibration"]["n"] == PARTS["calibration"]
+    assert "Calibrated, and where signal is rare" in page
+
+
+def test_without_a_checkpoint_numbers_that_are_none_fail_the_run(here, start) -> None:
+    write_split(here, large_is_signal)
+    job = start(learning_rate=1e30, batch_size=4, max_steps=1, warmup_fraction=0.0)
+    outcome = follow(here, job)
+    assert outcome.state == "failed"
+    assert "Start a run with a lower learning rate" in outcome.message
+    assert [alarm.kind for alarm in alarms_of(here.run("run"))] == ["nan"]
+
+
+@pytest.mark.torture
+def test_a_rate_of_a_tenth_diverges_and_is_told(here, start) -> None:
+    write_split(here, large_is_signal)
+    job = start(learning_rate=0.1, epochs=8, checkpoints=2, warmup_fraction=0.3)
+    assert follow(here, job).state == "done"
+    assert {"divergence", "collapse"} & {alarm.kind for alarm in alarms_of(here.run("run"))}
+
+
+@pytest.mark.torture
+def test_a_model_that_saw_one_class_answers_it_and_is_sent_back(here, start) -> None:
+    write_split(here, large_is_signal, train_label=1)
+    job = start(
+        learning_rate=3e-3,
+        epochs=4,
+        checkpoints=4,
+        class_weighted=False,
+        on_collapse="rollback",
+        on_divergence="tell",
+    )
+    assert follow(here, job).state == "done"
+    alarms = [alarm for alarm in alarms_of(here.run("run")) if alarm.kind == "collapse"]
+    assert alarms
+    assert "answers are signal" in alarms[-1].message
+
+
+@pytest.mark.torture
+def test_labels_of_chance_learned_by_heart_are_overfitting_which_ends_the_run(here, start) -> None:
+    write_split(here, lambda digit, draw: draw.randrange(2))
+    job = start(learning_rate=2e-3, epochs=40, checkpoints=8, on_overfitting="stop", select="nll", keep=1)
+    outcome = follow(here, job)
+    assert "ended early: validation NLL" in outcome.message
+    (last,) = [alarm for alarm in alarms_of(here.run("run")) if alarm.kind == "overfitting"]
+    assert last.act == "stop"
+    best = read_json(here.run("run") / "test" / MANIFEST)["step"]
+    assert committed_steps(here.run("run") / "checkpoints") == sorted({best, last.after})
+
+
+@pytest.mark.torture
+def test_a_segment_after_going_back_is_the_same_however_often_it_is_begun(here, start, tmp_path) -> None:
+    write_split(here, large_is_signal, train_label=1)
+    job = start(
+        learning_rate=3e-3, epochs=4, checkpoints=4, class_weighted=False, dropout=0.1, on_collapse="rollback"
+    )
+    run = here.run("run")
+    while not list((run / "answers").glob("*.json")):
+        assert deliver(here, job) is not None
+    newest = committed_steps(run / "checkpoints")[-1]
+    again = tmp_path / "again"
+    shutil.copytree(run / "checkpoints" / f"{newest:08d}", again)
+    shutil.rmtree(run / "checkpoints" / f"{newest:08d}")
+    torch.rand(5)
+    assert deliver(here, job) == "done"
+    weights = "adapter_model.safetensors"
+    assert (run / "checkpoints" / f"{newest:08d}" / weights).read_bytes() == (again / weights).read_bytes()
+    assert len(list((run / "answers").glob("*.json"))) == 1
