@@ -77,6 +77,11 @@ def ask_broker() -> None:
                 answers = pipe.execute(raise_on_error=False)
             if isinstance(answers[0], redis.RedisError):
                 raise answers[0]
+    except redis.AuthenticationError as error:
+        raise BadInput(
+            f"the broker at {url} refuses the login of LHCQ_BROKER_URL, or wants one: rediss://USER:PASSWORD@HOST. "
+            "Who set it up has the address, in a file to be named by LHCQ_BROKER_URL_FILE."
+        ) from error
     except (redis.RedisError, OSError) as error:
         reason = str(error).rstrip(".")
         if "CERTIFICATE_VERIFY_FAILED" in reason:

@@ -173,7 +173,7 @@ def test_who_has_no_password_or_another_authority_is_told_so(deployed: Deployed,
     address = (deployed.secrets / "broker-url").read_text().strip()
     stranger = lambda url, **more: deployed.lhcq("workers", "ping", LHCQ_BROKER_URL=url, **more).stderr  # noqa: E731
     nameless = f"rediss://{address.rpartition('@')[2]}"
-    assert "already authenticated" in stranger(nameless)  # as a server says that a login is wanted
+    assert "refuses the login of LHCQ_BROKER_URL, or wants one" in stranger(nameless)
     another = nameless.replace("localhost", "127.0.0.1")  # which the certificate does not name
     assert "shows a certificate that is not trusted" in stranger(another)
     make_secrets(tmp_path / "others", "localhost")
