@@ -48,17 +48,16 @@ def broker_findings() -> list[Finding]:
 
 
 def _keeping() -> list[Finding]:
-    """Whether it writes what it has, and has room; that it is configured to was asked by `ask_broker`."""
+    """Whether it writes what it has, and has room: by its INFO; its settings have been asked for."""
     client = redis_client()
     try:
-        client.config_get("appendonly")
         told: dict[str, Any] = {**client.info("persistence"), **client.info("memory")}
     except redis.ResponseError as error:
         return [
             Finding(
                 check="persistence",
                 state="warning",
-                found=f"the broker does not tell its configuration ({error})",
+                found=f"the broker does not tell its state ({error})",
                 remedy="See to it that maxmemory-policy is noeviction and that it writes to disk.",
             )
         ]
@@ -66,22 +65,27 @@ def _keeping() -> list[Finding]:
 
 
 def persistence_finding(told: Mapping[str, Any]) -> Finding:
-    """Whether the broker's last writes to its disk went well, by its INFO."""
+    """Whether the broker keeps what it has, and whether its last writes to its disk went well, by its INFO."""
     failed = [
         key
         for key in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
         if told.get(key, "ok") != "ok"
     ]
-    if failed:
+    policy = told.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":  # which a broker that forbids CONFIG does not tell at the start
+        found, remedy = f"the broker may evict work ({policy})", "Set maxmemory-policy to noeviction on it."
+    elif failed:
+        found = f"the broker's last write to its disk failed ({failed[0]})"
+        remedy = "Free space on the broker's disk; its log says what failed."
+    elif not told.get("aof_enabled", 1):
+        found = "the broker writes at its save points alone, if it has any: what came since is lost with it"
         return Finding(
-            check="persistence",
-            state="error",
-            found=f"the broker's last write to its disk failed ({failed[0]})",
-            remedy="Free space on the broker's disk; its log says what failed.",
+            check="persistence", state="warning", found=found, remedy="Set appendonly to yes on it."
         )
-    return Finding(
-        check="persistence", state="ok", found="what is queued is written to disk, nothing is evicted"
-    )
+    else:
+        found = "what is queued is written as it comes, nothing is evicted"
+        return Finding(check="persistence", state="ok", found=found)
+    return Finding(check="persistence", state="error", found=found, remedy=remedy)
 
 
 def memory_finding(told: Mapping[str, Any]) -> Finding:

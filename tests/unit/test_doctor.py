@@ -105,6 +105,8 @@ def test_a_broker_that_could_not_write_and_one_that_is_almost_full_are_found() -
     good = {"aof_last_write_status": "ok", "rdb_last_bgsave_status": "ok"}
     assert persistence_finding(good).state == "ok"
     assert persistence_finding({**good, "aof_last_write_status": "err"}).state == "error"
+    assert persistence_finding({**good, "aof_enabled": 0}).state == "warning"
+    assert persistence_finding({**good, "maxmemory_policy": "allkeys-lru"}).state == "error"
     assert memory_finding({"used_memory": 90, "maxmemory": 100}).state == "warning"
     assert memory_finding({"used_memory": 90, "maxmemory": 0}).state == "ok"
 
