@@ -136,7 +136,7 @@ class SplitConfig(Frozen):
 
     ratio: str = "1:1"
     """signal:background as `1:K`, or `natural` for what the file holds."""
-    template: Literal["compact", "diary"] = "compact"
+    template: Literal["compact", "wide", "diary"] = "compact"
     seed: int = Field(default=1, ge=0, lt=2**31)
     limit: int | None = Field(default=None, ge=20)
     """At most this many events over all parts; None takes all."""

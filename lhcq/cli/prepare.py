@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.option("--split", required=True, help="Name of the split to make.")
 @click.option("--ratio", default="1:1", show_default=True, help="signal:background as 1:K, or natural.")
-@click.option("--template", type=click.Choice(["compact", "diary"]), default="compact", show_default=True)
+@click.option(
+    "--template", type=click.Choice(["compact", "wide", "diary"]), default="compact", show_default=True
+)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--limit", type=click.IntRange(min=20), help="At most this many events over all parts.")
 @click.option("--model", help="Count tokens for this model. Default: the one that `lhcq train` would take.")

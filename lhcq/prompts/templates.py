@@ -1,6 +1,7 @@
 """How an event reads. A template's hash covers what it renders, so that a change of code shows.
 
-A template takes what a dataset has: `compact` reads substructure where it is there, and says so in its columns.
+A template takes what a dataset has: `compact` and `wide` read substructure where it is there, and say so in their
+columns.
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ class Template(Frozen):
     version: int
     sha256: str
     columns: tuple[str, ...]
-    """What a prompt consists of, in its order: of `compact` these are features."""
+    """What a prompt consists of, in its order: features, except of `diary`."""
 
 
 class Column(NamedTuple):
@@ -34,7 +35,7 @@ class Column(NamedTuple):
 
 
 Place = tuple[Column, ...]
-"""A place of the compact prompt: the first of these that a dataset has is written there, else nothing."""
+"""A place of a prompt of numbers: the first of these that a dataset has is written there, else nothing."""
 
 
 def _both(name: str, unit: float) -> tuple[Place, Place]:
@@ -46,26 +47,41 @@ def _either(*places: tuple[Place, Place]) -> tuple[Place, Place]:
     return sum(heavy, ()), sum(light, ())
 
 
-# By version; splits name theirs, so a version that was released stays. What stands in a place was chosen by trees on
-# the 1,000 real events and on generated ones, in these very units (AUC on the real ones, 5-fold, errors of 0.01):
+# By version; splits name theirs, so a version that was released stays. What stands in a place of `compact` was chosen
+# by trees on the 1,000 real events and on generated ones, in these very units (AUC on the real ones, 5-fold, +-0.01):
 #   0.967  mjj, masses, multiplicity, constituents: of `--features jets`; pt and delta_r add nothing
 #   0.986  mjj, groomed masses, multiplicity, D2: of `--features full`, at the same length. On generated events D2 is
 #          a little better than tau21 in its place; both together, or both kinds of mass, add length and nothing else
 #   0.962  mjj, masses, tau21: of a features file
-_COMPACT: dict[int, tuple[Place, ...]] = {
-    2: ((Column("mjj", 10.0),), *_both("m", 1.0), (Column("n_particles", 10.0),), *_both("n", 10.0)),
-    3: (
-        (Column("mjj", 10.0),),
-        *_either(_both("m_sd", 1.0), _both("m", 1.0)),
-        (Column("n_particles", 10.0),),
-        *_either(_both("d2", 0.1), _both("tau21", 0.01), _both("n", 10.0)),
-    ),
+# `wide` is for many events, from which a model learns more than six numbers can tell: docs/results.md.
+_PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
+    "compact": {
+        2: ((Column("mjj", 10.0),), *_both("m", 1.0), (Column("n_particles", 10.0),), *_both("n", 10.0)),
+        3: (
+            (Column("mjj", 10.0),),
+            *_either(_both("m_sd", 1.0), _both("m", 1.0)),
+            (Column("n_particles", 10.0),),
+            *_either(_both("d2", 0.1), _both("tau21", 0.01), _both("n", 10.0)),
+        ),
+    },
+    "wide": {
+        1: (
+            (Column("mjj", 10.0),),
+            *_both("m", 1.0),
+            *_both("m_sd", 1.0),
+            (Column("n_particles", 10.0),),
+            *_both("n", 10.0),
+            *_both("d2", 0.1),
+            *_both("tau21", 0.01),
+            *_both("tau32", 0.01),
+        ),
+    },
 }
-_COMPACT_NEEDS = ("mjj", "m_heavy", "m_light")
+_NEEDS = ("mjj", "m_heavy", "m_light")
 
 _MOMENTUM = ("px", "py", "pz", "e")
 
-NEWEST: dict[str, int] = {"compact": 3, "diary": 1}
+NEWEST: dict[str, int] = {"compact": 3, "wide": 1, "diary": 1}
 
 
 def render(name: str, records: pa.Table, *, version: int | None = None) -> list[str]:
@@ -120,19 +136,21 @@ def choose_columns(name: str, schema: pa.Schema, *, version: int | None = None) 
         _check_needs(name, ("n_particles",), has)
         _check_needs(name, _MOMENTUM, {jet.field(index).name for index in range(jet.num_fields)})
         return (*_MOMENTUM, "n_particles")
-    _check_needs(name, _COMPACT_NEEDS, has)
-    there = ([one.feature for one in place if one.feature in has] for place in _places(version))
+    _check_needs(name, _NEEDS, has)
+    there = ([one.feature for one in place if one.feature in has] for place in _places(name, version))
     return tuple(names[0] for names in there if names)
 
 
-def render_compact(records: pa.Table, columns: tuple[str, ...], *, version: int | None = None) -> list[str]:
-    """These columns as bare integers, such as `357 447 99 17 6 14:`; 0 where a jet is absent.
+def render_numbers(
+    name: str, records: pa.Table, columns: tuple[str, ...], *, version: int | None = None
+) -> list[str]:
+    """These columns of a template as bare integers, such as `357 447 99 17 6 14:`; 0 where a jet is absent.
 
     Bare, because names double the tokens and learn slower; short, because every digit is a token.
     """
     features = compute_features(records)
-    units = {one.feature: one.unit for place in _places(version) for one in place}
-    numbers = [np.rint(np.nan_to_num(features[name] / units[name])).astype(np.int64) for name in columns]
+    units = {one.feature: one.unit for place in _places(name, version) for one in place}
+    numbers = [np.rint(np.nan_to_num(features[one] / units[one])).astype(np.int64) for one in columns]
     return [
         " ".join(map(str, values)) + ":"
         for values in zip(*(column.tolist() for column in numbers), strict=True)
@@ -162,12 +180,14 @@ def render_diary(records: pa.Table) -> list[str]:
     ]
 
 
-def _places(version: int | None) -> tuple[Place, ...]:
-    return _COMPACT[version or NEWEST["compact"]]
+def _places(name: str, version: int | None) -> tuple[Place, ...]:
+    return _PLACES[name][version or NEWEST[name]]
 
 
 def _render(name: str, records: pa.Table, columns: tuple[str, ...], version: int | None) -> list[str]:
-    return render_diary(records) if name == "diary" else render_compact(records, columns, version=version)
+    if name == "diary":
+        return render_diary(records)
+    return render_numbers(name, records, columns, version=version)
 
 
 @cache
@@ -183,8 +203,8 @@ def _describe(name: str, version: int, columns: tuple[str, ...]) -> Template:
 
 def _check_known(name: str, version: int | None) -> None:
     if name not in NEWEST:
-        raise BadInput(f"{name!r} is no template: use {' or '.join(NEWEST)}.")
-    known = _COMPACT if name == "compact" else {NEWEST[name]: ()}
+        raise BadInput(f"{name!r} is no template: use one of {', '.join(NEWEST)}.")
+    known = _PLACES.get(name, {NEWEST[name]: ()})
     if version is not None and version not in known:
         raise BadInput(f"template {name} has no version {version}, only {', '.join(map(str, known))}.")
 
@@ -193,7 +213,7 @@ def _check_needs(name: str, needed: Iterable[str], has: set[str]) -> None:
     missing = [one for one in needed if one not in has]
     if missing:
         remedy = "Cluster the event file instead" + (
-            "." if name == "compact" else ", or use --template compact."
+            ", or use --template compact." if name == "diary" else "."
         )
         raise BadInput(
             f"template {name} needs {', '.join(missing)}, which this dataset does not have. {remedy}"
@@ -231,6 +251,7 @@ def _probe_records() -> pa.Table:
             "m_sd": 0.9 * m,
             "tau1": 0.3 * m,
             "tau2": 0.07 * m + (0.05 * n if n > 1 else 0.0),
+            "tau3": 0.04 * m,
             "d2": 0.0 if n == 1 else 250.0 / m,
             "n_constituents": n,
             "px": px,

@@ -89,6 +89,17 @@ def test_the_compact_prompt_of_a_features_file_is_masses_and_tau21():
     )  # fmt: skip
 
 
+def test_the_wide_prompt_has_both_kinds_of_mass_and_all_substructure_that_is_there():
+    of_jets = {"tau1": [90.0, 80.0], "tau2": [45.0, 20.0], "tau3": [9.0, 10.0], "d2": [3.14, 0.449]}
+    records = with_substructure(m_sd=[80.4, 455.6], **of_jets)
+    assert render("wide", records) == [
+        "258 464 107 456 80 17 10 4 4 31 25 50 50 20:",
+        "0 107 0 80 0 10 4 0 31 0 50 0 20 0:",
+        "0 0 0 0 0 0 0 0 0 0 0 0 0 0:",
+    ]
+    assert render("wide", make_records()) == render("compact", make_records())
+
+
 def test_a_ratio_that_has_no_value_reads_as_zero():
     records = with_substructure(tau1=[0.0, 80.0], tau2=[0.0, 20.0])
     assert render("compact", records) == ["258 464 107 17 25 0:", "0 107 0 10 0 0:", "0 0 0 0 0 0:"]
@@ -115,19 +126,19 @@ def test_a_template_says_what_a_dataset_lacks_for_it_and_what_to_do():
         describe_template("compact", make_records().drop_columns(["mjj"]).schema)
 
 
-@pytest.mark.parametrize("name", ["compact", "diary"])
+@pytest.mark.parametrize("name", ["compact", "wide", "diary"])
 def test_a_prompt_does_not_contain_the_label(name):
     labelled = make_records().append_column("label", pa.array([0, 1, 1], pa.int8()))
     assert render(name, labelled) == render(name, make_records())
 
 
-@pytest.mark.parametrize("name", ["compact", "diary"])
+@pytest.mark.parametrize("name", ["compact", "wide", "diary"])
 def test_no_events_give_no_prompts(name):
     assert render(name, make_records().slice(0, 0)) == []
 
 
 def test_a_template_that_is_not_there_is_refused_by_name():
-    with pytest.raises(BadInput, match="'haiku' is no template: use compact or diary"):
+    with pytest.raises(BadInput, match="'haiku' is no template: use one of compact, wide, diary"):
         render("haiku", make_records())
     with pytest.raises(BadInput, match="'haiku' is no template"):
         describe_template("haiku", make_records().schema)
@@ -145,9 +156,9 @@ def test_the_hash_changes_with_what_is_rendered_and_with_the_version(monkeypatch
         describe_template("compact", schema_of("full")).sha256,
         describe_template("diary", schema_of("jets")).sha256,
     }
-    places = templates._COMPACT[3]
+    places = templates._PLACES["compact"][3]
     for changed in (places[:-1], places[::-1], ((Column("mjj", 1.0),), *places[1:])):
-        monkeypatch.setitem(templates._COMPACT, 3, changed)
+        monkeypatch.setitem(templates._PLACES["compact"], 3, changed)
         assert describe().sha256 != before.sha256
     monkeypatch.undo()
     assert describe() == before
@@ -168,6 +179,8 @@ IMPORTED = pa.schema(
         ("compact", schema_of("jets"), "465310e2b16c606400874e42b92156409c42396f4148ae987915821dc79bbc6f"),
         ("compact", schema_of("full"), "06a7d4f85e927baf95b601d983cc3678f4a2bebd3de75d7c59fa360cd815e063"),
         ("compact", IMPORTED, "ec2ce23c3d90967600cbcb5c0b59beb7b706f9fd20ee335407f3ad27d9208b5d"),
+        ("wide", schema_of("jets"), "f317a6671d545c9236f017b77f20c120056cd328eee4888675c295ecf39a7ef6"),
+        ("wide", schema_of("full"), "43825a6519ee6d2ffbcca53faa209bb555b12e4922e3864aa0c9119bb3a3d322"),
         ("diary", schema_of("jets"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
         ("diary", schema_of("full"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
     ],
