@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -22,7 +23,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
-    def checked(cls, **values: Any) -> Self:
+    def checked(cls, /, **values: Any) -> Self:
         """Build it, or raise `BadInput` with every fault in one line."""
         try:
             return cls(**values)
@@ -52,17 +53,21 @@ class Settings(Frozen):
     """None: lhcq brings its own broker and workers."""
     broker_ca: Path | None = None
     """PEM file of the authority that signed the broker's certificate; None: those that the system trusts."""
+    data_roots: tuple[Path, ...] = ()
+    """Where workers may read event files and models and write generated ones, beside the workspace; none: wherever
+    their user may."""
     log_format: Literal["text", "json"] = "text"
     """How workers log (`LHCQ_LOG_FORMAT`): lines for people, or one JSON object a record."""
 
     @classmethod
     def from_environment(cls) -> Self:
-        """`LHCQ_WORKSPACE`, `LHCQ_BROKER_URL` or the file that `LHCQ_BROKER_URL_FILE` names, `LHCQ_BROKER_CA`.
+        """`LHCQ_WORKSPACE`, `LHCQ_BROKER_URL` or the file that `LHCQ_BROKER_URL_FILE` names, `LHCQ_BROKER_CA`,
+        `LHCQ_DATA_ROOTS` (directories with colons between).
 
         Raises `BadInput` for a file that cannot be read, and for an address that would switch off verification.
         """
         url = os.environ.get("LHCQ_BROKER_URL") or _only_line("LHCQ_BROKER_URL_FILE")
-        if url and "ssl_" in url.partition("?")[2]:
+        if url and "ssl_" in unquote(url.partition("?")[2]):
             raise BadInput(
                 "LHCQ_BROKER_URL: the broker's certificate is always verified, so the address takes no ssl_ options. "
                 "Name the file of its authority by LHCQ_BROKER_CA."
@@ -75,6 +80,9 @@ class Settings(Frozen):
             broker_url=url,
             broker_ca=Path(authority).absolute() if authority else None,
             log_format=os.environ.get("LHCQ_LOG_FORMAT") or "text",
+            data_roots=tuple(
+                Path(root).absolute() for root in os.environ.get("LHCQ_DATA_ROOTS", "").split(":") if root
+            ),
         )
 
 

@@ -5,9 +5,17 @@ was wrong, where, and what to do. The command line prints it and exits 1; anythi
 traceback.
 """
 
+_LONGEST = 10_000
+"""Characters of a message; a hostile file's column names alone may be more."""
+
 
 class LhcqError(Exception):
     """Something that lhcq understands went wrong."""
+
+    def __str__(self) -> str:
+        """The message in one line of characters that can be printed: files and servers may have put others in it."""
+        said = super().__str__()[:_LONGEST]
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in said)
 
 
 class PermanentError(LhcqError):

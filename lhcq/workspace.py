@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,39 +38,40 @@ _UNWRITABLE = (
 class Workspace:
     """All directories under one root; shared between machines when there are several."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, data_roots: Sequence[Path] = ()) -> None:
         self.root = Path(root).absolute()
+        self._data_roots = tuple(data_roots)
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"
 
     def dataset(self, name: str) -> Path:
         """Clustered events: `events.parquet` and its manifest."""
-        return self.root / "datasets" / check_name(name, what="dataset")
+        return self.inside(self.root / "datasets" / check_name(name, what="dataset"))
 
     def split(self, name: str) -> Path:
         """Prompts: one parquet file a part, and the manifest."""
-        return self.root / "splits" / check_name(name, what="split")
+        return self.inside(self.root / "splits" / check_name(name, what="split"))
 
     def baseline(self, split: str) -> Path:
         """The boosted trees fitted on a split: scores, figures, manifest."""
-        return self.root / "baselines" / check_name(split, what="split")
+        return self.inside(self.root / "baselines" / check_name(split, what="split"))
 
     def run(self, name: str) -> Path:
         """A training: its job, `events.jsonl`, checkpoints, validations, report."""
-        return self.root / "runs" / check_name(name, what="run")
+        return self.inside(self.root / "runs" / check_name(name, what="run"))
 
     def checkpoint(self, run: str, step: int) -> Path:
         """The adapter and optimizer after `step` optimizer steps."""
-        return self.run(run) / "checkpoints" / f"{step:08d}"
+        return self.inside(self.run(run) / "checkpoints" / f"{step:08d}")
 
     def validation(self, run: str, step: int) -> Path:
         """Scores and figures of a checkpoint on the validation part."""
-        return self.run(run) / "validations" / f"{step:08d}"
+        return self.inside(self.run(run) / "validations" / f"{step:08d}")
 
     def prediction(self, name: str) -> Path:
         """What a checkpoint says of a dataset: scores, summary, page, manifest."""
-        return self.root / "predictions" / check_name(name, what="prediction")
+        return self.inside(self.root / "predictions" / check_name(name, what="prediction"))
 
     def model(self, name: str) -> Path:
         """A base model that lhcq obtained, `org/name` as `org--name`."""
@@ -80,7 +81,8 @@ class Workspace:
         """The record of one job: `job.json`, parts, failures, `outcome.json`."""
         if kind == "train":
             return self.run(name)
-        return self.root / "jobs" / check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
+        record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
+        return self.inside(self.root / "jobs" / record)
 
     @property
     def logs(self) -> Path:
@@ -91,6 +93,40 @@ class Workspace:
     def broker(self) -> Path:
         """The embedded broker's data directory."""
         return self.root / "broker"
+
+    def inside(self, path: Path) -> Path:
+        """Give back `path`, which lies below the root, unless a symbolic link on the way leads out of the workspace.
+
+        Else whoever may write to a shared workspace could have a worker write, or remove, elsewhere under its own
+        user. Raises `BadInput`; a link into one of the data roots is allowed.
+        """
+        step = self.root
+        for name in path.relative_to(self.root).parts:
+            step = step / name
+            if step.is_symlink() and not self._holds(step):
+                raise BadInput(
+                    f"{step}: a link that leads out of the workspace. Remove it, or add what it names to "
+                    "LHCQ_DATA_ROOTS."
+                )
+        return path
+
+    def permitted(self, path: Path) -> Path:
+        """Where `path`, from a job's record, is: with data roots, only below the workspace or one of them.
+
+        Links are followed first. Raises `BadInput` for anything else.
+        """
+        if not self._data_roots:
+            return path
+        if not self._holds(path):
+            raise BadInput(
+                f"{path}: outside of the workspace and of LHCQ_DATA_ROOTS "
+                f"({':'.join(map(str, self._data_roots))}). Move it there, or add its directory."
+            )
+        return Path(os.path.realpath(path))
+
+    def _holds(self, path: Path) -> bool:
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(os.path.realpath(root)) for root in (self.root, *self._data_roots))
 
     def create(self) -> None:
         """Make the root, or say why it cannot be made."""
@@ -203,11 +239,29 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def read_json(path: Path) -> Any:
-    """The value in `path`; `FileNotFoundError` passes, damage raises `BadInput`."""
+class Record(dict[str, Any]):
+    """A JSON object of a file: a field that it lacks is wrong input, and no bug."""
+
+    path: Path | None = None
+
+    def __missing__(self, field: str) -> Any:
+        raise BadInput(f"{self.path or 'a record'}: has no field {field!r}. Remove it and make it again.")
+
+
+def read_json(path: Path) -> Record:
+    """The JSON object in `path`; `FileNotFoundError` passes, damage raises `BadInput`, as does a field it lacks."""
+
+    def build(pairs: list[tuple[str, Any]]) -> Record:
+        record = Record(pairs)
+        record.path = path
+        return record
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=build)
+        if not isinstance(value, Record):
+            raise ValueError("no JSON object")
+        return value
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and no UTF-8
         raise BadInput(f"{path}: not readable as JSON ({error}). Remove it and make it again.") from error
 
 
@@ -254,6 +308,9 @@ def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
         manifest: dict[str, Any] = read_json(directory / MANIFEST)
     except FileNotFoundError:
         raise NotThere(f"{what} does not exist in {directory.parent}. {remedy}") from None
+    files = manifest.get("files", Record())
+    if not isinstance(files, Record) or not all(isinstance(facts, Record) for facts in files.values()):
+        raise BadInput(f"{directory / MANIFEST}: has no list of files. {remedy}")
     return manifest
 
 
@@ -261,6 +318,8 @@ def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
     """Raise `BadInput` when a file of `directory` is not the one that its manifest was written for."""
     for name, expected in manifest["files"].items():
         path = directory / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadInput(f"{directory}: its manifest names a file of another directory. Make it again.")
         if not path.is_file():
             raise BadInput(f"{path}: missing, though its manifest names it. Make {directory.name} again.")
         if sha256_of(path) != expected["sha256"]:

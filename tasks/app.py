@@ -12,10 +12,12 @@ from redis.retry import Retry
 from lhcq.config import Settings
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
+from tasks.internals import check_messages
 from tasks.settings import celery_settings, tls_options
 
 log = logging.getLogger(__name__)
 
+check_messages()
 app = Celery(
     "lhcq",
     include=[
@@ -42,7 +44,8 @@ def connect(broker_url: str) -> None:
 @functools.cache
 def workspace() -> Workspace:
     """The workspace of this process."""
-    return Workspace(Settings.from_environment().workspace)
+    settings = Settings.from_environment()
+    return Workspace(settings.workspace, settings.data_roots)
 
 
 @functools.cache
@@ -94,7 +97,10 @@ def ask_broker() -> None:
             "bring its own."
         ) from error
     except ValueError as error:
-        raise BadInput(f"LHCQ_BROKER_URL is {url!r}: {error}.") from error
+        # Its text may hold a piece of the password, such as one that looks like a port.
+        raise BadInput(
+            f"LHCQ_BROKER_URL is {url!r}: its parts cannot be told apart. In a password, write :/?#[]@% as %XX."
+        ) from error
     _refuse_forgetful(url, answers[1:])
 
 
@@ -126,9 +132,10 @@ def _refuse_forgetful(url: str, answers: list[Any]) -> None:
 
 
 def public_url(url: str) -> str:
-    """The address without its password."""
+    """The address without what may be secret: user, password, and options, which may hold one too."""
     scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    place = rest if separator else scheme
+    return f"{scheme if separator else ''}{separator}{place.rpartition('@')[2].partition('?')[0]}"
 
 
 if broker_url := Settings.from_environment().broker_url:

@@ -6,12 +6,19 @@ upgrade that changes one fails there, and not in somebody's job.
 
 import base64
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import celery.worker.state
 import redis
-from kombu.transport.redis import Channel
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport.redis import Channel, Transport
+
+from tasks.admission import refusal
+from tasks.settings import QUEUES
+
+log = logging.getLogger(__name__)
 
 UNACKED_KEY: str = Channel.unacked_key
 """Hash of the messages that were popped and not acknowledged, by delivery tag."""
@@ -19,6 +26,8 @@ UNACKED_INDEX_KEY: str = Channel.unacked_index_key
 """Sorted set of their delivery tags by the time of the pop."""
 
 _AT_ONCE = 1000
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What taking apart a message raises that is none."""
 
 
 def queue_length(client: "redis.Redis", *queues: str) -> int:
@@ -37,7 +46,10 @@ def waiting_messages(client: "redis.Redis", *queues: str) -> Iterator[tuple[str,
         while messages := client.lrange(queue, at, at + _AT_ONCE - 1):
             at += len(messages)
             for message in messages:
-                yield task_and_arguments(str(message))
+                try:
+                    yield task_and_arguments(str(message))
+                except _UNREADABLE:
+                    continue  # it is no unit's; whoever takes it says what is wrong with it
 
 
 def task_and_arguments(message: str) -> tuple[str, list[Any]]:
@@ -51,3 +63,39 @@ def at_work() -> bool:
     """Whether this process, a worker's main one, has taken a message whose work has not ended."""
     state = celery.worker.state
     return bool(state.reserved_requests or state.active_requests)
+
+
+class CheckedChannel(Channel):
+    """Outlives messages that cannot be parsed at all."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except _UNREADABLE as error:
+            log.error("a message was refused: it cannot be read (%s)", type(error).__name__)
+            return True
+
+
+class CheckedTransport(Transport):
+    """Hands on the messages of the task queues that `tasks.admission` lets in, and drops the others.
+
+    They have left their queue and are not yet among the unacknowledged, so that a dropped one never comes back.
+    """
+
+    Channel = CheckedChannel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        from tasks.app import app  # which is made after this module is loaded
+
+        if queue in QUEUES and (reason := refusal(message, app.tasks)):
+            log.error("a message in queue %s was refused: %s", queue, reason)
+            return
+        try:
+            super()._deliver(message, queue)
+        except _UNREADABLE as error:
+            log.error("a message to %s was refused: it cannot be read (%s)", queue, type(error).__name__)
+
+
+def check_messages() -> None:
+    """Have every connection to a Redis of this process check what it receives."""
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.internals:CheckedTransport"))

@@ -22,7 +22,7 @@ def perform_part(kind: Kind, name: str, index: int, make: MakePart) -> str:
     """Make part `index` of a job, unless it stands."""
     place = workspace()
     job = find_job(place, kind, name)
-    if job is None or index >= job.parts:  # a message of an earlier job of that name
+    if job is None or not 0 <= index < job.parts:  # a message of an earlier job of that name
         return "closed"
 
     def work(place: Workspace, job: Job, held: Lease) -> None:

@@ -47,7 +47,8 @@ class Session:
 
 def open_workspace() -> Workspace:
     """The workspace that the environment names."""
-    workspace = Workspace(Settings.from_environment().workspace)
+    settings = Settings.from_environment()
+    workspace = Workspace(settings.workspace, settings.data_roots)
     workspace.create()
     return workspace
 
@@ -280,4 +281,5 @@ def _refuse_full_disk(workspace: Workspace) -> None:
 
 def relative_to_workspace(path: Path, workspace: Workspace) -> str:
     """`path` as the workspace's other machines find it: relative to the root when it is inside."""
+    workspace.permitted(path)
     return str(path.relative_to(workspace.root) if path.is_relative_to(workspace.root) else path)

@@ -68,7 +68,7 @@ def test_trouble_is_told_with_a_pause_that_doubles(broker, new_job) -> None:
 
 
 def test_an_error_that_may_pass_leaves_the_unit_pending_until_attempts_run_out(broker, here, new_job) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     unit = segment_unit("run")
     work = raising(OSError(errno.EIO, "the disk hiccuped"))
     statuses = [perform("train", unit, work, done=never) for _ in range(MAX_ATTEMPTS)]
@@ -82,7 +82,7 @@ def test_an_error_that_may_pass_leaves_the_unit_pending_until_attempts_run_out(b
 
 
 def test_work_that_finds_its_lease_lost_stops_and_counts_as_no_attempt(broker, here, new_job) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     unit = segment_unit("run")
 
     def work(place: Any, job: Any, held: Any) -> None:
@@ -96,7 +96,7 @@ def test_work_that_finds_its_lease_lost_stops_and_counts_as_no_attempt(broker, h
 
 
 def test_the_latest_attempt_says_who_tried_and_how_it_went(broker, here, new_job, monkeypatch) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     unit = segment_unit("run")
     assert latest_attempt(job, unit) is None
     perform("train", unit, raising(OSError("hiccup")), done=never)
@@ -110,14 +110,14 @@ def test_the_latest_attempt_says_who_tried_and_how_it_went(broker, here, new_job
 
 
 def test_wrong_input_is_tried_once(broker, here, new_job) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     assert perform("train", segment_unit("run"), raising(BadInput("row 7 is wrong")), done=never) == "failed"
     outcome = outcome_of(here, job)
     assert (outcome.state, outcome.message) == ("failed", "row 7 is wrong")
 
 
 def test_a_unit_that_kills_its_worker_each_time_is_given_up(broker, here, new_job) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     unit = segment_unit("run")
     for _ in range(MAX_ATTEMPTS):  # each began, and none lived to tell
         count_attempt(job, unit)
@@ -128,7 +128,7 @@ def test_a_unit_that_kills_its_worker_each_time_is_given_up(broker, here, new_jo
 
 
 def test_a_run_may_have_more_segments_than_a_segment_has_attempts(broker, here, new_job) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     unit = segment_unit("run")
     for _ in range(3 * MAX_ATTEMPTS):
         assert perform("train", unit, nothing, done=never) == "done"
@@ -138,13 +138,13 @@ def test_a_run_may_have_more_segments_than_a_segment_has_attempts(broker, here, 
 
 
 def test_what_stands_is_not_made_again(broker, here, new_job) -> None:
-    new_job("train", "run")
+    new_job("train", "run", checkpoint_steps=[10])
     work = raising(AssertionError("worked"))
     assert perform("train", segment_unit("run"), work, done=lambda *_: True) == "already"
 
 
 def test_a_duplicate_returns_at_once_while_the_first_is_at_work(broker, here, new_job) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     unit = segment_unit("run")
     with lease(broker, unit.key):
         assert perform("train", unit, raising(AssertionError("worked")), done=never) == "leased"
@@ -152,7 +152,7 @@ def test_a_duplicate_returns_at_once_while_the_first_is_at_work(broker, here, ne
 
 
 def test_a_broker_that_is_away_raises_nothing(broker, here, new_job, monkeypatch) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     away = redis.Redis(unix_socket_path=str(here.root / "no.sock"), retry=Retry(NoBackoff(), 0))
     for module in ("work", "attempts"):
         monkeypatch.setattr(f"tasks.{module}.redis_client", lambda: away)
@@ -163,7 +163,7 @@ def test_a_broker_that_is_away_raises_nothing(broker, here, new_job, monkeypatch
 def test_a_broker_that_leaves_during_the_last_attempt_does_not_undo_it(
     broker, here, new_job, monkeypatch
 ) -> None:
-    job = new_job("train", "run")
+    job = new_job("train", "run", checkpoint_steps=[10])
     unit = segment_unit("run")
     for _ in range(MAX_ATTEMPTS - 1):
         count_attempt(job, unit)
