@@ -9,7 +9,7 @@ from celery.signals import worker_init
 from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput, PermanentError
 from lhcq.workspace import MANIFEST, Workspace, read_manifest, sha256_of
-from tasks.app import app
+from tasks.app import app, workspace
 from tasks.jobs import Failure, Job
 from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
@@ -81,7 +81,7 @@ def open_source(job: Job) -> "EventFile":
     """The job's source, or an error when it is no longer the file that was hashed."""
     from lhcq.events.layout import open_event_file
 
-    source = Path(job.terms["source"])
+    source = workspace().permitted(Path(job.terms["source"]))
     file = open_event_file(source)
     status = source.stat()
     if (status.st_size, status.st_mtime_ns) != (job.terms["bytes"], job.terms["mtime_ns"]):
@@ -131,7 +131,7 @@ def key_of(job: Job, n_events: int) -> "NDArray[np.int8] | None":
         return None
     from lhcq.events.masterkey import read_master_key
 
-    path = Path(job.terms["labels"])
+    path = workspace().permitted(Path(job.terms["labels"]))
     labels = read_master_key(path, n_events)
     if sha256_of(path) != job.spec["labels_sha256"]:
         raise BadInput(f"{path}: changed since this job started. Run the same command again.")

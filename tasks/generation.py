@@ -32,12 +32,12 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     write_part(path, *made)
 
 
-def _merge(_: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
+def _merge(place: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
     from lhcq.events.pythia import assemble
 
     if lost:
         raise RowsMissing(summary_of(list(lost.values())))
-    out = Path(job.spec["out"])
+    out = place.permitted(Path(job.spec["out"]))
     config = GenerateConfig.checked(**job.spec["config"])
     if not out.exists():
         assemble(config, [parts[index] for index in sorted(parts)], out)

@@ -5,18 +5,24 @@
 """
 
 import contextlib
+import logging
 import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
-from lhcq.workspace import Workspace, exclusive, read_json, staged_file, to_json, write_json
+from lhcq.workspace import Record, Workspace, exclusive, read_json, staged_file, to_json, write_json
 from tasks.leases import Holder
+
+log = logging.getLogger(__name__)
+
+_TOLD: set[Path] = set()
+"""Damaged records that this process has spoken of."""
 
 Kind = Literal["generate", "cluster", "prepare", "train", "predict"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
@@ -35,6 +41,11 @@ class Job(Frozen):
     """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
     parts: int = 0
     """Parts that a fan-out has; 0 where there is none."""
+
+    @field_validator("spec", "terms")
+    @classmethod
+    def _missing_is_wrong_input(cls, fields: dict[str, Any]) -> Record:
+        return Record(fields)
 
     @property
     def title(self) -> str:
@@ -178,8 +189,16 @@ def renew_terms(workspace: Workspace, job: Job) -> Job | None:
 def find_job(workspace: Workspace, kind: Kind, name: str) -> Job | None:
     """The job of that name, or None."""
     with contextlib.suppress(FileNotFoundError):
-        return Job.checked(**read_json(workspace.job(kind, name) / "job.json"))
+        return _read_job(workspace, workspace.job(kind, name) / "job.json")
     return None
+
+
+def _read_job(workspace: Workspace, path: Path) -> Job:
+    """The record at `path`, which must be that of the job whose place this is."""
+    job = Job.checked(**read_json(path))
+    if workspace.job(job.kind, job.name) != path.parent:
+        raise BadInput(f"{path}: is the record of another job, {job.title}. Remove it.")
+    return job
 
 
 def load_job(workspace: Workspace, kind: Kind, name: str) -> Job:
@@ -210,7 +229,12 @@ def list_jobs(workspace: Workspace) -> list[Job]:
     jobs = []
     for record in records:
         with contextlib.suppress(FileNotFoundError):  # discarded while we looked
-            jobs.append(Job.checked(**read_json(record)))
+            try:
+                jobs.append(_read_job(workspace, record))
+            except BadInput as error:  # one that is damaged must not hide the others, or stop what heals them
+                if record not in _TOLD:
+                    _TOLD.add(record)
+                    log.warning("left out: %s", error)
     return sorted(jobs, key=lambda job: (job.created, job.kind, job.name))
 
 

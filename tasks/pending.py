@@ -56,12 +56,16 @@ def unit_of_key(key: str) -> Unit:
 
 def part_path(workspace: Workspace, job: Job, index: int) -> Path:
     """Where the output of part `index` stands once it is done."""
-    return workspace.job(job.kind, job.name) / "parts" / f"{index:06d}{PART_SUFFIX[job.kind]}"
+    return _parts(workspace, job) / f"{index:06d}{PART_SUFFIX[job.kind]}"
+
+
+def _parts(workspace: Workspace, job: Job) -> Path:
+    return workspace.inside(workspace.job(job.kind, job.name) / "parts")
 
 
 def finished_parts(workspace: Workspace, job: Job) -> set[int]:
     """Indices of the parts whose output stands."""
-    directory = workspace.job(job.kind, job.name) / "parts"
+    directory = _parts(workspace, job)
     return {int(path.stem) for path in directory.glob(f"[0-9]*{PART_SUFFIX[job.kind]}")}
 
 

@@ -69,7 +69,7 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
         columns, prompts = _read_events(place, job, events[index - len(reference)])
     config = TrainConfig.checked(**job.spec["config"])
     scores = score_prompts(
-        resident_base(place.root / job.spec["model_dir"]),
+        resident_base(place.permitted(place.root / job.spec["model_dir"])),
         checkpoint=place.checkpoint(job.spec["run"], job.spec["step"]),
         config=config,
         prompts=prompts,

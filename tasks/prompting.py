@@ -43,7 +43,7 @@ def _prepare(workspace: Workspace, job: Job, _: Lease) -> None:
         workspace.dataset(job.spec["dataset"]),
         workspace.split(job.name),
         config=SplitConfig.checked(**job.spec["config"]),
-        encode=encode_prompts(workspace.root / model_dir) if model_dir else None,
+        encode=encode_prompts(workspace.permitted(workspace.root / model_dir)) if model_dir else None,
         max_tokens=job.spec["max_tokens"],
         model_name=job.spec["model"],
     )

@@ -24,7 +24,7 @@ from tasks.attempts import backoff_key
 from tasks.counters import recount
 from tasks.flows import publish_unit
 from tasks.internals import queue_length, waiting_messages
-from tasks.jobs import list_jobs, outcome_of
+from tasks.jobs import Job, list_jobs, outcome_of
 from tasks.leases import lease_key
 from tasks.pending import PART_SUFFIX, Unit, pending_units, unit_key
 from tasks.settings import with_again
@@ -61,11 +61,7 @@ class Reconciler:
     def idle_units(self, place: Workspace) -> list[Unit]:
         """Units of open jobs that have no output, no lease, no backoff, and no message waiting in their queue."""
         client = redis_client()
-        jobs = [job for job in list_jobs(place) if outcome_of(place, job) is None]
-        for job in jobs:
-            if job.kind in PART_SUFFIX:
-                recount(place, job)
-        units = [unit for job in jobs for unit in pending_units(place, job)]
+        units = [unit for job in list_jobs(place) for unit in _open_units(place, job)]
         for queue in {unit.queue for unit in units}:
             if queue_length(client, *with_again(queue)):
                 missing = self._missing(client, queue)
@@ -90,6 +86,21 @@ class Reconciler:
         pause = max(_READ_EVERY_SECONDS, len(waiting) / _READ_MESSAGES_A_SECOND)
         self._read_again[queue] = now + pause
         return lambda unit: unit.key not in waiting
+
+
+def _open_units(place: Workspace, job: Job) -> list[Unit]:
+    """The pending units of a job that is open; none of one whose record makes no sense, so that others are healed."""
+    try:
+        if outcome_of(place, job) is not None:
+            return []
+        if job.kind in PART_SUFFIX:
+            recount(place, job)
+        return pending_units(place, job)
+    except redis.RedisError:
+        raise
+    except Exception as error:
+        log.warning("%s is left alone: %s: %s", job.title, type(error).__name__, error)
+        return []
 
 
 def start_reconciler(stop: threading.Event) -> threading.Thread:

@@ -82,7 +82,7 @@ def command(
         raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
     workspace = open_workspace()
     final = workspace.dataset(name)
-    events = open_event_file(file.absolute())
+    events = open_event_file(workspace.permitted(file.absolute()))
     check_room(workspace.root, events.n_events * _BYTES_PER_EVENT[config.features])
     job = _job(name, events, config, key, tolerate, events_per_chunk)
     refuse_taken_name(workspace, job)

@@ -58,6 +58,7 @@ def command(
     if not out.parent.is_dir():
         raise BadInput(f"{out.parent}: no such directory to write {out.name} into. Make it first.")
     workspace = open_workspace()
+    workspace.permitted(out)
     check_room(workspace.root, n_events * _BYTES_PER_EVENT)
     check_room(out.parent, n_events * _BYTES_PER_EVENT)
     parts = plan_parts(config)

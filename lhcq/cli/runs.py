@@ -16,12 +16,11 @@ def last_step(workspace: Workspace, run: str) -> tuple[int, str]:
     with contextlib.suppress(FileNotFoundError), (workspace.run(run) / "events.jsonl").open("rb") as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
         for line in reversed(stream.read().splitlines()):
-            with contextlib.suppress(json.JSONDecodeError):
+            with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):  # cut short, or worse
                 event = json.loads(line)
                 if event["event"] == "step":
-                    return event[
-                        "step"
-                    ], f"loss {event['loss']:.3f}, {event['samples_per_second']:.1f} samples/s"
+                    note = f"loss {event['loss']:.3f}, {event['samples_per_second']:.1f} samples/s"
+                    return int(event["step"]), note
     return 0, ""
 
 

@@ -309,8 +309,19 @@ def test_a_damaged_record_is_named(place: Workspace) -> None:
     record = place.job("cluster", "made") / "job.json"
     os.truncate(record, 20)
     with pytest.raises(BadInput, match=r"cluster-made/job\.json"):
-        list_jobs(place)
-    assert job.name == "made"
+        find_job(place, job.kind, job.name)
+
+
+def test_a_damaged_record_is_told_once_and_hides_no_other(
+    place: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    create_job(place, request())
+    good = create_job(place, request(name="good"))
+    os.truncate(place.job("cluster", "made") / "job.json", 20)
+    for _ in range(2):
+        assert list_jobs(place) == [good]
+    (line,) = caplog.messages
+    assert "cluster-made/job.json" in line
 
 
 def test_only_an_open_run_can_be_paused(place: Workspace) -> None:

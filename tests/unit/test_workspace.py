@@ -182,11 +182,11 @@ def test_a_full_disk_is_reported_and_leaves_nothing(small_disk: Path) -> None:
 
 def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
     path = small_disk / "outcome.json"
-    write_json(path, "before")
+    write_json(path, {"state": "before"})
     fill(small_disk)
     with pytest.raises(DiskFull):
         write_json(path, "x" * 10_000)
-    assert read_json(path) == "before"
+    assert read_json(path) == {"state": "before"}
 
 
 def test_a_full_disk_cuts_no_line_of_a_log(small_disk: Path) -> None:
