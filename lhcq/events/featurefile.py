@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput
-from lhcq.events.layout import UNLABELLED_WIDTH, opened
+from lhcq.events.layout import UNLABELLED_WIDTH, check_storage, opened, own_node, reading
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +26,8 @@ OF_JETS = tuple(f"{name}j{rank}" for rank in (1, 2) for name in (*_MOMENTA, *_TA
 NEEDED = tuple(f"{name}j{rank}" for rank in (1, 2) for name in _MOMENTA)
 """Without these there is no jet; N-subjettiness and the label may be absent."""
 
+_LONGEST_NAME = 256
+"""Bytes of a column's name."""
 LARGEST = 1e9  # GeV, far beyond any collider, and far below where squares overflow
 ROUNDED = 1e-3
 """The largest -m/|p| that rounding makes of a light jet's m^2 in float32; FastJet gives it as a negative mass."""
@@ -70,7 +72,7 @@ def open_feature_file(path: Path) -> FeatureFile:
     if not path.is_file():
         what = "a directory or a device, not an HDF5 file" if path.exists() else "there is no such file"
         raise BadInput(f"{path}: {what}.")
-    with opened(path) as file:
+    with reading(path) as file:
         frame = _find_frame(file, path)
         blocks = _find_blocks(frame, path)
         names = [name for items, _ in blocks for name in items]
@@ -108,12 +110,13 @@ def read_features(file: FeatureFile, *, rows: int) -> Iterator[FeatureBlock]:
 
 
 def _find_frame(file: h5py.File, path: Path) -> h5py.Group:
-    frames = [name for name, node in file.items() if isinstance(node, h5py.Group) and "axis0" in node]
+    nodes = {name: own_node(file, name) for name in file}
+    frames = [name for name, node in nodes.items() if isinstance(node, h5py.Group) and "axis0" in node]
     if "df" in frames:
         return file["df"]
     if len(frames) == 1:
         return file[frames[0]]
-    if any(isinstance(node, h5py.Group) and "table" in node for node in file.values()):
+    if any(isinstance(node, h5py.Group) and "table" in node for node in nodes.values()):
         raise BadInput(f"{path}: in pandas' table format. Save it again with to_hdf(..., format='fixed').")
     found = f"several tables ({', '.join(frames)}), none called df" if frames else "no pandas table in it"
     raise BadInput(f"{path}: {found}. It is not a features file.")
@@ -123,12 +126,22 @@ def _find_blocks(frame: h5py.Group, path: Path) -> list[tuple[list[str], h5py.Da
     """The names and the values of each block of columns."""
     blocks: list[tuple[list[str], h5py.Dataset]] = []
     while (name := f"block{len(blocks)}_values") in frame:
-        values, items = frame[name], frame.get(f"block{len(blocks)}_items")
+        values, items = own_node(frame, name), own_node(frame, f"block{len(blocks)}_items")
         # An index of Python objects is pickled, and a pickle is a program.
-        if not isinstance(items, h5py.Dataset) or items.dtype.kind not in "iuS":
+        if (
+            not isinstance(items, h5py.Dataset)
+            or items.dtype.kind not in "iuS"
+            or items.dtype.itemsize > _LONGEST_NAME
+        ):
             raise BadInput(f"{path}: {name} has no plain column names. Save it again with names as strings.")
+        if not isinstance(values, h5py.Dataset):
+            raise BadInput(f"{path}: {name} is no table of numbers.")
         if values.ndim != 2 or values.shape[1] != len(items) or values.dtype.kind not in "fiub":
             raise BadInput(f"{path}: {name} is {values.dtype} of shape {values.shape}, no table of numbers.")
+        if len(items) >= UNLABELLED_WIDTH:
+            raise BadInput(f"{path}: an event file ({len(items)} columns). Use `lhcq cluster`.")
+        check_storage(path, values)
+        check_storage(path, items)
         blocks.append(([_to_name(item) for item in items[:].tolist()], values))
     if not blocks or blocks[0][1].shape[0] == 0:
         raise BadInput(f"{path}: holds no events.")

@@ -5,6 +5,8 @@ Files are read by ranges of rows and written as a stream: no function here holds
 Source: the released files, Zenodo record 6466204.
 """
 
+import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,10 @@ UNLABELLED_WIDTH = 3 * N_PARTICLES
 WIDTH = UNLABELLED_WIDTH + 1
 FEATURE_WIDTHS = (14, 15)
 VALUES = "df/block0_values"
+MOST_COMPRESSED = 5_000
+"""Bytes of a table for one of its file. Blosc and deflate make at most 255 and 1,032 of one."""
+LARGEST_STORAGE_CHUNK = 1 << 29
+"""Bytes, unpacked."""
 
 Floats = NDArray[np.float64]
 Block = tuple[NDArray[Any], NDArray[Any]]
@@ -93,8 +99,8 @@ def open_event_file(path: Path) -> EventFile:
 def describe_table(path: Path) -> EventFile:
     """As `open_event_file`, for a pandas table of floating-point numbers of any width (a features file too)."""
     _size_of_file(path)
-    with opened(path) as file:
-        values = file.get(VALUES)
+    with reading(path) as file:
+        values = own_node(file, VALUES)
         if not isinstance(values, h5py.Dataset) or values.ndim != 2:
             raise BadInput(f"{path}: no table {VALUES} in it. It is not in the LHC Olympics layout.")
         if values.dtype.kind != "f" or values.dtype.itemsize not in (4, 8):
@@ -107,6 +113,7 @@ def describe_table(path: Path) -> EventFile:
 def describe_values(path: Path, values: h5py.Dataset) -> EventFile:
     """What an open table (n_events, width) of the file at `path` is."""
     n_events, width = values.shape
+    check_storage(path, values)
     return EventFile(
         path=path,
         n_events=n_events,
@@ -117,6 +124,37 @@ def describe_values(path: Path, values: h5py.Dataset) -> EventFile:
         dtype=values.dtype.name,
         filter=_describe_filter(values),
     )
+
+
+def own_node(group: h5py.Group, name: str) -> Any:
+    """What stands under `name` in the file itself, None where nothing does.
+
+    A link is not followed: it may name another file, which the reader could read and who made this file could not.
+    """
+    for step in name.split("/"):
+        if not isinstance(group, h5py.Group) or not isinstance(group.get(step, getlink=True), h5py.HardLink):
+            return None
+        group = group[step]
+    return group
+
+
+def check_storage(path: Path, values: h5py.Dataset) -> None:
+    """Raise `BadInput` where a table lies in other files, or is a bomb: few bytes that stand for very many."""
+    if values.external or values.is_virtual:
+        raise BadInput(
+            f"{path}: {values.name} takes its values from other files. Copy them into one (`h5repack`)."
+        )
+    size = values.dtype.itemsize * math.prod(values.shape)
+    if size > MOST_COMPRESSED * path.stat().st_size:
+        raise BadInput(
+            f"{path}: says that it holds {size:,} bytes of numbers and has {path.stat().st_size:,}, which no event "
+            "file does. Download it again."
+        )
+    if values.chunks and values.dtype.itemsize * math.prod(values.chunks) > LARGEST_STORAGE_CHUNK:
+        raise BadInput(
+            f"{path}: one storage chunk of {values.name} is above {LARGEST_STORAGE_CHUNK >> 20} MiB, and can only be "
+            "read whole. Write it again in smaller ones (`h5repack -l CHUNK=64x2101`)."
+        )
 
 
 def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:
@@ -218,6 +256,24 @@ def _size_of_file(path: Path) -> int:
     if size == 0:
         raise BadInput(f"{path}: an empty file (0 bytes).")
     return size
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """As `opened`, for a body that finds out what the file is: what makes no sense to HDF5 in it is `BadInput`."""
+    try:
+        with opened(path) as file:
+            yield file
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        NotImplementedError,
+    ) as error:
+        raise BadInput(f"{path}: damaged, HDF5 cannot make sense of it ({_first_line(error)}).") from error
 
 
 def opened(path: Path) -> h5py.File:

@@ -159,7 +159,7 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
     except FileNotFoundError as error:
         raise ChunkMissing(f"{path}: the part is not there. Run the same command again.") from error
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path}: not a readable part ({error}). Remove it and cluster again.") from error
+        raise _unreadable(path, error) from error
     return _Survey(
         path=path,
         rows=table["row"].to_numpy(),
@@ -168,6 +168,10 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
         fingerprint=read_fingerprint(metadata, path),
         gaps=read_gaps(metadata),
     )
+
+
+def _unreadable(path: Path, error: Exception) -> BadInput:
+    return BadInput(f"{path}: not a readable part ({error}). Remove it and cluster again.")
 
 
 def _count_values(column: pa.ChunkedArray) -> Iterator[tuple[Any, int]]:
@@ -210,7 +214,14 @@ def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
 def _read_batches(paths: list[Path]) -> Iterator[pa.Table]:
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=ROW_GROUP):
+            batches = file.iter_batches(batch_size=ROW_GROUP)
+            while True:
+                try:
+                    batch = next(batches, None)
+                except (pa.ArrowException, OSError) as error:
+                    raise _unreadable(path, error) from error
+                if batch is None:
+                    break
                 yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 

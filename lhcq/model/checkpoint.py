@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lhcq.errors import BadInput
 from lhcq.workspace import (
     committed_steps,
     read_json,
@@ -56,14 +57,16 @@ def verified_step(checkpoint: Path) -> int:
         checkpoint, what=f"checkpoint {checkpoint.name}", remedy="Look at `lhcq status`."
     )
     verify_files(checkpoint, manifest)
+    if not isinstance(manifest["step"], int):
+        raise BadInput(f"{checkpoint}: its manifest names no step.")
     return int(manifest["step"])
 
 
 def recorded_rows(checkpoint: Path | None) -> int | None:
     """Prompts in a pass of the segment that ended in `checkpoint`; None at a run's start."""
     recorded = read_json(checkpoint / STATE).get("pass", {}) if checkpoint else {}
-    rows: int | None = recorded.get("rows")
-    return rows
+    rows = recorded.get("rows") if isinstance(recorded, dict) else None
+    return rows if isinstance(rows, int) else None
 
 
 def _adapter_config(lora: Any, model: Path) -> dict[str, Any]:

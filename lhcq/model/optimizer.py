@@ -8,6 +8,7 @@ import torch
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.adapter import Adapter
+from lhcq.model.tensors import read_tensors
 
 OPTIMIZER_STATE = "optimizer.safetensors"
 _TENSORS = ("state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
@@ -28,10 +29,8 @@ def optimizer_tensors(optimizer: Any, adapter: Adapter) -> dict[str, torch.Tenso
 
 def load_optimizer(optimizer: Any, adapter: Adapter, checkpoint: Path, *, step: int) -> None:
     """Set the state to that of a checkpoint after `step` optimizer steps."""
-    from safetensors.torch import load_file
-
-    tensors = load_file(checkpoint / OPTIMIZER_STATE)
-    if tensors["state1"].shape != adapter.flat.shape:
+    tensors = read_tensors(checkpoint / OPTIMIZER_STATE)
+    if "state1" not in tensors or tensors["state1"].shape != adapter.flat.shape:
         raise BadInput(f"{checkpoint}: its optimizer state has another shape than its adapter.")
     optimizer.state[adapter.flat] = {
         "step": step,

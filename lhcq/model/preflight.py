@@ -59,14 +59,14 @@ def device_here() -> Device:
 
 def estimate_needs(directory: Path, config: TrainConfig, *, longest: int, bfloat16: bool) -> Needs | None:
     """What training the model in `directory` on prompts of `longest` tokens needs; None for an unusual model."""
-    shape = read_json(directory / "config.json")
+    shape = dict(read_json(directory / "config.json"))
     try:
         hidden, inner, layers = (
             int(shape[key]) for key in ("hidden_size", "intermediate_size", "num_hidden_layers")
         )
         heads, groups = int(shape["num_attention_heads"]), int(shape["num_key_value_heads"])
         tables = int(shape["vocab_size"]) * hidden * (1 if shape.get("tie_word_embeddings") else 2)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     size = 2 if bfloat16 else 4
     key_value = int(shape.get("head_dim") or hidden // heads) * groups

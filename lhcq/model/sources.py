@@ -33,6 +33,10 @@ HUB_TIMEOUT_SECONDS = 5.0
 _HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt"]
 _HUB_SKIPS = ["*/*", "consolidated*", "*.onnx"]
 
+_INDEX = "model.safetensors.index.json"
+_LONGEST_HEADER = 100_000_000
+"""Bytes of a safetensors file's description; the format's own limit."""
+
 Say = Callable[[str], None]
 
 
@@ -92,9 +96,36 @@ def check_model_directory(directory: Path) -> None:
         raise BadInput(f"{directory}: it has a config.json but no weights (*.safetensors).")
     if not (directory / TOKENIZER).is_file():
         raise BadInput(f"{directory}: no {TOKENIZER}; save the model's fast tokenizer there.")
-    read_json(directory / "config.json")
+    _refuse_foreign_code(read_json(directory / "config.json"), directory)
+    _check_index(directory)
     for path in weight_files(directory):
         _shapes(path)
+
+
+def _refuse_foreign_code(config: Any, directory: Path) -> None:
+    """Raise `BadInput` where a configuration names kernels on the hub: those are programs."""
+    for field, value in config.items() if isinstance(config, dict) else ():
+        _refuse_foreign_code(value, directory)
+        if field.endswith("_implementation") and "/" in str(value):
+            raise BadInput(
+                f"{directory}: its configuration asks for a program of the hub ({field} {str(value)[:80]!r}). Remove "
+                "that field from config.json, if you trust the rest."
+            )
+
+
+def _check_index(directory: Path) -> None:
+    """The list of a model's weight files may name safetensors of the directory alone."""
+    path = directory / _INDEX
+    if not path.is_file():
+        return
+    named = read_json(path)["weight_map"]
+    if not isinstance(named, dict):
+        raise BadInput(f"{path}: no list of weight files. Fetch the model again.")
+    there = {file.name for file in weight_files(directory)}
+    if wrong := [name for name in named.values() if not isinstance(name, str) or name not in there]:
+        raise BadInput(
+            f"{path}: names {str(wrong[0])!r}, which is no safetensors file of this directory. Fetch the model again."
+        )
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -116,13 +147,18 @@ def _shapes(path: Path) -> list[list[int]]:
             length = int.from_bytes(stream.read(8), "little")
             if not 0 < length < path.stat().st_size:
                 raise ValueError("it is cut short")
+            if length > _LONGEST_HEADER:
+                raise ValueError("its description is too long")
             header: dict[str, Any] = json.loads(stream.read(length))
-        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        entries = [entry for name, entry in dict(header).items() if name != "__metadata__"]
+        end = max((entry["data_offsets"][1] for entry in entries), default=0)
         if path.stat().st_size != 8 + length + end:
             raise ValueError("it is cut short")
-        return [entry["shape"] for entry in entries.values()]
-    except (ValueError, KeyError, TypeError) as error:
+        shapes: list[list[int]] = [entry["shape"] for entry in entries]
+        if not all(type(size) is int and size >= 0 for shape in shapes for size in shape):
+            raise ValueError("a shape in it is none")
+        return shapes
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadInput(f"{path}: not a whole safetensors file ({error}). Fetch the model again.") from error
 
 

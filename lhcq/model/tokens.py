@@ -1,6 +1,7 @@
 """From prompts to token ids, by the `tokenizers` library alone, so that counting tokens does not load torch."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,29 @@ def encode_prompts(directory: Path) -> Encoder:
     path = directory / TOKENIZER
     if not path.is_file():
         raise BadInput(f"{directory}: no {TOKENIZER}; save the model's fast tokenizer there.")
-    try:
+    with _explained(path):
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise BadInput(f"{path}: not a tokenizer ({error}).") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    bos = _bos_id(tokenizer, directory)
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        bos = _bos_id(tokenizer, directory)
 
     def encode(prompts: list[str]) -> list[list[int]]:
-        encodings = tokenizer.encode_batch(prompts, add_special_tokens=False)
+        with _explained(path):
+            encodings = tokenizer.encode_batch(prompts, add_special_tokens=False)
         return [_with_bos(list(encoding.ids), bos) for encoding in encodings]
 
     return encode
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what the library says of a tokenizer that makes no sense into `BadInput`."""
+    try:
+        yield
+    except (BadInput, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # it is written in Rust, whose panics are no `Exception`
+        raise BadInput(f"{path}: not a tokenizer that can be used ({error}).") from error
 
 
 def _bos_id(tokenizer: Any, directory: Path) -> int | None:
