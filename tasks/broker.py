@@ -45,6 +45,8 @@ aof-load-truncated yes
 save ""
 # Work is never evicted: a full memory refuses new messages instead.
 maxmemory-policy noeviction
+# No message of lhcq's is near this long, and a worker reads one whole before it can refuse it.
+proto-max-bulk-len 4mb
 """
 
 
@@ -54,6 +56,7 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
     data = workspace.broker
     with explained_os_errors(data):
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(data)
     with (data / "users.lock").open("a") as users:
         address = socket_path(workspace)
         server = None
@@ -225,6 +228,19 @@ def _private_directory(path: Path) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise BadInput(f"{path}: must be a directory of yours with mode 0700. Remove it and start again.")
+
+
+def _make_private(data: Path) -> None:
+    """See to it that nobody else can write the server's configuration, which may name a library to load."""
+    status = data.stat()
+    if status.st_uid != os.getuid():
+        raise BadInput(
+            f"{data}: belongs to another user (number {status.st_uid}), who could have the broker run a program. "
+            "Remove it, or set LHCQ_WORKSPACE to a directory of yours, or LHCQ_BROKER_URL."
+        )
+    if status.st_mode & 0o077:
+        with contextlib.suppress(PermissionError):  # a filesystem without modes
+            data.chmod(0o700)
 
 
 def _tail(data: Path) -> str:
