@@ -150,7 +150,7 @@ def worker_findings(place: Workspace) -> list[Finding]:
 def hear_workers() -> dict[str, float]:
     """The workers whose hearts beat, and how many seconds the clock of each seems to be ahead of this host's.
 
-    Not a ping: a worker drops a question that its own clock takes for out of date.
+    Not a ping: a worker that is there and does not answer is worth knowing of.
     """
     heard: dict[str, float] = {}
     until = time.monotonic() + _BEATS_SECONDS
