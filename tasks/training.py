@@ -125,8 +125,11 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
     until = min(step for step in job.spec["checkpoint_steps"] if step > course.step)
     watch = SegmentWatch(run_dir, config, course, alarms)
 
+    told: list[tuple[int, dict[str, float]]] = []
+
     def on_step(record: StepRecord) -> bool:
         append_line(journal, {"event": "step", "time": time.time(), **record.model_dump()})
+        told.append((record.step, record.model_dump(exclude={"step"})))
         watch.see(record.step, record.loss, record.grad_norm)
         return not held.lost and not watch.ends_segment and wish_of(place, job.name) == "run"
 
@@ -157,7 +160,21 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
         extra={"versions": {name: version(name) for name in _VERSIONED}, **watch.summary()},
     )
     append_line(journal, {"event": "checkpoint", "time": time.time(), "step": until})
+    _track(place, job, told)
     return [until]
+
+
+def _track(place: Workspace, job: Job, values: list[tuple[int, dict[str, float]]]) -> None:
+    """Tell the tracker that the run was asked to tell, if any. Nothing depends on it, so nothing fails with it."""
+    name = job.terms.get("track")
+    if name is None:
+        return
+    from lhcq.model.tracking import tell_tracker
+
+    try:
+        tell_tracker(name, place.run(job.name), values)
+    except Exception as error:
+        log.warning("%s: %s was not told (%s: %s)", job.title, name, type(error).__name__, error)
 
 
 def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
@@ -186,6 +203,10 @@ def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[A
     line = {"event": "validation", "step": step, "seconds": time.time() - started}
     append_line(run_dir / "events.jsonl", {**line, "time": time.time(), **figures})
     judge_validations(place, job, alarms)
+    told = {
+        key: figures[key] for key in ("accuracy", "auc", "max_sic", "nll", "ece") if figures[key] is not None
+    }
+    _track(place, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
     keep = config_of(job).keep
     for removed in remove_checkpoints(run_dir, keep) if keep else ():
         append_line(run_dir / "events.jsonl", {"event": "removed", "time": time.time(), "step": removed})

@@ -86,6 +86,11 @@ def read_policy(
     metavar="[ALARM=]ACT",
     help="What follows an alarm: tell, pause, stop or rollback, such as collapse=pause. Repeatable.",
 )
+@click.option(
+    "--track",
+    type=click.Choice(["tensorboard", "mlflow", "wandb", "trackio"]),
+    help="Tell this tracker too, after each checkpoint and validation.",
+)
 @click.option("--seed", type=int)
 @wait_option
 @json_option
@@ -95,6 +100,7 @@ def command(
     model: str | None,
     preset: str,
     policy: dict[str, str],
+    track: str | None,
     wait: bool,
     as_json: bool,
     **config: Any,
@@ -113,11 +119,14 @@ def command(
     from lhcq.errors import BadInput
     from lhcq.model.plan import plan_run, recommended_learning_rate
     from lhcq.model.sources import default_model, obtain
+    from lhcq.model.tracking import require_tracker
     from lhcq.workspace import read_manifest, sha256_of_json
     from tasks.jobs import Job, refuse_taken_name
 
     workspace = open_workspace()
     workspace.run(name)
+    if track is not None:
+        require_tracker(track)
     given = {key: value for key, value in config.items() if value is not None}
     resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given, **policy})
     manifest = read_manifest(
@@ -147,7 +156,8 @@ def command(
         "total_steps": plan.total_steps,
         "checkpoint_steps": list(plan.checkpoint_steps),
     }
-    job = Job(kind="train", name=name, created=time.time(), spec=spec)
+    terms = {"track": track} if track else {}
+    job = Job(kind="train", name=name, created=time.time(), spec=spec, terms=terms)
     refuse_taken_name(workspace, job)
     _say_what_it_needs(directory, resolved, longest)
     return follow_run(workspace, job, wait=wait, as_json=as_json)

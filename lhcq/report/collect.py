@@ -158,7 +158,9 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
 def choose_best(checkpoints: Iterable[Checkpoint], *, select: str = "auc") -> int | None:
     """The step with the highest AUC, or the lowest NLL, on validation; ties by accuracy, then the earlier step."""
     validated = [(one.figures, one.step) for one in checkpoints if one.figures is not None]
-    return min(validated, key=lambda pair: _preference(*pair, select), default=(None, None))[1]
+    if not validated:
+        return None
+    return min(validated, key=lambda pair: _preference(pair[0], pair[1], select))[1]
 
 
 def _preference(figures: dict[str, Any], step: int, select: str) -> tuple[float, float, int]:
