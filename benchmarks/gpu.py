@@ -33,6 +33,8 @@ RESULTS = Path(__file__).parent / "results"
 VERSIONED = ("torch", "transformers", "peft", "bitsandbytes", "triton")
 GIB = 1 << 30
 CAP = 8 * GIB
+IDLE = 2 * GIB
+"""In use on a GPU that nothing else computes on: this process's own context, with room to spare."""
 WARM_UP = 2
 DENSE_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Peak FLOP/s by the vendor's datasheets, without sparsity."""
@@ -314,6 +316,14 @@ def main() -> int:
     chosen = parser.parse_args()
     if not torch.cuda.is_available():
         print("gpu: no CUDA GPU is visible here: nothing to measure.", file=sys.stderr)
+        return 1
+    free, total = torch.cuda.mem_get_info()
+    if total - free > IDLE:
+        used = (total - free) / GIB
+        print(
+            f"gpu: something else uses this GPU ({used:.1f} GiB): every figure would be wrong.",
+            file=sys.stderr,
+        )
         return 1
     table = Table()
     parts: dict[str, Callable[[Path], None]] = {

@@ -2,8 +2,10 @@
 
 import json
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -40,9 +42,25 @@ def row(
 def store(name: str, rows: list[Row]) -> None:
     """Write results/NAME.json, with the machine and the versions that the rows were had with."""
     versions = {package: version(package) for package in VERSIONED}
-    result = {"machine": machine(), "versions": {**versions, "python": python_version()}, "rows": rows}
+    result = {
+        "machine": machine(),
+        "versions": {**versions, "python": python_version()},
+        "date": date.today().isoformat(),
+        "commit": _commit(),
+        "rows": rows,
+    }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+def _commit() -> str | None:
+    """The commit that was measured, marked where files differ from it; None outside a checkout."""
+    words = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    try:
+        found = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
 
 
 def table(name: str, rows: list[Row]) -> str:

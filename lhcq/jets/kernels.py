@@ -1,11 +1,10 @@
 """The compiled loops of clustering and substructure, in one file, since numba's cache knows the changes of one file.
 
 FastJet's algorithms, not its code: sequential recombination in the E-scheme with the generalised-kt distances, by
-nearest neighbours in rapidity and azimuth (hep-ph/0512210, arXiv:0802.1189). The reason is speed: for an event of 170
-particles FastJet's Python interface takes 195 us and a C++ program 135, these loops 75, because they make no object
-for a particle. All substructure of two jets takes them 100 and C++ with fjcontrib 870; by the Python interface the kt
-axes alone take 140 and soft drop 1,400. FastJet is the judge: tests and benchmarks hold every jet to FastJet's and
-every measure to fjcontrib's.
+nearest neighbours in rapidity and azimuth (hep-ph/0512210, arXiv:0802.1189). The reason is speed: they make no object
+for a particle, and a whole task is faster than C++ programs that only call FastJet and fjcontrib
+(benchmarks/results/clustering.json). FastJet is the judge: tests and benchmarks hold every jet to FastJet's and every
+measure to fjcontrib's.
 
 The order of every sum is written out and nothing is compiled with fastmath, so that the bits do not depend on the
 width of the CPU's vectors. A loop that should fill vectors runs over independent elements from 0 (numba does not

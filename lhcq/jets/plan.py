@@ -7,8 +7,8 @@ from lhcq.errors import BadInput
 
 # Long against a message (some ms), short against the work that a lost worker loses.
 TASK_SECONDS = 3.0
-# Measured on one core: R=1.0, 170 particles an event, reading and writing included.
-SECONDS_PER_EVENT: dict[FeatureSet, float] = {"jets": 110e-6, "full": 215e-6}
+# Of one core, all of a task: R=1.0, 170 particles an event (benchmarks/results/profile.json, rounded).
+SECONDS_PER_EVENT: dict[FeatureSet, float] = {"jets": 150e-6, "full": 280e-6}
 # A small file is cut finer, so that every core of a desktop has some of it; not into tasks that are mostly message.
 FEWEST_CHUNKS = 16
 FEWEST_EVENTS = 250
