@@ -202,6 +202,10 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
         environment["LHCQ_BROKER_URL"] = settings.broker_url
     if settings.broker_ca:
         environment["LHCQ_BROKER_CA"] = str(settings.broker_ca)
+    if settings.data_roots:
+        environment["LHCQ_DATA_ROOTS"] = ":".join(map(str, settings.data_roots))
+    if settings.log_format != "text":
+        environment["LHCQ_LOG_FORMAT"] = settings.log_format
     return environment
 
 

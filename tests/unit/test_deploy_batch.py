@@ -198,6 +198,14 @@ def test_a_script_names_the_address_s_file_and_holds_no_password(broker_file: Pa
     assert not (broker_file.parent / "workspace/batch").exists()  # a dry run writes nothing
 
 
+def test_a_script_has_what_else_was_set(broker_file: Path, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LHCQ_DATA_ROOTS", f"{tmp_path}/one:{tmp_path}/two")
+    monkeypatch.setenv("LHCQ_LOG_FORMAT", "json")
+    text = invoke("submit", "--slurm", "2", "--dry-run")
+    assert f"export LHCQ_DATA_ROOTS={tmp_path}/one:{tmp_path}/two\n" in text
+    assert "export LHCQ_LOG_FORMAT=json\n" in text
+
+
 def test_a_password_in_the_environment_is_refused(broker_file: Path, monkeypatch) -> None:
     monkeypatch.setenv("LHCQ_BROKER_URL", broker_file.read_text().strip())
     with pytest.raises(BadInput, match="holds a password") as caught:
