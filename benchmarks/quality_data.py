@@ -1,0 +1,142 @@
+"""The events of the quality benchmark: generated, clustered as they come, split; the released ones beside them."""
+
+import multiprocessing
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchmarks.rows import say
+from lhcq.config import ClusterConfig, FeatureSet, GenerateConfig, SplitConfig
+from lhcq.events.pythia import GeneratePart, generate_part, plan_parts
+from lhcq.jets.clustering import cluster_events, compile_kernels
+from lhcq.jets.merge import merge_parts
+from lhcq.jets.parts import fingerprint, write_part
+from lhcq.prompts.features import compute_features
+from lhcq.prompts.templates import render
+from lhcq.prompts.writing import write_split
+from lhcq.workspace import Workspace, sha256_of_json, staged_file
+
+SEED = 20
+RELEASED = "events_anomalydetection_tiny.h5"
+CLUSTERING: dict[FeatureSet, ClusterConfig] = {
+    name: ClusterConfig(features=name) for name in ("jets", "full")
+}
+# By name of the split: the dataset that it is of, and its template.
+SPLITS: dict[str, tuple[FeatureSet, Any]] = {
+    "diary": ("jets", "diary"),
+    "jets": ("jets", "compact"),
+    "full": ("full", "compact"),
+}
+
+Features = Mapping[str, NDArray[np.float64]]
+
+
+def make_data(place: Workspace, n_events: int, processes: int) -> None:
+    """`n_events` of each class, clustered and split; what stands already is left."""
+    config = GenerateConfig(background=n_events, signal=n_events, seed=SEED)
+    parts = plan_parts(config)
+    key = sha256_of_json([config.model_dump(), version("pythia8mc")])
+    scratch = place.root / "parts" / key[:12]
+    say(f"data: {2 * n_events:,} events in {len(parts)} parts on {processes} processes")
+    compile_kernels()
+    starts = np.cumsum([0, *(part.n_events for part in parts)]).tolist()
+    # Both classes from the start, so that the slower one does not come last.
+    work = sorted(
+        zip(parts, starts, [scratch] * len(parts), strict=False), key=lambda one: one[0].seed * 7 % 1009
+    )
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done, _ in enumerate(pool.imap_unordered(make_part, work), start=1):
+            if done % 100 == 0:
+                say(f"data: {done} of {len(parts)} parts")
+    for features, clustering in CLUSTERING.items():
+        merge_parts(
+            [scratch / features / f"{part.index:05d}.parquet" for part in parts],
+            place.dataset(features),
+            n_events=2 * n_events,
+            manifest_fields={
+                "name": features,
+                "source": f"{n_events} + {n_events} events, seed {SEED}",
+                "source_sha256": key,
+                "config": clustering.model_dump(mode="json"),
+            },
+            features=features,
+        )
+    for name, (features, template) in SPLITS.items():
+        write_split(place.dataset(features), place.split(name), config=SplitConfig(template=template))
+
+
+def make_part(work: tuple[GeneratePart, int, Path]) -> None:
+    """Generate one part and cluster it; the particles themselves are not kept."""
+    part, start, scratch = work
+    paths = {features: scratch / features / f"{part.index:05d}.parquet" for features in CLUSTERING}
+    if all(path.exists() for path in paths.values()):
+        return
+    particles, labels = generate_part(part)
+    rows = np.arange(start, start + part.n_events)
+    for features, path in paths.items():
+        table = cluster_events(particles, CLUSTERING[features], rows=rows, labels=labels)
+        write_part(path, [table], fingerprint())
+
+
+def make_released(place: Workspace) -> None:
+    """Cluster the released events, where LHCQ_TEST_DATA names their directory."""
+    from lhcq.events.layout import open_event_file, read_rows
+
+    if "LHCQ_TEST_DATA" not in os.environ:
+        say("data: no released events, since LHCQ_TEST_DATA does not name their directory")
+        return
+    file = open_event_file(Path(os.environ["LHCQ_TEST_DATA"]) / RELEASED)
+    block = read_rows(file, 0, file.n_events)
+    for features, clustering in CLUSTERING.items():
+        table = cluster_events(
+            block.particles, clustering, rows=np.arange(file.n_events), labels=block.labels
+        )
+        with staged_file(released_path(place, features)) as temporary:
+            pq.write_table(table, temporary)
+
+
+def released_path(place: Workspace, features: FeatureSet) -> Path:
+    """The released events, clustered."""
+    return place.root / f"released-{features}.parquet"
+
+
+def row_path(place: Workspace, name: str) -> Path:
+    """What is known of a trained variant."""
+    return place.root / "rows" / f"{name}.json"
+
+
+def read_events(place: Workspace, split: str, part: str) -> pa.Table:
+    """Row, label, prompt and features of one part of a split; of the part `released`, of the released events."""
+    if part != "released":
+        return pq.read_table(place.split(split) / f"{part}.parquet")
+    features, template = SPLITS[split]
+    records = pq.read_table(released_path(place, features))
+    return pa.table(
+        {
+            "row": records["row"],
+            "label": records["label"],
+            "prompt": render(template, records),
+            **compute_features(records),
+        }
+    )
+
+
+def parts_of(place: Workspace) -> list[str]:
+    """The parts that a classifier is scored on."""
+    return ["validation", "test", *(["released"] if released_path(place, "full").exists() else [])]
+
+
+def features_in(events: pa.Table) -> dict[str, NDArray[np.float64]]:
+    """The feature columns, (n_events,) each."""
+    return {
+        name: events[name].to_numpy().astype(np.float64)
+        for name in events.column_names
+        if name not in ("row", "label", "prompt")
+    }

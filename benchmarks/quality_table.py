@@ -1,0 +1,277 @@
+"""What the quality benchmark found: its JSON, and the tables of docs/results.md made of that."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality_data import row_path
+from benchmarks.quality_trees import SEEDS, tree_name
+from benchmarks.quality_variants import REFERENCE, VARIANTS
+from benchmarks.rows import RESULTS, row
+from lhcq.evaluate.figures import Z95, figures_of, midranks
+from lhcq.evaluate.scores import Scores, read_scores
+from lhcq.workspace import Workspace, read_json, read_manifest
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
+MARKS = "<!-- {}: made by `python -m benchmarks.quality --stage table` -->"
+KEPT = (
+    "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
+    "max_sic", "ece", "nll", "unknown",
+)  # fmt: skip
+
+CLASSIFIERS = {
+    "model": "model",
+    "tree": "tree",
+    "five trees": "mean of five trees",
+    "average": "model and trees averaged",
+}
+
+Record = dict[str, Any]
+
+
+def collect(place: Workspace) -> Record:
+    """Everything that was trained, from its stored scores."""
+    trained = {name: read_json(row_path(place, name)) for name in VARIANTS if row_path(place, name).exists()}
+    templates = [
+        _beside_trees(place, name, one)
+        for name, one in trained.items()
+        if VARIANTS[name].table == "templates"
+    ]
+    split = read_manifest(place.split("full"), what="the split", remedy="Run --stage data.")
+    return {
+        "gpu": sorted({one["device"] for one in trained.values()}),
+        "counts": split["counts"],
+        "dataset_sha256": split["dataset_sha256"],
+        "templates": templates,
+        "trees on all features": [_all_features(place, split) for split in ("jets", "full")],
+        "levers": [
+            _against_reference(place, name, one)
+            for name, one in trained.items()
+            if VARIANTS[name].table == "levers" or name == REFERENCE
+        ],
+        "bounds": bounds(templates),
+    }
+
+
+def _beside_trees(place: Workspace, name: str, trained: Record) -> Record:
+    found = _described(name, trained)
+    for part in ("test", "released"):
+        if part not in trained:
+            continue
+        model = _scores(place, name, part)
+        found[part] = {"model": _kept(model.labels, model.p_signal, model.unknown)}
+        if not (place.root / "scores" / tree_name(name, SEEDS[0])).exists():
+            continue
+        trees = [_scores(place, tree_name(name, seed), part) for seed in SEEDS]
+        five = np.mean([one.p_signal for one in trees], axis=0)
+        beside = {
+            "tree": trees[0].p_signal,
+            "five trees": five,
+            "average": (model.p_signal + five) / 2,
+        }
+        found[part] |= {
+            what: _kept(model.labels, p_signal) | {"model_minus": _difference(model, p_signal)}
+            for what, p_signal in beside.items()
+        }
+    return found
+
+
+def _all_features(place: Workspace, split: str) -> Record:
+    """The baseline that `lhcq prepare` fits, and the mean of five such."""
+    found: Record = {"split": split}
+    for part in ("test", "released"):
+        path = place.root / "scores" / tree_name(f"{split}-all", SEEDS[0]) / f"{part}.parquet"
+        if path.exists():
+            trees = [_scores(place, tree_name(f"{split}-all", seed), part) for seed in SEEDS]
+            found[part] = {
+                "tree": _kept(trees[0].labels, trees[0].p_signal),
+                "five trees": _kept(trees[0].labels, np.mean([one.p_signal for one in trees], axis=0)),
+            }
+    return found
+
+
+def _against_reference(place: Workspace, name: str, trained: Record) -> Record:
+    reference = _scores(place, REFERENCE, "test")
+    model = _scores(place, name, "test")
+    return {
+        **_described(name, trained),
+        "test": _kept(model.labels, model.p_signal, model.unknown),
+        "minus_reference": _difference(model, reference.p_signal),
+        **({"released": _trim(trained["released"])} if "released" in trained else {}),
+    }
+
+
+def _described(name: str, trained: Record) -> Record:
+    kept = ("what", "way", "tokens", "example", "n_train", "steps", "loss_of_last_tenth", "device", "config")
+    validation = {
+        "validation_auc": trained["validation"]["auc"],
+        "validation_nll": trained["validation"]["nll"],
+    }
+    return {"name": name, **{key: trained[key] for key in kept}, **validation}
+
+
+def bounds(templates: list[Record]) -> list[Record]:
+    """The template is chosen on the validation part, and judged on the test part."""
+    best = max(templates, key=lambda one: one["validation_auc"])
+    test, name = best["test"], best["name"]
+    found = [row("accuracy at 1:1", test["model"]["accuracy"], "", at_least=0.90, template=name)]
+    for key, what in CLASSIFIERS.items():
+        if difference := test.get(key, {}).get("model_minus"):
+            interval = {bound: difference[bound] for bound in ("low", "high") if bound in difference}
+            figure = f"AUC less that of the {what}"
+            found.append(row(figure, difference["auc"], "", at_least=0.0, template=name, **interval))
+    recipe = next((one for one in templates if one["name"] == "recipe"), best)
+    if average := recipe["test"].get("average"):
+        shift = test["model"]["auc"] - average["auc"]
+        figure = "AUC less that of the recipe's model and trees averaged"
+        found.append(row(figure, shift, "", at_least=0.0, template=name))
+    return found
+
+
+def _scores(place: Workspace, name: str, part: str) -> Scores:
+    return read_scores(place.root / "scores" / name / f"{part}.parquet")
+
+
+def _kept(labels: Any, p_signal: Any, unknown: Any = None) -> Record:
+    return _trim(figures_of(labels, p_signal, unknown).model_dump())
+
+
+def _trim(figures: Record) -> Record:
+    return {key: figures[key] for key in KEPT}
+
+
+def _difference(model: Scores, other: NDArray[np.float64]) -> Record:
+    auc, low, high = auc_difference(model.labels, model.p_signal, other)
+    return {"auc": auc, "low": low, "high": high}
+
+
+def auc_difference(
+    labels: NDArray[Any], one: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """AUC of `one` less that of `other` on the same events, with its 95% interval: DeLong et al. (1988), paired."""
+    signal, background = labels == 1, labels == 0
+    m, n = int(signal.sum()), int(background.sum())
+    of_signal, of_background = [], []
+    for score in (one, other):
+        together = midranks(np.concatenate([score[signal], score[background]]))
+        of_signal.append((together[:m] - midranks(score[signal])) / n)
+        of_background.append(1.0 - (together[m:] - midranks(score[background])) / m)
+    shift = float(np.mean(of_signal[0] - of_signal[1]))
+    variance = (
+        np.var(of_signal[0] - of_signal[1], ddof=1) / m
+        + np.var(of_background[0] - of_background[1], ddof=1) / n
+    )
+    spread = Z95 * math.sqrt(variance)
+    return shift, shift - spread, shift + spread
+
+
+def store(found: Record) -> None:
+    """Write results/quality.json."""
+    (RESULTS / "quality.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+
+
+def write_document(found: Record) -> None:
+    """Put the tables into docs/results.md, each between its marks; what stands around them stays."""
+    text = DOCUMENT.read_text()
+    for name, lines in tables(found).items():
+        begin, end = MARKS.format(name), MARKS.format(f"end of {name}")
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}"
+    DOCUMENT.write_text(text)
+
+
+def tables(found: Record) -> dict[str, list[str]]:
+    """The tables of the document, by name."""
+    return {
+        "templates": _table(
+            ["prompt", "tokens", "classifier", "accuracy", "AUC", "max SIC", "model's AUC less this one's"],
+            (line for one in found["templates"] for line in _template_lines(one)),
+        ),
+        "bounds": _table(
+            ["what", "value", "interval", "holds"],
+            (
+                [
+                    f"{one['figure']} (`{one['template']}`)",
+                    f"{one['value']:+.4f}" if "AUC" in one["figure"] else f"{one['value']:.4f}",
+                    f"{one['low']:+.4f} to {one['high']:+.4f}" if "low" in one else "",
+                    "yes" if one["holds"] else "**no**",
+                ]
+                for one in found["bounds"]
+            ),
+        ),
+        "levers": _table(
+            ["lever", "tokens", "accuracy", "AUC", f"less that of `{REFERENCE}`"],
+            (_lever_line(one) for one in found["levers"]),
+        ),
+        "released": _table(
+            ["prompt", "classifier", "balanced accuracy", "AUC", "model's AUC less this one's"],
+            (line for one in found["templates"] if "released" in one for line in _released_lines(one)),
+        ),
+    }
+
+
+def _template_lines(one: Record) -> Iterable[list[str]]:
+    for key, what in CLASSIFIERS.items():
+        if key not in one["test"]:
+            continue
+        found = one["test"][key]
+        first = [f"`{one['name']}`: {one['what']}", f"{one['tokens']:.0f}"] if key == "model" else ["", ""]
+        yield [
+            *first,
+            what,
+            _interval(found, "accuracy"),
+            _interval(found, "auc"),
+            f"{found['max_sic']:.1f}" if "max_sic" in found else "",
+            _signed(found.get("model_minus")),
+        ]
+
+
+def _released_lines(one: Record) -> Iterable[list[str]]:
+    for key, what in CLASSIFIERS.items():
+        if key not in one["released"]:
+            continue
+        found = one["released"][key]
+        yield [
+            f"`{one['name']}`" if key == "model" else "",
+            what,
+            f"{found['balanced_accuracy']:.3f}" if "balanced_accuracy" in found else "",
+            _interval(found, "auc", 3),
+            _signed(found.get("model_minus"), 3),
+        ]
+
+
+def _lever_line(one: Record) -> list[str]:
+    return [
+        f"`{one['name']}`: {one['what']}",
+        f"{one['tokens']:.0f}",
+        f"{one['test']['accuracy']:.4f}",
+        f"{one['test']['auc']:.5f}",
+        "" if one["name"] == REFERENCE else _signed(one["minus_reference"]),
+    ]
+
+
+def _interval(found: Record, name: str, digits: int = 4) -> str:
+    if name not in found:
+        return ""
+    low, high = found.get(f"{name}_low"), found.get(f"{name}_high")
+    return f"{found[name]:.{digits}f}" + ("" if low is None else f" ({low:.{digits}f} to {high:.{digits}f})")
+
+
+def _signed(found: Record | None, digits: int = 4) -> str:
+    if found is None:
+        return ""
+    shown = f"{found['auc']:+.{digits}f}"
+    return shown + (f" ({found['low']:+.{digits}f} to {found['high']:+.{digits}f})" if "low" in found else "")
+
+
+def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(cells) + " |"
+        for cells in ([*header], ["---"] * len(header), *(list(line) for line in lines))
+    ]

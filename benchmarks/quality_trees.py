@@ -1,0 +1,119 @@
+"""Boosted trees beside the language models: lhcq's own baseline, on the very features that a prompt holds."""
+
+import itertools
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
+
+from benchmarks.quality_data import features_in, parts_of, read_events
+from benchmarks.quality_variants import TREE, VARIANTS
+from benchmarks.rows import say
+from lhcq.evaluate.baseline import build_trees
+from lhcq.evaluate.scores import write_scores
+from lhcq.workspace import Workspace
+
+SEEDS = range(1, 6)
+"""The first is the baseline's own; the others change which tenth decides when to stop."""
+FOLDS = 5
+
+Set = tuple[str, tuple[str, ...]]
+"""A split, and features of it."""
+
+
+def tree_sets(place: Workspace) -> dict[str, Set]:
+    """What trees are fitted on, by name: the features of each variant, and all that a split has."""
+    sets = {
+        name: (variant.split, variant.columns)
+        for name, variant in VARIANTS.items()
+        if variant.table == "templates"
+    }
+    for split in ("jets", "full"):
+        events = read_events(place, split, "validation")
+        sets[f"{split}-all"] = (split, tuple(features_in(events)))
+    return sets
+
+
+def tree_name(name: str, seed: int) -> str:
+    """The directory of its scores."""
+    return f"trees-{name}-{seed}"
+
+
+def fit_trees(place: Workspace, processes: int) -> None:
+    """Fit five on each set and score them, and score the training part out of fold; what stands is left."""
+    sets = tree_sets(place)
+    work = [
+        (place.root, name, one, seed)
+        for seed, (name, one) in itertools.product(SEEDS, sets.items())
+        if not (place.root / "scores" / tree_name(name, seed)).exists()
+    ]
+    folds = [(place.root, sets["full"], fold) for fold in range(FOLDS)]
+    say(f"trees: {len(work)} fits on {processes} processes")
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        out_of_fold = [pool.submit(score_fold, *one) for one in folds] if not feature_path(place) else []
+        for done in [pool.submit(fit_one, *one) for one in work]:
+            done.result()
+        if out_of_fold:
+            keep_feature(place, [one.result() for one in out_of_fold])
+
+
+def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
+    """Fit on the training part of a set, and write the scores of the others."""
+    place = Workspace(root)
+    split, columns = one
+    trees = _fit(*_values(read_events(place, split, "train"), columns), seed)
+    for part in parts_of(place):
+        events = read_events(place, split, part)
+        values, labels = _values(events, columns)
+        p_signal = trees.predict_proba(values)[:, 1]
+        directory = place.root / "scores" / tree_name(name, seed)
+        write_scores(
+            directory / f"{part}.parquet", events["row"], labels, p_signal, np.zeros(len(labels), bool)
+        )
+
+
+def score_fold(root: Any, one: Set, fold: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The places in the training part that a fold leaves out, and what trees of the rest say of them."""
+    values, labels = _values(read_events(Workspace(root), one[0], "train"), one[1])
+    rest, left_out = list(StratifiedKFold(FOLDS).split(values, labels))[fold]
+    return left_out, _fit(values[rest], labels[rest], 1).predict_proba(values[left_out])[:, 1]
+
+
+def _fit(values: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Any:
+    with threadpool_limits(1, user_api="openmp"):
+        trees = build_trees(len(labels)).set_params(random_state=seed)
+        return trees.fit(values, labels)
+
+
+def _values(events: pa.Table, columns: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    values = np.column_stack([events[name].to_numpy().astype(np.float64) for name in columns])
+    return values, events["label"].to_numpy().astype(np.int64)
+
+
+def feature_path(place: Workspace) -> Any:
+    """The scores of the training part, if they are there."""
+    path = place.root / "out-of-fold.npy"
+    return path if path.exists() else None
+
+
+def keep_feature(place: Workspace, folds: list[tuple[NDArray[np.int64], NDArray[np.float64]]]) -> None:
+    scores = np.empty(sum(len(left_out) for left_out, _ in folds))
+    for left_out, p_signal in folds:
+        scores[left_out] = p_signal
+    np.save(place.root / "out-of-fold.npy", scores)
+
+
+def tree_feature(place: Workspace, part: str) -> dict[str, NDArray[np.float64]]:
+    """The trees' probability as a feature of the events of a part; nothing where no trees were fitted."""
+    from lhcq.evaluate.scores import read_scores
+
+    if feature_path(place) is None:
+        return {}
+    if part == "train":
+        return {TREE: np.load(place.root / "out-of-fold.npy")}
+    return {TREE: read_scores(place.root / "scores" / tree_name("full", 1) / f"{part}.parquet").p_signal}
