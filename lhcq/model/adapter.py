@@ -5,10 +5,8 @@ works on a single tensor (one kernel instead of hundreds), clipping is one norm,
 """
 
 import dataclasses
-import itertools
 import math
 import warnings
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ import torch
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.base import Base, fuses_lora
-from lhcq.model.linear import fuse_lora
+from lhcq.model.linear import FusedLora, fuse_lora
+from lhcq.model.tensors import read_tensors
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TARGETS = {"query-value": ("q_proj", "v_proj")}
@@ -35,15 +34,20 @@ class Adapter:
     """All weights, `(n_weights,)` float32; `flat.grad` holds all gradients."""
     weights: dict[str, torch.Tensor]
     """Views into `flat`."""
-    computed: torch.Tensor
-    """`flat` in the compute type, which the layers multiply with; `flat` itself where that is float32."""
+    fused: FusedLora | None
+    """The layers that lhcq computes; None where PEFT does."""
     graphs: dict[Any, Any] = dataclasses.field(default_factory=dict)
     """Recorded passes by their shape; they hold the addresses of these weights (`lhcq.model.passes`)."""
 
     def refresh(self) -> None:
         """Let the layers see what `flat` holds now."""
-        if self.computed.dtype != self.flat.dtype:
-            self.computed.copy_(self.flat.detach())
+        if self.fused is not None:
+            self.fused.refresh()
+
+    def let_go(self) -> None:
+        """Forget what a pass that failed has left in the layers."""
+        if self.fused is not None:
+            self.fused.let_go()
 
 
 def attach_lora(base: Base, config: TrainConfig) -> Adapter:
@@ -78,9 +82,7 @@ def reset_adapter(adapter: Adapter, seed: int) -> None:
 
 def load_adapter(adapter: Adapter, checkpoint: Path) -> None:
     """Copy the weights of a checkpoint directory into the attached adapter."""
-    from safetensors.torch import load_file
-
-    stored = load_file(checkpoint / ADAPTER_WEIGHTS)
+    stored = read_tensors(checkpoint / ADAPTER_WEIGHTS)
     if {name: tensor.shape for name, tensor in stored.items()} != {
         name: weight.shape for name, weight in adapter.weights.items()
     }:
@@ -141,16 +143,8 @@ def _flatten(base: Base, name: str, shape: tuple[object, ...], lora: Any) -> Ada
         # A gradient that is there is added to in place, so it stays this view as long as nobody sets it to None.
         parameter.grad = flat.grad[at:end].view(parameter.shape)
         at = end
-    fused = fuses_lora(base.device, base.compute_dtype)
-    computed = flat.data.to(base.compute_dtype) if fused else flat.data
-    if fused:
-        views = {
-            id(parameter): computed[start : start + parameter.numel()].view(parameter.shape)
-            for parameter, start in zip(parameters.values(), _starts(parameters.values()), strict=False)
-        }
-        fuse_lora(base.model, name, lambda parameter: views[id(parameter)])
-    return Adapter(name=name, shape=shape, lora=lora, flat=flat, weights=weights, computed=computed)
-
-
-def _starts(parameters: Iterable[torch.nn.Parameter]) -> Iterator[int]:
-    return itertools.accumulate((parameter.numel() for parameter in parameters), initial=0)
+    fused = None
+    if fuses_lora(base.device, base.compute_dtype):
+        fused = fuse_lora(base.model, name, base.compute_dtype)
+        fused.refresh()
+    return Adapter(name=name, shape=shape, lora=lora, flat=flat, weights=weights, fused=fused)

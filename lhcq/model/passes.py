@@ -97,11 +97,16 @@ def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
 
 
 def _eager(base: Base, batch: Batch) -> torch.Tensor:
-    with base.autocast():
-        hidden = base.backbone(input_ids=batch.token_ids, use_cache=False).last_hidden_state
-    ends = hidden[torch.arange(len(batch.last), device=base.device), batch.last]
-    loss = (row_losses(label_logits(base, ends), batch.labels) * batch.weights).sum()
-    loss.backward()
+    try:
+        with base.autocast():
+            hidden = base.backbone(input_ids=batch.token_ids, use_cache=False).last_hidden_state
+        ends = hidden[torch.arange(len(batch.last), device=base.device), batch.last]
+        loss = (row_losses(label_logits(base, ends), batch.labels) * batch.weights).sum()
+        loss.backward()
+    except BaseException:
+        # A pass that found too little memory must not keep what it had.
+        base.adapter.let_go()
+        raise
     return loss.detach()
 
 

@@ -1,5 +1,7 @@
 """How an optimizer step is cut into passes: nothing lost, like lengths together, the result the same."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,20 @@ def test_the_gradient_is_that_of_the_whole_vocabulary_restricted_to_the_labels(r
     assert close(two_rows, ready.adapter.flat.grad)
 
 
+def test_a_pass_that_fails_lets_go_of_what_it_had(ready, monkeypatch):
+    seen = []
+
+    def fail(x):
+        seen.append(weakref.ref(x))
+        raise torch.OutOfMemoryError("no more")
+
+    # The third layer's keys: its queries are computed, and with them what the values wait for.
+    monkeypatch.setattr(ready.model.model.layers[2].self_attn.k_proj, "forward", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        gradient(ready, 8)
+    assert [reference() for reference in seen] == [None]
+
+
 def test_a_validation_may_be_the_first_thing_that_a_base_does(ready):
     vars(ready).pop("label_rows", None)  # as in a process that has just loaded it
     score_attached(ready, PROMPTS, 64, batch_size=4)
@@ -176,6 +192,7 @@ def test_a_swapped_adapter_equals_a_fresh_load(ready, tmp_path):
         on_step=lambda record: True,
     )
     write_checkpoint(tmp_path / "00000001", state, config_hash="c")
+    ready.adapter.refresh()
     _, first = gradient(ready, 8)
     other = CONFIG.model_copy(update={"rank": 2})
     reset_adapter(attach_lora(ready, other), 9)
