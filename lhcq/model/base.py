@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from lhcq.errors import BadInput
+from lhcq.model.gates import fuse_gates
 from lhcq.model.labels import label_ids
 from lhcq.model.linear import unpack_once
 from lhcq.model.norms import fuse_norms
 from lhcq.model.quiet import quiet_transformers
+from lhcq.model.rotary import fuse_rotary
 from lhcq.model.sources import check_model_directory
 from lhcq.model.tokens import Encoder, encode_prompts
 
@@ -85,8 +87,10 @@ def load_base(directory: Path) -> Base:
     _refuse_scaled_logits(model.config, directory)
     layers = _quantized_layers(model)
     unpacked = fuses_lora(device, dtype) and unpack_once(list(layers.values()), dtype)
+    fuse_rotary(model)
     if device.type == "cuda":
         fuse_norms(model)
+        fuse_gates(model)
     return Base(
         directory=directory,
         model=model,
