@@ -23,6 +23,8 @@ VERBS = (
     "resume",
     "cancel",
     "predict",
+    "compare",
+    "export-adapter",
     "status",
     "why",
     "logs",
@@ -51,7 +53,8 @@ class Verbs(click.Group):
         """The command `cmd_name`, from the module of that name."""
         if cmd_name not in VERBS:
             return None
-        module = cmd_name + "_" * keyword.iskeyword(cmd_name)  # `import` cannot name a module
+        # `import` cannot name a module, nor can one have a dash.
+        module = cmd_name.replace("-", "_") + "_" * keyword.iskeyword(cmd_name)
         command: click.Command = importlib.import_module(f"lhcq.cli.{module}").command
         return command
 

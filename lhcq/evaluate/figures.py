@@ -129,16 +129,26 @@ def delong_error(labels: NDArray[np.int64], score: NDArray[np.float64]) -> float
     DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988) 837, by midranks in O(n log n): Sun and Xu, IEEE
     Signal Process. Lett. 21 (2014) 1389.
     """
-    signal, background = score[labels == 1], score[labels == 0]
-    m, n = signal.size, background.size
+    of_signal, of_background = placements(labels, score)
+    m, n = of_signal.size, of_background.size
     if min(m, n) < 2:
         return None
-    together = midranks(np.concatenate([signal, background]))
-    # Share of the other class that each event beats: the placement values.
-    of_signal = (together[:m] - midranks(signal)) / n
-    of_background = (together[m:] - midranks(background)) / m
     variance = of_signal.var(ddof=1) / m + of_background.var(ddof=1) / n
     return float(math.sqrt(variance)) if variance > 0 else None
+
+
+def placements(
+    labels: NDArray[np.int64], score: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Placement values of the signal events, `(n_signal,)`, and of the background, `(n_background,)`.
+
+    That of a signal event is the share of background that it beats, a tie counting half; their mean is the AUC. That
+    of a background event is one less the share of signal that it loses to.
+    """
+    signal, background = score[labels == 1], score[labels == 0]
+    m, n = signal.size, background.size
+    together = midranks(np.concatenate([signal, background]))
+    return (together[:m] - midranks(signal)) / max(n, 1), (together[m:] - midranks(background)) / max(m, 1)
 
 
 def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

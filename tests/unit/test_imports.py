@@ -20,7 +20,7 @@ HEAVY = (
     "matplotlib",
     "numpy",
 )
-WAITING = ("generate", "cluster", "prepare", "train", "resume", "retry")
+WAITING = ("generate", "cluster", "prepare", "train", "resume", "predict", "retry")
 ANSWERING = [verb for verb in VERBS if verb not in ("up", "worker", "workers", "metrics", "flower")]
 
 
@@ -85,6 +85,8 @@ def test_every_task_is_registered_under_its_own_name(tmp_path: Path) -> None:
         "lhcq.cluster_part",
         "lhcq.generate_merge",
         "lhcq.generate_part",
+        "lhcq.predict_merge",
+        "lhcq.predict_part",
         "lhcq.prepare",
         "lhcq.test",
         "lhcq.train_segment",

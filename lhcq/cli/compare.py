@@ -1,0 +1,121 @@
+"""`lhcq compare RUN...`."""
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lhcq.cli.options import answer, json_option
+
+if TYPE_CHECKING:
+    from lhcq.evaluate.comparison import Comparison
+    from lhcq.evaluate.scores import Scores
+    from lhcq.report.collect import Evaluation, RunView
+
+_TREES = "boosted trees"
+
+
+@click.command("compare")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@json_option
+def command(runs: tuple[str, ...], as_json: bool) -> int:
+    """Put runs side by side: what they are, the figures of their best checkpoints, and the boosted trees' beside.
+
+    Where runs were tested on the same events, each pair is compared on those: McNemar's test of their decisions and
+    DeLong's of their AUCs. So is each run with the trees of its split. A run without figures shows dashes.
+    """
+    from lhcq.cli.session import open_workspace
+    from lhcq.report.collect import collect_run
+    from lhcq.report.comparison import comparison_row
+
+    workspace = open_workspace()
+    views = [collect_run(workspace, run) for run in dict.fromkeys(runs)]
+    rows = [comparison_row(view) for view in views]
+    pairs = _pairs(views)
+    lines = [_table(rows), *(_sentence(pair) for pair in pairs)]
+    answer(as_json, {"runs": rows, "pairs": pairs}, "\n".join(lines))
+    return 0
+
+
+def _pairs(views: "list[RunView]") -> list[dict[str, Any]]:
+    """Every pair of runs, then every run with its trees: the comparison, or the reason that there is none."""
+    between = [
+        _pair(first.name, second.name, first.test, second.test, same=_source(first) == _source(second))
+        for first, second in itertools.combinations(views, 2)
+    ]
+    return between + [
+        _pair(view.name, _TREES, view.test, view.baseline_test) for view in views if view.baseline_test
+    ]
+
+
+def _pair(
+    first: str, second: str, one: "Evaluation | None", other: "Evaluation | None", *, same: bool = True
+) -> dict[str, Any]:
+    from lhcq.evaluate.comparison import compare_scores
+
+    found: Comparison | None = None
+    if one is None or other is None:
+        reason = f"{first if one is None else second} has not been tested yet"
+    elif not same:
+        reason = "their splits are of different events"
+    else:
+        found = compare_scores(_scores(one), _scores(other))
+        reason = "" if found else "their test parts share no event"
+    return {
+        "first": first,
+        "second": second,
+        "comparison": found.model_dump() if found else None,
+        "reason": reason,
+    }
+
+
+def _source(view: "RunView") -> Any:
+    """What the rows of a run's split count; unlike anything else where the split is gone."""
+    return (view.manifest or {}).get("source_sha256", view.name)
+
+
+def _scores(evaluation: "Evaluation") -> "Scores":
+    from lhcq.evaluate.scores import Scores
+
+    return Scores(
+        rows=evaluation.rows,
+        labels=evaluation.labels,
+        p_signal=evaluation.p_signal,
+        unknown=evaluation.unknown,
+    )
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from lhcq.report.comparison import COLUMNS, printed_comparison
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in COLUMNS.values():
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        printed = printed_comparison(row)
+        table.add_row(*(printed[key] for key in COLUMNS))
+    console = Console(width=240)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip()
+
+
+def _sentence(pair: dict[str, Any]) -> str:
+    title, found = f"{pair['first']} against {pair['second']}", pair["comparison"]
+    if found is None:
+        return f"{title}: not compared, {pair['reason']}."
+    said = (
+        f"{title}, {found['n']:,} test events: right alone {found['only_first_right']:,} and "
+        f"{found['only_second_right']:,}, p = {found['p_value']:.3g} (McNemar)"
+    )
+    auc = found["auc"]
+    if auc is None:
+        return f"{said}."
+    if auc["error"] is None:
+        return f"{said}; AUC {auc['value']:+.4f}."
+    interval = f"{auc['value']:+.4f} [{auc['low']:+.4f}, {auc['high']:+.4f}]"
+    return f"{said}; AUC {interval}, p = {auc['p_value']:.3g} (DeLong)."

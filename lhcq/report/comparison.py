@@ -1,0 +1,73 @@
+"""Runs side by side, as plain rows for the terminal and JSON."""
+
+from typing import Any
+
+from lhcq.report.collect import Evaluation, RunView
+from lhcq.report.table import printed, printed_interval
+
+COLUMNS = {
+    "run": "run",
+    "split": "split",
+    "model": "model",
+    "template": "template",
+    "steps": "steps",
+    "step": "best",
+    "part": "part",
+    "accuracy": "accuracy [95%]",
+    "auc": "AUC [95%]",
+    "max_sic": "max SIC",
+    "trees_accuracy": "trees' accuracy",
+    "trees_auc": "trees' AUC",
+}
+"""Printed columns in order, with their headings."""
+
+_FIGURES = (
+    "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high", "max_sic",
+)  # fmt: skip
+
+
+def comparison_row(view: RunView) -> dict[str, Any]:
+    """A run with the figures of its best checkpoint, on the test part once that is scored, and the trees' beside.
+
+    What is not there yet is None.
+    """
+    template = (view.manifest or {}).get("template") or {}
+    steps = view.history.steps
+    return {
+        "run": view.name,
+        "state": view.state,
+        "split": view.split,
+        "model": view.model,
+        "template": {key: template.get(key) for key in ("name", "version", "columns")} if template else None,
+        "steps": int(steps[-1]) if steps.size else 0,
+        "total_steps": view.total_steps,
+        "best_step": view.best_step,
+        "step": view.shown.step if view.shown else None,
+        "part": view.shown_part if view.shown else None,
+        **_figures(view.shown),
+        "trees": _figures(view.shown_baseline if view.shown else None),
+    }
+
+
+def printed_comparison(row: dict[str, Any]) -> dict[str, str]:
+    """The row as text under `COLUMNS`; a dash stands for what is not there."""
+    template = row["template"]
+    return {
+        "run": row["run"],
+        "split": row["split"],
+        "model": row["model"],
+        "template": f"{template['name']} v{template['version']}" if template else "–",
+        "steps": f"{row['steps']}/{row['total_steps']}" if row["total_steps"] else str(row["steps"]),
+        "step": "–" if row["step"] is None else str(row["step"]),
+        "part": row["part"] or "–",
+        "accuracy": printed_interval(row, "accuracy"),
+        "auc": printed_interval(row, "auc"),
+        "max_sic": printed(row["max_sic"], digits=1),
+        "trees_accuracy": printed_interval(row["trees"], "accuracy"),
+        "trees_auc": printed_interval(row["trees"], "auc"),
+    }
+
+
+def _figures(evaluation: Evaluation | None) -> dict[str, Any]:
+    known = evaluation.figures if evaluation else {}
+    return {name: known.get(name) for name in _FIGURES}

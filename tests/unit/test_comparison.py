@@ -1,0 +1,148 @@
+"""Runs side by side, and whether one of them is better on the same events."""
+
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from lhcq.cli.compare import command
+from lhcq.errors import BadInput, NotThere
+from lhcq.evaluate.baseline import fit_baseline
+from lhcq.evaluate.comparison import auc_difference, compare_scores
+from lhcq.evaluate.figures import delong_error
+from lhcq.evaluate.scores import Scores
+from lhcq.evaluate.validation import write_validation
+from lhcq.workspace import write_json, write_manifest
+
+
+def scores(rows, labels, p_signal) -> Scores:
+    return Scores(
+        rows=np.asarray(rows, np.int64),
+        labels=np.asarray(labels, np.int8),
+        p_signal=np.asarray(p_signal, float),
+        unknown=np.zeros(len(rows), bool),
+    )
+
+
+def test_the_difference_of_two_aucs_knows_that_they_are_correlated() -> None:
+    random = np.random.default_rng(1)
+    labels = (np.arange(400) % 2).astype(np.int64)
+    first = labels + random.normal(0, 1.0, 400)
+    second = first + random.normal(0, 0.3, 400)
+    found = auc_difference(labels, first, second)
+    assert found
+    assert found.error
+    apart = math.hypot(delong_error(labels, first) or 0, delong_error(labels, second) or 0)
+    assert found.error < 0.5 * apart
+    # Resampling the events tells the same error without any formula.
+    values = []
+    for _ in range(300):
+        drawn = np.concatenate([random.choice(np.flatnonzero(labels == label), 200) for label in (0, 1)])
+        again = auc_difference(labels[drawn], first[drawn], second[drawn])
+        assert again
+        values.append(again.value)
+    assert np.std(values) == pytest.approx(found.error, rel=0.2)
+
+
+def test_equal_scores_differ_by_nothing_and_one_class_has_no_auc() -> None:
+    labels = np.array([0, 1, 0, 1], np.int64)
+    same = auc_difference(labels, labels * 0.5, labels * 0.5)
+    assert same
+    assert (same.value, same.error, same.p_value) == (0.0, None, None)
+    assert auc_difference(np.zeros(3, np.int64), np.ones(3), np.ones(3)) is None
+
+
+def test_scores_are_compared_on_the_rows_that_both_have_in_whatever_order() -> None:
+    first = scores([1, 2, 3, 4, 5], [1, 0, 1, 0, 1], [0.9, 0.6, 0.8, 0.1, 0.9])
+    second = scores([9, 4, 3, 2, 1], [0, 0, 1, 0, 1], [0.1, 0.2, 0.3, 0.4, 0.7])
+    found = compare_scores(first, second)
+    assert found
+    assert (found.n, found.n_signal) == (4, 2)
+    assert (found.only_first_right, found.only_second_right) == (1, 1)  # rows 3 and 2
+    assert found.auc
+    assert found.auc.value == pytest.approx(1.0 - 0.75)
+    assert compare_scores(first, scores([7], [1], [0.5])) is None
+    with pytest.raises(BadInput, match="other labels"):
+        compare_scores(first, scores([1], [0], [0.5]))
+
+
+@pytest.fixture
+def runs(place, monkeypatch):
+    """Two tested runs on one split, a run on another source, and one that has just been queued."""
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
+    random = np.random.default_rng(2)
+    for split, source in (("one", "a"), ("two", "b")):
+        place.split(split).mkdir(parents=True)
+        for first, part in ((0, "train"), (100, "validation"), (200, "calibration"), (300, "test")):
+            labels = np.arange(100) % 2
+            columns = {
+                "row": np.arange(first, first + 100),
+                "label": labels.astype(np.int8),
+                "prompt": ["1:"] * 100,
+            }
+            masses = {name: random.normal(100 + 40 * labels, 30) for name in ("mjj", "m_heavy", "m_light")}
+            pq.write_table(pa.table(columns | masses), place.split(split) / f"{part}.parquet")
+        write_manifest(
+            place.split(split),
+            source_sha256=source,
+            features=["mjj", "m_heavy", "m_light"],
+            template={"name": "compact", "version": 3, "columns": ["mjj"]},
+        )
+    fit_baseline(place.split("one"), place.baseline("one"))
+    for run, split, skill in (
+        ("good", "one", 2.0),
+        ("poor", "one", 0.5),
+        ("other", "two", 1.0),
+        ("new", "one", None),
+    ):
+        spec = {"split": split, "model": "smollm2", "total_steps": 8, "checkpoint_steps": [8], "config": {}}
+        write_json(place.run(run) / "job.json", {"created": 1.0, "spec": spec})
+        if skill is not None:
+            for first, final in ((100, place.validation(run, 8)), (300, place.run(run) / "test")):
+                labels = np.arange(100) % 2
+                p_signal = 1 / (1 + np.exp(-random.normal(skill * (2 * labels - 1), 1)))
+                rows = np.arange(first, first + 100)
+                write_validation(
+                    final, step=8, rows=rows, labels=labels, p_signal=p_signal, unknown=np.zeros(100, bool)
+                )
+    return place
+
+
+def compare(*names):
+    done = CliRunner().invoke(command, list(names), standalone_mode=False)
+    if done.exception:
+        raise done.exception
+    return done.output
+
+
+def test_runs_stand_side_by_side_and_are_compared_where_the_test_events_are_the_same(runs) -> None:
+    answer = json.loads(compare("good", "poor", "other", "new", "--json"))
+    assert [row["run"] for row in answer["runs"]] == ["good", "poor", "other", "new"]
+    assert [(row["part"], row["step"], row["n"]) for row in answer["runs"]] == [("test", 8, 100)] * 3 + [
+        (None,) * 3
+    ]
+    pairs = {(pair["first"], pair["second"]): pair for pair in answer["pairs"]}
+    clear = pairs["good", "poor"]["comparison"]
+    assert clear["n"] == 100
+    assert clear["only_first_right"] > clear["only_second_right"]
+    assert clear["p_value"] < 0.01
+    assert clear["auc"]["low"] > 0
+    assert pairs["good", "other"]["reason"] == "their splits are of different events"
+    assert pairs["good", "new"]["reason"] == "new has not been tested yet"
+    assert pairs["good", "boosted trees"]["comparison"]["n"] == 100
+
+    text = compare("good", "poor", "new")
+    head, good, _, new, *_ = [line for line in text.splitlines() if line and not set(line) <= {"─", " "}]
+    assert "trees' AUC" in head
+    assert good.split()[:6] == ["good", "one", "smollm2", "compact", "v3", "0/8"]
+    assert new.split()[-7:] == ["–"] * 7
+    assert "good against poor, 100 test events: right alone" in text
+
+
+def test_a_run_that_does_not_exist_is_named(runs) -> None:
+    with pytest.raises(NotThere, match="nobody"):
+        compare("good", "nobody")
