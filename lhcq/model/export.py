@@ -83,7 +83,7 @@ def export_merged(checkpoint: Path, final: Path, *, model_dir: Path, base: BaseN
         adapter = directory / "adapter"
         adapter.mkdir()
         _write_adapter(checkpoint, adapter, base)
-        _merge(model_dir, adapter).save_pretrained(directory)
+        _write_merged(model_dir, adapter, directory)
         shutil.rmtree(adapter)
         for pattern in _OF_TOKENIZER:
             for path in model_dir.glob(pattern):
@@ -115,7 +115,7 @@ def _make_readable(directory: Path) -> None:
         path.chmod(0o644)  # safetensors makes its files private, and this is to be given away
 
 
-def _merge(model_dir: Path, adapter: Path) -> Any:
+def _write_merged(model_dir: Path, adapter: Path, directory: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -128,7 +128,7 @@ def _merge(model_dir: Path, adapter: Path) -> Any:
             model_dir, dtype="auto", local_files_only=True, use_safetensors=True, trust_remote_code=False
         )
         _round_to_nf4(model)
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(directory)
 
 
 def _round_to_nf4(model: Any) -> None:
