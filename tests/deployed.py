@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -79,3 +80,15 @@ def make_secrets(directory: Path, *hosts: str) -> None:
 def here(program: str) -> str:
     """A program of this environment; "" is their directory."""
     return f"{Path(sys.executable).parent}/{program}"
+
+
+def tls_server() -> str | None:
+    """A Valkey or Redis server with TLS, if one is installed; that of the wheel has none."""
+    for name in ("valkey-server", "redis-server"):
+        path = shutil.which(name)
+        if (
+            path
+            and "libssl" in subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
+        ):
+            return path
+    return None
