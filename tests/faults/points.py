@@ -88,6 +88,8 @@ def _stage_of(path: str) -> str:
         ("/datasets/", "merge"),
         ("/checkpoints/", "checkpoint"),
         ("/validations/", "validation"),
+        ("/alarms/", "alarm"),
+        ("/answers/", "answer"),
     ):
         if place in path and ".tmp" not in path.rpartition(place)[2]:
             return stage
@@ -207,9 +209,9 @@ def _watch_reconciler() -> None:
 
     publish = tasks.reconciler.publish_unit
 
-    def publishing(unit: Any) -> None:
+    def publishing(unit: Any, **how: Any) -> None:
         record("again", unit.key)
-        publish(unit)
+        publish(unit, **how)
 
     tasks.reconciler.publish_unit = publishing
 

@@ -1,5 +1,6 @@
 """The watchdog in real trainings of the small model, provoked: tasks called one after the other, as messages come."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -17,6 +18,7 @@ from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
 from lhcq.workspace import MANIFEST, committed_steps, read_json, sha256_of, staged_directory, write_manifest
 from tasks import training
+from tasks.app import app
 from tasks.jobs import outcome_of
 from tasks.pending import pending_units
 
@@ -72,6 +74,24 @@ def start(broker, here, new_job, smollm2, base):
     return begin
 
 
+@pytest.fixture
+def heard(broker):
+    """Gives the alarms that were sent as events since the test began."""
+    found = []
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"lhcq-alarm": found.append})
+        with receiver.consumer_context(wakeup=False) as (listening, _, _):
+
+            def hear():
+                with contextlib.suppress(TimeoutError):
+                    while True:
+                        listening.drain_events(timeout=0.2)
+                return found
+
+            hear()  # which subscribes
+            yield hear
+
+
 def deliver(place, job):
     """The next message, or None when nothing is to be done."""
     units = pending_units(place, job) if outcome_of(place, job) is None else []
@@ -88,7 +108,7 @@ def large_is_signal(digit, draw):
     return int(digit >= 5)
 
 
-def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(here, start) -> None:
+def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(here, start, heard) -> None:
     write_split(here, large_is_signal)
     job = start(learning_rate=1e-3, batch_size=4, max_steps=2, checkpoint_every=1, warmup_fraction=0.0)
     assert deliver(here, job) == "done"  # the first segment
@@ -106,6 +126,9 @@ def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(here,
     assert outcome.message.startswith("best checkpoint: step 1; ended early: Training diverged at step 2")
     assert committed_steps(here.run("run") / "checkpoints") == [1]
     lines = [json.loads(line) for line in (here.run("run") / "events.jsonl").read_text().splitlines()]
+    assert [(event["kind"], event["act"]) for event in heard()] == [
+        (line["kind"], line["act"]) for line in lines if line["event"] == "alarm"
+    ]
     acts = [line["event"] for line in lines if line.get("kind") == "nan" or line["event"] == "rollback"]
     assert acts == ["alarm", "rollback"] * 3 + ["alarm"]
     view = collect_run(here, "run")
@@ -130,7 +153,7 @@ def test_a_rate_of_a_tenth_diverges_and_is_told(here, start) -> None:
     write_split(here, large_is_signal)
     job = start(learning_rate=0.1, epochs=8, checkpoints=2, warmup_fraction=0.3)
     assert follow(here, job).state == "done"
-    assert {"divergence", "collapse"} & {alarm.kind for alarm in alarms_of(here.run("run"))}
+    assert {"divergence", "collapse"} <= {alarm.kind for alarm in alarms_of(here.run("run"))}
 
 
 @pytest.mark.torture
