@@ -17,7 +17,7 @@ from lhcq.workspace import MANIFEST, Workspace, append_line, read_json, read_man
 from tasks.app import app, workspace
 from tasks.controls import wish_of
 from tasks.flows import publish_unit
-from tasks.jobs import Job, end_job, find_job
+from tasks.jobs import Job, end_job, find_job, list_jobs, outcome_of
 from tasks.leases import Lease
 from tasks.pending import Unit, config_of, pending_units, reached_step, segment_unit, test_unit, validate_unit
 from tasks.watching import SegmentWatch, begin_segment, judge_validations
@@ -208,9 +208,16 @@ def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[A
     }
     _track(place, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
     keep = config_of(job).keep
-    for removed in remove_checkpoints(run_dir, keep) if keep else ():
-        append_line(run_dir / "events.jsonl", {"event": "removed", "time": time.time(), "step": removed})
+    if keep is not None:
+        for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(place, job.name)):
+            append_line(run_dir / "events.jsonl", {"event": "removed", "time": time.time(), "step": removed})
     write_report(place, job.name)
+
+
+def _predicting(place: Workspace, run: str) -> set[int]:
+    """The checkpoints with which predictions are still being made."""
+    jobs = [job for job in list_jobs(place) if job.kind == "predict" and job.spec["run"] == run]
+    return {job.spec["step"] for job in jobs if outcome_of(place, job) is None}
 
 
 def _test(place: Workspace, job: Job, held: Lease) -> None:

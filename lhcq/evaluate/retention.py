@@ -17,15 +17,19 @@ def plan_retention(
     validated: Collection[int],
     best: int | None,
     tagged: Collection[int],
+    in_use: Collection[int],
     keep: int,
 ) -> list[int]:
-    """The committed steps to remove: all but the newest `keep`, the best, the tagged and those not yet validated."""
+    """The committed steps to remove.
+
+    All but the newest `keep`, the best, the tagged, those in use elsewhere and those not yet validated.
+    """
     newest = sorted(committed)[-keep:]
-    kept = {*newest, *tagged, best}
+    kept = {*newest, *tagged, *in_use, best}
     return sorted(step for step in committed if step in validated and step not in kept)
 
 
-def remove_checkpoints(run_dir: Path, keep: int) -> list[int]:
+def remove_checkpoints(run_dir: Path, keep: int, *, in_use: Collection[int]) -> list[int]:
     """Remove the checkpoints of a run that need not stay; gives their steps.
 
     Each is renamed to a name that no reader takes for a checkpoint, and then removed: a reader sees it whole or not
@@ -38,6 +42,7 @@ def remove_checkpoints(run_dir: Path, keep: int) -> list[int]:
             validated=validated_steps(run_dir),
             best=best_step(run_dir),
             tagged=tags_of(run_dir).values(),
+            in_use=in_use,
             keep=keep,
         )
         for step in steps:

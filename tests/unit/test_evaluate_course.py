@@ -273,11 +273,12 @@ def test_a_divergence_ends_its_segment_once(place, start) -> None:
 
 
 def test_what_may_be_removed() -> None:
-    kept = {"validated": [1, 2, 3, 4, 5], "best": 2, "tagged": [1]}
+    kept = {"validated": [1, 2, 3, 4, 5], "best": 2, "tagged": [1], "in_use": []}
     assert plan_retention([1, 2, 3, 4, 5, 6], **kept, keep=1) == [3, 4, 5]
     assert plan_retention([1, 2, 3, 4, 5, 6], **kept, keep=3) == [3]
     assert plan_retention([1, 2, 3, 4, 5, 6], **{**kept, "validated": [4]}, keep=1) == [4]
-    assert plan_retention([], validated=[], best=None, tagged=[], keep=1) == []
+    assert plan_retention([1, 2, 3, 4, 5, 6], **{**kept, "in_use": [3, 5]}, keep=1) == [4]
+    assert plan_retention([], validated=[], best=None, tagged=[], in_use=[], keep=1) == []
 
 
 def test_a_removed_checkpoint_is_no_work_again(place, start) -> None:
@@ -288,7 +289,7 @@ def test_a_removed_checkpoint_is_no_work_again(place, start) -> None:
     tag_step(place.run("run"), 9, "v0.1")
     left = place.run("run") / "checkpoints" / ".00000001.removed.tmp"
     left.mkdir()
-    assert remove_checkpoints(place.run("run"), keep=1) == [3]
+    assert remove_checkpoints(place.run("run"), keep=1, in_use=[]) == [3]
     assert committed_steps(place.run("run") / "checkpoints") == [6, 9, 12]
     assert sorted(path.name for path in left.parent.iterdir()) == ["00000006", "00000009", "00000012"]
     assert pending_units(place, job) == [validate_unit("run", 12)]
