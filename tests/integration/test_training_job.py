@@ -57,6 +57,14 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, smoll
     # The validation of a checkpoint comes before the next segment: one worker serves both in turn.
     assert kinds.index("validation") < kinds.index("checkpoint", kinds.index("checkpoint") + 1)
 
+    tests = [row["mcnemar_p"] for row in validated]
+    assert tests[0] is None
+    assert all(0 <= p_value <= 1 for p_value in tests[1:])
+    calibration = pq.read_table(lhcq.workspace / "splits/small/calibration.parquet")
+    assert answer["calibrated"]["calibration"]["n"] == len(calibration)
+    tagged = lhcq.ask("tag", "first", "best", "v0.1")
+    assert tagged == {"run": "first", "step": answer["best_step"], "tag": "v0.1"}
+
     scores = pq.read_table(run / "validations/00000006/scores.parquet")
     truth = pq.read_table(lhcq.workspace / "splits/small/validation.parquet")
     assert scores["row"].to_pylist() == truth["row"].to_pylist()
