@@ -1,6 +1,7 @@
 """`lhcq inspect FILE`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,21 @@ def command(file: Path, as_json: bool) -> int:
 
     report = inspect_file(file)
     fields = report.model_dump()
-    lines = [f"{name.replace('_', ' '):<24} {value}" for name, value in fields.items() if name != "problems"]
+    lines = [
+        f"{name.replace('_', ' '):<24} {_shown(value)}"
+        for name, value in fields.items()
+        if name != "problems" and value is not None
+    ]
     problems = [f"problem: {problem}" for problem in report.problems] or ["no problem found"]
     answer(as_json, {"file": str(file), **fields}, "\n".join([str(file), *lines, *problems]))
     return 1 if report.problems else 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

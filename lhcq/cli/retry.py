@@ -37,7 +37,12 @@ def command(
     outcome = outcome_of(workspace, job)
     if outcome and outcome.state in ("done", "cancelled"):
         raise BadInput(f"{job.title} is {outcome.state}: there is nothing to try again.")
-    units = _given_up(job, [failure.unit for failure in failures_of(workspace, job)], part)
+    failures = failures_of(workspace, job)
+    if outcome and not failures:
+        raise BadInput(
+            f"nothing of {job.title} was given up: there is nothing to try again. {outcome.message}"
+        )
+    units = _given_up(job, [failure.unit for failure in failures], part)
 
     def count() -> tuple[int, str]:
         return progress_of(workspace, job, ended=False)[0], ""

@@ -187,7 +187,8 @@ def follow_job(
         )
         click.echo(f"\n{where}", err=True)
         return Waited(code=INTERRUPTED)
-    return Waited(code=_tell_end(job, outcome, again), seconds=time.monotonic() - started)
+    code = _tell_end(current.workspace, job, outcome, again)
+    return Waited(code=code, seconds=time.monotonic() - started)
 
 
 def _publish(current: Session, publish: Callable[[], None]) -> None:
@@ -204,13 +205,17 @@ def _publish(current: Session, publish: Callable[[], None]) -> None:
         ) from error
 
 
-def _tell_end(job: "Job", outcome: "Outcome | None", again: str) -> int:
+def _tell_end(workspace: Workspace, job: "Job", outcome: "Outcome | None", again: str) -> int:
     """Say why a job did not end well; gives the exit code."""
+    from tasks.jobs import failures_of
+
     if outcome is None:
         _say_end(job, "paused", f"{job.title} is paused. `lhcq resume {job.name}` goes on.")
         return EXIT_CODES["incomplete"]
     if outcome.state != "done":
-        remedy = f" {again}" if outcome.state == "incomplete" else ""
+        # Where every unit ended, the same command would end the same way, and the message says what helps.
+        unfinished = outcome.state == "incomplete" and failures_of(workspace, job)
+        remedy = f" {again}" if unfinished else ""
         _say_end(job, outcome.state, f"{outcome.message}{remedy}")
     return EXIT_CODES[outcome.state]
 

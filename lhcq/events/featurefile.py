@@ -160,6 +160,10 @@ def _to_name(item: bytes | int) -> str:
 def _check_columns(names: list[str], path: Path) -> tuple[str, ...]:
     if len(names) >= UNLABELLED_WIDTH:
         raise BadInput(f"{path}: an event file ({len(names)} columns). Use `lhcq cluster`.")
+    if any(name.isdecimal() for name in names):
+        raise BadInput(
+            f"{path}: {len(names)} columns with numbers for names, not 14 or 15. It is not a features file."
+        )
     missing = [name for name in NEEDED if name not in names]
     if missing:
         raise BadInput(

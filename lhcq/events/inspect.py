@@ -29,6 +29,8 @@ Read = Callable[[int, int], Floats]
 CLASSES = {0.0: "background", 1.0: "signal"}
 RANGE_ROWS = 512
 """Rows held in memory at a time: 9 MB, which caches like better than more."""
+MOST_DAMAGED = 5
+"""Storage chunks that cannot be read, of which each has a line."""
 
 
 class Spread(Frozen):
@@ -108,11 +110,22 @@ def _ranges(file: EventFile, read: Read, problems: list[str]) -> Iterator[tuple[
     step = (
         RANGE_ROWS - RANGE_ROWS % file.storage_rows
     ) or RANGE_ROWS  # whole storage chunks where they are small
+    damaged: list[str] = []
     for start in range(0, file.n_events, step):
+        stop = min(start + step, file.n_events)
         try:
-            yield start, read(start, min(start + step, file.n_events))
-        except BadInput as error:
-            problems.append(str(error))
+            yield start, read(start, stop)
+            continue
+        except BadInput:
+            pass  # some of its storage chunks may be whole
+        for one in range(start, stop, file.storage_rows):
+            try:
+                yield one, read(one, min(one + file.storage_rows, stop))
+            except BadInput as error:
+                damaged.append(str(error))
+    problems += damaged[:MOST_DAMAGED]
+    if len(damaged) > MOST_DAMAGED:
+        problems.append(f"{len(damaged) - MOST_DAMAGED} more storage chunks cannot be read.")
 
 
 class _Survey:

@@ -124,6 +124,8 @@ def test_a_damaged_storage_chunk_costs_its_rows_and_a_tolerance_goes_on_from_the
     told = json.loads(result.stdout)
     assert (told["job"], told["state"]) == ("cluster hurt", "incomplete")
     assert "7 of 2,100 rows" in told["message"]
+    assert told["message"].endswith("leaves these out.")  # the same command again would not help
+    assert "leaves these out." in lhcq.refused("retry", "hurt")
     assert [(part.stat().st_ino, part.stat().st_mtime_ns) for part in parts_of(lhcq, "hurt")] == before
 
     answer = lhcq.ask(*command, "--tolerate", "0.1")
