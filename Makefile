@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LHCQ := LHCQ_WORKSPACE=demo $(BIN)/lhcq
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench bench-gpu torture torture-random clean
+.PHONY: setup demo test check bench bench-gpu bench-quality torture torture-random fuzz test-slurm clean
 
 setup: $(READY)
 
@@ -48,6 +48,10 @@ bench: setup
 # Training and scoring on the GPU of this machine.
 bench-gpu: setup
 	$(BIN)/python -m benchmarks.gpu
+
+# The tables of docs/results.md: events and trees on the CPUs, trainings on the GPU.
+bench-quality: setup
+	$(BIN)/python -m benchmarks.quality
 
 # Every fault there is, one after the other; what a recovery took is stored.
 torture: setup
