@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
@@ -21,11 +21,23 @@ from tasks.leases import Holder
 
 log = logging.getLogger(__name__)
 
+MOST_PARTS = 10_000_000
+"""Far more than a chunk of one event each would make of any file there is."""
 _TOLD: set[Path] = set()
 """Damaged records that this process has spoken of."""
 
 Kind = Literal["generate", "cluster", "prepare", "train", "predict"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
+
+
+class _Known(Frozen):
+    """The fields of a job's spec from which is read what is left to do: where they are there, of which kind."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    config: dict[str, Any] | None = None  # None: an import has none
+    checkpoint_steps: list[int] = Field(default=[0], min_length=1)
+    total_steps: int = 0
 
 
 class Job(Frozen):
@@ -39,12 +51,17 @@ class Job(Frozen):
     """What decides the result: the resolved configuration, and the input by its hash."""
     terms: dict[str, Any] = Field(default={})
     """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
-    parts: int = 0
+    parts: int = Field(default=0, ge=0, le=MOST_PARTS)
     """Parts that a fan-out has; 0 where there is none."""
 
     @field_validator("spec", "terms")
     @classmethod
     def _missing_is_wrong_input(cls, fields: dict[str, Any]) -> Record:
+        try:
+            _Known.model_validate(fields)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
         return Record(fields)
 
     @property

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lhcq.config import Frozen, TrainConfig
+from lhcq.errors import BadInput
 from lhcq.evaluate.course import read_course
 from lhcq.workspace import MANIFEST, Workspace, committed_steps
 from tasks.controls import wish_of
@@ -50,8 +51,11 @@ def kind_of(task: str) -> Kind:
 
 def unit_of_key(key: str) -> Unit:
     """The unit that has this key; names hold no colon."""
-    task, name, *index = key.split(":")
-    return Unit(task=task, args=(name, *map(int, index)))
+    try:
+        task, name, *index = key.split(":")
+        return Unit(task=task, args=(name, *map(int, index)))
+    except ValueError as error:
+        raise BadInput(f"{key!r} is the key of no unit.") from error
 
 
 def part_path(workspace: Workspace, job: Job, index: int) -> Path:

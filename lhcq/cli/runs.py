@@ -16,7 +16,8 @@ def last_step(workspace: Workspace, run: str) -> tuple[int, str]:
     with contextlib.suppress(FileNotFoundError), (workspace.run(run) / "events.jsonl").open("rb") as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
         for line in reversed(stream.read().splitlines()):
-            with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):  # cut short, or worse
+            # Cut short, or worse.
+            with contextlib.suppress(ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
                 event = json.loads(line)
                 if event["event"] == "step":
                     note = f"loss {event['loss']:.3f}, {event['samples_per_second']:.1f} samples/s"

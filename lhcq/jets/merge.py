@@ -158,12 +158,17 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
             table = file.read(columns=["row", "label", "n_jets"])
     except FileNotFoundError as error:
         raise ChunkMissing(f"{path}: the part is not there. Run the same command again.") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
+    labels = dict(_count_values(table["label"]))
+    if foreign := labels.keys() - _CLASSES.keys():
+        raise BadInput(
+            f"{path}: has the label {min(foreign)}, which no event has. Remove it and cluster again."
+        )
     return _Survey(
         path=path,
         rows=table["row"].to_numpy(),
-        labels=Counter({_CLASSES[label]: count for label, count in _count_values(table["label"])}),
+        labels=Counter({_CLASSES[label]: count for label, count in labels.items()}),
         n_jets=Counter(dict(_count_values(table["n_jets"]))),
         fingerprint=read_fingerprint(metadata, path),
         gaps=read_gaps(metadata),

@@ -93,7 +93,10 @@ def regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
 
 def read_gaps(metadata: Mapping[bytes, bytes]) -> list[Gap]:
     """The gaps that `write_part` put into the metadata of a part."""
-    return [Gap.checked(**gap) for gap in json.loads(metadata.get(GAPS_KEY, b"[]"))]
+    try:
+        return [Gap.checked(**gap) for gap in json.loads(metadata.get(GAPS_KEY, b"[]"))]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadInput("a part's list of gaps cannot be read. Remove the part and cluster again.") from error
 
 
 def read_fingerprint(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, str]:

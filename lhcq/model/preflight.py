@@ -12,6 +12,8 @@ from lhcq.model.sources import count_parameters
 from lhcq.workspace import read_json
 
 GIB = 1 << 30
+_LARGEST_SIZE = 1 << 48
+"""Of anything that a model is made of: beyond, a configuration is nonsense."""
 _NF4_BYTES = 0.516  # a weight with its share of the doubly quantized scales
 _UNPACKED_LIMIT_BYTES = 2 << 30
 _BYTES_PER_ADAPTER_WEIGHT = (
@@ -66,10 +68,13 @@ def estimate_needs(directory: Path, config: TrainConfig, *, longest: int, bfloat
         )
         heads, groups = int(shape["num_attention_heads"]), int(shape["num_key_value_heads"])
         tables = int(shape["vocab_size"]) * hidden * (1 if shape.get("tie_word_embeddings") else 2)
-    except (KeyError, TypeError, ValueError, OverflowError):
+        head = int(shape.get("head_dim") or hidden // heads)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    if not all(0 < size < _LARGEST_SIZE for size in (hidden, inner, layers, heads, groups, tables, head)):
         return None
     size = 2 if bfloat16 else 4
-    key_value = int(shape.get("head_dim") or hidden // heads) * groups
+    key_value = head * groups
     layered = count_parameters(directory) - tables
     model = layered * _NF4_BYTES + tables * size
     if layered * size <= _UNPACKED_LIMIT_BYTES:

@@ -80,7 +80,7 @@ def write_split(
     if (final / MANIFEST).exists():
         return _check_standing(final, fields, audited_for)
     with _naming(dataset_dir.name):
-        chosen, counts, unlabelled = _plan(dataset_dir, config, dataset_key=dataset["source_sha256"])
+        chosen, counts, unlabelled = _plan(dataset_dir, config, dataset_key=str(dataset["source_sha256"]))
     positions = np.sort(np.concatenate(list(chosen.values())))
     events = _render_events(dataset_dir / EVENTS_FILE, positions, config.template)
     tokens = _audit(events, encode, max_tokens, model_name)

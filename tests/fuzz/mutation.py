@@ -1,5 +1,6 @@
 """How an input is spoilt: by bytes, and, for JSON, by values. The same random numbers give the same input."""
 
+import copy
 import json
 import struct
 from random import Random
@@ -72,7 +73,7 @@ def mutate_json(value: Any, random: Random) -> bytes:
 
 def strange_value(random: Random) -> Any:
     """A value that a careless reader does not think of."""
-    return random.choice(_STRANGE)
+    return copy.deepcopy(random.choice(_STRANGE))  # since what is made of it may be changed again
 
 
 def _exchange(value: Any, random: Random) -> Any:

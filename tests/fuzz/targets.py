@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig, check_name
-from lhcq.errors import LhcqError
+from lhcq.errors import BadInput, LhcqError
 from lhcq.evaluate.course import read_course
 from lhcq.events.blocks import read_blocks
 from lhcq.events.featurefile import OF_JETS, open_feature_file, read_features
@@ -288,6 +288,7 @@ def attack_message(data: bytes, _: Path) -> None:
         assert index >= 0
     else:
         assert len(ascii(reason)) < 3_000
+        raise BadInput(reason)
 
 
 # Records of the workspace
@@ -539,15 +540,15 @@ def attack_prompts(data: tuple[pa.Table, str, int | None], _: Path) -> None:
 
 TARGETS = (
     Target(name="events", share=24, make=make_events, attack=attack_events),
-    Target(name="real events", share=4, make=make_real, attack=attack_events),
+    Target(name="real events", share=2, make=make_real, attack=attack_events),
     Target(name="features", share=16, make=make_features, attack=attack_features),
     Target(name="frames", share=2, make=make_frame, attack=attack_frame),
-    Target(name="messages", share=16, make=make_message, attack=attack_message),
-    Target(name="workspace", share=16, make=make_workspace, attack=attack_workspace),
-    Target(name="dataset", share=6, make=make_dataset, attack=attack_dataset),
-    Target(name="master key", share=10, make=make_key, attack=attack_key),
-    Target(name="download", share=10, make=make_download, attack=attack_download),
-    Target(name="model", share=12, make=make_model, attack=attack_model),
+    Target(name="messages", share=22, make=make_message, attack=attack_message),
+    Target(name="workspace", share=14, make=make_workspace, attack=attack_workspace),
+    Target(name="dataset", share=2, make=make_dataset, attack=attack_dataset),
+    Target(name="master key", share=14, make=make_key, attack=attack_key),
+    Target(name="download", share=14, make=make_download, attack=attack_download),
+    Target(name="model", share=10, make=make_model, attack=attack_model),
     Target(name="configuration", share=6, make=make_configuration, attack=attack_configuration),
     Target(name="prompts", share=4, make=make_prompts, attack=attack_prompts),
 )

@@ -51,3 +51,55 @@ def test_a_state_without_a_pass_says_nothing_of_its_size(tmp_path: Path) -> None
     for state in ("{}", '{"pass": "8"}', '{"pass": {"rows": "8"}}', '{"pass": []}'):
         (tmp_path / "state.json").write_text(state)
         assert recorded_rows(tmp_path) is None
+
+
+@pytest.mark.parametrize("unit", ["", "made", "a:b:c:d", "lhcq.cluster_part:made:x"])
+def test_a_failure_of_no_unit_is_told_as_wrong_input(unit: str) -> None:
+    from tasks.pending import unit_of_key
+
+    with pytest.raises(BadInput, match="key of no unit"):
+        unit_of_key(unit)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"parts": 2**63},
+        {"parts": -1},
+        {"spec": {"config": [1]}},
+        {"spec": {"checkpoint_steps": 5}},
+        {"spec": {"checkpoint_steps": []}},
+        {"spec": {"checkpoint_steps": ["a"]}},
+        {"spec": {"total_steps": None}},
+    ],
+    ids=str,
+)
+def test_a_job_whose_record_would_fill_the_memory_or_make_no_sense_is_refused(
+    fields: dict[str, object],
+) -> None:
+    from tasks.jobs import Job
+
+    with pytest.raises(BadInput, match=r"^Job: (parts|spec): ") as caught:
+        Job.checked(**{"kind": "train", "name": "made", "created": 1.0, "spec": {}, **fields})
+    assert len(str(caught.value)) < 300
+
+
+def test_a_part_with_damaged_columns_is_refused_when_it_is_merged(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    from lhcq.jets.merge import merge_parts
+    from lhcq.jets.parts import write_part
+    from lhcq.jets.records import SCHEMA
+
+    event = {"row": 0, "label": 1, "n_particles": 7, "n_jets": 0, "jets": [], "mjj": 1.25, "delta_r": 2.5}
+    part = tmp_path / "part.parquet"
+    write_part(part, [pa.Table.from_pylist([event], schema=SCHEMA)], {"cpu": "any"})
+    whole = part.read_bytes()
+    said = set()
+    for at in range(4, len(whole) // 2):
+        part.write_bytes(whole[:at] + b"\xff\xff\xff\xff" + whole[at + 4 :])
+        try:
+            merge_parts([part], tmp_path / f"merged-{at}", n_events=1, manifest_fields={})
+        except BadInput as error:
+            said.add("not a readable part" in str(error))
+    assert True in said

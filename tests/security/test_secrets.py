@@ -118,6 +118,7 @@ def words_of(processes: list[psutil.Process]) -> list[str]:
     return words
 
 
+@pytest.mark.torture
 def test_a_whole_job_leaves_the_password_nowhere(
     lhcq: Any, locked_server: str, event_file: Path, until: Any
 ) -> None:
