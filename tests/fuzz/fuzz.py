@@ -109,8 +109,9 @@ def _run_child(target: Target, seed: int, first: int, stop: int, outcome: Outcom
         if status == 0:
             return stop
         what = f"more than {SECONDS:.0f} s" if hung else _named(status)
-        where = (Path(place) / "stack").read_text(errors="replace").strip().splitlines()
-        outcome.findings.append(Finding(index=at, what=what, where=" | ".join(where[-12:])))
+        stack = (Path(place) / "stack").read_text(errors="replace").splitlines()
+        where = [line.strip().removeprefix("File ") for line in stack if line.startswith("  File")]
+        outcome.findings.append(Finding(index=at, what=what, where=" | ".join(where[:5])))
         return int(at) + 1
 
 
