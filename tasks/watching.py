@@ -55,11 +55,11 @@ def begin_segment(run_dir: Path, step: int) -> Course:
     if course.demand is None or course.demand.act != "rollback":
         return course
     best = best_step(run_dir)
-    write_answer(run_dir, course, go_back(course, step if best is None else best))
-    answered = read_course(run_dir, step)
-    line = {"step": step, "origin": answered.origin, "rate_factor": answered.rate_factor}
+    answer = go_back(course, step if best is None else best)
+    line = {"step": step, "origin": answer.origin, "rate_factor": answer.rate_factor}
     append_line(run_dir / "events.jsonl", {"event": "rollback", "time": time.time(), **line})
-    return answered
+    write_answer(run_dir, course, answer)
+    return read_course(run_dir, step)
 
 
 class SegmentWatch:

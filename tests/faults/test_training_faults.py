@@ -1,7 +1,6 @@
 """Trainers killed wherever something can be lost: the last adapter is the undisturbed one, bit for bit."""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -57,7 +56,10 @@ def check(rig: Rig, name: str) -> None:
         scores = f"validations/{step:08d}/scores.parquet"
         assert (run / scores).read_bytes() == (calm / scores).read_bytes()
     expected = [f"{kind}/{step:08d}" for kind in ("checkpoints", "validations") for step in STEPS]
-    assert rig.commits(run) == Counter(str(run / path) for path in [*expected, "outcome.json"])
+    commits = rig.commits(run)
+    assert set(commits.values()) == {1}
+    results = {name for name in commits if "/alarms/" not in name}  # so few events may raise one or not
+    assert results == {str(run / path) for path in [*expected, "outcome.json"]}
     rig.await_no_leases()
 
 
