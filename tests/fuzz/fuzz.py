@@ -214,8 +214,8 @@ def main() -> None:
             first, stop = asked.index, asked.index + 1
         outcomes.append(run_target(target, seed=asked.seed, first=first, stop=stop))
         print(table_of(outcomes[-1:]), flush=True)  # noqa: T201
-    if asked.store:
-        _store(asked.store, asked.seed, outcomes)
+        if asked.store:
+            _store(asked.store, asked.seed, outcomes)
     sys.exit(any(outcome.findings for outcome in outcomes))
 
 
