@@ -28,7 +28,7 @@ class Base:
     model: Any
     """The transformers causal language model; its linear layers are NF4."""
     encode: Encoder
-    label_ids: tuple[int, int]
+    label_tokens: tuple[tuple[int, ...], tuple[int, ...]]
     """Token ids of " background" and " signal"."""
     pad_id: int
     device: torch.device
@@ -44,6 +44,26 @@ class Base:
     """Sizes of passes that were found to fit (`lhcq.model.passes`)."""
     uses: int = 0
     """Counts the times that an adapter was attached: what was attached before is gone."""
+
+    @property
+    def label_ids(self) -> tuple[int, int]:
+        """The first token of each label."""
+        background, signal = self.label_tokens
+        return background[0], signal[0]
+
+    @property
+    def splits_labels(self) -> bool:
+        """Whether a label is several tokens, so that its whole log-likelihood has to be taken."""
+        return any(len(tokens) > 1 for tokens in self.label_tokens)
+
+    @functools.cached_property
+    def label_table(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tokens of both labels, `(2, longest)`, and 1 where there is one, 0 where it is padding."""
+        longest = max(map(len, self.label_tokens))
+        ids = [[*tokens, *[self.pad_id] * (longest - len(tokens))] for tokens in self.label_tokens]
+        there = [[1.0] * len(tokens) + [0.0] * (longest - len(tokens)) for tokens in self.label_tokens]
+        with torch.inference_mode(False):
+            return torch.tensor(ids, device=self.device), torch.tensor(there, device=self.device)
 
     @property
     def backbone(self) -> Any:
@@ -76,7 +96,7 @@ class Base:
 def load_base(directory: Path) -> Base:
     """Load the safetensors model in `directory` straight to NF4 with double quantization.
 
-    Raises `BadInput` when it is no usable model, its labels are not single tokens, or it scales its logits.
+    Raises `BadInput` when it is no usable model, its labels cannot be told apart, or it scales its logits.
     """
     check_model_directory(directory)
     encode = encode_prompts(directory)
@@ -95,7 +115,7 @@ def load_base(directory: Path) -> Base:
         directory=directory,
         model=model,
         encode=encode,
-        label_ids=labels,
+        label_tokens=labels,
         pad_id=_pad_id(model.config),
         device=device,
         compute_dtype=dtype,

@@ -48,8 +48,8 @@ def name_base(directory: Path, asked: str) -> BaseName:
     return BaseName(asked, False, None, "")
 
 
-def label_tokens(directory: Path, prompt: str) -> dict[str, int]:
-    """The token of each label after `prompt`, by the label's name."""
+def label_tokens(directory: Path, prompt: str) -> dict[str, tuple[int, ...]]:
+    """The tokens of each label after `prompt`, by the label's name."""
     return dict(zip(LABELS, label_ids(encode_prompts(directory), prompt), strict=True))
 
 

@@ -92,7 +92,7 @@ def train_segment(
     """
     if config.learning_rate is None:
         raise ValueError("the learning rate must be resolved before training")
-    if label_ids(base.encode, prompts[0]) != base.label_ids:
+    if label_ids(base.encode, prompts[0]) != base.label_tokens:
         raise BadInput(f"After prompts such as {prompts[0][-20:]!r} this model's labels are other tokens.")
     plan, peak = plan_run(len(prompts), config), config.learning_rate * rate_factor
     data = _Data(base=base, prompts=prompts, labels=labels, config=config)

@@ -1,4 +1,8 @@
-"""The two-row loss: which of the two label tokens comes next, and nothing else of the vocabulary."""
+"""The two-row loss: which of the two label tokens comes next, and nothing else of the vocabulary.
+
+Where a tokenizer splits a label, the label's log-likelihood takes the place of its token's logit: the sum of the
+log-probabilities of its tokens. With single tokens both are the same, since what normalises them is.
+"""
 
 from collections.abc import Sequence
 
@@ -19,18 +23,49 @@ def pad_right(token_ids: Sequence[list[int]], base: Base) -> tuple[torch.Tensor,
     return padded.to(base.device), (lengths - 1).to(base.device)
 
 
-def last_hidden(base: Base, token_ids: Sequence[list[int]]) -> torch.Tensor:
-    """The backbone's output at each prompt's last position, `(n, hidden)`."""
-    padded, last = pad_right(token_ids, base)
-    hidden: torch.Tensor = base.backbone(input_ids=padded, use_cache=False).last_hidden_state
-    return hidden[torch.arange(len(last), device=base.device), last]
-
-
 def label_logits(base: Base, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits of background and signal, `(n, 2)` float32, from `last_hidden`."""
+    """Logits of background and signal, `(n, 2)` float32, from the output `(n, hidden)` at the prompts' ends."""
     weight, bias = base.label_rows
     with torch.autocast(base.device.type, enabled=False):
         return torch.nn.functional.linear(hidden.float(), weight, bias)
+
+
+def label_scores(
+    base: Base, token_ids: torch.Tensor, last: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the softmax over background and signal is taken of, `(n, 2)` float32, and the output at the prompts' ends.
+
+    `token_ids` `(n, length)` are padded to the right, `last` `(n,)` are the prompts' last positions; the output is
+    `(n, hidden)`.
+    """
+    if base.splits_labels:
+        return _label_log_likelihoods(base, token_ids, last)
+    with base.autocast():
+        hidden = base.backbone(input_ids=token_ids, use_cache=False).last_hidden_state
+    ends = hidden[torch.arange(len(last), device=base.device), last]
+    return label_logits(base, ends), ends
+
+
+def _label_log_likelihoods(
+    base: Base, token_ids: torch.Tensor, last: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `label_scores`, by one row for each prompt with each label behind it."""
+    labels, there = base.label_table  # (2, longest)
+    n, longest = len(last), labels.shape[1]
+    rows = torch.arange(n, device=base.device)[:, None]
+    before = last[:, None] + torch.arange(
+        longest, device=base.device
+    )  # (n, longest), of what predicts each token
+    asked = torch.full((2, n, token_ids.shape[1] + longest), base.pad_id, device=base.device)
+    asked[:, :, : token_ids.shape[1]] = token_ids
+    asked[:, rows, before + 1] = labels[:, None, :].expand(2, n, longest)
+    with base.autocast():
+        hidden = base.backbone(input_ids=asked.flatten(0, 1), use_cache=False).last_hidden_state
+        at = hidden.view(2, n, *hidden.shape[1:])[:, rows, before]  # (2, n, longest, hidden)
+        logits = base.head(at)
+    chosen = labels[:, None, :, None].expand(2, n, longest, 1)
+    tokens = torch.log_softmax(logits.float(), dim=-1).gather(-1, chosen).squeeze(-1)
+    return (tokens * there[:, None, :]).sum(dim=-1).t(), at[0, :, 0]
 
 
 def row_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,7 @@ from lhcq.config import Frozen, TrainConfig
 from lhcq.errors import PermanentError
 from lhcq.model.adapter import Adapter
 from lhcq.model.base import Base
-from lhcq.model.loss import label_logits, row_losses
+from lhcq.model.loss import label_scores, row_losses
 
 # Lengths are rounded up to this on a GPU, so that a few shapes serve all passes.
 LENGTH_STEP = 2
@@ -98,10 +98,8 @@ def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
 
 def _eager(base: Base, batch: Batch) -> torch.Tensor:
     try:
-        with base.autocast():
-            hidden = base.backbone(input_ids=batch.token_ids, use_cache=False).last_hidden_state
-        ends = hidden[torch.arange(len(batch.last), device=base.device), batch.last]
-        loss = (row_losses(label_logits(base, ends), batch.labels) * batch.weights).sum()
+        scores, _ = label_scores(base, batch.token_ids, batch.last)
+        loss = (row_losses(scores, batch.labels) * batch.weights).sum()
         loss.backward()
     except BaseException:
         # A pass that found too little memory must not keep what it had.

@@ -13,7 +13,7 @@ from lhcq.errors import BadInput
 from lhcq.model.adapter import attach_lora, load_adapter
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import verified_step
-from lhcq.model.loss import label_logits, last_hidden
+from lhcq.model.loss import label_scores, pad_right
 from lhcq.model.passes import limit_memory
 
 # Tokens that keep a GPU busy; twice as many bring no more events a second.
@@ -97,12 +97,12 @@ def _batch_rows(base: Base, batch_size: int, longest: int) -> int:
 
 @torch.inference_mode()
 def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """l_signal - l_background, and whether the likeliest token is neither label, for one batch."""
+    """l_signal - l_background, and whether the likeliest token begins neither label, for one batch."""
+    scores, ends = label_scores(base, *pad_right(token_ids, base))
     with base.autocast():
-        hidden = last_hidden(base, token_ids)
         # The vocabulary is looked at where the answer begins, and nowhere else.
-        greedy = base.head(hidden).argmax(dim=-1)
-    logits = label_logits(base, hidden).double()
+        greedy = base.head(ends).argmax(dim=-1)
+    logits = scores.double()
     labels = torch.tensor(base.label_ids, device=greedy.device)
     return (logits[:, 1] - logits[:, 0]).cpu().numpy(), (~torch.isin(greedy, labels)).cpu().numpy()
 

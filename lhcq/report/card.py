@@ -29,7 +29,7 @@ def model_card(
     *,
     step: int,
     base: Base,
-    labels: dict[str, int],
+    labels: dict[str, tuple[int, ...]],
     example: str,
     merged: bool,
 ) -> str:

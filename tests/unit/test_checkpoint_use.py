@@ -270,6 +270,14 @@ def test_an_exported_adapter_needs_peft_alone(trained, spoken_for, smollm2, base
         assert spoken_by(model, smollm2, prompts) != pytest.approx(expected, abs=1e-3)
 
     card = ModelCard.load(tmp_path / "out" / "README.md")
+    program = card.text.partition("```python\n")[2].partition("```")[0]
+    asks = program[program.index("prompt = ") :]
+    found = {"torch": torch, "model": model, "tokenizer": AutoTokenizer.from_pretrained(smollm2)}
+    with torch.inference_mode():
+        exec(asks, found)  # noqa: S102
+    assert float(found["p_signal"]) == pytest.approx(
+        spoken_by(model, smollm2, [found["prompt"]])[0], abs=1e-5
+    )
     assert card.data.base_model == answer["base"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert card.data.library_name == "peft"
     assert {result.metric_type for result in card.data.eval_results} == {"accuracy", "auc"}

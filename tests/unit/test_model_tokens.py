@@ -61,18 +61,23 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path):
 
 def test_the_labels_are_the_known_single_tokens_of_smollm2(smollm2):
     encode = encode_prompts(smollm2)
-    assert label_ids(encode, "357 120 447 53 10:") == (3969, 4973)
-    assert label_ids(encode, "num_particles: 5[/INST]") == (3969, 4973)
+    assert label_ids(encode, "357 120 447 53 10:") == ((3969,), (4973,))
+    assert label_ids(encode, "num_particles: 5[/INST]") == ((3969,), (4973,))
 
 
 def test_the_index_of_a_label_is_its_bit():
     assert LABELS == ("background", "signal")
 
 
-def test_labels_of_several_tokens_are_refused(tmp_path):
+def test_labels_of_several_tokens_are_all_of_these(tmp_path):
     letters = {letter: at for at, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
     tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(BadInput, match=r"' background' after '1 2:' is 11 tokens"):
-        label_ids(encode_prompts(tmp_path), "1 2:")
+    background, signal = label_ids(encode_prompts(tmp_path), "1 2:")
+    assert (len(background), len(signal)) == (11, 7)
+    assert background[0] == signal[0]  # the space before
+    with pytest.raises(BadInput, match="the same tokens"):
+        label_ids(lambda texts: [[1, 2], [1, 2, 3], [1, 2, 3]], "1 2:")
+    with pytest.raises(BadInput, match="' signal' after '1 2:' changes the prompt's own tokens"):
+        label_ids(lambda texts: [[1, 2], [1, 2, 3], [1, 4]], "1 2:")

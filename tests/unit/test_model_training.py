@@ -13,7 +13,7 @@ from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.checkpoint import newest_checkpoint, write_checkpoint
 from lhcq.model.linear import _keep_mask, _weight
 from lhcq.model.loop import train_segment
-from lhcq.model.loss import label_logits, last_hidden
+from lhcq.model.loss import label_scores, pad_right
 from lhcq.model.optimizer import optimizer_tensors
 from lhcq.model.plan import learning_rate_at, plan_run
 from lhcq.model.score import score_attached, score_prompts
@@ -186,10 +186,10 @@ def test_a_fresh_adapter_leaves_the_base_as_it_is(base, prompts):
     reset_adapter(attach_lora(base, CONFIG), 3)
     base.peft.eval()
     with torch.inference_mode():
-        fresh = last_hidden(base, token_ids)
+        _, fresh = label_scores(base, *pad_right(token_ids, base))
         base.adapter.flat.data.zero_()
         base.adapter.refresh()
-        assert torch.equal(last_hidden(base, token_ids), fresh)
+        assert torch.equal(label_scores(base, *pad_right(token_ids, base))[1], fresh)
 
 
 def test_a_separable_question_is_learned(base, tmp_path):
@@ -324,7 +324,7 @@ def test_the_fused_lora_equals_pefts_in_values_and_gradients(base, prompts, labe
 
     def gradient():
         base.adapter.flat.grad.zero_()
-        logits = label_logits(base, last_hidden(base, base.encode(prompts[:6])))
+        logits, _ = label_scores(base, *pad_right(base.encode(prompts[:6]), base))
         torch.nn.functional.cross_entropy(logits, torch.as_tensor(labels[:6])).backward()
         return logits.detach(), base.adapter.flat.grad.clone()
 

@@ -1,0 +1,103 @@
+"""A tokenizer that splits the labels: their log-likelihoods, with the real SmolLM2 and its tokenizer less merges."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lhcq.config import TrainConfig
+from lhcq.model.adapter import attach_lora, reset_adapter
+from lhcq.model.checkpoint import write_checkpoint
+from lhcq.model.labels import LABELS, label_ids
+from lhcq.model.loop import train_segment
+from lhcq.model.loss import _label_log_likelihoods, label_scores, pad_right
+from lhcq.model.score import score_attached, score_prompts
+from lhcq.model.tokens import encode_prompts
+
+PROMPTS = ["357 120 447 53 10:", "1:", "88 99 7:", "0 0:", "12 3:"]
+CONFIG = TrainConfig(learning_rate=2e-3, batch_size=8, dropout=0.0, rank=8)
+
+
+@pytest.fixture(scope="module")
+def splitting(smollm2, tmp_path_factory):
+    """The model's tokenizer as one that does not know the labels as tokens of their own."""
+    tokenizer = json.loads((smollm2 / "tokenizer.json").read_text())
+    merges = tokenizer["model"]["merges"]
+    whole = {f"Ġ{label}" for label in LABELS}
+    joined = ["".join(merge) if isinstance(merge, list) else merge.replace(" ", "") for merge in merges]
+    tokenizer["model"]["merges"] = [m for m, made in zip(merges, joined, strict=True) if made not in whole]
+    directory = tmp_path_factory.mktemp("tokenizer")
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return encode_prompts(directory)
+
+
+@pytest.fixture
+def split_base(base, splitting, monkeypatch):
+    """The small model with that tokenizer, and a fresh adapter."""
+    assert not base.splits_labels
+    labels = label_ids(splitting, PROMPTS[0])
+    assert all(len(tokens) > 1 for tokens in labels)
+    monkeypatch.setattr(base, "encode", splitting)
+    monkeypatch.setattr(base, "label_tokens", labels)
+    reset_adapter(attach_lora(base, CONFIG), 3)
+    base.peft.eval()
+    yield base
+    for cached in ("label_table", "label_rows"):
+        vars(base).pop(cached, None)
+
+
+def by_hand(base, prompt):
+    """P(signal) of one prompt from the whole vocabulary's probabilities of each label's tokens in turn."""
+    totals = []
+    (stem,) = base.encode([prompt])
+    for tokens in base.label_tokens:
+        with base.autocast():
+            logits = base.model(input_ids=torch.tensor([[*stem, *tokens]], device=base.device)).logits[0]
+        told = torch.log_softmax(logits.double(), dim=-1)
+        totals.append(sum(told[len(stem) - 1 + place, token] for place, token in enumerate(tokens)))
+    return float(torch.sigmoid(totals[1] - totals[0]))
+
+
+def test_the_score_of_split_labels_is_their_whole_log_likelihood(split_base) -> None:
+    scores = score_attached(split_base, PROMPTS, CONFIG.max_tokens, batch_size=5)
+    with torch.inference_mode():
+        expected = [by_hand(split_base, prompt) for prompt in PROMPTS]
+    assert scores.p_signal == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(expected) > 1e-3
+    alone = score_attached(split_base, PROMPTS, CONFIG.max_tokens, batch_size=1)
+    assert alone.p_signal == pytest.approx(scores.p_signal, abs=1e-5)
+    assert alone.unknown.tolist() == scores.unknown.tolist()
+
+
+def test_for_single_tokens_the_log_likelihood_says_what_the_two_rows_say(base) -> None:
+    reset_adapter(attach_lora(base, CONFIG), 3)
+    base.peft.eval()
+    with torch.inference_mode():
+        padded = pad_right(base.encode(PROMPTS), base)
+        rows, ends = label_scores(base, *padded)
+        long, long_ends = _label_log_likelihoods(base, *padded)
+    torch.testing.assert_close(long[:, 1] - long[:, 0], rows[:, 1] - rows[:, 0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(long_ends, ends, rtol=0, atol=1e-4)
+
+
+def test_split_labels_are_learned(split_base, tmp_path) -> None:
+    random = np.random.default_rng(2)
+    bits = random.integers(0, 2, 64)
+    questions = [f"{random.integers(7, 10) if bit else random.integers(0, 3)}:" for bit in bits]
+    records = []
+    state = train_segment(
+        split_base,
+        prompts=questions,
+        labels=bits,
+        config=CONFIG,
+        checkpoint=None,
+        until_step=8,
+        on_step=lambda record: records.append(record) or True,
+    )
+    write_checkpoint(tmp_path / "8", state, config_hash="c")
+    scores = score_prompts(
+        split_base, checkpoint=tmp_path / "8", config=CONFIG, prompts=["0:", "1:", "8:", "9:"], batch_size=4
+    )
+    assert records[-1].loss < 0.5 * records[0].loss
+    assert (scores.p_signal > 0.5).tolist() == [False, False, True, True]
