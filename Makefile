@@ -53,6 +53,10 @@ bench-gpu: setup
 bench-quality: setup
 	$(BIN)/python -m benchmarks.quality
 
+# What reads bytes from outside, fed with what it should refuse; prints a table a target, stores it.
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.fuzz --seed 1 --inputs 50000 --store benchmarks/results/fuzz.json
+
 # Every fault there is, one after the other; what a recovery took is stored.
 torture: setup
 	LHCQ_FAULTS_RESULT=benchmarks/results/faults.json $(BIN)/python -m pytest tests/faults -m ""
