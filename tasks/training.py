@@ -134,7 +134,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
         return not held.lost and not watch.ends_segment and wish_of(place, job.name) == "run"
 
     prompts, labels, _ = _part(place, job, "train")
-    base = resident_base(place.root / job.spec["model_dir"])
+    base = resident_base(place.permitted(place.root / job.spec["model_dir"]))
     state = None
     with watch.refused_numbers():
         state = train_segment(
@@ -264,7 +264,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
     config = config_of(job)
     prompts, labels, rows = _part(place, job, part)
     scores = score_prompts(
-        resident_base(place.root / job.spec["model_dir"]),
+        resident_base(place.permitted(place.root / job.spec["model_dir"])),
         checkpoint=place.checkpoint(job.name, step),
         config=config,
         prompts=prompts,
