@@ -61,6 +61,10 @@ fuzz: setup
 torture: setup
 	LHCQ_FAULTS_RESULT=benchmarks/results/faults.json $(BIN)/python -m pytest tests/faults -m ""
 
+# The batch launcher on a real Slurm of this one machine (Debian: slurmctld slurmd slurm-client).
+test-slurm: setup
+	$(BIN)/python -m pytest tests/faults/test_slurm.py -m ""
+
 # Workers killed at random: make torture-random SEED=1 KILLS=200
 SEED ?= 1
 KILLS ?= 200
