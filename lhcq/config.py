@@ -200,7 +200,7 @@ class TrainConfig(Frozen):
     class_weighted: bool = True
     """Weigh each class by the inverse of its share, so that both count the same in the loss."""
     sampling: Literal["natural", "balanced"] = "natural"
-    """`balanced`: each step takes as many prompts of either class, the rarer class more often than once an epoch; then
+    """`balanced`: each step takes as many prompts of either class, the rarer one more often than once an epoch; then
     nothing is left to weigh."""
     max_tokens: int = Field(default=512, ge=8)
     """A longer prompt is refused, never truncated."""
