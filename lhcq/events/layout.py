@@ -30,6 +30,8 @@ MOST_COMPRESSED = 5_000
 """Bytes of a table for one of its file. Blosc and deflate make at most 255 and 1,032 of one."""
 LARGEST_STORAGE_CHUNK = 1 << 29
 """Bytes, unpacked."""
+LZF = 32000
+"""A filter that brings the process down where what it unpacks is damaged (benchmarks/results/fuzz.json)."""
 
 Floats = NDArray[np.float64]
 Block = tuple[NDArray[Any], NDArray[Any]]
@@ -139,10 +141,16 @@ def own_node(group: h5py.Group, name: str) -> Any:
 
 
 def check_storage(path: Path, values: h5py.Dataset) -> None:
-    """Raise `BadInput` where a table lies in other files, or is a bomb: few bytes that stand for very many."""
+    """Raise `BadInput` where a table lies in other files, is a bomb (few bytes for very many), or packed by LZF."""
     if values.external or values.is_virtual:
         raise BadInput(
             f"{path}: {values.name} takes its values from other files. Copy them into one (`h5repack`)."
+        )
+    storage = values.id.get_create_plist()
+    if LZF in (storage.get_filter(index)[0] for index in range(storage.get_nfilters())):
+        raise BadInput(
+            f"{path}: {values.name} is packed by LZF, whose reader crashes where a file is damaged. Pack it otherwise "
+            "(`h5repack -f GZIP=5`)."
         )
     size = values.dtype.itemsize * math.prod(values.shape)
     if size > MOST_COMPRESSED * path.stat().st_size:

@@ -85,7 +85,7 @@ def event_seeds() -> list[bytes]:
         _bytes_of(lambda path: write_event_file(path, [_events(6)], 6, storage_rows=2)),
         _bytes_of(lambda path: _plain_table(path, dtype="f4")),
         _bytes_of(lambda path: _plain_table(path, chunks=(1, 2101), compression="gzip", shuffle=True)),
-        _bytes_of(lambda path: _plain_table(path, chunks=(2, 700), fletcher32=True, compression="lzf")),
+        _bytes_of(lambda path: _plain_table(path, chunks=(2, 700), fletcher32=True, compression="gzip")),
         _bytes_of(_newest_format),
     ]
 

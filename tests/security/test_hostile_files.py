@@ -81,6 +81,11 @@ def chunk_bomb(path: Path, _: Path) -> None:
         values.id.write_direct_chunk((0, 0), b"\0" * 400_000)
 
 
+def packed_by_lzf(path: Path, _: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("df/block0_values", data=np.ones((3, 2101)), compression="lzf", fletcher32=True)
+
+
 ATTACKS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a link to a table of another file": (link_to_a_file, "no table"),
     "a link to a group of another file": (link_to_a_group, "no table"),
@@ -90,6 +95,7 @@ ATTACKS: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a trillion rows in 2 kB": (sparse_bomb, "bytes of numbers"),
     "a billion rows that were never written": (contiguous_bomb, "bytes of numbers"),
     "one storage chunk of 672 MB": (chunk_bomb, "one storage chunk"),
+    "a filter whose reader crashes": (packed_by_lzf, "packed by LZF"),
 }
 
 
