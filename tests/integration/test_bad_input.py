@@ -76,10 +76,7 @@ FILES = {
     "no events": (no_rows, "no "),
     "a features file": (features, "features"),
     "NaN": (changed_value(0, np.nan), "row 11"),
-    "infinite": (changed_value(4, np.inf), "row 11"),
-    "negative pt": (changed_value(3, -1.0), "row 11"),
     "a label of 2": (changed_value(2100, 2.0), "row 11"),
-    "a label of 0.5": (changed_value(2100, 0.5), "row 11"),
 }
 
 

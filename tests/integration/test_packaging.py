@@ -78,7 +78,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     place = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", place / "venv"], check=True, timeout=INSTALL_SECONDS)
     python = place / "venv" / "bin" / "python"
-    pip("install", "--constraint", PROJECT / "constraints.txt", wheel, python=python)
+    pip("install", "--no-compile", "--constraint", PROJECT / "constraints.txt", wheel, python=python)
     return Installed(place / "venv", place)
 
 

@@ -1,14 +1,39 @@
-"""Training as a job, with the real small model: segments, validations by themselves, pause, kill, report."""
+"""Training as a job: segments, validations by themselves, pause, kill, report."""
 
 import json
+import re
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+LAYERS = 4
 QUICK = ("--batch-size", "2", "--max-steps", "6", "--checkpoints", "3")
+
+
+@pytest.fixture(scope="module")
+def model(smollm2: Path, tmp_path_factory) -> Path:
+    """The first layers of SmolLM2, which load and train fast: that the whole one learns is tested without a queue."""
+    from safetensors.torch import load_file, save_file
+
+    place: Path = tmp_path_factory.mktemp("model") / "small"
+    shutil.copytree(smollm2, place)
+    weights = load_file(place / "model.safetensors")
+    beyond = re.compile(r"model\.layers\.(\d+)\.")
+    kept = {
+        name: tensor
+        for name, tensor in weights.items()
+        if not (found := beyond.match(name)) or int(found[1]) < LAYERS
+    }
+    assert len(kept) < len(weights)
+    save_file(kept, place / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "num_hidden_layers": LAYERS}))
+    return place
 
 
 @pytest.fixture(scope="module")
@@ -19,26 +44,26 @@ def lhcq(tmp_path_factory, running) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def split(lhcq, event_file, smollm2) -> str:
+def split(lhcq, event_file, model) -> str:
     """A split of 100 made-up events: 60 to train, 15 to validate."""
     lhcq.run("cluster", event_file, "--name", "made")
-    answer = lhcq.ask("prepare", "made", "--split", "small", "--limit", "100", "--model", smollm2)
+    answer = lhcq.ask("prepare", "made", "--split", "small", "--limit", "100", "--model", model)
     assert answer["counts"]["train"] == {"signal": 30, "background": 30}
     assert answer["tokens"]["max"] <= 25
     return "small"
 
 
 @pytest.fixture(scope="module")
-def first(lhcq, split, smollm2) -> Any:
+def first(lhcq, split, model) -> Any:
     """What an undisturbed run says when it ends."""
-    return lhcq.ask("train", split, "--name", "first", "--model", smollm2, *QUICK)
+    return lhcq.ask("train", split, "--name", "first", "--model", model, *QUICK)
 
 
 def adapter_of(lhcq, run: str, step: int) -> bytes:
     return (lhcq.workspace / f"runs/{run}/checkpoints/{step:08d}/adapter_model.safetensors").read_bytes()
 
 
-def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, smollm2, first) -> None:
+def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model, first) -> None:
     answer = first
     assert answer["state"] == "done"
     validated = [row for row in answer["checkpoints"] if row["state"] == "validated"]
@@ -82,13 +107,13 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, smoll
     assert watched["checkpoints"] == answer["checkpoints"]
     jobs = {job["name"]: job for job in lhcq.ask("status")["jobs"]}
     assert (jobs["first"]["state"], jobs["first"]["done"], jobs["first"]["total"]) == ("done", 6, 6)
-    assert "exists already" in lhcq.refused("train", split, "--name", "first", "--model", smollm2, *QUICK)
+    assert "exists already" in lhcq.refused("train", split, "--name", "first", "--model", model, *QUICK)
 
 
 def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
-    lhcq, split, smollm2, first, until, kill_group
+    lhcq, split, model, first, until, kill_group
 ) -> None:
-    process = lhcq.start("train", split, "--name", "stormy", "--model", smollm2, *QUICK)
+    process = lhcq.start("train", split, "--name", "stormy", "--model", model, *QUICK)
     log = lhcq.workspace / "runs/stormy/events.jsonl"
     until(lambda: log.exists() and '"step": 1,' in log.read_text(), "the first step")
     lhcq.run("pause", "stormy")
@@ -98,8 +123,9 @@ def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
     assert {job["name"]: job["state"] for job in lhcq.ask("status")["jobs"]}["stormy"] == "paused"
 
     process = lhcq.start("resume", "stormy")
+    (worker,) = until(lhcq.workers, "a worker")  # looked for now, since what is left takes seconds
     until((lhcq.workspace / "runs/stormy/checkpoints/00000002/manifest.json").exists, "a checkpoint")
-    kill_group(lhcq.workers()[0], signal.SIGKILL)
+    kill_group(worker, signal.SIGKILL)
     done = lhcq.finish(process)
     assert done.returncode == 0, done.stderr
     for step in (2, 4, 6):
@@ -111,8 +137,8 @@ def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
         assert undisturbed.equals(stormy)
 
 
-def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, smollm2, until) -> None:
-    process = lhcq.start("train", split, "--name", "gone", "--model", smollm2, *QUICK)
+def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, model, until) -> None:
+    process = lhcq.start("train", split, "--name", "gone", "--model", model, *QUICK)
     checkpoints = lhcq.workspace / "runs/gone/checkpoints"
     until(lambda: list(checkpoints.glob("*/manifest.json")), "a checkpoint")
     lhcq.run("cancel", "gone")
@@ -124,14 +150,14 @@ def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, smollm2, un
     assert "has ended" in lhcq.refused("pause", "gone")
 
 
-def test_the_diary_preset_trains_on_the_diary_prompt(lhcq, event_file, smollm2) -> None:
+def test_the_diary_preset_trains_on_the_diary_prompt(lhcq, event_file, model) -> None:
     lhcq.run("cluster", event_file, "--name", "diary", "--preset", "diary")
     arguments = ("prepare", "diary", "--split", "diary", "--template", "diary", "--limit", "60")
-    answer = lhcq.ask(*arguments, "--model", smollm2)
+    answer = lhcq.ask(*arguments, "--model", model)
     assert answer["template"]["name"] == "diary"
     prompt = pq.read_table(lhcq.workspace / "splits/diary/train.parquet")["prompt"][0].as_py()
     assert prompt.startswith("[INST] Classify this event as 'signal' or 'background'.\njets:\n")
-    command = ("train", "diary", "--name", "diary", "--model", smollm2, "--preset", "diary")
+    command = ("train", "diary", "--name", "diary", "--model", model, "--preset", "diary")
     short = ("--accumulation", "2", "--max-steps", "1")
     assert "tokens" in lhcq.refused(*command, *short, "--max-tokens", "16")
     assert not (lhcq.workspace / "runs/diary").exists()

@@ -224,7 +224,9 @@ def test_one_job_whose_record_makes_no_sense_does_not_keep_others_from_being_hea
 ) -> None:
     from tasks.reconciler import Reconciler
 
-    new_job("train", "broken", checkpoint_steps="soon")
+    new_job("train", "broken", checkpoint_steps=[3])
+    record = here.run("broken") / "job.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "spec": {"checkpoint_steps": "soon"}}))
     new_job("train", "poor")
     good = new_job("cluster", "good", parts=2)
     assert {unit.key for unit in Reconciler().idle_units(here)} == {part_unit(good, n).key for n in range(2)}

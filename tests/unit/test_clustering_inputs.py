@@ -9,7 +9,7 @@ import pytest
 from lhcq.errors import BadInput
 from lhcq.events.layout import write_event_file
 from lhcq.workspace import sha256_of
-from tasks.clustering import _key_of, chunks_of, open_source
+from tasks.clustering import chunks_of, key_of, open_source
 from tasks.jobs import Job
 
 
@@ -37,7 +37,7 @@ def job(tmp_path: Path) -> Job:
 
 def test_the_source_and_the_key_that_were_named_are_used(job: Job) -> None:
     assert open_source(job).n_events == 20
-    labels = _key_of(job)
+    labels = key_of(job, 20)
     assert labels is not None
     assert labels.tolist() == [0, 1] * 10
     assert [(chunk.start, chunk.stop) for chunk in chunks_of(job)] == [(0, 4), (4, 12), (12, 20)]
@@ -58,15 +58,15 @@ def test_a_source_that_is_gone_is_refused(job: Job) -> None:
 def test_a_key_that_was_written_meanwhile_is_refused(job: Job) -> None:
     Path(job.terms["labels"]).write_text("1\n" * 20)
     with pytest.raises(BadInput, match=r"key: changed since this job started\. Run the same command again\."):
-        _key_of(job)
+        key_of(job, 20)
 
 
 def test_a_key_that_is_gone_is_refused(job: Job) -> None:
     Path(job.terms["labels"]).unlink()
     with pytest.raises(BadInput, match=r"key: cannot be read \(No such file or directory\)\."):
-        _key_of(job)
+        key_of(job, 20)
 
 
 def test_a_job_without_a_key_has_none(job: Job) -> None:
     without = job.model_copy(update={"terms": {**job.terms, "labels": None}})
-    assert _key_of(without) is None
+    assert key_of(without, 20) is None
