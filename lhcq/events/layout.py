@@ -149,7 +149,7 @@ def check_storage(path: Path, values: h5py.Dataset) -> None:
     storage = values.id.get_create_plist()
     if LZF in (storage.get_filter(index)[0] for index in range(storage.get_nfilters())):
         raise BadInput(
-            f"{path}: {values.name} is packed by LZF, whose reader crashes where a file is damaged. Pack it otherwise "
+            f"{path}: {values.name} is packed by LZF, whose reader crashes on damaged files. Pack it otherwise "
             "(`h5repack -f GZIP=5`)."
         )
     size = values.dtype.itemsize * math.prod(values.shape)
