@@ -60,6 +60,7 @@ fuzz: setup
 # Every fault there is, one after the other; what a recovery took is stored.
 torture: setup
 	LHCQ_FAULTS_RESULT=benchmarks/results/faults.json $(BIN)/python -m pytest tests/faults -m ""
+	$(BIN)/python -m pytest tests --ignore tests/faults -m torture
 
 # The batch launcher on a real Slurm of this one machine (Debian: slurmctld slurmd slurm-client).
 test-slurm: setup

@@ -63,6 +63,7 @@ def test_bytes_do_not_depend_on_workers_or_chunks(lhcq, event_file, undisturbed)
     assert sum(fingerprint["parts"] for fingerprint in manifest["fingerprints"]) == 300
 
 
+@pytest.mark.torture  # tests/faults kills workers at all places
 def test_a_worker_killed_in_the_middle_changes_nothing(
     lhcq, event_file, undisturbed, until, kill_group
 ) -> None:

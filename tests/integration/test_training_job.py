@@ -150,6 +150,7 @@ def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, model, unti
     assert "has ended" in lhcq.refused("pause", "gone")
 
 
+@pytest.mark.torture  # a minute, and nothing that breaks often
 def test_the_diary_preset_trains_on_the_diary_prompt(lhcq, event_file, model) -> None:
     lhcq.run("cluster", event_file, "--name", "diary", "--preset", "diary")
     arguments = ("prepare", "diary", "--split", "diary", "--template", "diary", "--limit", "60")
