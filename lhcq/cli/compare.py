@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import answer, json_option, printed_table
 
 if TYPE_CHECKING:
     from lhcq.evaluate.comparison import Comparison
@@ -86,22 +86,9 @@ def _scores(evaluation: "Evaluation") -> "Scores":
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from lhcq.report.comparison import COLUMNS, printed_comparison
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in COLUMNS.values():
-        table.add_column(heading, no_wrap=True)
-    for row in rows:
-        printed = printed_comparison(row)
-        table.add_row(*(printed[key] for key in COLUMNS))
-    console = Console(width=240)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip()
+    return printed_table(COLUMNS, map(printed_comparison, rows), left=tuple(COLUMNS))
 
 
 def _sentence(pair: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Options that several verbs share."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -39,6 +39,25 @@ def workers_option(function: F) -> F:
         default=None,
         help="Worker processes of the embedded mode. Default: one a core.",
     )(function)
+
+
+def printed_table(
+    headings: Mapping[str, str], rows: Iterable[Mapping[str, str]], *, left: Sequence[str]
+) -> str:
+    """Rows of cells under `headings`, by column; those of the columns `left` begin on the left."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for key, heading in headings.items():
+        table.add_column(heading, no_wrap=True, justify="left" if key in left else "right")
+    for row in rows:
+        table.add_row(*(row[key] for key in headings))
+    console = Console(width=240)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip()
 
 
 def answer(as_json: bool, value: dict[str, Any], text: str) -> None:

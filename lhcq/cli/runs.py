@@ -6,6 +6,7 @@ import os
 import statistics
 from typing import Any
 
+from lhcq.cli.options import printed_table
 from lhcq.workspace import Workspace, committed_steps
 
 _TAIL_BYTES = 16_384
@@ -92,19 +93,6 @@ def speeds_of(events: list[dict[str, Any]]) -> dict[str, float]:
 
 def table_text(rows: list[dict[str, Any]]) -> str:
     """The table for a terminal, as wide as it needs to be."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     from lhcq.report.table import COLUMNS, printed_row
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for key, heading in COLUMNS.items():
-        table.add_column(heading, no_wrap=True, justify="left" if key in ("classifier", "part") else "right")
-    for row in rows:
-        printed = printed_row(row)
-        table.add_row(*(printed[key] for key in COLUMNS))
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(table)
-    return captured.get().rstrip()
+    return printed_table(COLUMNS, map(printed_row, rows), left=("classifier", "part"))

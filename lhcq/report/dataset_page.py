@@ -1,14 +1,12 @@
 """The page of a dataset: one HTML file with its picture and its figures, and the picture as a file of its own."""
 
 import base64
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from lhcq.report.dataset import ClassSpectrum, DatasetView, Spectrum, collect_dataset
 from lhcq.report.spectra import draw_png
+from lhcq.report.templates import html_template
 from lhcq.workspace import Workspace, write_bytes, write_text
 
 COLUMNS = ("Class", "Events", "Missing", "Mean", "Median", "Smallest", "Largest")
@@ -40,7 +38,7 @@ def write_plots(workspace: Workspace, name: str, out_dir: Path) -> DatasetPlots:
 
 def render_dataset(view: DatasetView, png: bytes) -> str:
     """The page as text, with the picture in it."""
-    page: str = _template().render(
+    page: str = html_template("dataset.html.j2").render(
         view=view,
         facts=_facts(view),
         picture="data:image/png;base64," + base64.b64encode(png).decode(),
@@ -126,15 +124,3 @@ def _provenance(view: DatasetView) -> list[tuple[str, str]]:
         ("To cite", cite),
     ]
     return [(name, text) for name, text in lines if text]
-
-
-@cache
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("lhcq.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("dataset.html.j2")

@@ -2,19 +2,18 @@
 
 import datetime
 import platform
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lhcq import __version__
 from lhcq.report.collect import RunView, collect_run
 from lhcq.report.plots import STUDY_ACCURACY, plot_run
 from lhcq.report.style import darkened, data_uri
 from lhcq.report.table import COLUMNS, checkpoint_table, printed, printed_interval, printed_row
+from lhcq.report.templates import html_template
 from lhcq.workspace import Workspace, write_text
 
 STUDY_INTERVAL = (0.811, 0.857)
@@ -106,7 +105,7 @@ def write_report(workspace: Workspace, run: str) -> Path:
 def render_page(view: RunView) -> str:
     """The page as text."""
     rows = checkpoint_table(view)
-    page: str = _template().render(
+    page: str = html_template("page.html.j2").render(
         view=view,
         title=f"{view.name}: {view.model} on {view.split}",
         facts=_facts(view),
@@ -346,15 +345,3 @@ def _time(seconds: float | None) -> str:
 def _own_versions() -> str:
     found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
     return ", ".join([f"lhcq {__version__}", *found, f"Python {platform.python_version()}"])
-
-
-@cache
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("lhcq.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")

@@ -1,14 +1,13 @@
 """The page of a prediction: what was selected, its m_jj spectrum, and the figures where labels are known."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, darkened, data_uri, draw_svg
 from lhcq.report.table import printed, printed_interval
+from lhcq.report.templates import html_template
 
 _TRUTH = {1: "signal", 0: "background", None: ""}
 _FIGURES = {
@@ -24,7 +23,7 @@ _FIGURES = {
 def render_prediction(summary: dict[str, Any]) -> str:
     """The page as text, from a prediction's summary."""
     svg = _draw(summary)
-    page: str = _template().render(
+    page: str = html_template("prediction.html.j2").render(
         summary=summary,
         facts=_facts(summary),
         verdict=prediction_verdict(summary),
@@ -144,15 +143,3 @@ def draw_selection(axes: Axes, summary: dict[str, Any]) -> None:
     axes.set_xlabel(r"$m_{jj}$ [GeV]", color=INK)
     axes.set_ylabel(f"Events / {edges[1] - edges[0]:g} GeV")
     axes.legend(loc="upper right")
-
-
-@cache
-def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("lhcq.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("prediction.html.j2")
