@@ -100,7 +100,7 @@ def open_event_file(path: Path) -> EventFile:
 
 def describe_table(path: Path) -> EventFile:
     """As `open_event_file`, for a pandas table of floating-point numbers of any width (a features file too)."""
-    _size_of_file(path)
+    _refuse_no_file(path)
     with reading(path) as file:
         values = own_node(file, VALUES)
         if not isinstance(values, h5py.Dataset) or values.ndim != 2:
@@ -255,15 +255,13 @@ def _regroup(blocks: Iterable[Block], size: int) -> Iterator[Floats]:
         yield np.concatenate(held)
 
 
-def _size_of_file(path: Path) -> int:
+def _refuse_no_file(path: Path) -> None:
     if not path.exists():
         raise BadInput(f"{path}: there is no such file.")
     if not path.is_file():
         raise BadInput(f"{path}: a directory or a device, not an HDF5 file.")
-    size = path.stat().st_size
-    if size == 0:
+    if path.stat().st_size == 0:
         raise BadInput(f"{path}: an empty file (0 bytes).")
-    return size
 
 
 @contextlib.contextmanager

@@ -1,12 +1,9 @@
 """`lhcq flower`: closed without its login, counts lhcq's own events, and knows after a restart what it knew."""
 
-import base64
 import json
 import re
 import signal
 import stat
-import urllib.error
-import urllib.request
 from typing import Any
 
 import pytest
@@ -20,22 +17,9 @@ from tasks.flower import local_flower
 from tasks.flows import publish_unit
 from tasks.jobs import Job, create_job
 from tasks.pending import part_unit
+from tests.integration.flower import ask
 
-# Straight to Flower, whatever proxy the environment names.
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PAGES = ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/api/task/types", "/metrics")
-
-
-def ask(url: str, login: str | None = None, data: bytes | None = None) -> tuple[int, str]:
-    request = urllib.request.Request(url, data)  # noqa: S310
-    if login:
-        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-    try:
-        with OPENER.open(request, timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 def start(lhcq: Any, broker_url: str) -> tuple[Any, str, str]:

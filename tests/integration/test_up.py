@@ -1,19 +1,15 @@
 """`lhcq up`: a broker, workers and Flower that stay for other commands, and end together."""
 
-import base64
 import json
 import re
 import signal
 import stat
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-# Straight to Flower, whatever proxy the environment names.
-OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+from tests.integration.flower import ask
 
 
 class Up(NamedTuple):
@@ -33,19 +29,6 @@ def up(lhcq) -> Up:
     found = re.search(r"Flower +(http://127\.0\.0\.1:\d+) +login (lhcq:\S+)", "".join(lines))
     assert found, lines
     return Up(process, *found.groups())
-
-
-def ask(url: str, login: str | None = None) -> tuple[int, str]:
-    """Status and body of a page."""
-    request = urllib.request.Request(url)  # noqa: S310
-    if login:
-        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
-    try:
-        with OPENER.open(request, timeout=30) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, ""
 
 
 def state_of(lhcq, name: str) -> str:
