@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality_data import row_path
-from benchmarks.quality_trees import SEEDS, tree_name
+from benchmarks.quality_trees import SEEDS, set_of, tree_name
 from benchmarks.quality_variants import REFERENCE, VARIANTS
 from benchmarks.rows import RESULTS, row
 from lhcq.evaluate.figures import Z95, figures_of, midranks
@@ -65,9 +65,10 @@ def _beside_trees(place: Workspace, name: str, trained: Record) -> Record:
             continue
         model = _scores(place, name, part)
         found[part] = {"model": _kept(model.labels, model.p_signal, model.unknown)}
-        if not (place.root / "scores" / tree_name(name, SEEDS[0])).exists():
+        of_trees = set_of(name)
+        if not (place.root / "scores" / tree_name(of_trees, SEEDS[0])).exists():
             continue
-        trees = [_scores(place, tree_name(name, seed), part) for seed in SEEDS]
+        trees = [_scores(place, tree_name(of_trees, seed), part) for seed in SEEDS]
         five = np.mean([one.p_signal for one in trees], axis=0)
         beside = {
             "tree": trees[0].p_signal,

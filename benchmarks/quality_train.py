@@ -12,7 +12,6 @@ import torch
 
 from benchmarks import quality_levers
 from benchmarks.quality_data import features_in, parts_of, read_events, row_path
-from benchmarks.quality_prompts import COMPACT_FULL
 from benchmarks.quality_trees import tree_feature
 from benchmarks.quality_variants import VARIANTS, Variant
 from benchmarks.rows import say
@@ -40,11 +39,10 @@ class Events:
         """Each event several times, its numbers moved a little each time."""
         assert variant.write is not None
         rng = np.random.Generator(np.random.PCG64(1))
-        units = dict(COMPACT_FULL)
         self.prompts = []
         for _ in range(variant.copies):
             moved = {
-                name: values + units.get(name, 0.0) * rng.uniform(-1.0, 1.0, len(values))
+                name: values + variant.noise.get(name, 0.0) * rng.uniform(-1.0, 1.0, len(values))
                 for name, values in self.features.items()
             }
             self.prompts += variant.write({name: np.maximum(one, 0.0) for name, one in moved.items()}, {})

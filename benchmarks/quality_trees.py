@@ -31,12 +31,22 @@ def tree_sets(place: Workspace) -> dict[str, Set]:
     sets = {
         name: (variant.split, variant.columns)
         for name, variant in VARIANTS.items()
-        if variant.table == "templates"
+        if variant.table == "templates" and name == set_of(name)
     }
     for split in ("jets", "full"):
         events = read_events(place, split, "validation")
         sets[f"{split}-all"] = (split, tuple(features_in(events)))
     return sets
+
+
+def set_of(name: str) -> str:
+    """The first variant that has the features of this one: what it says of its trees holds for both."""
+    mine = VARIANTS[name]
+    return next(
+        other
+        for other, variant in VARIANTS.items()
+        if variant.table == mine.table and (variant.split, variant.columns) == (mine.split, mine.columns)
+    )
 
 
 def tree_name(name: str, seed: int) -> str:

@@ -1,11 +1,13 @@
 """What the quality benchmark trains: the rows of its table, and the levers, each one change of the same recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.quality_prompts import (
     COMPACT_FULL,
+    FINE,
     JETS,
+    NOISE,
     RECIPE,
     WIDE,
     WIDER,
@@ -41,8 +43,10 @@ class Variant:
     """None: the prompt as the split has it."""
     config: TrainConfig = RECIPE_CONFIG
     way: Literal["lhcq", "dora", "channel"] = "lhcq"
+    noise: dict[str, float] = field(default_factory=dict)
+    """How far a feature of a training event is moved at random, at most, anew for each of the copies."""
     copies: int = 1
-    """How often each training event comes, with other noise each time: with more than one."""
+    """How often each training event comes."""
     table: Literal["templates", "levers"] = "levers"
 
 
@@ -95,6 +99,33 @@ VARIANTS: dict[str, Variant] = {
     "wide": Variant(
         what="14 features", split="full", columns=_names(WIDE), write=integers(WIDE), table="templates"
     ),
+    "wide-fine": Variant(
+        what="14 features, those of `wide` with all their digits",
+        split="full",
+        columns=_names(FINE),
+        write=integers(FINE),
+        table="templates",
+    ),
+    "wide-noise": Variant(
+        what="`wide`, 4 epochs, each number moved a little at random, anew each time",
+        split="full",
+        columns=_names(WIDE),
+        write=integers(WIDE),
+        config=ONE_EPOCH,
+        noise=NOISE,
+        copies=4,
+        table="templates",
+    ),
+    "wide-fine-noise": Variant(
+        what="`wide-fine`, the same way",
+        split="full",
+        columns=_names(FINE),
+        write=integers(FINE),
+        config=ONE_EPOCH,
+        noise=NOISE,
+        copies=4,
+        table="templates",
+    ),
     "wider": Variant(
         what="27 features, 1 epoch",
         split="full",
@@ -127,21 +158,32 @@ VARIANTS: dict[str, Variant] = {
     "letters": _prompt("letters: 26 bins, a token each", letters(LEVERED)),
     "named": _prompt("named integers", named(LEVERED)),
     "reversed": _prompt("the features in the reverse order", integers(LEVERED[::-1])),
-    "dither-2": Variant(
-        what="2 epochs, each number moved at random by up to its last digit's unit, anew each time",
+    "noise-4": Variant(
+        what="4 epochs, each number moved a little at random, anew each time",
         split="full",
         columns=_names(LEVERED),
         write=integers(LEVERED),
         config=ONE_EPOCH,
-        copies=2,
+        noise=NOISE,
+        copies=4,
     ),
-    "dither-2-batch-128": Variant(
-        what="the same, and batch 128",
+    "rounding-4": Variant(
+        what="4 epochs, rounded at random, anew each time",
+        split="full",
+        columns=_names(LEVERED),
+        write=integers(LEVERED),
+        config=ONE_EPOCH,
+        noise={name: unit / 2 for name, unit in LEVERED},
+        copies=4,
+    ),
+    "noise-4-batch-128": Variant(
+        what="`noise-4` and batch 128",
         split="full",
         columns=_names(LEVERED),
         write=integers(LEVERED),
         config=ONE_EPOCH.model_copy(update={"batch_size": 128}),
-        copies=2,
+        noise=NOISE,
+        copies=4,
     ),
     "dropout-3": _lever("dropout 0.3", dropout=0.3),
     "with-tree": _prompt(

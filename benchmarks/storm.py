@@ -3,7 +3,7 @@
     python -m benchmarks.storm --seed 1 --kills 200 --parts 10000
 
 Three worker hosts a side. A kill is SIGKILL to the whole process group of one host of lhcq and, at the same moment,
-of the same host of plain Celery; both start again at once. A part waits 0.1 s and leaves a line of text; a chain of
+of the same host of plain Celery; both start again at once. A part waits 0.2 s and leaves a line of text; a chain of
 training segments that do as little runs beside the parts, each segment validated.
 """
 
@@ -27,7 +27,7 @@ from tests.faults.rig import ROOT, Rig, Worker, running_rig, wait_until
 RESULT = Path(__file__).parent / "results" / "storm.json"
 HOSTS = 3
 PROCESSES = 2
-PART_SECONDS = 0.1
+PART_SECONDS = 0.2
 QUIET_SECONDS = 900
 
 
