@@ -3,7 +3,7 @@
     python -m benchmarks.storm --seed 1 --kills 200 --parts 10000
 
 Three worker hosts a side. A kill is SIGKILL to the whole process group of one host of lhcq and, at the same moment,
-of the same host of plain Celery; both start again at once. A part waits 0.2 s and leaves a line of text; a chain of
+of the same host of plain Celery; both start again at once. A part waits 0.25 s and leaves a line of text; a chain of
 training segments that do as little runs beside the parts, each segment validated.
 """
 
@@ -21,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
+from tasks.settings import with_again
 from tests.faults.noop import noop_file, serial_adapter, serial_noop
 from tests.faults.rig import ROOT, Rig, Worker, running_rig, wait_until
 
 RESULT = Path(__file__).parent / "results" / "storm.json"
 HOSTS = 3
 PROCESSES = 2
-PART_SECONDS = 0.2
+PART_SECONDS = 0.25
 QUIET_SECONDS = 900
 
 
@@ -77,8 +78,10 @@ class Plain:
 
 
 def start_host(rig: Rig) -> Worker:
-    queues = ("--queues", "validate,gpu,cpu")
-    return rig.start_worker(processes=PROCESSES, extra=queues, LHCQ_NOOP_SECONDS=str(PART_SECONDS))
+    queues = ",".join(name for queue in ("validate", "gpu", "cpu") for name in with_again(queue))
+    return rig.start_worker(
+        processes=PROCESSES, extra=("--queues", queues), LHCQ_NOOP_SECONDS=str(PART_SECONDS)
+    )
 
 
 def storm(directory: Path, *, seed: int, kills: int, parts: int, segments: int) -> dict[str, Any]:

@@ -11,7 +11,6 @@ lost is found while other jobs keep the workers busy for hours.
 import contextlib
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -35,9 +34,11 @@ log = logging.getLogger(__name__)
 SCAN_SECONDS = 2.0
 _LOCK = "lhcq:reconciler"
 _LOCK_SECONDS = 3 * SCAN_SECONDS
-_READ_EVERY_SECONDS = 60.0
-_READ_MESSAGES_A_SECOND = 200
-"""On average: what reading busy queues may cost."""
+_READ_EVERY_SECONDS = 20.0
+_READ_MESSAGES_A_SECOND = 500
+"""On average: what reading busy queues may cost, 1% of a core."""
+_FORGET_SECONDS = 30.0
+"""What nobody scans for so long counts as new: its submitter may still be publishing."""
 
 
 class Reconciler:
@@ -46,7 +47,6 @@ class Reconciler:
     def __init__(self) -> None:
         self.suspects: set[str] = set()
         """Keys of the units that were idle at the last scan."""
-        self._read_again: dict[str, float] = {}
 
     def scan(self, place: Workspace) -> None:
         """Publish the units that are idle and were so at the last scan."""
@@ -63,7 +63,9 @@ class Reconciler:
         client = redis_client()
         units = [unit for job in list_jobs(place) for unit in _open_units(place, job)]
         for queue in {unit.queue for unit in units}:
-            if queue_length(client, *with_again(queue)):
+            if not queue_length(client, *with_again(queue)):
+                client.delete(_due_key(queue))  # the next job's submitter has all the time again
+            else:
                 missing = self._missing(client, queue)
                 units = [unit for unit in units if unit.queue != queue or missing(unit)]
         if not units:
@@ -77,15 +79,36 @@ class Reconciler:
 
     def _missing(self, client: "redis.Redis", queue: str) -> Callable[[Unit], bool]:
         """Whether a busy queue has no message for a unit, by a fresh reading if one is due, else by the last scan."""
-        now = time.monotonic()
-        if now < self._read_again.setdefault(queue, now + _READ_EVERY_SECONDS):
+        if not _reading_is_due(client, queue):
             return lambda unit: unit.key in self.suspects
         waiting = {
             unit_key(task, arguments) for task, arguments in waiting_messages(client, *with_again(queue))
         }
-        pause = max(_READ_EVERY_SECONDS, len(waiting) / _READ_MESSAGES_A_SECOND)
-        self._read_again[queue] = now + pause
+        _read_again_in(client, queue, max(_READ_EVERY_SECONDS, len(waiting) / _READ_MESSAGES_A_SECOND))
         return lambda unit: unit.key not in waiting
+
+
+def _reading_is_due(client: "redis.Redis", queue: str) -> bool:
+    """By the broker's clock and memory: hosts that do not live long follow each other, and go on where one ended."""
+    due = client.get(_due_key(queue))
+    if due is None:
+        _read_again_in(client, queue, _READ_EVERY_SECONDS)
+        return False
+    return _broker_time(client) >= float(due)
+
+
+def _read_again_in(client: "redis.Redis", queue: str, seconds: float) -> None:
+    forgotten = int(1000 * (seconds + _FORGET_SECONDS))
+    client.set(_due_key(queue), _broker_time(client) + seconds, px=forgotten)
+
+
+def _due_key(queue: str) -> str:
+    return f"lhcq:read:{queue}"
+
+
+def _broker_time(client: "redis.Redis") -> float:
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1e6)
 
 
 def _open_units(place: Workspace, job: Job) -> list[Unit]:

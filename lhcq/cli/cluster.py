@@ -71,6 +71,7 @@ def command(
     """
     from lhcq.cli.session import check_room, default_processes, open_workspace, run_job, session
     from lhcq.cli.status import done_parts
+    from lhcq.events.apart import read_apart
     from lhcq.events.layout import open_event_file
     from lhcq.workspace import read_manifest
     from tasks.clustering import chunks_of
@@ -82,7 +83,8 @@ def command(
         raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
     workspace = open_workspace()
     final = workspace.dataset(name)
-    events = open_event_file(workspace.permitted(file.absolute()))
+    source = workspace.permitted(file.absolute())
+    (events,) = read_apart(source, lambda: [open_event_file(source)])
     check_room(workspace.root, events.n_events * _BYTES_PER_EVENT[config.features])
     job = _job(name, events, config, key, tolerate, events_per_chunk)
     refuse_taken_name(workspace, job)

@@ -36,6 +36,7 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     """
     from lhcq.cli.session import check_room, open_workspace
     from lhcq.errors import BadInput
+    from lhcq.events.apart import read_apart
     from lhcq.events.featurefile import open_feature_file
     from lhcq.jets.imported import imported_schema, write_imported
     from lhcq.workspace import sha256_of
@@ -44,7 +45,7 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     workspace = open_workspace()
     final = workspace.dataset(name)
     started = time.monotonic()
-    source = open_feature_file(file.absolute())
+    (source,) = read_apart(file, lambda: [open_feature_file(file.absolute())])
     if key and source.labelled:
         raise BadInput(f"{source.path}: has labels of its own. Leave --labels out.")
     mtime_ns = source.path.stat().st_mtime_ns  # from before the file is hashed
@@ -72,12 +73,13 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
 
 def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update: Update) -> Iterator["Block"]:
     from lhcq.errors import BadInput
+    from lhcq.events.apart import read_apart
     from lhcq.events.featurefile import read_features
     from lhcq.events.masterkey import read_master_key
     from lhcq.jets.merge import ROW_GROUP
 
     truth = read_master_key(key, source.n_events) if key else None
-    for block in read_features(source, rows=ROW_GROUP):
+    for block in read_apart(source.path, lambda: read_features(source, rows=ROW_GROUP)):
         yield block.rows, block.values, block.labels if truth is None else truth[block.rows]
         update(int(block.rows[-1]) + 1, "")
     if source.path.stat().st_mtime_ns != mtime_ns:

@@ -28,6 +28,7 @@ from typing import Any
 os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # its own allocator reserves more than a child may have
 
 from lhcq.errors import LhcqError
+from lhcq.events.apart import ReaderCrashed
 
 SECONDS = 10.0
 """For one input."""
@@ -68,6 +69,8 @@ class Outcome:
     inputs: int = 0
     refused: int = 0
     """Ended in an `LhcqError`; the others were read."""
+    crashed: int = 0
+    """Of those: ended the child that `read_apart` reads in."""
     seconds: float = 0.0
     peak_mb: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -88,11 +91,11 @@ def run_target(target: Target, *, seed: int, first: int, stop: int) -> Outcome:
 def _run_child(target: Target, seed: int, first: int, stop: int, outcome: Outcome) -> int:
     """Attack in a child until it ends, and say which input is next."""
     with (
-        mmap.mmap(-1, 16) as board,
+        mmap.mmap(-1, 24) as board,
         tempfile.TemporaryDirectory(prefix="lhcq-fuzz-") as place,
     ):
         report = Path(place) / "report"
-        board[:16] = struct.pack("<qq", first, 0)
+        board[:] = struct.pack("<qqq", first, 0, 0)
         child = os.fork()
         if not child:
             try:
@@ -101,8 +104,9 @@ def _run_child(target: Target, seed: int, first: int, stop: int, outcome: Outcom
                 traceback.print_exc()
                 os._exit(70)
         status, usage, hung = _watch(child, board)
-        at, refused = struct.unpack("<qq", board[:16])
+        at, refused, crashed = struct.unpack("<qqq", board[:])
         outcome.refused += refused
+        outcome.crashed += crashed
         outcome.peak_mb = max(outcome.peak_mb, usage.ru_maxrss >> 10)
         with contextlib.suppress(FileNotFoundError):
             outcome.findings += [Finding(**json.loads(line)) for line in report.read_text().splitlines()]
@@ -122,16 +126,17 @@ def _be_child(target: Target, seed: int, inputs: range, board: mmap.mmap, place:
         faulthandler.register(signal.SIGUSR1, stack)
         _limit_memory()
         logging.disable()
-        refused = 0
+        refused = crashed = 0
         work = place / "work"
         work.mkdir()
         for index in inputs:
-            board[:16] = struct.pack("<qq", index, refused)
+            board[:] = struct.pack("<qqq", index, refused, crashed)
             data = target.make(Random(f"{seed}:{target.name}:{index}"))
             try:
                 target.attack(data, work)
             except LhcqError as error:
                 refused += 1
+                crashed += isinstance(error, ReaderCrashed)
                 if "\n" in str(error):
                     report.write(
                         json.dumps({"index": index, "what": "two lines", "where": str(error)}) + "\n"
@@ -142,7 +147,7 @@ def _be_child(target: Target, seed: int, inputs: range, board: mmap.mmap, place:
                 what = f"{type(error).__name__}: {ascii(str(error))[:200]}"
                 report.write(json.dumps({"index": index, "what": what, "where": last}) + "\n")
             report.flush()
-        board[:16] = struct.pack("<qq", inputs.stop, refused)
+        board[:] = struct.pack("<qqq", inputs.stop, refused, crashed)
     os._exit(0)
 
 
@@ -178,11 +183,13 @@ def _named(status: int) -> str:
 
 def table_of(outcomes: list[Outcome]) -> str:
     """The outcomes for people."""
-    lines = [f"{'target':<14} {'inputs':>7} {'refused':>8} {'findings':>9} {'seconds':>8} {'peak MB':>8}"]
+    lines = [
+        f"{'target':<14} {'inputs':>7} {'refused':>8} {'crashed':>8} {'findings':>9} {'seconds':>8} {'peak MB':>8}"
+    ]
     for one in outcomes:
         lines.append(
-            f"{one.name:<14} {one.inputs:>7,} {one.refused:>8,} {len(one.findings):>9} {one.seconds:>8.1f} "
-            f"{one.peak_mb:>8,}"
+            f"{one.name:<14} {one.inputs:>7,} {one.refused:>8,} {one.crashed:>8,} {len(one.findings):>9} "
+            f"{one.seconds:>8.1f} {one.peak_mb:>8,}"
         )
         kinds = Counter((finding.what[:100], finding.where[-160:]) for finding in one.findings)
         for (what, where), count in kinds.most_common(20):
@@ -234,6 +241,7 @@ def _store(path: Path, seed: int, outcomes: list[Outcome]) -> None:
         "memory_bytes": MEMORY,
         "inputs": sum(one["inputs"] for one in targets),
         "findings": sum(len(one["findings"]) for one in targets),
+        "crashed": sum(one["crashed"] for one in targets),
         "targets": targets,
     }
     path.write_text(json.dumps(value, indent=1) + "\n")

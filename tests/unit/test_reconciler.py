@@ -142,17 +142,30 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
     busy, job = new_job(name="busy", parts=2), new_job(parts=4)
     publish_job(place, busy)
     publish_unit(part_unit(job, 3))
-    reconciler = Reconciler()
-    reconciler.scan(place)
-    assert reconciler.suspects == set()  # the queue is not read through at once
     monkeypatch.setattr("tasks.reconciler._READ_EVERY_SECONDS", 0.0)
-    reconciler = Reconciler()
+    short_lived = Reconciler()
+    short_lived.scan(place)
+    assert short_lived.suspects == set()  # the queue is not read through at once
+    reconciler = Reconciler()  # of another host, which goes on where that one ended
     with lease(broker, part_unit(job, 0).key):
         reconciler.scan(place)
         reconciler.scan(place)
     assert queued(broker, "cpu.again") == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 2)"]
     lines = [record.message for record in caplog.records if "published again" in record.message]
     assert lines == ["lhcq.cluster_part made: 2 neither done nor under way, published again"]
+
+
+def test_a_queue_that_was_empty_is_not_read_through_at_once(broker, place, new_job, monkeypatch) -> None:
+    monkeypatch.setattr("tasks.reconciler._READ_EVERY_SECONDS", 0.0)
+    job = new_job(parts=2)
+    publish_unit(part_unit(job, 0))
+    reconciler = Reconciler()
+    reconciler.scan(place)
+    broker.delete("cpu")
+    Reconciler().scan(place)
+    publish_unit(part_unit(job, 0))  # by a submitter who has not come to the other one yet
+    reconciler.scan(place)
+    assert reconciler.suspects == set()
 
 
 def test_parts_are_counted_once_and_a_flushed_count_is_read_from_the_workspace(broker, here, new_job) -> None:

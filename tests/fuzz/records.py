@@ -1,0 +1,91 @@
+"""Records of the workspace: what `lhcq status`, `why` and the reconciler read."""
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from random import Random
+
+from lhcq.evaluate.course import read_course
+from lhcq.model.checkpoint import newest_checkpoint, recorded_rows, verified_step
+from lhcq.workspace import Workspace, write_json, write_manifest
+from tasks.controls import wish_of
+from tasks.jobs import Failure, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
+from tasks.leases import Holder
+from tasks.pending import pending_units, unit_of_key
+from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
+
+
+@functools.cache
+def workspace_seed() -> Files:
+    """A workspace with a job of each kind, at various stages."""
+    with tempfile.TemporaryDirectory() as root:
+        place = Workspace(Path(root))
+        spec = {"n_events": 40, "storage_rows": 2, "events_per_chunk": 10, "config": {"features": "jets"}}
+        terms = {"source": "/events.h5", "bytes": 1, "mtime_ns": 1, "labels": None, "tolerate": 0.0}
+        training = {"checkpoint_steps": [10, 20], "total_steps": 20, "config": {}, "split": "made"}
+        jobs = [
+            Job(kind="cluster", name="made", created=1.0, spec=spec, terms=terms, parts=4),
+            Job(kind="prepare", name="made", created=2.0, spec={"dataset": "made", "config": {}}),
+            Job(kind="train", name="made", created=3.0, spec=training),
+        ]
+        for job in jobs:
+            write_json(place.job(job.kind, job.name) / "job.json", job.model_dump())
+        holder = Holder(host="host", pid=1, since=1.0, log=None)
+        failure = Failure(
+            unit="lhcq.cluster_part:made:2",
+            message="m",
+            permanent=False,
+            attempts=5,
+            by=holder,
+            traceback="t",
+        )
+        write_json(place.job("cluster", "made") / "failed" / "one.json", failure.model_dump())
+        outcome = Outcome(state="done", message="m", finished=4.0)
+        write_json(place.job("prepare", "made") / "outcome.json", outcome.model_dump())
+        run = place.run("made")
+        write_json(run / "wish.json", {"wish": "run"})
+        step = {"event": "step", "step": 10, "loss": 0.5, "samples_per_second": 3.0}
+        (run / "events.jsonl").write_text(json.dumps(step) + "\n")
+        checkpoint = place.checkpoint("made", 10)
+        write_json(checkpoint / "state.json", {"step": 10, "pass": {"rows": 8, "tokens": 100}})
+        write_manifest(checkpoint, step=10, config_hash="0")
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for path in sorted(Path(root).rglob("*"))
+            if path.is_file()
+        }
+
+
+def make_workspace(random: Random) -> tuple[str, bytes]:
+    return spoil_one(workspace_seed(), random)
+
+
+def attack_workspace(data: tuple[str, bytes], root: Path) -> None:
+    """All that `lhcq status`, `why` and the reconciler read."""
+    from lhcq.cli.runs import last_step
+    from lhcq.cli.status import progress_of
+
+    lay_out(workspace_seed(), data, root / "workspace")
+    place = Workspace(root / "workspace")
+    for job in list_jobs(place):
+        with refused():
+            pending_units(place, job)
+        with refused():
+            progress_of(place, job, ended=False)
+    for kind in ("cluster", "prepare", "train"):
+        with refused():
+            found = find_job(place, kind, "made")  # type: ignore[arg-type]
+            if found is not None:
+                outcome_of(place, found)
+                [unit_of_key(failure.unit) for failure in failures_of(place, found)]
+    run = place.run("made")
+    for read in (
+        lambda: wish_of(place, "made"),
+        lambda: last_step(place, "made"),
+        lambda: verified_step(newest_checkpoint(run / "checkpoints")[1]),  # type: ignore[index]
+        lambda: recorded_rows(place.checkpoint("made", 10)),
+    ):
+        with refused():
+            read()
+    read_course(run, 10)
