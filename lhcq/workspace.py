@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lhcq.errors import BadInput, DiskFull, NotThere
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
+_AT_ONCE = 4  # files hashed at a time, which lets other threads go on
 # EEXIST: a file stands where a directory has to be made.
 _UNWRITABLE = (
     errno.EACCES,
@@ -109,6 +111,11 @@ class Workspace:
                     "LHCQ_DATA_ROOTS."
                 )
         return path
+
+    @property
+    def confined(self) -> bool:
+        """Whether data roots say where files outside of the workspace may lie."""
+        return bool(self._data_roots)
 
     def permitted(self, path: Path) -> Path:
         """Where `path`, from a job's record, is: with data roots, only below the workspace or one of them.
@@ -294,10 +301,15 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def write_manifest(directory: Path, **fields: Any) -> None:
     """Write `manifest.json` into `directory`: `fields`, and the sha256 and size of every file in it."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != MANIFEST]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        synced = [pool.submit(_sync, path) for path in paths]  # a directory's commit finds that done
+        digests = list(pool.map(sha256_of, paths))
+        for one in synced:
+            one.result()
     files = {
-        str(path.relative_to(directory)): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        str(path.relative_to(directory)): {"sha256": digest, "bytes": path.stat().st_size}
+        for path, digest in zip(paths, digests, strict=True)
     }
     write_json(directory / MANIFEST, {**fields, "files": files})
 
@@ -316,13 +328,16 @@ def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
 
 def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
     """Raise `BadInput` when a file of `directory` is not the one that its manifest was written for."""
-    for name, expected in manifest["files"].items():
-        path = directory / name
+    paths = [directory / name for name in manifest["files"]]
+    for name, path in zip(manifest["files"], paths, strict=True):
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise BadInput(f"{directory}: its manifest names a file of another directory. Make it again.")
         if not path.is_file():
             raise BadInput(f"{path}: missing, though its manifest names it. Make {directory.name} again.")
-        if sha256_of(path) != expected["sha256"]:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        digests = list(pool.map(sha256_of, paths))
+    for path, digest, expected in zip(paths, digests, manifest["files"].values(), strict=True):
+        if digest != expected["sha256"]:
             raise BadInput(f"{path}: differs from its manifest (sha256). Make {directory.name} again.")
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import secrets
 import shutil
-import socket
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from tasks.examination import (
     meeting_place,
     versions_here,
 )
+from tasks.exposure import is_private
 from tasks.findings import Finding
 from tasks.gpus import Gpu
 from tasks.settings import QUEUES, VISIBILITY_TIMEOUT_SECONDS
@@ -141,6 +141,7 @@ def worker_findings(place: Workspace) -> list[Finding]:
             *findings,
             *_sharing(place, directory, workers),
             *comparisons(workers),
+            *confinement_findings(str(app.conf.broker_url), workers),
             *_fits(place, workers),
         ]
     finally:
@@ -303,6 +304,24 @@ def _compared(check: str, values: Mapping[str, Mapping[str, str]], *, state: Any
     return Finding(check=check, state=state(differing.keys()), found="; ".join(told), remedy=remedy)
 
 
+def confinement_findings(url: str, workers: Mapping[str, Examined]) -> list[Finding]:
+    """Whether workers open only what is meant for them, where people on other hosts may ask them to."""
+    if is_private(url):
+        return []
+    free = sorted(node for node, worker in workers.items() if not worker.confined)
+    if not free:
+        found = "every worker reads in the workspace and its data roots alone"
+        return [Finding(check="data roots", state="ok", found=found)]
+    return [
+        Finding(
+            check="data roots",
+            state="warning",
+            found=f"{', '.join(free)}: opens whatever its account may, for everybody who reaches the broker",
+            remedy="Set LHCQ_DATA_ROOTS there to the directories of event files and models.",
+        )
+    ]
+
+
 def _fits(place: Workspace, workers: Mapping[str, Examined]) -> list[Finding]:
     """Whether each model of the workspace can be trained by default settings on each worker that trains."""
     training = {node: worker for node, worker in workers.items() if "gpu" in worker.queues}
@@ -328,16 +347,3 @@ def fit_finding(place: Workspace, who: str, gpus: Sequence[Gpu], memory: int) ->
         return Finding(check="model fit", state="warning", found=f"{who}: {device}; {told}", remedy=remedy)
     fitting = f"; {', '.join(needed)} fit" if needed else "; no model is in the workspace yet"
     return Finding(check="model fit", state="ok", found=f"{who}: {device}{fitting}")
-
-
-def own_addresses() -> list[str]:
-    """This host's address towards others; none where it has no network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(
-                ("192.0.2.1", 9)
-            )  # reserved for documentation: only a route is looked up, nothing is sent
-        except OSError:
-            return []
-        address = str(probe.getsockname()[0])
-        return [] if address.startswith("127.") else [address]

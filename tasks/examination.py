@@ -33,6 +33,8 @@ class Examined(Frozen):
     """Whether it read what the asker had written, and committed its own file beside it."""
     trouble: str
     """Why it could not commit; empty where it could."""
+    confined: bool
+    """Whether it opens event files and models below its data roots alone."""
     versions: dict[str, str]
     fingerprint: dict[str, str]
     """Empty where it computes no jets."""
@@ -58,6 +60,7 @@ def lhcq_examine(state: Any, token: str) -> dict[str, Any]:
         workspace=str(workspace().root),
         shares=shares,
         trouble=trouble,
+        confined=workspace().confined,
         versions=versions_here(),
         fingerprint=_fingerprint() if "cpu" in queues else {},
         clock=clock_ahead(),

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import socket
 import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
@@ -11,7 +12,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tasks.app import app, redis_client
-from tasks.diagnosis import own_addresses
 from tasks.findings import Finding
 
 CHECK = "security"
@@ -27,7 +27,7 @@ def security_findings() -> list[Finding]:
 
 def broker_exposure(url: str) -> list[Finding]:
     """Whether a stranger may enter the broker, and whether what is said to it can be overheard."""
-    if urlsplit(url).scheme in ("redis+socket", "unix"):
+    if _is_socket(url):
         return []  # in a directory that is its user's alone
     host = urlsplit(url).hostname or "localhost"
     local = is_loopback(host)
@@ -54,6 +54,15 @@ def _no_password(url: str, *, local: bool) -> Finding:
         found=f"the broker at {urlsplit(url).hostname} wants no password: {who} can take and forge work",
         remedy="Set `requirepass` (or an ACL user) there, and name it in LHCQ_BROKER_URL.",
     )
+
+
+def _is_socket(url: str) -> bool:
+    return urlsplit(url).scheme in ("redis+socket", "unix")
+
+
+def is_private(url: str) -> bool:
+    """Whether a broker is asked for at an address that this host alone reaches."""
+    return _is_socket(url) or is_loopback(urlsplit(url).hostname or "localhost")
 
 
 def is_loopback(host: str) -> bool:
@@ -122,3 +131,16 @@ def _flower_answers(address: str, port: int) -> bool:
             return bool(answer.read(16) == b"OK")
     except (urllib.error.URLError, OSError, ValueError):
         return False
+
+
+def own_addresses() -> list[str]:
+    """This host's address towards others; none where it has no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(
+                ("192.0.2.1", 9)
+            )  # reserved for documentation: only a route is looked up, nothing is sent
+        except OSError:
+            return []
+        address = str(probe.getsockname()[0])
+        return [] if address.startswith("127.") else [address]

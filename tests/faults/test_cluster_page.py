@@ -71,6 +71,7 @@ def on_this_machine(page: str, shared: Path, events: Path, place: Path) -> str:
     for there, replacement in (
         ("/shared/lhcq/bin", here("")),
         ("/shared/data/events_anomalydetection_v2.h5", str(events)),
+        ("/shared/data", str(events.parent)),
         ("/shared/lhcq", str(shared)),
         ("/var/tmp", str(place / "var")),  # noqa: S108
         ("/secrets head", "/secrets localhost"),

@@ -19,6 +19,7 @@ from tasks.diagnosis import (
     broker_findings,
     clock_finding,
     comparisons,
+    confinement_findings,
     fit_finding,
     memory_finding,
     persistence_finding,
@@ -129,6 +130,7 @@ def a_worker(**changes: Any) -> Examined:
         "workspace": "/ws",
         "shares": True,
         "trouble": "",
+        "confined": True,
         "versions": {"lhcq": "1", "numpy": "2"},
         "fingerprint": {"libm": "glibc 2.36"},
         "clock": 0.0,
@@ -148,6 +150,18 @@ def test_workers_of_other_versions_and_other_hardware_are_told_apart(monkeypatch
     older = comparisons({"a": a_worker(versions={"numpy": "1"}), "b": a_worker(fingerprint={"libm": "musl"})})
     assert (states(older)["versions"], states(older)["fingerprint"]) == ("warning", "warning")
     assert "libm glibc 2.36 (a) and musl (b)" in older[1].found
+
+
+def test_workers_that_others_reach_and_that_open_anything_are_warned_of() -> None:
+    workers = {"a": a_worker(), "b": a_worker(confined=False)}
+    for private in ("redis+socket:///run/one/broker.sock", "redis://localhost:6379/0", "redis://127.0.0.1/0"):
+        assert confinement_findings(private, workers) == []
+    (found,) = confinement_findings("rediss://head:6379/0", workers)
+    assert found.state == "warning"
+    assert found.found.startswith("b: opens whatever")
+    assert "LHCQ_DATA_ROOTS" in found.remedy
+    (found,) = confinement_findings("rediss://head:6379/0", {"a": a_worker()})
+    assert found.state == "ok"
 
 
 def test_commits_that_others_do_not_see_would_lose_work() -> None:
