@@ -27,6 +27,9 @@ def require_tracker(name: str) -> None:
 
 def tell_tracker(name: str, run_dir: Path, values: Iterable[tuple[int, dict[str, float]]]) -> None:
     """Tell a tracker the values of some steps of a run, after what it knows of it."""
+    from accelerate import PartialState
+
+    PartialState()  # without it accelerate's classes refuse to log what they do
     tracker = _TRACKERS[name](run_dir)
     tracker.start()
     try:
