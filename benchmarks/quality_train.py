@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import quality_levers
 from benchmarks.quality_data import features_in, parts_of, read_events, row_path
-from benchmarks.quality_trees import tree_feature
+from benchmarks.quality_trees import stacked_features
 from benchmarks.quality_variants import VARIANTS, Variant
 from benchmarks.rows import say
 from lhcq.evaluate.figures import figures_of
@@ -32,7 +32,9 @@ class Events:
         table = read_events(place, variant.split, part)
         self.rows = table["row"].to_numpy()
         self.labels = table["label"].to_numpy().astype(np.int64)
-        self.features = features_in(table) | (tree_feature(place, part) if variant.split == "full" else {})
+        self.features = features_in(table) | (
+            stacked_features(place, part) if variant.split == "full" else {}
+        )
         self.prompts: list[str] = table["prompt"].to_pylist() if variant.write is None else []
 
     def repeat(self, variant: Variant) -> None:

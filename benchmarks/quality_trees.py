@@ -3,16 +3,18 @@
 import itertools
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.special import logit
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from benchmarks.quality_data import features_in, parts_of, read_events
-from benchmarks.quality_variants import TREE, VARIANTS
+from benchmarks.quality_variants import STACKED, VARIANTS, score_of
 from benchmarks.rows import say
 from lhcq.evaluate.baseline import build_trees
 from lhcq.evaluate.scores import write_scores
@@ -29,7 +31,7 @@ Set = tuple[str, tuple[str, ...]]
 def tree_sets(place: Workspace) -> dict[str, Set]:
     """What trees are fitted on, by name: the features of each variant, and all that a split has."""
     sets = {
-        name: (variant.split, variant.columns)
+        name: (variant.split, variant.measured)
         for name, variant in VARIANTS.items()
         if variant.table == "templates" and name == set_of(name)
     }
@@ -45,7 +47,7 @@ def set_of(name: str) -> str:
     return next(
         other
         for other, variant in VARIANTS.items()
-        if variant.table == mine.table and (variant.split, variant.columns) == (mine.split, mine.columns)
+        if variant.table == mine.table and (variant.split, variant.measured) == (mine.split, mine.measured)
     )
 
 
@@ -62,14 +64,17 @@ def fit_trees(place: Workspace, processes: int) -> None:
         for seed, (name, one) in itertools.product(SEEDS, sets.items())
         if not (place.root / "scores" / tree_name(name, seed)).exists()
     ]
-    folds = [(place.root, sets["full"], fold) for fold in range(FOLDS)]
+    stacked = [name for name in STACKED if not _out_of_fold(place, name).exists()]
     say(f"trees: {len(work)} fits on {processes} processes")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        out_of_fold = [pool.submit(score_fold, *one) for one in folds] if not feature_path(place) else []
+        folds = {
+            name: [pool.submit(score_fold, place.root, sets[name], fold) for fold in range(FOLDS)]
+            for name in stacked
+        }
         for done in [pool.submit(fit_one, *one) for one in work]:
             done.result()
-        if out_of_fold:
-            keep_feature(place, [one.result() for one in out_of_fold])
+        for name, scored in folds.items():
+            _keep_out_of_fold(place, name, [one.result() for one in scored])
 
 
 def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
@@ -105,25 +110,31 @@ def _values(events: pa.Table, columns: tuple[str, ...]) -> tuple[NDArray[np.floa
     return values, events["label"].to_numpy().astype(np.int64)
 
 
-def feature_path(place: Workspace) -> Any:
-    """The scores of the training part, if they are there."""
-    path = place.root / "out-of-fold.npy"
-    return path if path.exists() else None
+def _out_of_fold(place: Workspace, name: str) -> Path:
+    return place.root / f"out-of-fold-{name}.npy"
 
 
-def keep_feature(place: Workspace, folds: list[tuple[NDArray[np.int64], NDArray[np.float64]]]) -> None:
+def _keep_out_of_fold(
+    place: Workspace, name: str, folds: list[tuple[NDArray[np.int64], NDArray[np.float64]]]
+) -> None:
     scores = np.empty(sum(len(left_out) for left_out, _ in folds))
     for left_out, p_signal in folds:
         scores[left_out] = p_signal
-    np.save(place.root / "out-of-fold.npy", scores)
+    np.save(_out_of_fold(place, name), scores)
 
 
-def tree_feature(place: Workspace, part: str) -> dict[str, NDArray[np.float64]]:
-    """The trees' probability as a feature of the events of a part; nothing where no trees were fitted."""
+def stacked_features(place: Workspace, part: str) -> dict[str, NDArray[np.float64]]:
+    """The trees' scores as features of the events of a part, of training events out of fold; those that there are."""
     from lhcq.evaluate.scores import read_scores
 
-    if feature_path(place) is None:
-        return {}
-    if part == "train":
-        return {TREE: np.load(place.root / "out-of-fold.npy")}
-    return {TREE: read_scores(place.root / "scores" / tree_name("full", 1) / f"{part}.parquet").p_signal}
+    found = {}
+    for name in STACKED:
+        path = _out_of_fold(place, name)
+        if path.exists():
+            p_signal = (
+                np.load(path)
+                if part == "train"
+                else read_scores(place.root / "scores" / tree_name(name, 1) / f"{part}.parquet").p_signal
+            )
+            found[score_of(name)] = np.clip(100 + 10 * logit(p_signal), 0, 200)
+    return found

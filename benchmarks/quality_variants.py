@@ -27,8 +27,13 @@ RECIPE_CONFIG = TrainConfig(
     rank=16, alpha=32.0, dropout=0.05, learning_rate=1e-3, batch_size=512, epochs=2.0, checkpoints=1
 )
 ONE_EPOCH = RECIPE_CONFIG.model_copy(update={"epochs": 1.0})
-TREE = "tree"
-"""The trees' probability of signal, a feature that the trees' stage adds: of training events out of fold."""
+STACKED = ("full", "wide")
+"""Variants on whose features trees are fitted out of fold, to have their score in a prompt."""
+
+
+def score_of(name: str) -> str:
+    """The feature that the trees' stage adds: 100 + 10 times the logit of their P(signal), between 0 and 200."""
+    return f"trees_of_{name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ class Variant:
     what: str
     split: Literal["diary", "jets", "full"]
     columns: tuple[str, ...]
-    """The features that its prompt holds: of the trees beside it."""
+    """The features that its prompt holds."""
     write: Write | None = None
     """None: the prompt as the split has it."""
     config: TrainConfig = RECIPE_CONFIG
@@ -48,6 +53,11 @@ class Variant:
     copies: int = 1
     """How often each training event comes."""
     table: Literal["templates", "levers"] = "levers"
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The features that are measured: those of the trees beside it."""
+        return tuple(name for name in self.columns if name not in map(score_of, STACKED))
 
 
 def _names(columns: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
@@ -126,6 +136,16 @@ VARIANTS: dict[str, Variant] = {
         copies=4,
         table="templates",
     ),
+    "wide-tree": Variant(
+        what="`wide-noise` with the score of the trees beside it in the prompt, 2 epochs",
+        split="full",
+        columns=(*_names(WIDE), score_of("wide")),
+        write=integers((*WIDE, (score_of("wide"), 1.0))),
+        config=ONE_EPOCH,
+        noise=NOISE,
+        copies=2,
+        table="templates",
+    ),
     "wider": Variant(
         what="27 features, 1 epoch",
         split="full",
@@ -187,7 +207,9 @@ VARIANTS: dict[str, Variant] = {
     ),
     "dropout-3": _lever("dropout 0.3", dropout=0.3),
     "with-tree": _prompt(
-        "the trees' score in the prompt", integers((*LEVERED, (TREE, 0.001))), (*_names(LEVERED), TREE)
+        "the trees' score in the prompt, as a logit",
+        integers((*LEVERED, (score_of("full"), 1.0))),
+        (*_names(LEVERED), score_of("full")),
     ),
     "letters-14": _prompt("letters, of 14 features", letters(WIDE), _names(WIDE)),
     "letters-27": _prompt("letters, of 27 features", letters(WIDER), _names(WIDER)),

@@ -102,7 +102,7 @@ def _hash_rows(rows: Integers, key: str) -> NDArray[np.uint64]:
 
     Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
-    offset = np.frombuffer(hashlib.sha256(key.encode()).digest()[:8], "<u8")
+    offset = np.frombuffer(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "<u8")
     state = (rows.astype(np.uint64) + offset) * np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
@@ -33,6 +34,8 @@ class Column(NamedTuple):
     feature: str
     unit: float
 
+
+_LARGEST = 10**18
 
 Place = tuple[Column, ...]
 """A place of a prompt of numbers: the first of these that a dataset has is written there, else nothing."""
@@ -150,11 +153,16 @@ def render_numbers(
     """
     features = compute_features(records)
     units = {one.feature: one.unit for place in _places(name, version) for one in place}
-    numbers = [np.rint(np.nan_to_num(features[one] / units[one])).astype(np.int64) for one in columns]
+    numbers = [count_units(features[one] / units[one]) for one in columns]
     return [
         " ".join(map(str, values)) + ":"
         for values in zip(*(column.tolist() for column in numbers), strict=True)
     ]
+
+
+def count_units(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Whole numbers, 0 for none; what is no number of any event (a damaged dataset's) is cut to what they hold."""
+    return np.clip(np.rint(np.nan_to_num(values)), -_LARGEST, _LARGEST).astype(np.int64)
 
 
 def render_diary(records: pa.Table) -> list[str]:

@@ -103,3 +103,22 @@ def test_a_part_with_damaged_columns_is_refused_when_it_is_merged(tmp_path: Path
         except BadInput as error:
             said.add("not a readable part" in str(error))
     assert True in said
+
+
+def test_a_dataset_whose_manifest_holds_half_a_character_is_split_like_any_other() -> None:
+    import numpy as np
+
+    from lhcq.prompts.split import assign_parts
+
+    rows = np.arange(2_000)
+    parts = assign_parts(rows, (rows % 2).astype(np.int8), dataset_key="\ud800")
+    assert set(parts.tolist()) == {0, 1, 2, 3}
+
+
+def test_numbers_beyond_all_events_are_written_without_a_warning() -> None:
+    import numpy as np
+
+    from lhcq.prompts.templates import count_units
+
+    values = np.array([np.inf, -np.inf, np.nan, 1e308, 2.6])
+    assert count_units(values).tolist() == [10**18, -(10**18), 0, 10**18, 3]
