@@ -13,6 +13,7 @@ from tasks.app import app, workspace
 from tasks.jobs import Failure, Job
 from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
+from tasks.tracing import note_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,7 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.jets.records import schema_of
 
     file, chunk = open_source(job), chunks_of(job)[index]
+    note_span(events=chunk.stop - chunk.start)
     config = ClusterConfig.checked(**job.spec["config"])
     gaps: list[Gap] = []
 
@@ -122,6 +124,7 @@ def _merge(workspace: Workspace, job: Job, parts: dict[int, Path], lost: dict[in
             labels=key_of(job, job.spec["n_events"]),
         )
     rows = read_manifest(final, what=f"dataset {job.name!r}", remedy="Run `lhcq cluster`.")["rows"]
+    note_span(events=rows)
     return f"{rows} events in {final}"
 
 

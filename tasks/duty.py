@@ -11,12 +11,13 @@ import threading
 import time
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import worker_process_shutdown, worker_ready, worker_shutting_down
 
 from lhcq.errors import PermanentError, TransientError
 from tasks.app import ask_broker, redis_client
 from tasks.internals import at_work
 from tasks.reconciler import start_reconciler
+from tasks.tracing import flush
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,12 @@ def begin_duty(sender: Any, **_: Any) -> None:
 def end_duty(**_: Any) -> None:
     """Stop the threads."""
     _stop.set()
+
+
+@worker_process_shutdown.connect
+def end_process(**_: Any) -> None:
+    """Send a child's last spans."""
+    flush()
 
 
 def leave_with_parent() -> None:

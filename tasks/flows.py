@@ -10,9 +10,10 @@ from tasks.app import app, redis_client, workspace
 from tasks.attempts import backoff_key, forget_attempts
 from tasks.captions import Caption, captioner
 from tasks.counters import forget_count, recount
-from tasks.jobs import Job, find_job, forget_failures
+from tasks.jobs import Job, find_job, forget_failures, set_trace
 from tasks.pending import PART_SUFFIX, Unit, kind_of, merge_unit, pending_units
 from tasks.settings import with_again
+from tasks.tracing import current_traceparent, span
 
 
 def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
@@ -38,6 +39,12 @@ def retry_units(workspace: Workspace, job: Job, units: list[Unit]) -> None:
 
 
 def _publish(workspace: Workspace, job: Job, units: list[Unit]) -> None:
+    with span("publish", job=job.title, units=len(units)):
+        set_trace(workspace, job, current_traceparent())  # before anybody can have a message
+        _send(workspace, job, units)
+
+
+def _send(workspace: Workspace, job: Job, units: list[Unit]) -> None:
     if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
         caption = captioner(workspace, job)
         # Keys travel, not data: each header message carries the body.

@@ -9,6 +9,7 @@ from tasks.app import app
 from tasks.jobs import Failure, Job, summary_of
 from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
+from tasks.tracing import note_span
 
 
 @app.task(name="lhcq.generate_part")
@@ -27,6 +28,7 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.events.pythia import generate_part, plan_parts, write_part
 
     part = plan_parts(GenerateConfig.checked(**job.spec["config"]))[index]
+    note_span(events=part.n_events)
     made = generate_part(part)
     held.check()
     write_part(path, *made)

@@ -10,9 +10,9 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
@@ -53,6 +53,10 @@ class Job(Frozen):
     """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
     parts: int = Field(default=0, ge=0, le=MOST_PARTS)
     """Parts that a fan-out has; 0 where there is none."""
+    trace: Annotated[str, StringConstraints(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None = (
+        None
+    )
+    """W3C's `traceparent` of the latest request's publishing; None where that is not traced."""
 
     @field_validator("spec", "terms")
     @classmethod
@@ -201,6 +205,16 @@ def renew_terms(workspace: Workspace, job: Job) -> Job | None:
     renewed = earlier.model_copy(update={"terms": job.terms})
     write_json(workspace.job(job.kind, job.name) / "job.json", renewed.model_dump())
     return renewed
+
+
+def set_trace(workspace: Workspace, job: Job, trace: str | None) -> None:
+    """Record which trace the attempts at the job's units belong to from now on."""
+    if job.trace == trace:
+        return
+    with exclusive(workspace.root / "jobs.lock"):
+        recorded = load_job(workspace, job.kind, job.name)  # whose terms may have been renewed
+        traced = recorded.model_copy(update={"trace": trace})
+        write_json(workspace.job(job.kind, job.name) / "job.json", traced.model_dump())
 
 
 def find_job(workspace: Workspace, kind: Kind, name: str) -> Job | None:

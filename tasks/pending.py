@@ -107,6 +107,15 @@ def test_unit(run: str) -> Unit:
     return Unit(task="lhcq.test", args=(run,))
 
 
+def last_unit(job: Job) -> Unit:
+    """The unit that ends the job when all goes well."""
+    if job.kind == "train":
+        return test_unit(job.name)
+    if job.kind == "prepare":
+        return Unit(task="lhcq.baseline", args=(job.name,))
+    return merge_unit(job)
+
+
 def config_of(job: Job) -> TrainConfig:
     """The configuration of a run; what an older run does not say is as it is by default."""
     return TrainConfig.checked(**job.spec.get("config", {}))

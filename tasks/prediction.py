@@ -15,6 +15,7 @@ from tasks.clustering import key_of
 from tasks.jobs import Failure, Job, summary_of
 from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
+from tasks.tracing import note_span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +68,7 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
         columns, prompts = _read_reference(place, job, reference[index])
     else:
         columns, prompts = _read_events(place, job, events[index - len(reference)])
+    note_span(events=len(prompts))
     config = TrainConfig.checked(**job.spec["config"])
     scores = score_prompts(
         resident_base(place.permitted(place.root / job.spec["model_dir"])),

@@ -20,6 +20,7 @@ from tasks.flows import publish_unit
 from tasks.jobs import Job, end_job, find_job, list_jobs, outcome_of
 from tasks.leases import Lease
 from tasks.pending import Unit, config_of, pending_units, reached_step, segment_unit, test_unit, validate_unit
+from tasks.tracing import note_span
 from tasks.watching import SegmentWatch, begin_segment, judge_validations
 from tasks.work import perform
 
@@ -160,6 +161,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
         extra={"versions": {name: version(name) for name in _VERSIONED}, **watch.summary()},
     )
     append_line(journal, {"event": "checkpoint", "time": time.time(), "step": until})
+    note_span(step=until, events=(until - course.step) * config.batch_size * config.accumulation)
     _track(place, job, told)
     return [until]
 
@@ -263,6 +265,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
 
     config = config_of(job)
     prompts, labels, rows = _part(place, job, part)
+    note_span(events=len(prompts))
     scores = score_prompts(
         resident_base(place.permitted(place.root / job.spec["model_dir"])),
         checkpoint=place.checkpoint(job.name, step),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import redis
+from celery import current_task
 
 from lhcq.errors import LeaseLost, LhcqError
 from lhcq.workspace import Workspace
@@ -30,6 +31,7 @@ from tasks.jobs import (
 from tasks.leases import Holder, Lease, lease
 from tasks.logs import note_attempt, working_on
 from tasks.pending import PART_SUFFIX, Unit, pending_units
+from tasks.tracing import note_error, note_span, span_under
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +65,33 @@ def _perform(
                 return "already"
             if job.kind not in PART_SUFFIX and unit not in pending_units(place, job):
                 return "closed"  # out of turn: a test before the training's end, a step that nobody planned
-            return _attempt(place, job, unit, held, work)
+            with span_under(job.trace, unit.task, **_told(job, unit)):
+                status = _attempt(place, job, unit, held, work)
+                note_span(status=status)
+                return status
     except redis.RedisError as error:
         log.warning("%s: the broker is away, so this waits for the reconciler: %s", unit.key, error)
         return "again"
 
 
+def _told(job: Job, unit: Unit) -> dict[str, str | int | None]:
+    """What the span of an attempt tells beside its name."""
+    request = current_task.request if current_task else None
+    delivery = (request and request.delivery_info) or {}
+    part = unit.args[1] if len(unit.args) > 1 else None
+    return {
+        "job": job.title,
+        "unit": unit.key,
+        "part" if job.kind in PART_SUFFIX else "step": part,
+        "queue": delivery.get("routing_key", unit.queue),  # which tells whether it was published again
+        "worker": request and request.hostname,
+    }
+
+
 def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) -> Status:
     attempts = count_attempt(job, unit)
     note_attempt(attempts)
+    note_span(attempt=attempts)
     log.info("begun")  # the last line of an attempt whose worker was killed
     try:
         if attempts > MAX_ATTEMPTS:
@@ -93,6 +113,7 @@ class _WorkerKilled(LhcqError):
 
 def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: int) -> Status:
     permanent = is_permanent(error)
+    note_error(error)
     log.error("%s, attempt %d: %s", unit.key, attempts, message_of(error), exc_info=not permanent)
     if not permanent and attempts < MAX_ATTEMPTS:
         announce_trouble(job, unit, error, attempts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, wait_option, workers_option
+from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
 from lhcq.errors import BadInput
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ _LONG_TO_HASH = 500_000_000  # bytes
 @workers_option
 @wait_option
 @json_option
+@traced
 def command(
     file: Path,
     name: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lhcq.cli.options import answer, json_option, wait_option, workers_option
+from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
 
 _BYTES_PER_EVENT = 13_000  # a compressed event of the output, and its part
 
@@ -27,6 +27,7 @@ _BYTES_PER_EVENT = 13_000  # a compressed event of the output, and its part
 @workers_option
 @wait_option
 @json_option
+@traced
 def command(
     out: Path,
     background: int,

@@ -1,16 +1,37 @@
 """Options that several verbs share."""
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from tasks.tracing import flush, note_failure, note_span, span
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
 )
+
+
+def traced(function: F) -> F:
+    """The verb asks for a job: where traces are wanted, it is the root of one."""
+
+    @functools.wraps(function)
+    def command(**options: Any) -> int:
+        try:
+            with span(f"lhcq {click.get_current_context().info_name}"):
+                code: int = function(**options)
+                note_span(exit_code=code)
+                if code:
+                    note_failure(f"exit code {code}")
+                return code
+        finally:
+            flush()
+
+    return command  # type: ignore[return-value]
 
 
 def wait_option(function: F) -> F:

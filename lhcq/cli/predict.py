@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, wait_option
+from lhcq.cli.options import answer, json_option, traced, wait_option
 from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _JETS = ("algorithm", "radius", "pt_min", "max_jets")
 @click.option("--events-per-chunk", type=click.IntRange(min=1), help="Events in one task.")
 @wait_option
 @json_option
+@traced
 def command(
     run: str,
     dataset: str,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, wait_option, workers_option
+from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @workers_option
 @wait_option
 @json_option
+@traced
 def command(
     name: str,
     split: str,

@@ -2,13 +2,14 @@
 
 import click
 
-from lhcq.cli.options import json_option, wait_option
+from lhcq.cli.options import json_option, traced, wait_option
 
 
 @click.command("resume")
 @click.argument("run")
 @wait_option
 @json_option
+@traced
 def command(run: str, wait: bool, as_json: bool) -> int:
     """Go on with training RUN: paused by you or by an alarm, interrupted, or ended incomplete."""
     from lhcq.cli.session import open_workspace

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lhcq.cli.options import answer, json_option, kind_option, wait_option, workers_option
+from lhcq.cli.options import answer, json_option, kind_option, traced, wait_option, workers_option
 from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @workers_option
 @wait_option
 @json_option
+@traced
 def command(
     name: str, part: int | None, kind: "Kind | None", workers: int | None, wait: bool, as_json: bool
 ) -> int:

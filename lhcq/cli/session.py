@@ -17,6 +17,7 @@ from lhcq.cli.progress import Update, progress
 from lhcq.config import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
 from lhcq.workspace import Workspace
+from tasks.tracing import note_span
 
 if TYPE_CHECKING:
     from tasks.jobs import Job, Outcome
@@ -26,6 +27,7 @@ INTERRUPTED = 130
 _POLL_SECONDS = 0.2
 _TROUBLE_EVERY_SECONDS = 2.0
 _EMPTY_DISK_BYTES = 1 << 20
+_TIDY_SECONDS = 20.0  # a run's last page takes two
 EXIT_CODES = {"done": 0, "failed": 1, "incomplete": 3, "cancelled": 3}
 
 Count = Callable[[], tuple[int, str]]
@@ -173,12 +175,15 @@ def follow_job(
 ) -> Waited:
     """Publish what a recorded job needs, and wait for its outcome unless told not to."""
     started = time.monotonic()
+    note_span(job=job.title)
     try:
         _publish(current, publish)
         if not wait:
             return Waited(code=0, finished=False)
         with progress(job.title, total, unit) as update:
             outcome = _wait(current, job, count, update)
+        if current.workers:
+            _let_tidy_up(job)
     except KeyboardInterrupt:
         where = (
             f"{job.title} goes on. `lhcq status` shows it."
@@ -250,6 +255,20 @@ def _wait(current: Session, job: "Job", count: Count, update: Update) -> "Outcom
         time.sleep(_POLL_SECONDS)
     update(*count())
     return outcome
+
+
+def _let_tidy_up(job: "Job") -> None:
+    """Leave our workers the time to end the unit that ended the job: it writes a run's last page, removes parts."""
+    import redis
+
+    from tasks.app import redis_client
+    from tasks.leases import is_leased
+    from tasks.pending import last_unit
+
+    deadline = time.monotonic() + _TIDY_SECONDS
+    with contextlib.suppress(redis.RedisError):
+        while is_leased(redis_client(), last_unit(job).key) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def _tell_trouble(current: Session, job: "Job", told: str) -> str:

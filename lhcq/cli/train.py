@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, wait_option
+from lhcq.cli.options import answer, json_option, traced, wait_option
 
 if TYPE_CHECKING:
     from lhcq.config import TrainConfig
@@ -94,6 +94,7 @@ def read_policy(
 @click.option("--seed", type=int)
 @wait_option
 @json_option
+@traced
 def command(
     split: str,
     name: str,

@@ -184,6 +184,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
 
     from lhcq.config import Settings
     from lhcq.errors import BadInput
+    from tasks.tracing import public_variables
 
     settings = Settings.from_environment()
     if settings.broker_url is None:
@@ -206,7 +207,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
         environment["LHCQ_DATA_ROOTS"] = ":".join(map(str, settings.data_roots))
     if settings.log_format != "text":
         environment["LHCQ_LOG_FORMAT"] = settings.log_format
-    return environment
+    return environment | public_variables()
 
 
 def _submit(files: dict[Path, str], order: list[str]) -> str:

@@ -2,10 +2,15 @@
 
 import json
 import signal
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
+from tests.collector import Collector, collecting
 
 CHUNKS = ("--events-per-chunk", "7")  # 300 chunks of the made-up file
 
@@ -38,6 +43,15 @@ def undisturbed(event_file, tmp_path_factory) -> bytes:
     return (place / "dataset" / "events.parquet").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def traced(event_file, running, tmp_path_factory) -> Iterator[tuple[Any, Collector]]:
+    """A clustering into three parts by one worker, and the spans that it sent."""
+    with running(tmp_path_factory.mktemp("traced") / "workspace") as program, collecting() as collector:
+        arguments = ("--name", "one", "--workers", "1", "--events-per-chunk", "700")
+        program.run("cluster", event_file, *arguments, **collector.environment)
+        yield program, collector
+
+
 def test_the_real_file_gives_its_known_counts(lhcq, test_data: Path) -> None:
     source = test_data / "events_anomalydetection_tiny.h5"
     answer = lhcq.ask("cluster", source, "--name", "tiny")
@@ -53,14 +67,42 @@ def test_the_real_file_gives_its_known_counts(lhcq, test_data: Path) -> None:
     assert [sum(len(event) == n for event in jets) for n in range(4)] == [0, 362, 637, 1]
 
 
-def test_bytes_do_not_depend_on_workers_or_chunks(lhcq, event_file, undisturbed) -> None:
-    lhcq.run("cluster", event_file, "--name", "one", "--workers", "1", "--events-per-chunk", "700")
-    lhcq.run("cluster", event_file, "--name", "two", "--workers", "2", *CHUNKS)
-    assert dataset_bytes(lhcq, "one") == undisturbed
+def test_bytes_do_not_depend_on_workers_chunks_or_traces(lhcq, event_file, undisturbed, traced) -> None:
+    with collecting() as collector:
+        collector.answers.clear()  # one that takes spans and never says so
+        never = {**collector.environment, "OTEL_EXPORTER_OTLP_TIMEOUT": "3600"}
+        lhcq.run("cluster", event_file, "--name", "two", "--workers", "2", *CHUNKS, **never)
+    assert dataset_bytes(traced[0], "one") == undisturbed
     assert dataset_bytes(lhcq, "two") == undisturbed
     manifest = json.loads((lhcq.workspace / "datasets" / "two" / "manifest.json").read_text())
     assert manifest["rows"] == 2100
     assert sum(fingerprint["parts"] for fingerprint in manifest["fingerprints"]) == 300
+
+
+def test_one_trace_leads_from_the_command_to_every_part_and_the_merge(traced) -> None:
+    _, collector = traced
+    (root,) = [span for span in collector.spans if not span.parent]
+    (publishing,) = collector.under(root)
+    units = collector.under(publishing)
+    assert len(collector.spans) == 2 + len(units)
+    assert (root.name, root.told["lhcq.job"], root.told["lhcq.exit_code"]) == (
+        "lhcq cluster",
+        "cluster one",
+        0,
+    )
+    assert (publishing.name, publishing.told["lhcq.units"]) == ("publish", 3)
+    done = {(unit.name, unit.told.get("lhcq.part")): unit.told["lhcq.events"] for unit in units}
+    assert done == {
+        **{("lhcq.cluster_part", part): 700 for part in range(3)},
+        ("lhcq.cluster_merge", None): 2100,
+    }
+    for unit in units:
+        facts = [unit.told[f"lhcq.{name}"] for name in ("job", "attempt", "queue", "status")]
+        assert facts == ["cluster one", 1, "cpu", "done"]
+        assert unit.told["lhcq.worker"].startswith("cpu-")
+        assert unit.told["host.name"] == socket.gethostname()
+        assert unit.told["process.pid"] != root.told["process.pid"] == publishing.told["process.pid"]
+    assert {span.error for span in collector.spans} == {None}
 
 
 @pytest.mark.torture  # tests/faults kills workers at all places

@@ -111,7 +111,7 @@ def test_the_application_is_found_from_any_directory(installed: Installed) -> No
 
 
 def test_nothing_that_trains_or_generates_is_installed(installed: Installed) -> None:
-    names = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "pythia8mc", "pytest")
+    names = ("torch", "transformers", "peft", "bitsandbytes", "pythia8mc", "opentelemetry", "pytest")
     source = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
     assert installed.python(source) == "[]"
 

@@ -4,12 +4,15 @@ import json
 import re
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
+from tests.collector import Collector, collecting
 
 LAYERS = 4
 QUICK = ("--batch-size", "2", "--max-steps", "6", "--checkpoints", "3")
@@ -54,9 +57,16 @@ def split(lhcq, event_file, model) -> str:
 
 
 @pytest.fixture(scope="module")
-def first(lhcq, split, model) -> Any:
+def collector() -> Iterator[Collector]:
+    """Has the trace of the undisturbed run."""
+    with collecting() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def first(lhcq, split, model, collector) -> Any:
     """What an undisturbed run says when it ends."""
-    return lhcq.ask("train", split, "--name", "first", "--model", model, *QUICK)
+    return lhcq.ask("train", split, "--name", "first", "--model", model, *QUICK, **collector.environment)
 
 
 def adapter_of(lhcq, run: str, step: int) -> bytes:
@@ -99,6 +109,9 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
 
     page = (run / "report.html").read_text()
     assert "first" in page
+    assert (
+        "<dt>State</dt><dd>done</dd>" in page
+    )  # written after the outcome, by a worker that the command stops
     assert "http://" not in page.replace("http://www.w3.org", "")
     text = lhcq.run("report", "first").stdout
     assert text.splitlines()[-1] == str(run / "report.html")
@@ -108,6 +121,23 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
     jobs = {job["name"]: job for job in lhcq.ask("status")["jobs"]}
     assert (jobs["first"]["state"], jobs["first"]["done"], jobs["first"]["total"]) == ("done", 6, 6)
     assert "exists already" in lhcq.refused("train", split, "--name", "first", "--model", model, *QUICK)
+
+
+def test_all_that_a_spawned_child_does_for_a_run_is_in_the_commands_trace(first, collector) -> None:
+    (root,) = [span for span in collector.spans if not span.parent]
+    (publishing,) = collector.under(root)
+    units = collector.under(publishing)
+    assert len(collector.spans) == 2 + len(units)
+    assert Counter(unit.name for unit in units) == {
+        "lhcq.train_segment": 3,
+        "lhcq.validate": 3,
+        "lhcq.test": 1,
+    }
+    trained = [unit.told for unit in units if unit.name == "lhcq.train_segment"]
+    assert [(told["lhcq.step"], told["lhcq.events"]) for told in trained] == [(2, 4), (4, 4), (6, 4)]
+    assert sorted(unit.told["lhcq.step"] for unit in units if unit.name == "lhcq.validate") == [2, 4, 6]
+    assert len({unit.told["process.pid"] for unit in units}) == 1  # the child stays, with its model
+    assert {unit.told["lhcq.worker"].partition("-")[0] for unit in units} == {"gpu"}
 
 
 def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(

@@ -201,9 +201,16 @@ def test_a_script_names_the_address_s_file_and_holds_no_password(broker_file: Pa
 def test_a_script_has_what_else_was_set(broker_file: Path, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LHCQ_DATA_ROOTS", f"{tmp_path}/one:{tmp_path}/two")
     monkeypatch.setenv("LHCQ_LOG_FORMAT", "json")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example.org:4318")
+    monkeypatch.setenv(
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://lhcq:s3cret@collector.example.org:4318/v1/traces"
+    )
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret")
     text = invoke("submit", "--slurm", "2", "--dry-run")
     assert f"export LHCQ_DATA_ROOTS={tmp_path}/one:{tmp_path}/two\n" in text
     assert "export LHCQ_LOG_FORMAT=json\n" in text
+    assert "export OTEL_EXPORTER_OTLP_ENDPOINT=https://collector.example.org:4318\n" in text
+    assert "s3cret" not in text
 
 
 def test_a_password_in_the_environment_is_refused(broker_file: Path, monkeypatch) -> None:
