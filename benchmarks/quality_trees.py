@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from benchmarks.quality_data import features_in, parts_of, read_events
-from benchmarks.quality_variants import STACKED, VARIANTS, score_of
+from benchmarks.quality_variants import STACKED, VARIANTS, logit_of, score_of
 from benchmarks.rows import say
 from lhcq.evaluate.baseline import build_trees
 from lhcq.evaluate.scores import write_scores
@@ -85,7 +85,7 @@ def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
     for part in parts_of(place):
         events = read_events(place, split, part)
         values, labels = _values(events, columns)
-        p_signal = trees.predict_proba(values)[:, 1]
+        p_signal = _score(trees, values)
         directory = place.root / "scores" / tree_name(name, seed)
         write_scores(
             directory / f"{part}.parquet", events["row"], labels, p_signal, np.zeros(len(labels), bool)
@@ -96,13 +96,18 @@ def score_fold(root: Any, one: Set, fold: int) -> tuple[NDArray[np.int64], NDArr
     """The places in the training part that a fold leaves out, and what trees of the rest say of them."""
     values, labels = _values(read_events(Workspace(root), one[0], "train"), one[1])
     rest, left_out = list(StratifiedKFold(FOLDS).split(values, labels))[fold]
-    return left_out, _fit(values[rest], labels[rest], 1).predict_proba(values[left_out])[:, 1]
+    return left_out, _score(_fit(values[rest], labels[rest], 1), values[left_out])
 
 
 def _fit(values: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Any:
     with threadpool_limits(1, user_api="openmp"):
         trees = build_trees(len(labels)).set_params(random_state=seed)
         return trees.fit(values, labels)
+
+
+def _score(trees: Any, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with threadpool_limits(1, user_api="openmp"):
+        return np.asarray(trees.predict_proba(values)[:, 1])
 
 
 def _values(events: pa.Table, columns: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -136,5 +141,6 @@ def stacked_features(place: Workspace, part: str) -> dict[str, NDArray[np.float6
                 if part == "train"
                 else read_scores(place.root / "scores" / tree_name(name, 1) / f"{part}.parquet").p_signal
             )
-            found[score_of(name)] = np.clip(100 + 10 * logit(p_signal), 0, 200)
+            found[score_of(name)] = p_signal
+            found[logit_of(name)] = np.clip(100 + 10 * logit(p_signal), 0, 200)
     return found

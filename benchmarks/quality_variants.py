@@ -32,8 +32,13 @@ STACKED = ("full", "wide")
 
 
 def score_of(name: str) -> str:
-    """The feature that the trees' stage adds: 100 + 10 times the logit of their P(signal), between 0 and 200."""
+    """The feature that the trees' stage adds: their P(signal)."""
     return f"trees_of_{name}"
+
+
+def logit_of(name: str) -> str:
+    """The same as 100 + 10 times its logit, between 0 and 200, which tells apart what is almost sure."""
+    return f"logit_of_{name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,8 @@ class Variant:
     @property
     def measured(self) -> tuple[str, ...]:
         """The features that are measured: those of the trees beside it."""
-        return tuple(name for name in self.columns if name not in map(score_of, STACKED))
+        added = {feature(name) for name in STACKED for feature in (score_of, logit_of)}
+        return tuple(name for name in self.columns if name not in added)
 
 
 def _names(columns: tuple[tuple[str, float], ...]) -> tuple[str, ...]:
@@ -137,10 +143,10 @@ VARIANTS: dict[str, Variant] = {
         table="templates",
     ),
     "wide-tree": Variant(
-        what="`wide-noise` with the score of the trees beside it in the prompt, 2 epochs",
+        what="`wide-fine-noise` with the score of the trees beside it in the prompt, 2 epochs",
         split="full",
-        columns=(*_names(WIDE), score_of("wide")),
-        write=integers((*WIDE, (score_of("wide"), 1.0))),
+        columns=(*_names(FINE), logit_of("wide")),
+        write=integers((*FINE, (logit_of("wide"), 1.0))),
         config=ONE_EPOCH,
         noise=NOISE,
         copies=2,
@@ -207,8 +213,8 @@ VARIANTS: dict[str, Variant] = {
     ),
     "dropout-3": _lever("dropout 0.3", dropout=0.3),
     "with-tree": _prompt(
-        "the trees' score in the prompt, as a logit",
-        integers((*LEVERED, (score_of("full"), 1.0))),
+        "the trees' score in the prompt",
+        integers((*LEVERED, (score_of("full"), 0.001))),
         (*_names(LEVERED), score_of("full")),
     ),
     "letters-14": _prompt("letters, of 14 features", letters(WIDE), _names(WIDE)),
