@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality_data import Features
+from lhcq.prompts.templates import noise_of
 
 Column = tuple[str, float]
 """A feature and the unit that it is counted in."""
@@ -63,19 +64,8 @@ FINE: tuple[Column, ...] = tuple(
     (name, {"n": 1.0, "d2": 0.01}.get(name.split("_")[0], unit)) for name, unit in WIDE
 )
 """`WIDE`, with all digits of the numbers of constituents, and one more of D2."""
-NOISE: dict[str, float] = dict(
-    [
-        ("mjj", 30.0),
-        *_both("m", 3.0),
-        *_both("m_sd", 3.0),
-        ("n_particles", 10.0),
-        *_both("n", 5.0),
-        *_both("d2", 0.1),
-        *_both("tau21", 0.02),
-        *_both("tau32", 0.02),
-    ]
-)
-"""How far features are moved at random, at most: little beside what either class is spread over."""
+NOISE: dict[str, float] = {name: noise_of(name) for name, _ in WIDE}
+"""As `lhcq prepare --copies` moves them."""
 
 
 def integers(columns: Sequence[Column]) -> Write:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lhcq.errors import BadInput
 
@@ -148,6 +148,9 @@ class SplitConfig(Frozen):
     seed: int = Field(default=1, ge=0, lt=2**31)
     limit: int | None = Field(default=None, ge=20)
     """At most this many events over all parts; None takes all."""
+    copies: int = Field(default=1, ge=1, le=64)
+    """How often the training part holds each event. With more than one, the numbers of each copy are moved a little
+    at random, which keeps a model from learning events by heart."""
 
     @field_validator("ratio")
     @classmethod
@@ -155,6 +158,14 @@ class SplitConfig(Frozen):
         if ratio != "natural" and not re.fullmatch(r"1:[1-9][0-9]{0,5}", ratio):
             raise ValueError(f"{ratio!r} is neither 'natural' nor '1:K'")
         return ratio
+
+    @model_validator(mode="after")
+    def _movable(self) -> Self:
+        if self.copies > 1 and self.template == "diary":
+            raise ValueError(
+                "copies move whole numbers, and the diary's prompts have none: take compact or wide"
+            )
+        return self
 
     @property
     def background_per_signal(self) -> int | None:

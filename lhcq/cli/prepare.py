@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--limit", type=click.IntRange(min=20), help="At most this many events over all parts.")
+@click.option(
+    "--copies",
+    type=click.IntRange(min=1, max=64),
+    default=1,
+    show_default=True,
+    help="Copies of each training event, all with numbers moved a little at random; an epoch reads them all.",
+)
 @click.option("--model", help="Count tokens for this model. Default: the one that `lhcq train` would take.")
 @click.option(
     "--max-tokens", type=click.IntRange(min=8), default=512, show_default=True, help="Refuse longer prompts."

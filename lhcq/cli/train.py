@@ -137,7 +137,7 @@ def command(
     directory = obtain(model_name, workspace, say=lambda line: click.echo(f"lhcq: {line}", err=True))
     if resolved.learning_rate is None:
         resolved = resolved.model_copy(update={"learning_rate": recommended_learning_rate(directory)})
-    n_train = sum(manifest["counts"]["train"].values())
+    n_train = sum(manifest["counts"]["train"].values()) * manifest["config"]["copies"]
     if n_train == 0:
         raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
     longest = _longest_prompt(workspace, split, directory, resolved)

@@ -48,7 +48,9 @@ def fit_baseline(split_dir: Path, final: Path) -> None:
         split_dir, what=f"split {split_dir.name!r}", remedy="Make it with `lhcq prepare`."
     )
     features = list(manifest["features"])
-    _, labels, values = read_part(split_dir / "train.parquet", features)
+    rows, labels, values = read_part(split_dir / "train.parquet", features)
+    once = np.sort(np.unique(rows, return_index=True)[1])  # prompts may have copies
+    labels, values = labels[once], values[once]
     # A feature that no training event has, such as a third jet's, cannot be binned.
     present = np.flatnonzero(np.isfinite(values).any(axis=0))
     features = [features[place] for place in present]

@@ -4,7 +4,7 @@ A template takes what a dataset has: `compact` and `wide` read substructure wher
 columns.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -72,14 +72,25 @@ _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
             (Column("mjj", 10.0),),
             *_both("m", 1.0),
             *_both("m_sd", 1.0),
-            (Column("n_particles", 10.0),),
-            *_both("n", 10.0),
-            *_both("d2", 0.1),
+            (Column("n_particles", 1.0),),
+            *_both("n", 1.0),
+            *_both("d2", 0.01),
             *_both("tau21", 0.01),
             *_both("tau32", 0.01),
         ),
     },
 }
+_NOISE = {
+    "mjj": 30.0,
+    "m": 3.0,
+    "m_sd": 3.0,
+    "n_particles": 10.0,
+    "n": 5.0,
+    "d2": 0.1,
+    "tau21": 0.02,
+    "tau32": 0.02,
+}
+"""How far a copy's numbers are moved at most: little beside what either class is spread over, more than a digit."""
 _NEEDS = ("mjj", "m_heavy", "m_light")
 
 _MOMENTUM = ("px", "py", "pz", "e")
@@ -151,7 +162,30 @@ def render_numbers(
 
     Bare, because names double the tokens and learn slower; short, because every digit is a token.
     """
-    features = compute_features(records)
+    return _join_numbers(name, compute_features(records), columns, version)
+
+
+def render_moved(
+    template: Template, features: Mapping[str, NDArray[np.float64]], seed: Sequence[int]
+) -> list[str]:
+    """The prompts of events with these features, (n_events,) each, numbers moved as far as `noise_of` lets."""
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+    moved = {}
+    for name in template.columns:
+        values = features[name]
+        # No number of a template is below zero, and what is absent (NaN) stays so.
+        moved[name] = np.maximum(values + noise_of(name) * random.uniform(-1.0, 1.0, len(values)), 0.0)
+    return _join_numbers(template.name, moved, template.columns, template.version)
+
+
+def noise_of(feature: str) -> float:
+    """How far a number of this feature is moved at most, in its own unit."""
+    return _NOISE[feature.removesuffix("_heavy").removesuffix("_light")]
+
+
+def _join_numbers(
+    name: str, features: Mapping[str, NDArray[np.float64]], columns: tuple[str, ...], version: int | None
+) -> list[str]:
     units = {one.feature: one.unit for place in _places(name, version) for one in place}
     numbers = [count_units(features[one] / units[one]) for one in columns]
     return [

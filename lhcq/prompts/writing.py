@@ -1,7 +1,7 @@
 """A split on disk: one parquet file a part, and the manifest that says what it was made from."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.prompts.features import EVENTS_FILE, compute_features, features_of, record_columns
 from lhcq.prompts.split import Integers, assign_parts, select
-from lhcq.prompts.templates import describe_template, render
+from lhcq.prompts.templates import Template, describe_template, render, render_moved
 from lhcq.prompts.tokens import audit
 from lhcq.workspace import MANIFEST, read_json, read_manifest, staged_directory, verify_files, write_manifest
 
@@ -83,10 +83,18 @@ def write_split(
         chosen, counts, unlabelled = _plan(dataset_dir, config, dataset_key=str(dataset["source_sha256"]))
     positions = np.sort(np.concatenate(list(chosen.values())))
     events = _render_events(dataset_dir / EVENTS_FILE, positions, config.template)
-    tokens = _audit(events, encode, max_tokens, model_name)
+    places = {name: np.searchsorted(positions, order) for name, order in chosen.items()}
+    copies = (
+        [] if config.copies == 1 else _moved_copies(events.take(pa.array(places["train"])), template, config)
+    )
+    tokens = _audit([events, *copies], encode, max_tokens, model_name)
     with staged_directory(final) as directory:
-        for name, order in chosen.items():
-            _write_part(events, np.searchsorted(positions, order), directory / f"{name}.parquet", features)
+        for name, order in places.items():
+            moved = copies if name == "train" else []
+            groups = (
+                copy.slice(start, _ROW_GROUP) for copy in moved for start in range(0, len(copy), _ROW_GROUP)
+            )
+            _write_part(groups if moved else _groups(events, order), directory / f"{name}.parquet", features)
         write_manifest(directory, **fields, counts=counts, unlabelled=unlabelled, tokens=tokens)
     return _check_standing(final, fields, audited_for)
 
@@ -157,18 +165,37 @@ def _to_prompts(records: pa.Table, template: str) -> pa.Table:
     )
 
 
+def _moved_copies(events: pa.Table, template: Template, config: SplitConfig) -> list[pa.Table]:
+    """The training events as often as asked for, with other numbers in each copy's prompts."""
+    features = {name: events[name].to_numpy() for name in template.columns}
+    place = events.schema.get_field_index("prompt")
+    return [
+        events.set_column(
+            place,
+            events.schema.field(place),
+            pa.array(render_moved(template, features, [config.seed, copy]), pa.large_string()),
+        )
+        for copy in range(config.copies)
+    ]
+
+
 def _audit(
-    events: pa.Table, encode: Encode | None, max_tokens: int, model_name: str | None
+    tables: list[pa.Table], encode: Encode | None, max_tokens: int, model_name: str | None
 ) -> dict[str, Any] | None:
     if encode is None:
         return None
+    events = pa.concat_tables(table.select(["row", "prompt"]) for table in tables)
     found = audit(events["prompt"].to_pylist(), encode, max_tokens=max_tokens, rows=events["row"].to_pylist())
     return {"model": model_name, "mean": found.mean, "p99": found.p99, "max": found.max}
 
 
-def _write_part(events: pa.Table, order: Integers, path: Path, features: Sequence[str]) -> None:
+def _groups(events: pa.Table, order: Integers) -> Iterator[pa.Table]:
+    for start in range(0, len(order), _ROW_GROUP):
+        yield events.take(pa.array(order[start : start + _ROW_GROUP]))
+
+
+def _write_part(groups: Iterable[pa.Table], path: Path, features: Sequence[str]) -> None:
     schema = split_schema(features)
     with pq.ParquetWriter(path, schema, **_WRITER_OPTIONS) as writer:
-        for start in range(0, len(order), _ROW_GROUP):
-            group = events.take(pa.array(order[start : start + _ROW_GROUP])).cast(schema)
-            writer.write_table(group.combine_chunks(), row_group_size=_ROW_GROUP)
+        for group in groups:
+            writer.write_table(group.cast(schema).combine_chunks(), row_group_size=_ROW_GROUP)

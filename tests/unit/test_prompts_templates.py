@@ -93,11 +93,11 @@ def test_the_wide_prompt_has_both_kinds_of_mass_and_all_substructure_that_is_the
     of_jets = {"tau1": [90.0, 80.0], "tau2": [45.0, 20.0], "tau3": [9.0, 10.0], "d2": [3.14, 0.449]}
     records = with_substructure(m_sd=[80.4, 455.6], **of_jets)
     assert render("wide", records) == [
-        "258 464 107 456 80 17 10 4 4 31 25 50 50 20:",
-        "0 107 0 80 0 10 4 0 31 0 50 0 20 0:",
+        "258 464 107 456 80 174 103 36 45 314 25 50 50 20:",
+        "0 107 0 80 0 96 36 0 314 0 50 0 20 0:",
         "0 0 0 0 0 0 0 0 0 0 0 0 0 0:",
     ]
-    assert render("wide", make_records()) == render("compact", make_records())
+    assert choose_columns("wide", make_records().schema) == choose_columns("compact", make_records().schema)
 
 
 def test_a_ratio_that_has_no_value_reads_as_zero():
@@ -179,8 +179,8 @@ IMPORTED = pa.schema(
         ("compact", schema_of("jets"), "465310e2b16c606400874e42b92156409c42396f4148ae987915821dc79bbc6f"),
         ("compact", schema_of("full"), "06a7d4f85e927baf95b601d983cc3678f4a2bebd3de75d7c59fa360cd815e063"),
         ("compact", IMPORTED, "ec2ce23c3d90967600cbcb5c0b59beb7b706f9fd20ee335407f3ad27d9208b5d"),
-        ("wide", schema_of("jets"), "f317a6671d545c9236f017b77f20c120056cd328eee4888675c295ecf39a7ef6"),
-        ("wide", schema_of("full"), "43825a6519ee6d2ffbcca53faa209bb555b12e4922e3864aa0c9119bb3a3d322"),
+        ("wide", schema_of("jets"), "f0ab320954155a93aafeb4b73dc2ded577c1b51f17adccf508a56eb11a1b8f01"),
+        ("wide", schema_of("full"), "cb9ce670e30b5ba379d4750bf4e4a4c95e34c4347414142177bab67f7f4491a4"),
         ("diary", schema_of("jets"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
         ("diary", schema_of("full"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
     ],

@@ -16,7 +16,7 @@ from lhcq.jets.records import schema_of
 from lhcq.prompts import writing
 from lhcq.prompts.features import compute_features, features_of
 from lhcq.prompts.split import PARTS
-from lhcq.prompts.templates import describe_template, render
+from lhcq.prompts.templates import describe_template, noise_of, render
 from lhcq.prompts.writing import write_split
 from lhcq.workspace import read_manifest, verify_files, write_manifest
 
@@ -116,7 +116,7 @@ def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
         "dataset": "mini",
         "dataset_sha256": hashlib.sha256((dataset / "events.parquet").read_bytes()).hexdigest(),
         "source_sha256": "ab" * 32,
-        "config": {"ratio": "1:2", "limit": 200, "template": "compact", "seed": 1},
+        "config": {"ratio": "1:2", "limit": 200, "template": "compact", "seed": 1, "copies": 1},
         "counts": {
             "train": {"signal": 40, "background": 80},
             "validation": {"signal": 10, "background": 20},
@@ -183,6 +183,47 @@ def test_parts_larger_than_a_row_group_keep_their_order(tmp_path, monkeypatch):
         whole, cut = (pq.read_table(tmp_path / split / f"{name}.parquet") for split in ("whole", "cut"))
         for column in whole.column_names:
             np.testing.assert_array_equal(cut[column].to_numpy(), whole[column].to_numpy())
+
+
+def test_copies_of_training_events_have_other_numbers_close_by_and_nothing_else_differs(tmp_path):
+    dataset = make_dataset(tmp_path / "made")
+    write_split(dataset, tmp_path / "once", config=SplitConfig())
+    write_split(dataset, tmp_path / "thrice", config=SplitConfig(copies=3), encode=encode, max_tokens=99)
+    write_split(dataset, tmp_path / "again", config=SplitConfig(copies=3))
+    for part in PARTS:
+        once, thrice, again = (
+            (tmp_path / name / f"{part}.parquet").read_bytes() for name in ("once", "thrice", "again")
+        )
+        assert thrice == again
+        assert (once == thrice) is (part != "train")
+    before, copies = read_part(tmp_path / "once", "train"), read_part(tmp_path / "thrice", "train")
+    assert [event["row"] for event in copies] == 3 * [event["row"] for event in before]
+    prompts = {event["row"]: set() for event in before}
+    for event, original in zip(copies, 3 * before, strict=True):
+        np.testing.assert_equal({**event, "prompt": ""}, {**original, "prompt": ""})
+        prompts[event["row"]].add(event["prompt"])
+        moved, numbers = ([int(one) for one in text["prompt"][:-1].split()] for text in (event, original))
+        columns = describe_template("compact", SCHEMA).columns
+        for name, one, other in zip(columns, moved, numbers, strict=True):
+            unit = {"mjj": 10.0, "n_particles": 10.0, "n_heavy": 10.0, "n_light": 10.0}.get(name, 1.0)
+            assert abs(one - other) <= noise_of(name) / unit + 1
+            assert one == 0 or not np.isnan(event[name])
+    assert sum(len(different) > 1 for different in prompts.values()) > 0.9 * len(prompts)
+
+
+def test_trees_see_each_training_event_once(tmp_path):
+    dataset = make_dataset(tmp_path / "made")
+    for copies in (1, 4):
+        split = tmp_path / f"split-{copies}"
+        write_split(dataset, split, config=SplitConfig(copies=copies))
+        fit_baseline(split, tmp_path / f"trees-{copies}")
+    one, four = ((tmp_path / f"trees-{copies}/figures.json").read_text() for copies in (1, 4))
+    assert one == four
+
+
+def test_four_momenta_have_no_copies():
+    with pytest.raises(BadInput, match="copies move whole numbers"):
+        SplitConfig.checked(template="diary", copies=2)
 
 
 def test_two_splits_of_one_source_share_no_row_between_different_parts(tmp_path):
