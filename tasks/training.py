@@ -114,6 +114,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
     """Train one segment; gives the step committed, or nothing when the run is held or must answer an alarm first."""
     from lhcq.model.checkpoint import write_checkpoint
     from lhcq.model.loop import StepRecord, train_segment
+    from lhcq.model.ranks import ranks_here
     from lhcq.model.resident import resident_base
 
     config = config_of(job)
@@ -148,6 +149,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
             on_step=on_step,
             after_step=course.step,
             rate_factor=course.rate_factor,
+            ranks=ranks_here(),
         )
     held.check()
     if watch.failure is not None:

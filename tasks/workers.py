@@ -22,7 +22,7 @@ from tasks.settings import with_again
 
 WorkerKind = Literal["cpu", "gpu", "validate"]
 
-# A GPU worker validates first. With a second GPU, a `validate` worker beside it takes the same messages.
+# A GPU worker validates first. A `validate` worker with a GPU of its own takes the same messages beside it.
 _QUEUES: dict[WorkerKind, tuple[str, ...]] = {
     "cpu": ("cpu",),
     "gpu": ("validate", "gpu"),

@@ -1,6 +1,9 @@
 """What tests share."""
 
+import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,8 @@ from lhcq.workspace import Workspace
 
 # Two test processes share the cores: threads of torch that spin while they wait would stop the other one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_FEW = 4
 
 # How long an example takes is the machine's business.
 hypothesis.settings.register_profile("lhcq", deadline=None)
@@ -35,6 +40,27 @@ def smollm2() -> Path:
 
     cache = Path(os.environ.get("LHCQ_TEST_CACHE") or Path(__file__).parents[1] / ".cache" / "lhcq-tests")
     return obtain("smollm2", Workspace(cache), say=print)
+
+
+@pytest.fixture(scope="session")
+def few_layers(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first four layers of SmolLM2, which load and train fast."""
+    from safetensors.torch import load_file, save_file
+
+    place = tmp_path_factory.mktemp("model") / "small"
+    shutil.copytree(smollm2, place)
+    weights = load_file(place / "model.safetensors")
+    beyond = re.compile(r"model\.layers\.(\d+)\.")
+    kept = {
+        name: tensor
+        for name, tensor in weights.items()
+        if not (found := beyond.match(name)) or int(found[1]) < _FEW
+    }
+    assert len(kept) < len(weights)
+    save_file(kept, place / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, "num_hidden_layers": _FEW}))
+    return place
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None:
     """Run one worker for the broker at LHCQ_BROKER_URL until Ctrl-C.
 
-    cpu: clustering, generation, prompts, baseline. gpu: validation first, then training, in one spawned process.
-    validate: validation alone, for a second GPU. SIGTERM lets it end what it works on and take no more.
+    cpu: clustering, generation, prompts, baseline. gpu: validation first, then training, on all GPUs that it sees
+    (CUDA_VISIBLE_DEVICES). validate: validation alone, on a GPU of its own. SIGTERM lets it end what it works on and
+    take no more.
     """
     from lhcq.cli.session import default_processes, is_up, open_workspace
     from lhcq.config import Settings

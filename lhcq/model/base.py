@@ -101,7 +101,12 @@ def load_base(directory: Path) -> Base:
     check_model_directory(directory)
     encode = encode_prompts(directory)
     labels = label_ids(encode, _PROBE)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # By its number: a thread of a library begins with the first GPU, whichever is this process's.
+    device = (
+        torch.device("cuda", torch.cuda.current_device())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
     dtype = compute_dtype(device)
     model = _load_quantized(directory, device, dtype)
     _refuse_scaled_logits(model.config, directory)

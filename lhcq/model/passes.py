@@ -36,6 +36,8 @@ class PassSize(Frozen):
     """Prompts in one pass, at most."""
     checkpointing: bool = False
     """Whether the layers' activations are computed a second time instead of kept."""
+    ranks: int = 1
+    """Processes among which the step's rows are cut first."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -58,6 +60,8 @@ def cut_step(
     rows: int,
 ) -> list[Batch]:
     """The passes of a step over these prompts, the shortest prompts first; `weights` are the rows' shares."""
+    if not token_ids:
+        return []
     order = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
     # Passes of one size: a rest of three prompts would cost almost as much as a full pass.
     n_passes = -(-len(order) // rows)
@@ -172,24 +176,26 @@ def set_checkpointing(base: Base, *, on: bool) -> None:
             getattr(model, f"{name}_disable")()
 
 
-def choose_pass(base: Base, config: TrainConfig, *, longest: int, wanted: int | None = None) -> PassSize:
+def choose_pass(
+    base: Base, config: TrainConfig, *, longest: int, wanted: int | None = None, ranks: int = 1
+) -> PassSize:
     """The size of a pass over prompts of up to `longest` tokens, and the layers set accordingly.
 
     On a CPU `config.batch_size`, so that its results are the same everywhere. On a GPU as many of a step's prompts
     as its memory (`config.max_memory`) takes, tried with the longest; with checkpointing only where too few fit
-    otherwise. `wanted` is what the run had so far. Raises `PermanentError` when not even one prompt fits.
+    otherwise. `wanted` is what the run had so far, `ranks` how many processes take a share of each step. Raises
+    `PermanentError` when not even one prompt fits.
     """
-    window = config.batch_size * config.accumulation
     if base.device.type != "cuda":
-        return PassSize(rows=config.batch_size)
+        return PassSize(rows=config.batch_size, ranks=ranks)
+    window = -(-config.batch_size * config.accumulation // ranks)
     room = limit_memory(config.max_memory)
     longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
     key = (base.adapter.name, longest, window, room)
     if key not in base.passes:
         base.passes[key] = _probe_sizes(base, longest=longest, window=window, room=room)
     size: PassSize = base.passes[key]
-    if wanted is not None:
-        size = size.model_copy(update={"rows": min(size.rows, wanted)})
+    size = size.model_copy(update={"rows": min(size.rows, wanted or size.rows), "ranks": ranks})
     set_checkpointing(base, on=size.checkpointing)
     return size
 

@@ -47,16 +47,31 @@ class Needs(NamedTuple):
 
 
 def device_here() -> Device:
-    """The first GPU by `nvidia-smi`, which takes none of its memory, else the CPU."""
-    tool = shutil.which("nvidia-smi")
-    if tool is not None and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
-        asked = [tool, "--query-gpu=name,memory.free,compute_cap", "--format=csv,noheader,nounits"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip().splitlines()
-        if said and said[0].count(",") == 2:
-            name, free, capability = (part.strip() for part in said[0].split(","))
-            return Device(name, int(free) << 20, float(capability) >= 8.0)
+    """The visible GPU with the least free memory by `nvidia-smi`, which takes none of it, else the CPU."""
+    cards = _visible_cards()
+    if cards:
+        # A training puts the whole model on each.
+        _, _, name, free, capability = min(cards, key=lambda card: int(card[3]))
+        name += f", the fullest of {len(cards)}" if len(cards) > 1 else ""
+        return Device(name, int(free) << 20, float(capability) >= 8.0)
     free_pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return Device("CPU", free_pages * page, bfloat16=False)
+
+
+def _visible_cards() -> list[list[str]]:
+    """Index, identifier, name, free MiB and compute capability of each GPU that a training here would use."""
+    tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if tool is None or visible == "":
+        return []
+    asked = [tool, "--query-gpu=index,uuid,name,memory.free,compute_cap", "--format=csv,noheader,nounits"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    lines = ([part.strip() for part in line.split(",")] for line in said)
+    cards = [card for card in lines if len(card) == 5 and card[3].isdigit()]
+    if visible is None:
+        return cards
+    wanted = [name.strip() for name in visible.split(",") if name.strip()]
+    named = [card for card in cards if any(name == card[0] or card[1].startswith(name) for name in wanted)]
+    return named or cards  # what names no whole card, such as a slice of one, tells nothing here
 
 
 def estimate_needs(directory: Path, config: TrainConfig, *, longest: int, bfloat16: bool) -> Needs | None:

@@ -1,8 +1,6 @@
 """Training as a job: segments, validations by themselves, pause, kill, report."""
 
 import json
-import re
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -14,29 +12,13 @@ import pytest
 
 from tests.collector import Collector, collecting
 
-LAYERS = 4
 QUICK = ("--batch-size", "2", "--max-steps", "6", "--checkpoints", "3")
 
 
 @pytest.fixture(scope="module")
-def model(smollm2: Path, tmp_path_factory) -> Path:
-    """The first layers of SmolLM2, which load and train fast: that the whole one learns is tested without a queue."""
-    from safetensors.torch import load_file, save_file
-
-    place: Path = tmp_path_factory.mktemp("model") / "small"
-    shutil.copytree(smollm2, place)
-    weights = load_file(place / "model.safetensors")
-    beyond = re.compile(r"model\.layers\.(\d+)\.")
-    kept = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not (found := beyond.match(name)) or int(found[1]) < LAYERS
-    }
-    assert len(kept) < len(weights)
-    save_file(kept, place / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((place / "config.json").read_text())
-    (place / "config.json").write_text(json.dumps({**config, "num_hidden_layers": LAYERS}))
-    return place
+def model(few_layers: Path) -> Path:
+    """What loads and trains fast: that the whole model learns is tested without a queue."""
+    return few_layers
 
 
 @pytest.fixture(scope="module")

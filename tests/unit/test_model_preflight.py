@@ -52,3 +52,36 @@ def test_longer_prompts_and_larger_ranks_need_more(smollm2):
 
 def test_this_machine_has_some_memory():
     assert device_here().free > 0
+
+
+CARDS = """\
+0, GPU-aaaa1111, H100 of old, 70000, 9.0
+1, GPU-bbbb2222, RTX 2070, 7000, 7.5
+2, GPU-cccc3333, RTX 3070, 6000, 8.6
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "device"),
+    [
+        (None, Device("RTX 3070, the fullest of 3", 6000 << 20, bfloat16=True)),
+        ("0,1", Device("RTX 2070, the fullest of 2", 7000 << 20, bfloat16=False)),
+        ("GPU-aaaa", Device("H100 of old", 70000 << 20, bfloat16=True)),
+        ("MIG-dddd", Device("RTX 3070, the fullest of 3", 6000 << 20, bfloat16=True)),
+    ],
+)
+def test_of_several_gpus_the_one_with_the_least_memory_counts(visible, device, tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{CARDS}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert device_here() == device
+
+
+def test_without_a_visible_gpu_it_is_the_cpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device_here().name == "CPU"
