@@ -113,10 +113,9 @@ class Channel:
     def ends(self, batch: Batch, part: str, rows: Any) -> torch.Tensor:
         text = self.embed(batch.token_ids)
         soft = self.network(self.values[part][rows]) * self.scale
-        with self.base.autocast():
-            hidden = self.base.backbone(
-                inputs_embeds=torch.cat([soft.to(text.dtype), text], dim=1), use_cache=False
-            ).last_hidden_state
+        hidden = self.base.backbone(
+            inputs_embeds=torch.cat([soft.to(text.dtype), text], dim=1), use_cache=False
+        ).last_hidden_state
         return hidden[torch.arange(len(batch.last), device=hidden.device), SOFT_TOKENS + batch.last]
 
 

@@ -14,7 +14,7 @@ import torch
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
-from lhcq.model.base import Base, fuses_lora
+from lhcq.model.base import Base
 from lhcq.model.linear import FusedLora, fuse_lora
 from lhcq.model.tensors import read_tensors
 
@@ -34,20 +34,18 @@ class Adapter:
     """All weights, `(n_weights,)` float32; `flat.grad` holds all gradients."""
     weights: dict[str, torch.Tensor]
     """Views into `flat`."""
-    fused: FusedLora | None
-    """The layers that lhcq computes; None where PEFT does."""
+    fused: FusedLora
+    """The layers, which lhcq computes."""
     graphs: dict[Any, Any] = dataclasses.field(default_factory=dict)
     """Recorded passes by their shape; they hold the addresses of these weights (`lhcq.model.passes`)."""
 
     def refresh(self) -> None:
         """Let the layers see what `flat` holds now."""
-        if self.fused is not None:
-            self.fused.refresh()
+        self.fused.refresh()
 
     def let_go(self) -> None:
         """Forget what a pass that failed has left in the layers."""
-        if self.fused is not None:
-            self.fused.let_go()
+        self.fused.let_go()
 
 
 def attach_lora(base: Base, config: TrainConfig) -> Adapter:
@@ -143,8 +141,6 @@ def _flatten(base: Base, name: str, shape: tuple[object, ...], lora: Any) -> Ada
         # A gradient that is there is added to in place, so it stays this view as long as nobody sets it to None.
         parameter.grad = flat.grad[at:end].view(parameter.shape)
         at = end
-    fused = None
-    if fuses_lora(base.device, base.compute_dtype):
-        fused = fuse_lora(base.model, name, base.compute_dtype)
-        fused.refresh()
+    fused = fuse_lora(base.model, name, base.compute_dtype)
+    fused.refresh()
     return Adapter(name=name, shape=shape, lora=lora, flat=flat, weights=weights, fused=fused)

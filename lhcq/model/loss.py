@@ -40,8 +40,7 @@ def label_scores(
     """
     if base.splits_labels:
         return _label_log_likelihoods(base, token_ids, last)
-    with base.autocast():
-        hidden = base.backbone(input_ids=token_ids, use_cache=False).last_hidden_state
+    hidden = base.backbone(input_ids=token_ids, use_cache=False).last_hidden_state
     ends = hidden[torch.arange(len(last), device=base.device), last]
     return label_logits(base, ends), ends
 
@@ -59,10 +58,9 @@ def _label_log_likelihoods(
     asked = torch.full((2, n, token_ids.shape[1] + longest), base.pad_id, device=base.device)
     asked[:, :, : token_ids.shape[1]] = token_ids
     asked[:, rows, before + 1] = labels[:, None, :].expand(2, n, longest)
-    with base.autocast():
-        hidden = base.backbone(input_ids=asked.flatten(0, 1), use_cache=False).last_hidden_state
-        at = hidden.view(2, n, *hidden.shape[1:])[:, rows, before]  # (2, n, longest, hidden)
-        logits = base.head(at)
+    hidden = base.backbone(input_ids=asked.flatten(0, 1), use_cache=False).last_hidden_state
+    at = hidden.view(2, n, *hidden.shape[1:])[:, rows, before]  # (2, n, longest, hidden)
+    logits = base.head(at)
     chosen = labels[:, None, :, None].expand(2, n, longest, 1)
     tokens = torch.log_softmax(logits.float(), dim=-1).gather(-1, chosen).squeeze(-1)
     return (tokens * there[:, None, :]).sum(dim=-1).t(), at[0, :, 0]

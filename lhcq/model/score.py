@@ -99,9 +99,8 @@ def _batch_rows(base: Base, batch_size: int, longest: int) -> int:
 def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """l_signal - l_background, and whether the likeliest token begins neither label, for one batch."""
     scores, ends = label_scores(base, *pad_right(token_ids, base))
-    with base.autocast():
-        # The vocabulary is looked at where the answer begins, and nowhere else.
-        greedy = base.head(ends).argmax(dim=-1)
+    # The vocabulary is looked at where the answer begins, and nowhere else.
+    greedy = base.head(ends).argmax(dim=-1)
     logits = scores.double()
     labels = torch.tensor(base.label_ids, device=greedy.device)
     return (logits[:, 1] - logits[:, 0]).cpu().numpy(), (~torch.isin(greedy, labels)).cpu().numpy()

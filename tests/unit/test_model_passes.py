@@ -120,8 +120,7 @@ def test_the_gradient_is_that_of_the_whole_vocabulary_restricted_to_the_labels(r
     ready.adapter.flat.grad.zero_()
     expected = 0.0
     for ids, label, weight in zip(ready.encode(PROMPTS), LABELS, WEIGHTS, strict=True):
-        with ready.autocast():
-            logits = ready.model(input_ids=torch.tensor([ids], device=ready.device)).logits[0, -1].float()
+        logits = ready.model(input_ids=torch.tensor([ids], device=ready.device)).logits[0, -1].float()
         restricted = torch.full_like(logits, -torch.inf)
         answers = list(ready.label_ids)
         restricted[answers] = logits[answers]

@@ -39,6 +39,7 @@ def checkpoint(base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole_vocabulary(base, smollm2, checkpoint):
     """Logits `(n, vocabulary)` after each prompt, by transformers and PEFT alone, one prompt at a time."""
+    from bitsandbytes.nn import Linear4bit
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -51,6 +52,11 @@ def whole_vocabulary(base, smollm2, checkpoint):
     plain = AutoModelForCausalLM.from_pretrained(
         smollm2, quantization_config=quantization, dtype=base.compute_dtype, device_map={"": base.device}
     )
+    for layer in plain.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = (
+                False  # such a CPU would compute in bfloat16, whatever was asked for
+            )
     with warnings.catch_warnings():
         # peft asks transformers by a name that transformers 5 calls deprecated.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

@@ -52,8 +52,7 @@ def by_hand(base, prompt):
     totals = []
     (stem,) = base.encode([prompt])
     for tokens in base.label_tokens:
-        with base.autocast():
-            logits = base.model(input_ids=torch.tensor([[*stem, *tokens]], device=base.device)).logits[0]
+        logits = base.model(input_ids=torch.tensor([[*stem, *tokens]], device=base.device)).logits[0]
         told = torch.log_softmax(logits.double(), dim=-1)
         totals.append(sum(told[len(stem) - 1 + place, token] for place, token in enumerate(tokens)))
     return float(torch.sigmoid(totals[1] - totals[0]))

@@ -312,8 +312,8 @@ def test_unpacked_weights_are_those_of_bitsandbytes(base):
 
 
 def test_the_fused_lora_equals_pefts_in_values_and_gradients(base, prompts, labels):
-    if base.device.type != "cpu" or base.compute_dtype != torch.float32:
-        pytest.skip("only a CPU without bfloat16 fuses LoRA")
+    if base.device.type != "cpu":
+        pytest.skip("PEFT's layers mix types on a GPU")
     config = CONFIG.model_copy(update={"dropout": 0.0})
     reset_adapter(attach_lora(base, config), 1)
     base.adapter.flat.data += 0.01 * torch.randn(
