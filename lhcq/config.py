@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from lhcq.errors import BadInput
 
@@ -166,6 +175,12 @@ class SplitConfig(Frozen):
                 "copies move whole numbers, and the diary's prompts have none: take compact or wide"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without copies, as splits say it that were made before there were any."""
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("copies", 1)}
 
     @property
     def background_per_signal(self) -> int | None:

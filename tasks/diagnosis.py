@@ -175,8 +175,12 @@ def _examine(nodes: list[str], token: str) -> tuple[dict[str, Examined], dict[st
         if "error" in reply:
             silent[node] = f"it answers {reply['error']}"
         else:
-            workers[node] = Examined.checked(**reply)
-            silent.pop(node, None)
+            try:
+                workers[node] = Examined.checked(**reply)
+            except LhcqError:
+                silent[node] = "it answers as another version of lhcq does"
+            else:
+                silent.pop(node, None)
     return workers, silent
 
 

@@ -174,7 +174,7 @@ def _create_job(workspace: Workspace, job: Job) -> Job:
         outcome = outcome_of(workspace, earlier)
         if outcome is None or outcome.state == "incomplete" or _lacks_parts(workspace, earlier, job):
             _refuse_another(workspace, earlier, job)  # it may have come since the names were compared
-            renewed = renew_terms(workspace, job)  # first: what is tried again needs them
+            renewed = _renew_terms(workspace, job)  # first: what is tried again needs them
             if outcome is None:
                 forget_failures(workspace, earlier)  # and leave the outcome, which may be written just now
             else:
@@ -197,6 +197,11 @@ def _lacks_parts(workspace: Workspace, failed: Job, job: Job) -> bool:
 
 def renew_terms(workspace: Workspace, job: Job) -> Job | None:
     """Give the terms of `job` to the job of that name that asks for the same thing; None where there is none."""
+    with exclusive(workspace.root / "jobs.lock"):
+        return _renew_terms(workspace, job)
+
+
+def _renew_terms(workspace: Workspace, job: Job) -> Job | None:
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is None or earlier.spec != job.spec:
         return None

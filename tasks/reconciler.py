@@ -34,11 +34,12 @@ log = logging.getLogger(__name__)
 SCAN_SECONDS = 2.0
 _LOCK = "lhcq:reconciler"
 _LOCK_SECONDS = 3 * SCAN_SECONDS
+_FIRST_READING_SECONDS = 60.0
 _READ_EVERY_SECONDS = 20.0
 _READ_MESSAGES_A_SECOND = 500
 """On average: what reading busy queues may cost, 1% of a core."""
 _FORGET_SECONDS = 30.0
-"""What nobody scans for so long counts as new: its submitter may still be publishing."""
+"""A queue that nobody scans for so long counts as new."""
 
 
 class Reconciler:
@@ -92,7 +93,7 @@ def _reading_is_due(client: "redis.Redis", queue: str) -> bool:
     """By the broker's clock and memory: hosts that do not live long follow each other, and go on where one ended."""
     due = client.get(_due_key(queue))
     if due is None:
-        _read_again_in(client, queue, _READ_EVERY_SECONDS)
+        _read_again_in(client, queue, _FIRST_READING_SECONDS)  # its submitter may still be publishing
         return False
     return _broker_time(client) >= float(due)
 

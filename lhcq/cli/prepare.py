@@ -90,7 +90,9 @@ def command(
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"split {split!r}", remedy="Run `lhcq prepare`.")
+        n_train = sum(manifest["counts"]["train"].values())
         n_prompts = sum(sum(counts.values()) for counts in manifest["counts"].values())
+        n_prompts += n_train * (resolved.copies - 1)
         value = {"split": str(final), "seconds": seconds, "events_per_second": n_prompts / seconds}
         facts = {key: manifest[key] for key in ("counts", "unlabelled", "template", "tokens", "features")}
         answer(as_json, {**value, **facts}, _text(final, manifest, n_prompts, seconds))
@@ -123,6 +125,10 @@ def _text(final: Any, manifest: dict[str, Any], n_prompts: int, seconds: float) 
     ]
     for part, counts in manifest["counts"].items():
         lines.append(f"  {part:<12} signal {counts['signal']:>7,}  background {counts['background']:>7,}")
+    if (copies := manifest["config"].get("copies", 1)) > 1:
+        lines.append(
+            f"  each event of the train part is there {copies} times, its numbers moved a little each time"
+        )
     if unlabelled := manifest["unlabelled"]:
         lines.append(f"  left out, since they have no label: {unlabelled:,} events")
     lines.append(f"  a prompt is made of {', '.join(manifest['template']['columns'])}")

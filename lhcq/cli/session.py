@@ -182,8 +182,6 @@ def follow_job(
             return Waited(code=0, finished=False)
         with progress(job.title, total, unit) as update:
             outcome = _wait(current, job, count, update)
-        if current.workers:
-            _let_tidy_up(job)
     except KeyboardInterrupt:
         where = (
             f"{job.title} goes on. `lhcq status` shows it."
@@ -192,6 +190,9 @@ def follow_job(
         )
         click.echo(f"\n{where}", err=True)
         return Waited(code=INTERRUPTED)
+    with contextlib.suppress(KeyboardInterrupt):  # the job is done
+        if current.workers:
+            _let_tidy_up(job)
     code = _tell_end(current.workspace, job, outcome, again)
     return Waited(code=code, seconds=time.monotonic() - started)
 

@@ -39,9 +39,11 @@ def main() -> None:
 
 def _receive(commands: "queue.SimpleQueue[dict[str, Any]]") -> None:
     """Take in commands while the process works; end it, in whatever it is, when rank 0 is gone."""
-    for line in sys.stdin.buffer:
-        commands.put(json.loads(line))
-    os._exit(0)
+    try:
+        for line in sys.stdin.buffer:
+            commands.put(json.loads(line))
+    finally:  # also where rank 0 was killed in the middle of a line
+        os._exit(0)
 
 
 def _say(answers: TextIO, answer: dict[str, Any]) -> None:

@@ -8,10 +8,12 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 from lhcq.errors import LhcqError, PermanentError, TransientError
@@ -35,15 +37,21 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        os.set_blocking(self.process.stdin.fileno(), False)  # type: ignore[union-attr]
         self._reader = threading.Thread(target=self._read, name=f"answers-of-{rank}", daemon=True)
         self._reader.start()
 
-    def send(self, line: bytes) -> None:
-        """Send a command: a line of JSON. Raises what `failure` tells when nobody is there to read it."""
+    def send(self, line: bytes, seconds: float) -> None:
+        """Send a command: a line of JSON. Raises what `failure` tells when it is not read within `seconds`."""
         assert self.process.stdin is not None  # noqa: S101  for the type checker
+        pipe, left = self.process.stdin.fileno(), memoryview(line + b"\n")
+        deadline = time.monotonic() + seconds
         try:
-            self.process.stdin.write(line + b"\n")
-            self.process.stdin.flush()
+            while left:
+                _, ready, _ = select.select([], [pipe], [], max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise TransientError(f"{self.name} of a training has read nothing for {seconds:.0f} s.")
+                left = left[os.write(pipe, left) :]
         except OSError as error:
             raise self.failure() from error
 
@@ -83,7 +91,8 @@ class Peer:
     def kill(self) -> None:
         """End the process at once: it holds nothing that is worth keeping."""
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # in a driver that does not let go of it
+            self.process.wait(_END_SECONDS)
         self._reader.join(_END_SECONDS)
         for stream in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):  # what it did not read

@@ -1,5 +1,6 @@
 """What a training will need of a machine's memory, and what is there, before a model is loaded. Imports no torch."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -69,7 +70,12 @@ def _visible_cards() -> list[list[str]]:
     cards = [card for card in lines if len(card) == 5 and card[3].isdigit()]
     if visible is None:
         return cards
-    wanted = [name.strip() for name in visible.split(",") if name.strip()]
+    # As CUDA reads the list: what stands behind something that is no GPU, such as -1, is not seen.
+    wanted = list(
+        itertools.takewhile(lambda name: name[:1] not in ("", "-"), map(str.strip, visible.split(",")))
+    )
+    if not wanted:
+        return []
     named = [card for card in cards if any(name == card[0] or card[1].startswith(name) for name in wanted)]
     return named or cards  # what names no whole card, such as a slice of one, tells nothing here
 

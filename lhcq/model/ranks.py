@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import functools
 import json
+import logging
 import os
 import threading
 import time
@@ -33,12 +34,16 @@ from lhcq.model.peer import Peer
 from lhcq.model.resident import resident_base
 from lhcq.model.steps import Step, StepData, accumulate, explained_memory, seeded_dropout
 
+log = logging.getLogger(__name__)
+
 PATIENCE_SECONDS = 600.0
 """A rank loads the model in less, and none is so much slower in a step than another."""
 _LOOK_EVERY_SECONDS = 1e-4
 _LAST_WORDS_SECONDS = 5.0
 
 _resident: "Ranks | None" = None
+_stuck = False
+"""Whether a thread of this process waits for ranks that died while they met; torch lets nobody call it off."""
 
 
 def ranks_here() -> int:
@@ -51,6 +56,11 @@ def resident_ranks(count: int, device: torch.device) -> "Ranks":
     global _resident  # noqa: PLW0603  like the base: a worker process leads one set of ranks
     if count == 1:
         return Ranks(1, device)
+    if _stuck:
+        log.error(
+            "this process cannot meet ranks any more, since one died while they met: it ends, for a new one"
+        )
+        os._exit(1)
     if _resident is None or _resident.count != count or not _resident.alive:
         dismiss_ranks()
         atexit.register(dismiss_ranks)
@@ -119,6 +129,7 @@ class Ranks:
         self.count = count
         self._peers: list[Peer] = []
         self._meeting = -1
+        self._joining: _Joining | None = None
         if count > 1:
             with self.closed_by_failure():
                 self._gather(cpu=device.type == "cpu")
@@ -133,7 +144,8 @@ class Ranks:
             self._peers.append(peer)
         for peer in self._peers:
             peer.answer(PATIENCE_SECONDS)  # all have come so far that they will join
-        self._finish([_Joining(ranks=self.count, cpu=cpu, meeting=meeting)])
+        self._joining = _Joining(ranks=self.count, cpu=cpu, meeting=meeting)
+        self._finish([self._joining])
 
     @property
     def alive(self) -> bool:
@@ -155,9 +167,12 @@ class Ranks:
             peer.kill()
         self._peers = []
         if self._meeting >= 0:
-            os.close(self._meeting)
+            leave_group()  # first: torch writes into the file once more
+            if self._joining is None or self._joining.is_completed():
+                os.close(self._meeting)
+            else:  # a thread goes on looking there for one that died, under a number that no other file may get
+                _note_stuck()
             self._meeting = -1
-            leave_group()
 
     def begin(self, data: StepData) -> None:
         """Tell the others what is trained on."""
@@ -200,7 +215,7 @@ class Ranks:
     def _tell(self, **command: Any) -> None:
         line = json.dumps(command).encode()
         for peer in self._peers:
-            peer.send(line)
+            peer.send(line, PATIENCE_SECONDS)
 
     def _finish(self, works: list[Any]) -> None:
         """Wait for what the others take part in, as long as all of them are there."""
@@ -229,6 +244,11 @@ class Ranks:
                     return peer.failure()
             time.sleep(_LOOK_EVERY_SECONDS)
         return TransientError(f"the ranks of a training cannot reach each other ({error}).")
+
+
+def _note_stuck() -> None:
+    global _stuck  # noqa: PLW0603  of the process, like the thread
+    _stuck = True
 
 
 class _Joining:

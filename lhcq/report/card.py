@@ -126,6 +126,12 @@ def _data(workspace: Workspace, view: RunView) -> list[tuple[str, str]]:
             if template
             else "",
         ),
+        (
+            "Copies",
+            f"each training event {copies} times, its numbers moved a little at random each time"
+            if (copies := (manifest.get("config") or {}).get("copies", 1)) > 1
+            else "",
+        ),
         ("Labels", "the prompt is followed by ` signal` or ` background`"),
         *(
             (f"Events of the {part} part", f"{count['signal']:,} signal, {count['background']:,} background")

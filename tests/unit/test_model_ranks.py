@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from lhcq.config import TrainConfig
 from lhcq.errors import PermanentError, TransientError
+from lhcq.model import peer as peer_module
 from lhcq.model import ranks
 from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.base import load_base
@@ -154,7 +155,7 @@ def test_a_rank_that_is_killed_or_stands_still_ends_the_training_with_one_senten
         train(small, 2, on_step=fault)
     assert str(raised.value) == sentence
     assert steps == [1]
-    assert psutil.Process().children() == []
+    assert not [one for one in psutil.Process().children() if "lhcq.model.follower" in one.cmdline()]
 
 
 @pytest.fixture(scope="module")
@@ -262,12 +263,62 @@ def test_a_rank_that_dies_while_the_ranks_meet_is_not_waited_for(monkeypatch):
         def kill(self):
             pass
 
-    released = threading.Event()
+    released, meetings = threading.Event(), []
+
+    def join(*place, meeting, **arguments):
+        meetings.append(meeting)
+        released.wait()
+
     monkeypatch.setattr(ranks, "Peer", Gone)
-    monkeypatch.setattr(ranks, "join_group", lambda *place, **arguments: released.wait())
-    with pytest.raises(TransientError, match="rank 1 died"):
-        ranks.Ranks(2, torch.device("cpu"))
+    monkeypatch.setattr(ranks, "join_group", join)
+    monkeypatch.setattr(ranks, "_stuck", False)  # which is put back at the end
+    for _ in range(2):
+        with pytest.raises(TransientError, match="rank 1 died"):
+            ranks.Ranks(2, torch.device("cpu"))
     released.set()
+    assert len(set(meetings)) == 2  # who is late for one comes to no other
+
+
+MEETING = """
+import torch
+from lhcq.errors import TransientError
+from lhcq.model import peer, ranks
+
+said = peer.Peer.answer
+
+def die(self, seconds):
+    answer = said(self, seconds)
+    self.process.kill()  # it came so far
+    self.process.wait()
+    return answer
+
+peer.Peer.answer = die
+try:
+    ranks.resident_ranks(2, torch.device("cpu"))
+except TransientError as error:
+    print(error, flush=True)
+ranks.resident_ranks(2, torch.device("cpu"))
+"""
+
+
+@pytest.mark.torture
+def test_a_process_whose_rank_died_while_they_met_ends_at_the_next_training_so_that_another_takes_it():
+    done = subprocess.run(
+        [sys.executable, "-c", MEETING], check=False, capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout == "rank 1 of 2 of a training was killed by SIGKILL; the worker's log may say more.\n"
+    assert done.returncode == 1
+    assert "cannot meet ranks any more" in done.stderr
+
+
+def test_a_rank_that_reads_nothing_is_not_waited_for_without_end():
+    one = peer_module.Peer(1, 2, threads=1, cpu=True, meeting="/nowhere")
+    try:
+        psutil.Process(one.process.pid).suspend()
+        with pytest.raises(TransientError, match="rank 1 of 2 of a training has read nothing for 1 s"):
+            one.send(b"x" * (1 << 20), 1)
+    finally:
+        one.kill()
 
 
 def wait_for_end(pid):
@@ -288,10 +339,12 @@ def killed(program):
     wait_for_end(pid)
 
 
-def test_a_rank_ends_when_the_process_that_started_it_is_killed():
+@pytest.mark.parametrize("half", ["", "half a comm"])
+def test_a_rank_ends_when_the_process_that_started_it_is_killed(half):
     killed(
-        "import time\nfrom lhcq.model.peer import Peer\n"
+        "import os, time\nfrom lhcq.model.peer import Peer\n"
         "peer = Peer(1, 2, threads=1, cpu=True, meeting='/nowhere')\n"
+        f"os.write(peer.process.stdin.fileno(), {half.encode()!r})\n"
         "print(peer.process.pid, flush=True)\ntime.sleep(600)"
     )
 

@@ -116,7 +116,7 @@ def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
         "dataset": "mini",
         "dataset_sha256": hashlib.sha256((dataset / "events.parquet").read_bytes()).hexdigest(),
         "source_sha256": "ab" * 32,
-        "config": {"ratio": "1:2", "limit": 200, "template": "compact", "seed": 1, "copies": 1},
+        "config": {"ratio": "1:2", "limit": 200, "template": "compact", "seed": 1},
         "counts": {
             "train": {"signal": 40, "background": 80},
             "validation": {"signal": 10, "background": 20},
@@ -209,6 +209,12 @@ def test_copies_of_training_events_have_other_numbers_close_by_and_nothing_else_
             assert abs(one - other) <= noise_of(name) / unit + 1
             assert one == 0 or not np.isnan(event[name])
     assert sum(len(different) > 1 for different in prompts.values()) > 0.9 * len(prompts)
+
+
+def test_a_split_without_copies_says_what_splits_said_before_there_were_any():
+    assert "copies" not in SplitConfig().model_dump()
+    assert SplitConfig.checked(**SplitConfig().model_dump()).copies == 1
+    assert SplitConfig.checked(**SplitConfig(copies=3).model_dump(mode="json")).copies == 3
 
 
 def test_trees_see_each_training_event_once(tmp_path):

@@ -142,7 +142,7 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
     busy, job = new_job(name="busy", parts=2), new_job(parts=4)
     publish_job(place, busy)
     publish_unit(part_unit(job, 3))
-    monkeypatch.setattr("tasks.reconciler._READ_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.reconciler._FIRST_READING_SECONDS", 0.0)
     short_lived = Reconciler()
     short_lived.scan(place)
     assert short_lived.suspects == set()  # the queue is not read through at once
@@ -156,7 +156,7 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
 
 
 def test_a_queue_that_was_empty_is_not_read_through_at_once(broker, place, new_job, monkeypatch) -> None:
-    monkeypatch.setattr("tasks.reconciler._READ_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.reconciler._FIRST_READING_SECONDS", 0.0)
     job = new_job(parts=2)
     publish_unit(part_unit(job, 0))
     reconciler = Reconciler()
