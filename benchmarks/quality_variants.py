@@ -11,6 +11,7 @@ from benchmarks.quality_prompts import (
     RECIPE,
     WIDE,
     WIDER,
+    Column,
     Write,
     decimals,
     integers,
@@ -91,6 +92,12 @@ def _prompt(what: str, write: Write, columns: tuple[str, ...] = _names(LEVERED))
     return Variant(what=what, split="full", columns=columns, write=write, config=ONE_EPOCH)
 
 
+def _moved(what: str, columns: tuple[Column, ...] = LEVERED, **changes: Any) -> Variant:
+    """Whole numbers, moved at random in each of four copies."""
+    told = {"config": ONE_EPOCH, "noise": NOISE, "copies": 4, **changes}
+    return Variant(what=what, split="full", columns=_names(columns), write=integers(columns), **told)
+
+
 VARIANTS: dict[str, Variant] = {
     "diary": Variant(
         what="the study's prompt: four-momenta with ten decimals, half an epoch",
@@ -122,33 +129,13 @@ VARIANTS: dict[str, Variant] = {
         write=integers(FINE),
         table="templates",
     ),
-    "wide-noise": Variant(
-        what="`wide`, 4 epochs, each number moved a little at random, anew each time",
-        split="full",
-        columns=_names(WIDE),
-        write=integers(WIDE),
-        config=ONE_EPOCH,
-        noise=NOISE,
-        copies=4,
-        table="templates",
+    "wide-noise": _moved(
+        "`wide`, 4 epochs, each number moved a little at random, anew each time", WIDE, table="templates"
     ),
-    "wide-fine-noise": Variant(
-        what="`wide-fine`, the same way",
-        split="full",
-        columns=_names(FINE),
-        write=integers(FINE),
-        config=ONE_EPOCH,
-        noise=NOISE,
-        copies=4,
-        table="templates",
-    ),
-    "wide-tree": Variant(
-        what="`wide-fine-noise` with the score of the trees beside it in the prompt, 2 epochs",
-        split="full",
-        columns=(*_names(FINE), logit_of("wide")),
-        write=integers((*FINE, (logit_of("wide"), 1.0))),
-        config=ONE_EPOCH,
-        noise=NOISE,
+    "wide-fine-noise": _moved("`wide-fine`, the same way", FINE, table="templates"),
+    "wide-tree": _moved(
+        "`wide-fine-noise` with the score of the trees beside it in the prompt, 2 epochs",
+        (*FINE, (logit_of("wide"), 1.0)),
         copies=2,
         table="templates",
     ),
@@ -184,32 +171,12 @@ VARIANTS: dict[str, Variant] = {
     "letters": _prompt("letters: 26 bins, a token each", letters(LEVERED)),
     "named": _prompt("named integers", named(LEVERED)),
     "reversed": _prompt("the features in the reverse order", integers(LEVERED[::-1])),
-    "noise-4": Variant(
-        what="4 epochs, each number moved a little at random, anew each time",
-        split="full",
-        columns=_names(LEVERED),
-        write=integers(LEVERED),
-        config=ONE_EPOCH,
-        noise=NOISE,
-        copies=4,
+    "noise-4": _moved("4 epochs, each number moved a little at random, anew each time"),
+    "rounding-4": _moved(
+        "4 epochs, rounded at random, anew each time", noise={name: unit / 2 for name, unit in LEVERED}
     ),
-    "rounding-4": Variant(
-        what="4 epochs, rounded at random, anew each time",
-        split="full",
-        columns=_names(LEVERED),
-        write=integers(LEVERED),
-        config=ONE_EPOCH,
-        noise={name: unit / 2 for name, unit in LEVERED},
-        copies=4,
-    ),
-    "noise-4-batch-128": Variant(
-        what="`noise-4` and batch 128",
-        split="full",
-        columns=_names(LEVERED),
-        write=integers(LEVERED),
-        config=ONE_EPOCH.model_copy(update={"batch_size": 128}),
-        noise=NOISE,
-        copies=4,
+    "noise-4-batch-128": _moved(
+        "`noise-4` and batch 128", config=ONE_EPOCH.model_copy(update={"batch_size": 128})
     ),
     "dropout-3": _lever("dropout 0.3", dropout=0.3),
     "with-tree": _prompt(

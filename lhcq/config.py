@@ -5,6 +5,7 @@ Inner functions take plain values or one of these; nothing here reads a file or 
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import unquote
@@ -186,6 +187,12 @@ class SplitConfig(Frozen):
     def background_per_signal(self) -> int | None:
         """K of `1:K`; None for the natural ratio."""
         return None if self.ratio == "natural" else int(self.ratio.split(":")[1])
+
+
+def training_prompts(manifest: Mapping[str, Any]) -> int:
+    """Prompts in the training part of a split, by its manifest: its events, each as often as there are copies."""
+    n_events: int = sum(manifest["counts"]["train"].values())
+    return n_events * SplitConfig.checked(**manifest["config"]).copies
 
 
 Act = Literal["tell", "pause", "stop", "rollback"]

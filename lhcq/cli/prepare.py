@@ -51,7 +51,7 @@ def command(
     train part, to stand beside every checkpoint.
     """
     from lhcq.cli.session import open_workspace, run_job, session
-    from lhcq.config import SplitConfig
+    from lhcq.config import SplitConfig, training_prompts
     from lhcq.workspace import read_manifest
     from tasks.jobs import Job, refuse_taken_name
     from tasks.workers import LocalWorker
@@ -90,12 +90,11 @@ def command(
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"split {split!r}", remedy="Run `lhcq prepare`.")
-        n_train = sum(manifest["counts"]["train"].values())
-        n_prompts = sum(sum(counts.values()) for counts in manifest["counts"].values())
-        n_prompts += n_train * (resolved.copies - 1)
+        others = (counts for part, counts in manifest["counts"].items() if part != "train")
+        n_prompts = training_prompts(manifest) + sum(sum(counts.values()) for counts in others)
         value = {"split": str(final), "seconds": seconds, "events_per_second": n_prompts / seconds}
         facts = {key: manifest[key] for key in ("counts", "unlabelled", "template", "tokens", "features")}
-        answer(as_json, {**value, **facts}, _text(final, manifest, n_prompts, seconds))
+        answer(as_json, {**value, **facts}, _text(final, manifest, n_prompts, seconds, resolved.copies))
     return waited.code
 
 
@@ -119,13 +118,13 @@ def _tokenizer_source(model: str | None, workspace: "Workspace") -> tuple[str | 
     )
 
 
-def _text(final: Any, manifest: dict[str, Any], n_prompts: int, seconds: float) -> str:
+def _text(final: Any, manifest: dict[str, Any], n_prompts: int, seconds: float, copies: int) -> str:
     lines = [
         f"prepared {n_prompts:,} prompts in {seconds:.1f} s ({n_prompts / seconds:,.0f} events/s): {final}"
     ]
     for part, counts in manifest["counts"].items():
         lines.append(f"  {part:<12} signal {counts['signal']:>7,}  background {counts['background']:>7,}")
-    if (copies := manifest["config"].get("copies", 1)) > 1:
+    if copies > 1:
         lines.append(
             f"  each event of the train part is there {copies} times, its numbers moved a little each time"
         )

@@ -116,7 +116,7 @@ def command(
     more. A run that a validation may pause, stop or send back waits for the validation of each checkpoint.
     """
     from lhcq.cli.session import check_room, open_workspace, relative_to_workspace
-    from lhcq.config import TRAIN_PRESETS, SplitConfig, TrainConfig
+    from lhcq.config import TRAIN_PRESETS, TrainConfig, training_prompts
     from lhcq.errors import BadInput
     from lhcq.model.plan import plan_run, recommended_learning_rate
     from lhcq.model.sources import default_model, obtain
@@ -137,7 +137,7 @@ def command(
     directory = obtain(model_name, workspace, say=lambda line: click.echo(f"lhcq: {line}", err=True))
     if resolved.learning_rate is None:
         resolved = resolved.model_copy(update={"learning_rate": recommended_learning_rate(directory)})
-    n_train = sum(manifest["counts"]["train"].values()) * SplitConfig.checked(**manifest["config"]).copies
+    n_train = training_prompts(manifest)
     if n_train == 0:
         raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
     longest = _longest_prompt(workspace, split, directory, resolved)

@@ -3,19 +3,16 @@
 import json
 import shutil
 import time
-import warnings
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
-from peft import PeftModel
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lhcq.cli.export_adapter import command as export_adapter
 from lhcq.cli.predict import command
@@ -31,6 +28,7 @@ from lhcq.workspace import Workspace, read_json, write_manifest
 from tasks.app import app
 from tasks.jobs import Job, create_job, load_job, outcome_of
 from tasks.pending import pending_units
+from tests.peft_alone import load_by_peft
 
 N = 44
 CONFIG = TrainConfig(learning_rate=3e-3, batch_size=4, dropout=0.0, rank=4, max_steps=1)
@@ -251,25 +249,7 @@ def spoken_by(model, directory, prompts):
 def test_an_exported_adapter_needs_peft_alone(trained, spoken_for, smollm2, base, tmp_path) -> None:
     answer = export("run", "best", tmp_path / "out")
     assert answer["files"] == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
-    plain = AutoModelForCausalLM.from_pretrained(
-        smollm2,
-        quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=base.compute_dtype,
-        ),
-        dtype=base.compute_dtype,
-        device_map={"": base.device},
-    )
-    for layer in plain.modules():
-        if isinstance(layer, Linear4bit):
-            layer.support_avx512bf16_for_cpu = (
-                False  # such a CPU would compute in bfloat16, whatever was asked for
-            )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        model = PeftModel.from_pretrained(plain, tmp_path / "out").eval()
+    model = load_by_peft(smollm2, tmp_path / "out", base)
     prompts, expected = spoken_for
     assert spoken_by(model, smollm2, prompts) == pytest.approx(expected, abs=1e-5)
     with model.disable_adapter():

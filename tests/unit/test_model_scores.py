@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from lhcq.model.checkpoint import newest_checkpoint, verified_step, write_checkp
 from lhcq.model.loop import train_segment
 from lhcq.model.resident import resident_base
 from lhcq.model.score import score_attached, score_prompts
+from tests.peft_alone import load_by_peft
 
 CONFIG = TrainConfig(learning_rate=3e-3, batch_size=4, dropout=0.1)
 PROMPTS = ["357 120 447 53 10:", "1:", "88 99 7:", "2048 3 5 7 11 13:", "0 0:", "417 5 60 42:", "12 3:"]
@@ -39,28 +39,7 @@ def checkpoint(base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole_vocabulary(base, smollm2, checkpoint):
     """Logits `(n, vocabulary)` after each prompt, by transformers and PEFT alone, one prompt at a time."""
-    from bitsandbytes.nn import Linear4bit
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=base.compute_dtype,
-    )
-    plain = AutoModelForCausalLM.from_pretrained(
-        smollm2, quantization_config=quantization, dtype=base.compute_dtype, device_map={"": base.device}
-    )
-    for layer in plain.modules():
-        if isinstance(layer, Linear4bit):
-            layer.support_avx512bf16_for_cpu = (
-                False  # such a CPU would compute in bfloat16, whatever was asked for
-            )
-    with warnings.catch_warnings():
-        # peft asks transformers by a name that transformers 5 calls deprecated.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        model = PeftModel.from_pretrained(plain, checkpoint).eval()
+    model = load_by_peft(smollm2, checkpoint, base)
     with torch.inference_mode():
         return torch.stack(
             [
