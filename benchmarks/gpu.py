@@ -26,7 +26,7 @@ from benchmarks import gpu_models, gpu_reference
 from lhcq.config import TRAIN_PRESETS, TrainConfig
 from lhcq.model.base import Base, load_base
 from lhcq.model.checkpoint import write_checkpoint
-from lhcq.model.loop import train_segment
+from lhcq.model.loop import StepRecord, train_segment
 from lhcq.model.score import score_prompts
 
 RESULTS = Path(__file__).parent / "results"
@@ -90,8 +90,11 @@ class Table:
 class Trained:
     """A short training by lhcq's own loop and what it said."""
 
-    def __init__(self, base: Base, prompts: list[str], config: TrainConfig, *, steps: int = 6) -> None:
+    def __init__(
+        self, base: Base, prompts: list[str], config: TrainConfig, *, steps: int = 6, ranks: int = 1
+    ) -> None:
         times: list[float] = []
+        self.records: list[StepRecord] = []
         torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         self.state = train_segment(
@@ -101,7 +104,8 @@ class Trained:
             config=config,
             checkpoint=None,
             until_step=steps + WARM_UP,
-            on_step=lambda _: times.append(time.perf_counter()) or True,
+            on_step=lambda record: times.append(time.perf_counter()) or self.records.append(record) or True,
+            ranks=ranks,
         )
         window = config.batch_size * config.accumulation
         self.per_second = window / statistics.median(np.diff(times[WARM_UP - 1 :]))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def write_random_model(shape: dict[str, object], directory: Path, *, tokenizer: 
     for file, weights in shards.items():
         save_file(weights, directory / file, metadata={"format": "pt"})
     (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    os.sync()  # else a checkpoint that is measured waits until all of this is on the disk
     if tokenizer is not None:
         for path in tokenizer.glob("tokenizer*.json"):
             shutil.copy(path, directory)

@@ -75,7 +75,7 @@ _BOTH = ("heavy", "light")
 DIARY = ("mjj", *(f"{name}_{jet}" for name in ("m", "pt") for jet in _BOTH), "delta_r", "n_particles")
 JETS_COMPACT = ("mjj", "m_heavy", "m_light", "n_particles", "n_heavy", "n_light")
 LEVERED = COMPACT_FULL
-REFERENCE = "full"
+REFERENCE = "epochs-1"
 """What the levers are levers of."""
 
 
@@ -133,6 +133,13 @@ VARIANTS: dict[str, Variant] = {
         "`wide`, 4 epochs, each number moved a little at random, anew each time", WIDE, table="templates"
     ),
     "wide-fine-noise": _moved("`wide-fine`, the same way", FINE, table="templates"),
+    "wide-fine-noise-8": _moved("`wide-fine-noise` with 8 epochs", FINE, copies=8, table="templates"),
+    "wide-fine-noise-256": _moved(
+        "`wide-fine-noise` at batch 256",
+        FINE,
+        config=ONE_EPOCH.model_copy(update={"batch_size": 256}),
+        table="templates",
+    ),
     "wide-tree": _moved(
         "`wide-fine-noise` with the score of the trees beside it in the prompt, 2 epochs",
         (*FINE, (logit_of("wide"), 1.0)),
