@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--stage", choices=STAGES, action="append", help="Default: all of them.")
     parser.add_argument("--place", type=Path, help="Directory for events, adapters and scores (1 GB).")
     parser.add_argument("--events", type=int, default=120_000, help="Events of each class.")
+    parser.add_argument("--more", type=int, help="As many more of each class for `more` variants' training.")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--model", default="smollm2", help="As `lhcq train` takes it.")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="Train these alone, in this order.")
@@ -37,10 +38,12 @@ def main() -> int:
     stages = chosen.stage or STAGES
     holds = True
     if "data" in stages:
-        from benchmarks.quality_data import make_data, make_released
+        from benchmarks.quality_data import make_data, make_more, make_released
 
         make_released(place)
         make_data(place, chosen.events, chosen.processes)
+        if chosen.more:
+            make_more(place, chosen.more, chosen.processes)
     if "trees" in stages:
         from benchmarks.quality_trees import fit_trees
 

@@ -24,6 +24,7 @@ from lhcq.prompts.writing import write_split
 from lhcq.workspace import Workspace, sha256_of_json, staged_file
 
 SEED = 20
+MORE = "more.parquet"
 RELEASED = "events_anomalydetection_tiny.h5"
 CLUSTERING: dict[FeatureSet, ClusterConfig] = {
     name: ClusterConfig(features=name) for name in ("jets", "full")
@@ -41,29 +42,16 @@ Features = Mapping[str, NDArray[np.float64]]
 def make_data(place: Workspace, n_events: int, processes: int) -> None:
     """`n_events` of each class, clustered and split; what stands already is left."""
     config = GenerateConfig(background=n_events, signal=n_events, seed=SEED)
-    parts = plan_parts(config)
-    key = sha256_of_json([config.model_dump(), version("pythia8mc")])
-    scratch = place.root / "parts" / key[:12]
-    say(f"data: {2 * n_events:,} events in {len(parts)} parts on {processes} processes")
-    compile_kernels()
-    starts = np.cumsum([0, *(part.n_events for part in parts)]).tolist()
-    # Both classes from the start, so that the slower one does not come last.
-    work = sorted(
-        zip(parts, starts, [scratch] * len(parts), strict=False), key=lambda one: one[0].seed * 7 % 1009
-    )
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, _ in enumerate(pool.imap_unordered(make_part, work), start=1):
-            if done % 100 == 0:
-                say(f"data: {done} of {len(parts)} parts")
+    scratch, n_parts = _make_parts(place, config, processes, tuple(CLUSTERING))
     for features, clustering in CLUSTERING.items():
         merge_parts(
-            [scratch / features / f"{part.index:05d}.parquet" for part in parts],
+            [scratch / features / f"{index:05d}.parquet" for index in range(n_parts)],
             place.dataset(features),
             n_events=2 * n_events,
             manifest_fields={
                 "name": features,
                 "source": f"{n_events} + {n_events} events, seed {SEED}",
-                "source_sha256": key,
+                "source_sha256": _key(config),
                 "config": clustering.model_dump(mode="json"),
             },
             features=features,
@@ -72,10 +60,50 @@ def make_data(place: Workspace, n_events: int, processes: int) -> None:
         write_split(place.dataset(features), place.split(name), config=SplitConfig(template=template))
 
 
-def make_part(work: tuple[GeneratePart, int, Path]) -> None:
+def make_more(place: Workspace, n_events: int, processes: int) -> None:
+    """`n_events` of each class for training alone: their features, as a training part of a split has them."""
+    path = place.root / MORE
+    if path.exists():
+        return
+    config = GenerateConfig(background=n_events, signal=n_events, seed=SEED + 1)
+    scratch, n_parts = _make_parts(place, config, processes, ("full",))
+    records = pa.concat_tables(
+        pq.read_table(scratch / "full" / f"{index:05d}.parquet") for index in range(n_parts)
+    )
+    events = {"row": records["row"], "label": records["label"], **compute_features(records)}
+    with staged_file(path) as temporary:
+        pq.write_table(pa.table(events), temporary, compression="zstd")
+
+
+def _make_parts(
+    place: Workspace, config: GenerateConfig, processes: int, sets: tuple[FeatureSet, ...]
+) -> tuple[Path, int]:
+    """Generate and cluster; the directory of the parts, by set of features, and how many there are."""
+    parts = plan_parts(config)
+    scratch = place.root / "parts" / _key(config)[:12]
+    say(f"data: {config.background + config.signal:,} events in {len(parts)} parts on {processes} processes")
+    compile_kernels()
+    starts = np.cumsum([0, *(part.n_events for part in parts)]).tolist()
+    # Both classes from the start, so that the slower one does not come last.
+    work = sorted(
+        ((part, start, scratch, sets) for part, start in zip(parts, starts, strict=False)),
+        key=lambda one: one[0].seed * 7 % 1009,
+    )
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for done, _ in enumerate(pool.imap_unordered(make_part, work), start=1):
+            if done % 100 == 0:
+                say(f"data: {done} of {len(parts)} parts")
+    return scratch, len(parts)
+
+
+def _key(config: GenerateConfig) -> str:
+    return sha256_of_json([config.model_dump(), version("pythia8mc")])
+
+
+def make_part(work: tuple[GeneratePart, int, Path, tuple[FeatureSet, ...]]) -> None:
     """Generate one part and cluster it; the particles themselves are not kept."""
-    part, start, scratch = work
-    paths = {features: scratch / features / f"{part.index:05d}.parquet" for features in CLUSTERING}
+    part, start, scratch, sets = work
+    paths = {features: scratch / features / f"{part.index:05d}.parquet" for features in sets}
     if all(path.exists() for path in paths.values()):
         return
     particles, labels = generate_part(part)
@@ -126,6 +154,15 @@ def read_events(place: Workspace, split: str, part: str) -> pa.Table:
             **compute_features(records),
         }
     )
+
+
+def training_events(place: Workspace, split: str, *, more: bool) -> pa.Table:
+    """The training part of a split, and with `more` what `make_more` made, which has no prompts."""
+    events = read_events(place, split, "train")
+    if not more:
+        return events
+    others = pq.read_table(place.root / MORE)
+    return pa.concat_tables([events.select(others.column_names), others])
 
 
 def parts_of(place: Workspace) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks import quality_levers
-from benchmarks.quality_data import features_in, parts_of, read_events, row_path
+from benchmarks.quality_data import features_in, parts_of, read_events, row_path, training_events
 from benchmarks.quality_trees import stacked_features
 from benchmarks.quality_variants import VARIANTS, Variant
 from benchmarks.rows import say
@@ -29,11 +29,14 @@ class Events:
     """Prompts, labels and features of one part, as a variant has them."""
 
     def __init__(self, place: Workspace, variant: Variant, part: str) -> None:
-        table = read_events(place, variant.split, part)
+        if part == "train":
+            table = training_events(place, variant.split, more=variant.more)
+        else:
+            table = read_events(place, variant.split, part)
         self.rows = table["row"].to_numpy()
         self.labels = table["label"].to_numpy().astype(np.int64)
         self.features = features_in(table) | (
-            stacked_features(place, part) if variant.split == "full" else {}
+            stacked_features(place, part) if variant.split == "full" and not variant.more else {}
         )
         self.prompts: list[str] = table["prompt"].to_pylist() if variant.write is None else []
 

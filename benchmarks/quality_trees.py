@@ -4,7 +4,7 @@ import itertools
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,8 @@ from scipy.special import logit
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from benchmarks.quality_data import features_in, parts_of, read_events
-from benchmarks.quality_variants import STACKED, VARIANTS, logit_of, score_of
+from benchmarks.quality_data import MORE, features_in, parts_of, read_events, training_events
+from benchmarks.quality_variants import STACKED, VARIANTS, Variant, logit_of, score_of
 from benchmarks.rows import say
 from lhcq.evaluate.baseline import build_trees
 from lhcq.evaluate.scores import write_scores
@@ -24,20 +24,29 @@ SEEDS = range(1, 6)
 """The first is the baseline's own; the others change which tenth decides when to stop."""
 FOLDS = 5
 
-Set = tuple[str, tuple[str, ...]]
-"""A split, and features of it."""
+
+class Set(NamedTuple):
+    """What trees are fitted on."""
+
+    split: str
+    columns: tuple[str, ...]
+    more: bool = False
+    """Whether the events of `--more` too."""
 
 
 def tree_sets(place: Workspace) -> dict[str, Set]:
     """What trees are fitted on, by name: the features of each variant, and all that a split has."""
     sets = {
-        name: (variant.split, variant.measured)
+        name: _set(variant)
         for name, variant in VARIANTS.items()
-        if variant.table == "templates" and name == set_of(name)
+        if variant.table == "templates"
+        and name == set_of(name)
+        # Without `--more` there is nothing to fit them on.
+        and (not variant.more or (place.root / MORE).exists())
     }
     for split in ("jets", "full"):
         events = read_events(place, split, "validation")
-        sets[f"{split}-all"] = (split, tuple(features_in(events)))
+        sets[f"{split}-all"] = Set(split, tuple(features_in(events)))
     return sets
 
 
@@ -47,8 +56,12 @@ def set_of(name: str) -> str:
     return next(
         other
         for other, variant in VARIANTS.items()
-        if variant.table == mine.table and (variant.split, variant.measured) == (mine.split, mine.measured)
+        if variant.table == mine.table and _set(variant) == _set(mine)
     )
+
+
+def _set(variant: Variant) -> Set:
+    return Set(variant.split, variant.measured, variant.more)
 
 
 def tree_name(name: str, seed: int) -> str:
@@ -80,11 +93,10 @@ def fit_trees(place: Workspace, processes: int) -> None:
 def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
     """Fit on the training part of a set, and write the scores of the others."""
     place = Workspace(root)
-    split, columns = one
-    trees = _fit(*_values(read_events(place, split, "train"), columns), seed)
+    trees = _fit(*_values(training_events(place, one.split, more=one.more), one.columns), seed)
     for part in parts_of(place):
-        events = read_events(place, split, part)
-        values, labels = _values(events, columns)
+        events = read_events(place, one.split, part)
+        values, labels = _values(events, one.columns)
         p_signal = _score(trees, values)
         directory = place.root / "scores" / tree_name(name, seed)
         write_scores(
@@ -94,7 +106,7 @@ def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
 
 def score_fold(root: Any, one: Set, fold: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The places in the training part that a fold leaves out, and what trees of the rest say of them."""
-    values, labels = _values(read_events(Workspace(root), one[0], "train"), one[1])
+    values, labels = _values(training_events(Workspace(root), one.split, more=one.more), one.columns)
     rest, left_out = list(StratifiedKFold(FOLDS).split(values, labels))[fold]
     return left_out, _score(_fit(values[rest], labels[rest], 1), values[left_out])
 

@@ -59,6 +59,8 @@ class Variant:
     copies: int = 1
     """How often each training event comes."""
     table: Literal["templates", "levers"] = "levers"
+    more: bool = False
+    """Whether the events of `--more` are trained on too, by the trees beside it as well."""
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -133,13 +135,10 @@ VARIANTS: dict[str, Variant] = {
         "`wide`, 4 epochs, each number moved a little at random, anew each time", WIDE, table="templates"
     ),
     "wide-fine-noise": _moved("`wide-fine`, the same way", FINE, table="templates"),
-    "wide-fine-noise-8": _moved("`wide-fine-noise` with 8 epochs", FINE, copies=8, table="templates"),
-    "wide-fine-noise-256": _moved(
-        "`wide-fine-noise` at batch 256",
-        FINE,
-        config=ONE_EPOCH.model_copy(update={"batch_size": 256}),
-        table="templates",
+    "wide-fine-more": _moved(
+        "`wide-fine-noise`, and 400,000 more events to train on", FINE, table="templates", more=True
     ),
+    "wide-fine-noise-8": _moved("`wide-fine-noise` with 8 epochs", FINE, copies=8, table="templates"),
     "wide-tree": _moved(
         "`wide-fine-noise` with the score of the trees beside it in the prompt, 2 epochs",
         (*FINE, (logit_of("wide"), 1.0)),

@@ -13,6 +13,7 @@ import redis
 
 from lhcq.config import TrainConfig
 from lhcq.errors import LhcqError
+from lhcq.model.gpus import Gpu
 from lhcq.workspace import Workspace, staged_file
 from tasks.app import app, ask_broker, public_url, redis_client
 from tasks.examination import (
@@ -26,7 +27,6 @@ from tasks.examination import (
 )
 from tasks.exposure import is_private
 from tasks.findings import Finding
-from tasks.gpus import Gpu
 from tasks.settings import QUEUES, VISIBILITY_TIMEOUT_SECONDS
 
 _BEATS_SECONDS = 3.0  # a worker's heart beats every two
@@ -333,11 +333,13 @@ def _fits(place: Workspace, workers: Mapping[str, Examined]) -> list[Finding]:
 
 
 def fit_finding(place: Workspace, who: str, gpus: Sequence[Gpu], memory: int) -> Finding:
-    """Whether the models of the workspace fit where `who` trains: on its first GPU, else in its host's memory."""
+    """Whether the models of the workspace fit where `who` trains: on each of its GPUs, else in its host's memory."""
     from lhcq.model.preflight import estimate_needs
 
-    there, bfloat16 = (gpus[0].total, gpus[0].bfloat16) if gpus else (memory, False)
-    device = f"{gpus[0].name} with {there / GIB:.1f} GiB" if gpus else f"CPU with {there / GIB:.1f} GiB"
+    smallest = min(gpus, key=lambda gpu: gpu.total, default=None)
+    there, bfloat16 = (smallest.total, smallest.bfloat16) if smallest else (memory, False)
+    device = f"{smallest.name if smallest else 'CPU'} with {there / GIB:.1f} GiB"
+    device += f", the smallest of {len(gpus)}" if len(gpus) > 1 else ""
     config = TrainConfig()
     needed = {}
     for description in sorted(place.root.glob("models/*/config.json")):

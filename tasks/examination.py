@@ -14,9 +14,9 @@ import redis
 from celery.worker.control import inspect_command
 
 from lhcq.config import Frozen, check_name
+from lhcq.model.gpus import Gpu, gpus_here
 from lhcq.workspace import Workspace, staged_file
 from tasks.app import redis_client, workspace
-from tasks.gpus import Gpu, gpus_here
 
 ASKER = "asker"
 _PACKAGES = ("lhcq", "celery", "kombu", "redis", "numpy", "pyarrow", "scikit-learn", "tokenizers")

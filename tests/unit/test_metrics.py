@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from lhcq.cli import metrics
+from lhcq.model.gpus import Gpu
 from lhcq.workspace import append_line
-from tasks.gpus import Gpu
 from tasks.jobs import end_job
 from tasks.journal import Journal
 from tasks.leases import lease
@@ -134,7 +134,9 @@ def test_what_waits_in_the_queues_is_counted(with_broker, here, told) -> None:
 
 
 def test_gpu_memory_is_told_of_this_host(with_broker, here, told, monkeypatch) -> None:
-    cards = [Gpu(index=1, name="Toy", used=2 << 30, total=8 << 30, bfloat16=True)]
+    cards = [
+        Gpu(index=1, identifier="GPU-1", name="Toy", used=2 << 30, free=6 << 30, total=8 << 30, bfloat16=True)
+    ]
     monkeypatch.setattr("tasks.metrics.gpus_here", lambda: cards)
     labels = {"host": socket.gethostname(), "gpu": "1", "name": "Toy"}
     assert told("lhcq_gpu_memory_used_bytes", labels) == 2 << 30

@@ -55,9 +55,10 @@ def test_this_machine_has_some_memory():
 
 
 CARDS = """\
-0, GPU-aaaa1111, H100 of old, 70000, 9.0
-1, GPU-bbbb2222, RTX 2070, 7000, 7.5
-2, GPU-cccc3333, RTX 3070, 6000, 8.6
+0, GPU-aaaa1111, H100 of old, 10000, 70000, 81559, 9.0
+1, GPU-bbbb2222, RTX 2070, 1000, 7000, 8192, 7.5
+2, GPU-cccc3333, RTX 3070, 2000, 6000, 8192, 8.6
+3, GPU-dddd4444, Tesla, [N/A], [N/A], [N/A], 7.5
 """
 
 
