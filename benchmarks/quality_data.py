@@ -162,7 +162,8 @@ def training_events(place: Workspace, split: str, *, more: bool) -> pa.Table:
     if not more:
         return events
     others = pq.read_table(place.root / MORE)
-    return pa.concat_tables([events.select(others.column_names), others])
+    events = events.select(others.column_names)
+    return pa.concat_tables([events, others.cast(events.schema)])
 
 
 def parts_of(place: Workspace) -> list[str]:

@@ -121,6 +121,9 @@ VARIANTS: dict[str, Variant] = {
         write=integers(RECIPE),
         table="templates",
     ),
+    "recipe-noise": _moved(
+        "`recipe`, 4 epochs, each number moved a little at random, anew each time", RECIPE, table="templates"
+    ),
     "wide": Variant(
         what="14 features", split="full", columns=_names(WIDE), write=integers(WIDE), table="templates"
     ),
@@ -131,9 +134,7 @@ VARIANTS: dict[str, Variant] = {
         write=integers(FINE),
         table="templates",
     ),
-    "wide-noise": _moved(
-        "`wide`, 4 epochs, each number moved a little at random, anew each time", WIDE, table="templates"
-    ),
+    "wide-noise": _moved("`wide`, the same way", WIDE, table="templates"),
     "wide-fine-noise": _moved("`wide-fine`, the same way", FINE, table="templates"),
     "wide-fine-more": _moved(
         "`wide-fine-noise`, and 400,000 more events to train on", FINE, table="templates", more=True
