@@ -35,8 +35,8 @@ class Base:
     compute_dtype: torch.dtype
     linear_names: tuple[str, ...]
     """Last parts of the names of the quantized layers, such as `q_proj`."""
-    unpacked: bool = False
-    """Whether the layers keep their weights unpacked: the model is small."""
+    records: bool = False
+    """Whether training passes are recorded as CUDA graphs: a small model on a GPU, unless one could not be."""
     peft: Any = None
     """The PEFT model around `model`, once an adapter is attached."""
     adapter: Any = None
@@ -119,7 +119,7 @@ def load_base(directory: Path) -> Base:
         pad_id=_pad_id(model.config),
         device=device,
         compute_dtype=dtype,
-        unpacked=unpacked,
+        records=unpacked and device.type == "cuda",
         linear_names=tuple(sorted({name.rsplit(".", 1)[-1] for name in layers})),
     )
 

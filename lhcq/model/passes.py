@@ -5,6 +5,7 @@ are cut follows from the rows and the size of a pass alone, and changes the resu
 dropout hits), since each row carries its own share of the step's loss.
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -95,7 +96,7 @@ def _batch(
 
 def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
     """Add the pass's gradient to the adapter's; its share of the step's loss, on the device."""
-    if base.device.type == "cuda" and base.unpacked and not size.checkpointing:
+    if base.records and not size.checkpointing:
         return _replay(base, batch)
     return _eager(base, batch)
 
@@ -117,11 +118,11 @@ def _replay(base: Base, batch: Batch) -> torch.Tensor:
     adapter: Adapter = base.adapter
     shape = tuple(batch.token_ids.shape)
     if shape not in adapter.graphs:
-        adapter.graphs[shape] = _record(base, batch)
-    recorded = adapter.graphs[shape]
-    if recorded is None:
-        return _eager(base, batch)
-    graph, inputs, loss = recorded
+        recorded = _record(base, batch)
+        if recorded is None:
+            return _eager(base, batch)
+        adapter.graphs[shape] = recorded
+    graph, inputs, loss = adapter.graphs[shape]
     for field in dataclasses.fields(Batch):
         getattr(inputs, field.name).copy_(getattr(batch, field.name))
     graph.replay()
@@ -138,16 +139,18 @@ def _record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Tensor] | None:
 
 def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Tensor] | None:
     adapter: Adapter = base.adapter
-    kept = adapter.flat.grad.clone()
+    kept, before = adapter.flat.grad.clone(), torch.cuda.current_stream()
     inputs = Batch(**{name: tensor.clone() for name, tensor in vars(batch).items()})
     side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    side.wait_stream(before)
     with torch.cuda.stream(side):
         for _ in range(2):
             _eager(base, inputs)
-    torch.cuda.current_stream().wait_stream(side)
+    before.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    pool = next((found[0].pool() for found in adapter.graphs.values() if found is not None), None)
+    pool = (
+        next((found[0].pool() for found in adapter.graphs.values()), None) or torch.cuda.graph_pool_handle()
+    )
     try:
         with torch.cuda.graph(graph, pool=pool):
             loss = _eager(base, inputs)
@@ -155,10 +158,26 @@ def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Te
         raise
     except RuntimeError as error:
         log.warning("the training pass cannot be recorded as a CUDA graph (%s): it runs slower", error)
+        _end_broken_capture(base, pool, before)
         return None
     finally:
         adapter.flat.grad.copy_(kept)
     return graph, inputs, loss
+
+
+def _end_broken_capture(base: Base, pool: Any, before: Any) -> None:
+    """Undo what torch leaves when a capture breaks off, and record nothing any more.
+
+    It stays on the capture's stream, goes on to allocate there in the graph's pool, and its generator still waits for
+    the capture's end, which every dropout then takes for an error.
+    """
+    base.records = False
+    base.adapter.graphs.clear()  # they draw from the generator that is replaced
+    torch.cuda.set_stream(before)
+    with contextlib.suppress(AttributeError, RuntimeError):  # no more than memory is at stake
+        torch._C._cuda_endAllocateToPool(before.device_index, pool)
+    generator = torch.cuda.default_generators[before.device_index]
+    generator.graphsafe_set_state(generator.clone_state())
 
 
 def set_checkpointing(base: Base, *, on: bool) -> None:
@@ -172,6 +191,8 @@ def set_checkpointing(base: Base, *, on: bool) -> None:
     if on != bool(getattr(model, f"is_{name}")):
         if on:
             getattr(model, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
+            # It lets the embeddings' output want a gradient, for the reentrant way, and never takes that back.
+            model.disable_input_require_grads()
         else:
             getattr(model, f"{name}_disable")()
 
