@@ -54,7 +54,7 @@ def collect(place: Workspace) -> Record:
             for name, one in trained.items()
             if VARIANTS[name].table == "levers" or name == REFERENCE
         ],
-        "bounds": bounds(templates),
+        "bounds": bounds(place, templates),
     }
 
 
@@ -116,23 +116,34 @@ def _described(name: str, trained: Record) -> Record:
     return {"name": name, **{key: trained[key] for key in kept}, **validation}
 
 
-def bounds(templates: list[Record]) -> list[Record]:
+def bounds(place: Workspace, templates: list[Record]) -> list[Record]:
     """The template is chosen on the validation part, and judged on the test part."""
     best = max(templates, key=lambda one: one["validation_auc"])
     test, name = best["test"], best["name"]
-    found = [row("accuracy at 1:1", test["model"]["accuracy"], "", at_least=0.90, template=name)]
+    accuracy = {"low": test["model"]["accuracy_low"], "high": test["model"]["accuracy_high"]}
+    found = [row("accuracy at 1:1", test["model"]["accuracy"], "", at_least=0.90, template=name, **accuracy)]
+
+    def above(what: str, difference: Record) -> None:
+        interval = {bound: difference[bound] for bound in ("low", "high")}
+        found.append(
+            row(f"AUC less that of {what}", difference["auc"], "", at_least=0.0, template=name, **interval)
+        )
+
     for key in ("tree", "five trees"):
         if difference := test.get(key, {}).get("model_minus"):
-            what = CLASSIFIERS[key]
-            interval = {bound: difference[bound] for bound in ("low", "high") if bound in difference}
-            figure = f"AUC less that of the {what}"
-            found.append(row(figure, difference["auc"], "", at_least=0.0, template=name, **interval))
-    recipe = next((one for one in templates if one["name"] == "recipe"), best)
-    if average := recipe["test"].get("average"):
-        shift = test["model"]["auc"] - average["auc"]
-        figure = "AUC less that of the recipe's model and trees averaged"
-        found.append(row(figure, shift, "", at_least=0.0, template=name))
+            above(f"the {CLASSIFIERS[key]}", difference)
+    if any(one["name"] == "recipe" and "average" in one["test"] for one in templates):
+        model, recipe = _scores(place, name, "test"), _scores(place, "recipe", "test")
+        average = (recipe.p_signal + _five_trees(place, "recipe", "test")) / 2
+        above("the recipe's model and trees averaged", _difference(model, average))
     return found
+
+
+def _five_trees(place: Workspace, name: str, part: str) -> NDArray[np.float64]:
+    """The mean of the five trees' scores."""
+    return np.asarray(
+        np.mean([_scores(place, tree_name(set_of(name), seed), part).p_signal for seed in SEEDS], axis=0)
+    )
 
 
 def _scores(place: Workspace, name: str, part: str) -> Scores:
@@ -200,8 +211,8 @@ def tables(found: Record) -> dict[str, list[str]]:
             (
                 [
                     f"{one['figure']} (`{one['template']}`)",
-                    f"{one['value']:+.4f}" if "AUC" in one["figure"] else f"{one['value']:.4f}",
-                    f"{one['low']:+.4f} to {one['high']:+.4f}" if "low" in one else "",
+                    f"{one['value']:+.5f}" if "AUC" in one["figure"] else f"{one['value']:.4f}",
+                    _bounds_interval(one),
                     "yes" if one["holds"] else "**no**",
                 ]
                 for one in found["bounds"]
@@ -216,6 +227,11 @@ def tables(found: Record) -> dict[str, list[str]]:
             (line for one in found["templates"] if "released" in one for line in _released_lines(one)),
         ),
     }
+
+
+def _bounds_interval(one: Record) -> str:
+    shown = "{:+.5f} to {:+.5f}" if "AUC" in one["figure"] else "{:.4f} to {:.4f}"
+    return shown.format(one["low"], one["high"])
 
 
 def _template_lines(one: Record) -> Iterable[list[str]]:
