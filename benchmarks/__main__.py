@@ -3,7 +3,7 @@
 import os
 import sys
 
-from benchmarks import clustering, generator, job, memory, profile, rehearsal
+from benchmarks import clustering, generator, job, memory, prediction, profile, rehearsal
 from benchmarks.rows import say, store, table
 
 BENCHMARKS = {
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "job": job.measure,
     "memory": memory.measure,
     "rehearsal": rehearsal.measure,
+    "prediction": prediction.measure,
     "generator": generator.measure,
 }
 
