@@ -26,7 +26,7 @@ STEPS = 3
 # The first that matches says what a kernel does.
 KINDS = {
     "unpacking NF4": "dequantize|kDequant",
-    "attention": "flash|fmha|attention|sdpa|softmax",
+    "attention": "flash|fmha|attention|sdpa|softmax|dot_do_o|convert_dq",
     "matrix products": "gemm|cutlass|nvjet|cublas|matmul|splitk",
     "copies": "memcpy|memset|copy",
     "the rest (norms, activations, rotary, dropout, sums)": "",

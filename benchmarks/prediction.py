@@ -138,11 +138,13 @@ def predict(root: Path) -> tuple[float, dict[str, Any], Counter[str]]:
             # A process may end while it is looked at.
             with contextlib.suppress(psutil.Error, OSError, StopIteration):
                 peaks["command"] = max(peaks["command"], peak_of(command.pid))
-                for child in process.children(recursive=True):
-                    if "gpu" in child.cmdline():
-                        peaks["worker"] = max(peaks["worker"], peak_of(child.pid))
+                for child in process.children():
+                    if any(word.startswith("gpu-") for word in child.cmdline()):  # its name
+                        for one in (child, *child.children(recursive=True)):
+                            peaks["worker"] = max(peaks["worker"], peak_of(one.pid))
             time.sleep(LOOK_SECONDS)
         assert command.returncode == 0
+        assert peaks["worker"]
         assert command.stdout is not None
         answer: dict[str, Any] = json.loads(command.stdout.read())
     return time.perf_counter() - began, answer, peaks

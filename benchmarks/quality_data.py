@@ -1,5 +1,6 @@
 """The events of the quality benchmark: generated, clustered as they come, split; the released ones beside them."""
 
+import json
 import multiprocessing
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rows import say
 from lhcq.config import ClusterConfig, FeatureSet, GenerateConfig, SplitConfig
+from lhcq.errors import BadInput
 from lhcq.events.pythia import GeneratePart, generate_part, plan_parts
 from lhcq.jets.clustering import cluster_events, compile_kernels
 from lhcq.jets.merge import merge_parts
@@ -24,7 +26,7 @@ from lhcq.prompts.writing import write_split
 from lhcq.workspace import Workspace, sha256_of_json, staged_file
 
 SEED = 20
-MORE = "more.parquet"
+MORE, CONFIG_KEY = "more.parquet", b"lhcq.config"
 RELEASED = "events_anomalydetection_tiny.h5"
 CLUSTERING: dict[FeatureSet, ClusterConfig] = {
     name: ClusterConfig(features=name) for name in ("jets", "full")
@@ -63,16 +65,29 @@ def make_data(place: Workspace, n_events: int, processes: int) -> None:
 def make_more(place: Workspace, n_events: int, processes: int) -> None:
     """`n_events` of each class for training alone: their features, as a training part of a split has them."""
     path = place.root / MORE
-    if path.exists():
-        return
     config = GenerateConfig(background=n_events, signal=n_events, seed=SEED + 1)
+    if path.exists():
+        if (there := events_of_more(place)) != (asked := config.model_dump(mode="json")):
+            raise BadInput(
+                f"{path}: holds the events of {there}, not of {asked}. Remove it, or take another --place."
+            )
+        return
     scratch, n_parts = _make_parts(place, config, processes, ("full",))
     records = pa.concat_tables(
         pq.read_table(scratch / "full" / f"{index:05d}.parquet") for index in range(n_parts)
     )
     events = {"row": records["row"], "label": records["label"], **compute_features(records)}
     with staged_file(path) as temporary:
-        pq.write_table(pa.table(events), temporary, compression="zstd")
+        table = pa.table(events).replace_schema_metadata(
+            {CONFIG_KEY: json.dumps(config.model_dump(mode="json"))}
+        )
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def events_of_more(place: Workspace) -> dict[str, Any] | None:
+    """What `make_more` generated; None where it has not."""
+    path = place.root / MORE
+    return json.loads(pq.read_schema(path).metadata[CONFIG_KEY]) if path.exists() else None
 
 
 def _make_parts(

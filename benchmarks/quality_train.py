@@ -11,7 +11,14 @@ import numpy as np
 import torch
 
 from benchmarks import quality_levers
-from benchmarks.quality_data import features_in, parts_of, read_events, row_path, training_events
+from benchmarks.quality_data import (
+    events_of_more,
+    features_in,
+    parts_of,
+    read_events,
+    row_path,
+    training_events,
+)
 from benchmarks.quality_trees import stacked_features
 from benchmarks.quality_variants import VARIANTS, Variant
 from benchmarks.rows import say
@@ -58,6 +65,9 @@ def train_variants(place: Workspace, model: Path, names: list[str], *, max_steps
     """Train those that have no row yet; a failure costs its own row."""
     for name in names:
         if row_path(place, name).exists():
+            continue
+        if VARIANTS[name].more and events_of_more(place) is None:
+            say(f"train: {name}: left out, since the data were made without --more")
             continue
         try:
             train_variant(place, model, name, max_steps)

@@ -13,7 +13,7 @@ from scipy.special import logit
 from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
-from benchmarks.quality_data import MORE, features_in, parts_of, read_events, training_events
+from benchmarks.quality_data import events_of_more, features_in, parts_of, read_events, training_events
 from benchmarks.quality_variants import STACKED, VARIANTS, Variant, logit_of, score_of
 from benchmarks.rows import say
 from lhcq.evaluate.baseline import build_trees
@@ -42,7 +42,7 @@ def tree_sets(place: Workspace) -> dict[str, Set]:
         if variant.table == "templates"
         and name == set_of(name)
         # Without `--more` there is nothing to fit them on.
-        and (not variant.more or (place.root / MORE).exists())
+        and (not variant.more or events_of_more(place) is not None)
     }
     for split in ("jets", "full"):
         events = read_events(place, split, "validation")

@@ -337,7 +337,8 @@ def fit_finding(place: Workspace, who: str, gpus: Sequence[Gpu], memory: int) ->
     from lhcq.model.preflight import estimate_needs
 
     smallest = min(gpus, key=lambda gpu: gpu.total, default=None)
-    there, bfloat16 = (smallest.total, smallest.bfloat16) if smallest else (memory, False)
+    there = smallest.total if smallest else memory
+    bfloat16 = bool(gpus) and all(gpu.bfloat16 for gpu in gpus)
     device = f"{smallest.name if smallest else 'CPU'} with {there / GIB:.1f} GiB"
     device += f", the smallest of {len(gpus)}" if len(gpus) > 1 else ""
     config = TrainConfig()

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from lhcq.config import Settings
 from lhcq.errors import LhcqError
-from lhcq.model.gpus import gpus_here
+from lhcq.model.gpus import gpus_of_host
 from lhcq.workspace import Workspace
 from tasks.app import app, ask_broker, connect, redis_client
 from tasks.broker import running_broker
@@ -197,7 +197,7 @@ def _of_broker(client: "redis.Redis | None", leases: dict[str, float] | None) ->
 
 
 def _of_host(workspace: Workspace) -> Iterator[Metric]:
-    gpus = gpus_here()
+    gpus = gpus_of_host()
     host = socket.gethostname()
     labels = ("host", "gpu", "name")
     used, total = (

@@ -1,7 +1,6 @@
-"""The GPUs that this process may use, as `nvidia-smi` tells, which takes none of their memory. Imports no torch."""
+"""The GPUs of this host, as `nvidia-smi` tells, which takes none of their memory. Imports no torch."""
 
 import contextlib
-import itertools
 import os
 import shutil
 import subprocess
@@ -29,15 +28,20 @@ class Gpu(Frozen):
 
 
 def gpus_here() -> list[Gpu]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves; none where there is no `nvidia-smi` or it says nothing of use."""
-    tool, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if tool is None or visible == "":
+    """The GPUs of `gpus_of_host` that CUDA_VISIBLE_DEVICES leaves."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return gpus_of_host() if visible is None else _seen(gpus_of_host(), visible) if visible else []
+
+
+def gpus_of_host() -> list[Gpu]:
+    """All GPUs; none where there is no `nvidia-smi` or it says nothing of use."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
         return []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         asked = [tool, f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"]
         said = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=_WAIT_SECONDS)
-        gpus = [gpu for line in said.stdout.splitlines() if (gpu := read_gpu(line)) is not None]
-        return gpus if visible is None else _seen(gpus, visible)
+        return [gpu for line in said.stdout.splitlines() if (gpu := read_gpu(line)) is not None]
     return []
 
 
@@ -59,14 +63,12 @@ def read_gpu(line: str) -> Gpu | None:
 
 def _seen(gpus: list[Gpu], visible: str) -> list[Gpu]:
     """As CUDA reads the list: what stands behind something that is no GPU, such as -1, is not seen."""
-    wanted = list(
-        itertools.takewhile(lambda name: name[:1] not in ("", "-"), map(str.strip, visible.split(",")))
-    )
-    if not wanted:
-        return []
-    named = [
-        gpu
-        for gpu in gpus
-        if any(name == str(gpu.index) or gpu.identifier.startswith(name) for name in wanted)
-    ]
-    return named or gpus  # what names no whole GPU, such as a slice of one, tells nothing here
+    seen: list[Gpu] = []
+    for name in map(str.strip, visible.split(",")):
+        if name.startswith("MIG"):
+            return gpus  # a slice of one: which, is not told here
+        named = [gpu for gpu in gpus if name == str(gpu.index) or (name and gpu.identifier.startswith(name))]
+        if not named:
+            break
+        seen.append(named[0])
+    return seen

@@ -137,7 +137,7 @@ def test_gpu_memory_is_told_of_this_host(with_broker, here, told, monkeypatch) -
     cards = [
         Gpu(index=1, identifier="GPU-1", name="Toy", used=2 << 30, free=6 << 30, total=8 << 30, bfloat16=True)
     ]
-    monkeypatch.setattr("tasks.metrics.gpus_here", lambda: cards)
+    monkeypatch.setattr("tasks.metrics.gpus_of_host", lambda: cards)
     labels = {"host": socket.gethostname(), "gpu": "1", "name": "Toy"}
     assert told("lhcq_gpu_memory_used_bytes", labels) == 2 << 30
     assert told("lhcq_gpu_memory_total_bytes", labels) == 8 << 30

@@ -69,6 +69,7 @@ CARDS = """\
         ("0,1", Device("RTX 2070, the fullest of 2", 7000 << 20, bfloat16=False)),
         ("GPU-aaaa", Device("H100 of old", 70000 << 20, bfloat16=True)),
         ("0,-1,2", Device("H100 of old", 70000 << 20, bfloat16=True)),
+        ("0,9,2", Device("H100 of old", 70000 << 20, bfloat16=True)),
         ("MIG-dddd", Device("RTX 3070, the fullest of 3", 6000 << 20, bfloat16=True)),
     ],
 )
@@ -84,7 +85,7 @@ def test_of_several_gpus_the_one_with_the_least_memory_counts(visible, device, t
     assert device_here() == device
 
 
-@pytest.mark.parametrize("visible", ["", "-1", " "])
+@pytest.mark.parametrize("visible", ["", "-1", " ", "9"])
 def test_without_a_visible_gpu_it_is_the_cpu(visible, tmp_path, monkeypatch):
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\ncat <<'END'\n{CARDS}END\n")
