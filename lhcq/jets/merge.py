@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import FeatureSet
 from lhcq.errors import BadInput, NameTaken, RowsMissing
+from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
 from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.records import EVENTS_FILE, schema_of
 from lhcq.jets.vectors import Integers
@@ -219,7 +220,7 @@ def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
 def _read_batches(paths: list[Path]) -> Iterator[pa.Table]:
     for path in paths:
         with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=ROW_GROUP)
+            batches = file.iter_batches(batch_size=PART_ROW_GROUP)  # more would be held decoded
             while True:
                 try:
                     batch = next(batches, None)
