@@ -91,10 +91,25 @@ class Trained:
     """A short training by lhcq's own loop and what it said."""
 
     def __init__(
-        self, base: Base, prompts: list[str], config: TrainConfig, *, steps: int = 6, ranks: int = 1
+        self,
+        base: Base,
+        prompts: list[str],
+        config: TrainConfig,
+        *,
+        steps: int = 6,
+        ranks: int = 1,
+        watch: Callable[[StepRecord], None] | None = None,
     ) -> None:
         times: list[float] = []
         self.records: list[StepRecord] = []
+
+        def on_step(record: StepRecord) -> bool:
+            times.append(time.perf_counter())
+            self.records.append(record)
+            if watch:
+                watch(record)
+            return True
+
         torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         self.state = train_segment(
@@ -104,7 +119,7 @@ class Trained:
             config=config,
             checkpoint=None,
             until_step=steps + WARM_UP,
-            on_step=lambda record: times.append(time.perf_counter()) or self.records.append(record) or True,
+            on_step=on_step,
             ranks=ranks,
         )
         window = config.batch_size * config.accumulation
@@ -312,6 +327,11 @@ def smollm2(table: Table, directory: Path, tokenizer: Path | None) -> None:
         table.add("135M: training over the plain loop", ours / plain, "x", 2.3)
 
 
+def versions() -> dict[str, str | None]:
+    """Of what a figure of this GPU depends on."""
+    return {name: importlib.metadata.version(name) for name in VERSIONED} | {"cuda": torch.version.cuda}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu.json")
@@ -340,8 +360,7 @@ def main() -> int:
                 measure(Path(place))
     result = {
         "machine": {"device": torch.cuda.get_device_name(), "memory_gib": torch.cuda.mem_get_info()[1] / GIB},
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
-        | {"cuda": torch.version.cuda},
+        "versions": versions(),
         "weights": "random",
         "rows": table.rows,
     }

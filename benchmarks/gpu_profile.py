@@ -13,14 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import gpu_models
-from benchmarks.gpu import RESULTS, STUDY, WARM_UP
+from benchmarks.gpu import RESULTS, STUDY, WARM_UP, Trained, versions
 from lhcq.model.base import load_base
-from lhcq.model.loop import train_segment
+from lhcq.model.loop import StepRecord
 
 STEPS = 3
 # The first that matches says what a kernel does.
@@ -48,7 +47,7 @@ def main() -> int:
             directory = Path(place) / "7B"
             gpu_models.write_random_model(gpu_models.MISTRAL_7B, directory, tokenizer=None)
         result = kinds_of(*profiled(directory))
-    result["machine"] = {"device": torch.cuda.get_device_name()}
+    result |= {"machine": {"device": torch.cuda.get_device_name()}, "versions": versions()}
     chosen.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
     for kind, share in result["shares"].items():
         print(f"gpu_profile: {kind:<55} {share:6.1%}")
@@ -62,7 +61,7 @@ def profiled(directory: Path) -> tuple[dict[str, float], float]:
     watch = profile(activities=[ProfilerActivity.CUDA])
     times: list[float] = []
 
-    def on_step(record: Any) -> bool:
+    def on_step(record: StepRecord) -> None:
         torch.cuda.synchronize()
         if record.step == WARM_UP:
             watch.start()
@@ -70,17 +69,8 @@ def profiled(directory: Path) -> tuple[dict[str, float], float]:
             times.append(time.perf_counter())
         if record.step == WARM_UP + STEPS:
             watch.stop()
-        return True
 
-    train_segment(
-        base,
-        prompts=prompts,
-        labels=np.arange(len(prompts)) % 2,
-        config=STUDY,
-        checkpoint=None,
-        until_step=WARM_UP + STEPS,
-        on_step=on_step,
-    )
+    Trained(base, prompts, STUDY, steps=STEPS, watch=on_step)
     kernels: dict[str, float] = {}
     for event in watch.key_averages():
         kernels[event.key] = kernels.get(event.key, 0.0) + event.self_device_time_total / 1e6

@@ -13,20 +13,26 @@ import torch
 IGNORED = -100
 
 
-def load(directory: Path, *, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> Any:
-    """NF4 with double quantization and a fresh LoRA, by PEFT's own means."""
-    from peft import LoraConfig, get_peft_model
+def load_nf4(directory: Path, *, dtype: torch.dtype, device: Any) -> Any:
+    """The model in NF4 with double quantization, by transformers alone."""
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, quantization_config=quantization, dtype=torch.bfloat16, device_map={"": "cuda"}
+    return AutoModelForCausalLM.from_pretrained(
+        directory, quantization_config=quantization, dtype=dtype, device_map={"": device}
     )
+
+
+def load(directory: Path, *, rank: int, alpha: float, dropout: float, targets: Sequence[str]) -> Any:
+    """NF4 with double quantization and a fresh LoRA, by PEFT's own means."""
+    from peft import LoraConfig, get_peft_model
+
+    model = load_nf4(directory, dtype=torch.bfloat16, device="cuda")
     lora = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets), task_type="CAUSAL_LM"
     )

@@ -5,7 +5,6 @@ and prints a line a row. Needs about 30 GB on disk for a while (TMPDIR).
 """
 
 import argparse
-import importlib.metadata
 import json
 import sys
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import gpu_models
-from benchmarks.gpu import ALL_LINEAR, RESULTS, SMALL, VERSIONED, Table, Trained
+from benchmarks.gpu import ALL_LINEAR, RESULTS, SMALL, Table, Trained, versions
 from lhcq.config import TrainConfig
 from lhcq.model.base import load_base
 from lhcq.model.ranks import dismiss_ranks
@@ -64,8 +63,7 @@ def main() -> int:
         against_one(table, large, prompts, {"7B diary, all linear, batch 128": ALL_LINEAR}, steps=4)
     result = {
         "machine": {"devices": [torch.cuda.get_device_name(one) for one in range(count)]},
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONED}
-        | {"cuda": torch.version.cuda, "nccl": ".".join(map(str, torch.cuda.nccl.version()))},
+        "versions": versions() | {"nccl": ".".join(map(str, torch.cuda.nccl.version()))},
         "weights": "random",
         "rows": table.rows,
     }

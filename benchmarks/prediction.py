@@ -5,14 +5,9 @@ prompts, parts, the merge, what is kept when everything dies. How fast a real mo
 """
 
 import contextlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +15,8 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
+from benchmarks.command import LOOK_SECONDS, start, watch
 from benchmarks.events import N_EVENTS, cache_directory, generated_events, repeat_events
-from benchmarks.job import peak_of
 from benchmarks.rows import Row, row, say
 from lhcq.model.sources import obtain
 from lhcq.workspace import Workspace
@@ -31,8 +26,8 @@ KILLED_AFTER = 60
 """Parts, of some 250."""
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32}
+PREDICT = ("predict", "run", "box")
 MB = 1e6
-LOOK_SECONDS = 0.2
 
 
 def measure() -> list[Row]:
@@ -42,15 +37,14 @@ def measure() -> list[Row]:
         prepare(root, Path(scratch))
         kept = killed(root)
         say("prediction: again")
-        seconds, answer, peaks = predict(root)
+        seconds, answer, peaks = watch(root, *PREDICT)
+        assert peaks["pool"]
         check(answer)
         note = f"the {N_EVENTS:,} events again and again; {kept} parts stood from a command that was killed"
         scores = Path(answer["scores"])
         return [
             row("a million events, the command that goes on", seconds, "s", note=note),
-            row(
-                "peak memory of the process that scores and merges", peaks["worker"] / MB, "MB", at_most=2000
-            ),
+            row("peak memory of the process that scores and merges", peaks["pool"] / MB, "MB", at_most=2000),
             row("peak memory of the command itself", peaks["command"] / MB, "MB", at_most=500),
             row("the scores on disk", scores.stat().st_size / MB, "MB"),
         ]
@@ -63,60 +57,22 @@ def prepare(root: Path, scratch: Path) -> None:
     model = scratch / "model"
     tokenizer = obtain("smollm2", Workspace(cache_directory()), say=say)
     write_random_model(SMOLLM2_135M | SMALL, model, tokenizer=tokenizer)
-    lhcq(root, "cluster", str(generated_events()), "--name", "made", "--features", "jets")
-    lhcq(root, "prepare", "made", "--split", "split", "--limit", "2000", "--model", str(model))
-    lhcq(
-        root,
-        "train",
-        "split",
-        "--name",
-        "run",
-        "--model",
-        str(model),
-        "--max-steps",
-        "2",
-        "--checkpoints",
-        "1",
-    )
+    watch(root, "cluster", str(generated_events()), "--name", "made", "--features", "jets")
+    watch(root, "prepare", "made", "--split", "split", "--limit", "2000", "--model", str(model))
+    quick = ("--max-steps", "2", "--checkpoints", "1")
+    watch(root, "train", "split", "--name", "run", "--model", str(model), *quick)
     say(f"prediction: clustering {N_ROWS:,} rows")
     source = scratch / "events.h5"
     repeat_events(generated_events(), source, N_ROWS)
-    lhcq(root, "cluster", str(source), "--name", "box", "--features", "jets")
+    watch(root, "cluster", str(source), "--name", "box", "--features", "jets")
     source.unlink()
-
-
-def lhcq(root: Path, *arguments: str) -> Any:
-    """What a command answers."""
-    done = subprocess.run(
-        words(*arguments), env=environment(root), stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout)
-
-
-def words(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "lhcq.cli.main", *arguments, "--json"]
-
-
-def environment(root: Path) -> dict[str, str]:
-    without = {name: value for name, value in os.environ.items() if name != "LHCQ_BROKER_URL"}
-    return {**without, "LHCQ_WORKSPACE": str(root)}
-
-
-def start(root: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        words("predict", "run", "box"),
-        env=environment(root),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def killed(root: Path) -> int:
     """Kill the command and all that it started, once some parts stand; how many do."""
     say("prediction: a first time, to be killed")
     parts = root / "jobs/predict-run-box/parts"
-    with start(root) as command:
+    with start(root, *PREDICT) as command:
         while len(list(parts.glob("[0-9]*.parquet"))) < KILLED_AFTER:
             assert command.poll() is None
             time.sleep(LOOK_SECONDS)
@@ -126,28 +82,6 @@ def killed(root: Path) -> int:
                 process.send_signal(signal.SIGKILL)
         psutil.wait_procs(family)
     return len(list(parts.glob("[0-9]*.parquet")))
-
-
-def predict(root: Path) -> tuple[float, dict[str, Any], Counter[str]]:
-    """Seconds of the command, its answer, and the largest resident sizes in bytes."""
-    began = time.perf_counter()
-    peaks: Counter[str] = Counter()
-    with start(root) as command:
-        process = psutil.Process(command.pid)
-        while command.poll() is None:
-            # A process may end while it is looked at.
-            with contextlib.suppress(psutil.Error, OSError, StopIteration):
-                peaks["command"] = max(peaks["command"], peak_of(command.pid))
-                for child in process.children():
-                    if any(word.startswith("gpu-") for word in child.cmdline()):  # its name
-                        for one in (child, *child.children(recursive=True)):
-                            peaks["worker"] = max(peaks["worker"], peak_of(one.pid))
-            time.sleep(LOOK_SECONDS)
-        assert command.returncode == 0
-        assert peaks["worker"]
-        assert command.stdout is not None
-        answer: dict[str, Any] = json.loads(command.stdout.read())
-    return time.perf_counter() - began, answer, peaks
 
 
 def check(answer: dict[str, Any]) -> None:

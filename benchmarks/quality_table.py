@@ -69,8 +69,8 @@ def _beside_trees(place: Workspace, name: str, trained: Record) -> Record:
         of_trees = set_of(name)
         if not (place.root / "scores" / tree_name(of_trees, SEEDS[0])).exists():
             continue
-        trees = [_scores(place, tree_name(of_trees, seed), part) for seed in SEEDS]
-        five = np.mean([one.p_signal for one in trees], axis=0)
+        trees = _trees(place, of_trees, part)
+        five = _mean(trees)
         beside = {
             "tree": trees[0].p_signal,
             "five trees": five,
@@ -89,10 +89,10 @@ def _all_features(place: Workspace, split: str) -> Record:
     for part in ("test", "released"):
         path = place.root / "scores" / tree_name(f"{split}-all", SEEDS[0]) / f"{part}.parquet"
         if path.exists():
-            trees = [_scores(place, tree_name(f"{split}-all", seed), part) for seed in SEEDS]
+            trees = _trees(place, f"{split}-all", part)
             found[part] = {
                 "tree": _kept(trees[0].labels, trees[0].p_signal),
-                "five trees": _kept(trees[0].labels, np.mean([one.p_signal for one in trees], axis=0)),
+                "five trees": _kept(trees[0].labels, _mean(trees)),
             }
     return found
 
@@ -135,18 +135,20 @@ def bounds(place: Workspace, templates: list[Record]) -> list[Record]:
             above(f"the {CLASSIFIERS[key]}", difference)
     if any(one["name"] == "recipe" and "average" in one["test"] for one in templates):
         model, recipe = _scores(place, name, "test"), _scores(place, "recipe", "test")
-        average = (recipe.p_signal + _five_trees(place, "recipe", "test")) / 2
+        average = (recipe.p_signal + _mean(_trees(place, "recipe", "test"))) / 2
         above(
             "the recipe's model and trees averaged, of 240,000 training events", _difference(model, average)
         )
     return found
 
 
-def _five_trees(place: Workspace, name: str, part: str) -> NDArray[np.float64]:
-    """The mean of the five trees' scores."""
-    return np.asarray(
-        np.mean([_scores(place, tree_name(set_of(name), seed), part).p_signal for seed in SEEDS], axis=0)
-    )
+def _trees(place: Workspace, name: str, part: str) -> list[Scores]:
+    """What each of the five trees of a set says."""
+    return [_scores(place, tree_name(name, seed), part) for seed in SEEDS]
+
+
+def _mean(trees: list[Scores]) -> NDArray[np.float64]:
+    return np.asarray(np.mean([one.p_signal for one in trees], axis=0))
 
 
 def _scores(place: Workspace, name: str, part: str) -> Scores:

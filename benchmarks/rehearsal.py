@@ -1,21 +1,12 @@
 """The full size: `lhcq cluster` as a user runs it, on 1.1 million rows."""
 
 import contextlib
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
-import psutil
-
+from benchmarks.command import watch
 from benchmarks.events import N_EVENTS, cache_directory, generated_events, repeat_events
-from benchmarks.job import peak_of
 from benchmarks.rows import Row, row, say
 from lhcq.errors import DiskFull
 from lhcq.workspace import Workspace, read_manifest
@@ -23,7 +14,6 @@ from lhcq.workspace import Workspace, read_manifest
 N_ROWS = 1_100_000
 MB = 1e6
 NEEDED = 5e9  # bytes of disk: the events, the parts, the dataset
-LOOK_SECONDS = 0.2
 
 
 def measure() -> list[Row]:
@@ -47,26 +37,15 @@ def measure() -> list[Row]:
 def rehearse(root: Path, source: Path, features: str) -> list[Row]:
     """One command, from an empty workspace to the dataset."""
     say(f"rehearsal: lhcq cluster --features {features}")
-    arguments = ["cluster", str(source), "--name", "bench", "--features", features, "--json"]
-    environment = {name: value for name, value in os.environ.items() if name != "LHCQ_BROKER_URL"}
-    began = time.perf_counter()
-    command = subprocess.Popen(
-        [sys.executable, "-m", "lhcq.cli.main", *arguments],
-        env={**environment, "LHCQ_WORKSPACE": str(root)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    peaks: Counter[str] = Counter()
     disk = 0
-    while command.poll() is None:
-        for name, peak in peaks_of(psutil.Process(command.pid)).items():
-            peaks[name] = max(peaks[name], peak)
+
+    def look() -> None:
+        nonlocal disk
         disk = max(disk, bytes_in(root))
-        time.sleep(LOOK_SECONDS)
-    wall = time.perf_counter() - began
-    assert command.stdout is not None
-    answer: dict[str, Any] = json.loads(command.stdout.read())
-    assert command.returncode == 0
+
+    wall, answer, peaks = watch(
+        root, "cluster", str(source), "--name", "bench", "--features", features, look=look
+    )
     manifest = read_manifest(Workspace(root).dataset("bench"), what="the dataset", remedy="")
     assert manifest["rows"] == N_ROWS, manifest["rows"]
     assert manifest["gaps"] == []
@@ -88,18 +67,6 @@ def rehearse(root: Path, source: Path, features: str) -> list[Row]:
         row(f"{features}: the dataset on disk", dataset / MB, "MB"),
         row(f"{features}: the workspace on disk at its largest", max(disk, dataset) / MB, "MB"),
     ]
-
-
-def peaks_of(command: psutil.Process) -> dict[str, int]:
-    """The largest resident sizes so far, in bytes: of the command, and of a process of its workers' pools."""
-    peaks: Counter[str] = Counter()
-    # A process may end while it is looked at.
-    with contextlib.suppress(psutil.Error, OSError, StopIteration):
-        peaks["command"] = peak_of(command.pid)
-        for worker in command.children():
-            for child in worker.children() if "worker" in worker.cmdline() else ():
-                peaks["pool"] = max(peaks["pool"], peak_of(child.pid))
-    return peaks
 
 
 def bytes_in(directory: Path) -> int:

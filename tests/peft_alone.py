@@ -9,17 +9,10 @@ def load_by_peft(directory: Path, adapter: Path, base: Any) -> Any:
     """The model in `directory` in NF4 with `adapter` on it, in evaluation mode, computing in what `base` does."""
     from bitsandbytes.nn import Linear4bit
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=base.compute_dtype,
-    )
-    plain = AutoModelForCausalLM.from_pretrained(
-        directory, quantization_config=quantization, dtype=base.compute_dtype, device_map={"": base.device}
-    )
+    from benchmarks.gpu_reference import load_nf4
+
+    plain = load_nf4(directory, dtype=base.compute_dtype, device=base.device)
     for layer in plain.modules():
         if isinstance(layer, Linear4bit):
             layer.support_avx512bf16_for_cpu = (

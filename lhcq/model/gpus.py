@@ -30,7 +30,7 @@ class Gpu(Frozen):
 def gpus_here() -> list[Gpu]:
     """The GPUs of `gpus_of_host` that CUDA_VISIBLE_DEVICES leaves."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return gpus_of_host() if visible is None else _seen(gpus_of_host(), visible) if visible else []
+    return gpus_of_host() if visible is None else _seen(gpus_of_host(), visible)
 
 
 def gpus_of_host() -> list[Gpu]:

@@ -84,6 +84,23 @@ def ready(base):
     return base
 
 
+def train(base, config, until, checkpoint=None):
+    """The state of a training on the prompts, from a checkpoint or the start."""
+    return train_segment(
+        base,
+        prompts=PROMPTS,
+        labels=np.array(LABELS),
+        config=config,
+        checkpoint=checkpoint,
+        until_step=until,
+        on_step=lambda record: True,
+    )
+
+
+def weights(state):
+    return state.current_adapter().flat.detach().clone()
+
+
 def close(one, other):
     return float(torch.linalg.vector_norm(one - other)) < 1e-4 * float(torch.linalg.vector_norm(other))
 
@@ -169,66 +186,32 @@ def test_a_cpu_takes_the_batches_that_it_is_told(ready):
 
 def test_a_run_cut_between_accumulated_steps_goes_on_exactly_and_records_its_passes(base, tmp_path):
     config = CONFIG.model_copy(update={"batch_size": 2, "accumulation": 2, "dropout": 0.1, "epochs": 2.0})
-
-    def train(until, checkpoint=None):
-        return train_segment(
-            base,
-            prompts=PROMPTS,
-            labels=np.array(LABELS),
-            config=config,
-            checkpoint=checkpoint,
-            until_step=until,
-            on_step=lambda record: True,
-        )
-
-    uncut = train(3).current_adapter().flat.detach().clone()
-    write_checkpoint(tmp_path / "00000002", train(2), config_hash="c")
+    uncut = weights(train(base, config, 3))
+    write_checkpoint(tmp_path / "00000002", train(base, config, 2), config_hash="c")
     _, checkpoint = newest_checkpoint(tmp_path)
     assert recorded_rows(checkpoint) == 2
-    assert torch.equal(train(3, checkpoint).current_adapter().flat, uncut)
+    assert torch.equal(weights(train(base, config, 3, checkpoint)), uncut)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 def test_a_pass_that_cannot_be_recorded_is_computed_all_the_same(base, monkeypatch):
     config = CONFIG.model_copy(update={"dropout": 0.1})
-
-    def train():
-        state = train_segment(
-            base,
-            prompts=PROMPTS,
-            labels=np.array(LABELS),
-            config=config,
-            checkpoint=None,
-            until_step=3,
-            on_step=lambda record: True,
-        )
-        return state.current_adapter().flat.detach().clone()
-
     monkeypatch.setattr(base, "records", False)
-    expected = train()
+    expected = weights(train(base, config, 3))
     base.records, layer = True, base.model.model.layers[2].mlp
     whole = layer.forward
     monkeypatch.setattr(
         layer, "forward", lambda x: whole(x) if float(x.sum()) < np.inf else x
     )  # waits for the GPU
     base.adapter.graphs.clear()
-    assert torch.equal(train(), expected)
+    assert torch.equal(weights(train(base, config, 3)), expected)
     assert not base.records
     assert torch.cuda.current_stream() == torch.cuda.default_stream()
-    assert torch.equal(train(), expected)
+    assert torch.equal(weights(train(base, config, 3)), expected)
 
 
 def test_a_swapped_adapter_equals_a_fresh_load(ready, tmp_path):
-    state = train_segment(
-        ready,
-        prompts=PROMPTS,
-        labels=np.array(LABELS),
-        config=CONFIG,
-        checkpoint=None,
-        until_step=1,
-        on_step=lambda record: True,
-    )
-    write_checkpoint(tmp_path / "00000001", state, config_hash="c")
+    write_checkpoint(tmp_path / "00000001", train(ready, CONFIG, 1), config_hash="c")
     ready.adapter.refresh()
     _, first = gradient(ready, 8)
     other = CONFIG.model_copy(update={"rank": 2})

@@ -62,6 +62,16 @@ CARDS = """\
 """
 
 
+@pytest.fixture
+def cards(tmp_path, monkeypatch):
+    """A host with the GPUs of `CARDS`."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{CARDS}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+
+@pytest.mark.usefixtures("cards")
 @pytest.mark.parametrize(
     ("visible", "device"),
     [
@@ -73,11 +83,7 @@ CARDS = """\
         ("MIG-dddd", Device("RTX 3070, the fullest of 3", 6000 << 20, bfloat16=True)),
     ],
 )
-def test_of_several_gpus_the_one_with_the_least_memory_counts(visible, device, tmp_path, monkeypatch):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{CARDS}END\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+def test_of_several_gpus_the_one_with_the_least_memory_counts(visible, device, monkeypatch):
     if visible is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
@@ -85,11 +91,8 @@ def test_of_several_gpus_the_one_with_the_least_memory_counts(visible, device, t
     assert device_here() == device
 
 
+@pytest.mark.usefixtures("cards")
 @pytest.mark.parametrize("visible", ["", "-1", " ", "9"])
-def test_without_a_visible_gpu_it_is_the_cpu(visible, tmp_path, monkeypatch):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{CARDS}END\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+def test_without_a_visible_gpu_it_is_the_cpu(visible, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert device_here().name == "CPU"
