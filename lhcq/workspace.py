@@ -24,6 +24,8 @@ from lhcq.errors import BadInput, DiskFull, NotThere
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
 _AT_ONCE = 4  # files hashed at a time, which lets other threads go on
+_DIGESTS: dict[tuple[Path, int, int, int, int], str] = {}
+"""The sha256 of files that were verified, by what would change with them."""
 # EEXIST: a file stands where a directory has to be made.
 _UNWRITABLE = (
     errno.EACCES,
@@ -327,7 +329,10 @@ def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
 
 
 def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
-    """Raise `BadInput` when a file of `directory` is not the one that its manifest was written for."""
+    """Raise `BadInput` when a file of `directory` is not the one that its manifest was written for.
+
+    A process hashes a file once, and again when it was replaced or written to (another inode, size or time).
+    """
     paths = [directory / name for name in manifest["files"]]
     for name, path in zip(manifest["files"], paths, strict=True):
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -335,17 +340,10 @@ def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
         if not path.is_file():
             raise BadInput(f"{path}: missing, though its manifest names it. Make {directory.name} again.")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        digests = list(pool.map(sha256_of, paths))
+        digests = list(pool.map(_digest_of, paths))
     for path, digest, expected in zip(paths, digests, manifest["files"].values(), strict=True):
         if digest != expected["sha256"]:
             raise BadInput(f"{path}: differs from its manifest (sha256). Make {directory.name} again.")
-
-
-def committed_steps(directory: Path) -> list[int]:
-    """Steps under `directory` (checkpoints, validations) whose own directory has its manifest, ascending."""
-    return sorted(
-        int(path.parent.name) for path in directory.glob(f"*/{MANIFEST}") if path.parent.name.isdecimal()
-    )
 
 
 def sha256_of(path: Path) -> str:
@@ -355,6 +353,14 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    status = path.stat()
+    key = (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if key not in _DIGESTS:
+        _DIGESTS[key] = sha256_of(path)
+    return _DIGESTS[key]
 
 
 def sha256_of_json(value: Any) -> str:

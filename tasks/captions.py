@@ -6,8 +6,9 @@ They travel as the representation of keyword arguments that a task does not have
 import contextlib
 from collections.abc import Callable
 
+from lhcq.commits import committed_steps
 from lhcq.errors import LhcqError
-from lhcq.workspace import Workspace, committed_steps
+from lhcq.workspace import Workspace
 from tasks.jobs import Job
 from tasks.pending import Unit
 

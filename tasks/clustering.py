@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import worker_init
 
 from lhcq.config import ClusterConfig
-from lhcq.errors import BadInput, PermanentError
-from lhcq.workspace import MANIFEST, Workspace, read_manifest, sha256_of
+from lhcq.errors import BadInput, PermanentError, RowsMissing
+from lhcq.workspace import MANIFEST, Workspace, sha256_of
 from tasks.app import app, workspace
-from tasks.jobs import Failure, Job
+from tasks.jobs import Failure, Job, summary_of
 from tasks.leases import Lease
 from tasks.parts import perform_merge, perform_part
 from tasks.tracing import note_span
@@ -100,32 +100,32 @@ def chunks_of(job: Job) -> "list[Chunk]":
 
 
 def _merge(workspace: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
-    from lhcq.jets.merge import merge_parts
-    from lhcq.jets.parts import Gap
+    from lhcq.jets.merge import merge_parts, read_standing
 
+    if (
+        lost
+    ):  # for want of a worker, a disk or a library: nothing is known of the events, so nothing is tolerated
+        raise RowsMissing(summary_of(list(lost.values())))
     final = workspace.dataset(job.name)
-    if not (final / MANIFEST).exists():
-        chunks = chunks_of(job)
-        merge_parts(
+    fields = {
+        "name": job.name,
+        "source": job.terms["source"],
+        **{field: job.spec[field] for field in ("source_sha256", "labels_sha256", "config")},
+    }
+    if (final / MANIFEST).exists():  # the parts may be gone
+        manifest = read_standing(final, fields)
+    else:
+        manifest = merge_parts(
             [parts[index] for index in sorted(parts)],
             final,
             n_events=job.spec["n_events"],
-            manifest_fields={
-                "name": job.name,
-                "source": job.terms["source"],
-                **{field: job.spec[field] for field in ("source_sha256", "labels_sha256", "config")},
-            },
+            manifest_fields=fields,
             features=ClusterConfig.checked(**job.spec["config"]).features,
             tolerate=job.terms["tolerate"],
-            lost=[
-                Gap(start=chunks[index].start, stop=chunks[index].stop, reason=failure.message)
-                for index, failure in lost.items()
-            ],
             labels=key_of(job, job.spec["n_events"]),
         )
-    rows = read_manifest(final, what=f"dataset {job.name!r}", remedy="Run `lhcq cluster`.")["rows"]
-    note_span(events=rows)
-    return f"{rows} events in {final}"
+    note_span(events=manifest["rows"])
+    return f"{manifest['rows']} events in {final}"
 
 
 def key_of(job: Job, n_events: int) -> "NDArray[np.int8] | None":

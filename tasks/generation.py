@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from lhcq.config import GenerateConfig
-from lhcq.errors import RowsMissing
-from lhcq.workspace import Workspace
+from lhcq.errors import NameTaken, RowsMissing
+from lhcq.workspace import Workspace, read_json, sha256_of, write_json
 from tasks.app import app
 from tasks.jobs import Failure, Job, summary_of
 from tasks.leases import Lease
@@ -41,6 +41,14 @@ def _merge(place: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, F
         raise RowsMissing(summary_of(list(lost.values())))
     out = place.permitted(Path(job.spec["out"]))
     config = GenerateConfig.checked(**job.spec["config"])
-    if not out.exists():
-        assemble(config, [parts[index] for index in sorted(parts)], out)
+    made = place.job(job.kind, job.name) / "made.json"
+    if not out.exists():  # else the parts may be gone
+        assemble(
+            config,
+            [parts[index] for index in sorted(parts)],
+            out,
+            on_made=lambda staged: write_json(made, {"sha256": sha256_of(staged)}),
+        )
+    if not made.exists() or read_json(made)["sha256"] != sha256_of(out):
+        raise NameTaken(f"{out}: exists already, and is not what this command makes. Choose another file.")
     return f"{config.background + config.signal} events in {out}"

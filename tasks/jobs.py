@@ -16,18 +16,32 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, fiel
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
-from lhcq.workspace import Record, Workspace, exclusive, read_json, staged_file, to_json, write_json
+from lhcq.workspace import (
+    Record,
+    Workspace,
+    exclusive,
+    read_json,
+    sha256_of_json,
+    staged_file,
+    to_json,
+    write_json,
+)
 from tasks.leases import Holder
 
 log = logging.getLogger(__name__)
 
 MOST_PARTS = 10_000_000
 """Far more than a chunk of one event each would make of any file there is."""
+_ANOTHER_LHCQ = "begun by another version of lhcq, or its record was changed: parts of two kinds would mix"
 _TOLD: set[Path] = set()
 """Damaged records that this process has spoken of."""
 
 Kind = Literal["generate", "cluster", "prepare", "train", "predict"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
+
+
+BYTES: dict[Kind, int] = {"generate": 1, "cluster": 1, "prepare": 1, "train": 1, "predict": 1}
+"""Which bytes lhcq makes from a spec of each kind: raised with any change of them."""
 
 
 class _Known(Frozen):
@@ -49,6 +63,9 @@ class Job(Frozen):
     """Seconds since the epoch."""
     spec: dict[str, Any]
     """What decides the result: the resolved configuration, and the input by its hash."""
+    identity: str = ""
+    """What all that is made for it carries: `identity_of` its kind and spec, when it was recorded. Empty in records
+    of an older lhcq."""
     terms: dict[str, Any] = Field(default={})
     """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
     parts: int = Field(default=0, ge=0, le=MOST_PARTS)
@@ -72,6 +89,11 @@ class Job(Frozen):
     def title(self) -> str:
         """How messages and logs call it."""
         return f"{self.kind} {self.name}"
+
+
+def identity_of(kind: Kind, spec: dict[str, Any]) -> str:
+    """Of all that decides a job's bytes: what is asked for, and which bytes this lhcq makes of that."""
+    return sha256_of_json({"kind": kind, "spec": spec, "bytes": BYTES[kind]})[:16]
 
 
 class Outcome(Frozen):
@@ -132,6 +154,17 @@ def _refuse_another(workspace: Workspace, earlier: Job, job: Job) -> None:
             f"({'; '.join(_differences(earlier.spec, job.spec))}). Choose another name, or remove "
             f"{workspace.job(job.kind, job.name)} and what it has done."
         )
+    if earlier.identity != identity_of(earlier.kind, earlier.spec):
+        raise NameTaken(
+            f"{job.title!r} is under way in {workspace.root}, {_ANOTHER_LHCQ}. Choose another name, or remove "
+            f"{workspace.job(job.kind, job.name)} and what it has done."
+        )
+
+
+def require_same_bytes(job: Job) -> None:
+    """Raise `BadInput` for a job of which this lhcq would make other bytes than those that it has so far."""
+    if job.identity != identity_of(job.kind, job.spec):
+        raise BadInput(f"{job.title}: {_ANOTHER_LHCQ}. Ask for it again, under another name.")
 
 
 def _differences(earlier: dict[str, Any], later: dict[str, Any], place: str = "") -> list[str]:
@@ -181,8 +214,9 @@ def _create_job(workspace: Workspace, job: Job) -> Job:
                 reopen_job(workspace, earlier)
             return renewed or earlier
         discard_job(workspace, earlier)
+    recorded = job.model_copy(update={"identity": identity_of(job.kind, job.spec)})
     with staged_file(workspace.job(job.kind, job.name) / "job.json") as temporary:
-        temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
+        temporary.write_text(to_json(recorded.model_dump()), encoding="utf-8")
     created = load_job(workspace, job.kind, job.name)
     _refuse_another(workspace, created, job)  # somebody else may have been first
     return created
@@ -279,6 +313,31 @@ def outcome_of(workspace: Workspace, job: Job) -> Outcome | None:
     with contextlib.suppress(FileNotFoundError):
         return Outcome.checked(**read_json(workspace.job(job.kind, job.name) / "outcome.json"))
     return None
+
+
+class Standing:
+    """Whether a job is still the open one of its name: asked often by who works for it, so read only when changed."""
+
+    def __init__(self, workspace: Workspace, job: Job) -> None:
+        self._workspace = workspace
+        self._job = job
+        self._record = workspace.job(job.kind, job.name) / "job.json"
+        self._seen: tuple[int, int] | None = None
+
+    def ended(self) -> bool:
+        """Whether it has an outcome, was removed, or its name means another job by now."""
+        if (self._record.parent / "outcome.json").exists():
+            return True
+        try:
+            status = self._record.stat()
+            if (status.st_ino, status.st_mtime_ns) != self._seen:
+                found = find_job(self._workspace, self._job.kind, self._job.name)
+                if found is None or found.identity != self._job.identity:
+                    return True
+                self._seen = (status.st_ino, status.st_mtime_ns)
+        except FileNotFoundError:
+            return True
+        return False
 
 
 def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:

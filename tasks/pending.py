@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lhcq.commits import committed_steps
 from lhcq.config import Frozen, TrainConfig
 from lhcq.errors import BadInput
 from lhcq.evaluate.course import read_course
-from lhcq.workspace import MANIFEST, Workspace, committed_steps
+from lhcq.workspace import MANIFEST, Workspace
 from tasks.controls import wish_of
 from tasks.jobs import Job, Kind, failures_of
 
@@ -64,7 +65,8 @@ def part_path(workspace: Workspace, job: Job, index: int) -> Path:
 
 
 def _parts(workspace: Workspace, job: Job) -> Path:
-    return workspace.inside(workspace.job(job.kind, job.name) / "parts")
+    """Of the job as it was recorded, so that what is made for an earlier one of its name is never among them."""
+    return workspace.inside(workspace.job(job.kind, job.name) / "parts" / job.identity)
 
 
 def finished_parts(workspace: Workspace, job: Job) -> set[int]:

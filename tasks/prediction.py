@@ -7,9 +7,10 @@ score the dataset.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lhcq.commits import read_verified, require_commit
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, RowsMissing
-from lhcq.workspace import MANIFEST, Workspace, read_manifest
+from lhcq.workspace import MANIFEST, Workspace
 from tasks.app import app, workspace
 from tasks.clustering import key_of
 from tasks.jobs import Failure, Job, summary_of
@@ -70,15 +71,24 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
         columns, prompts = _read_events(place, job, events[index - len(reference)])
     note_span(events=len(prompts))
     config = TrainConfig.checked(**job.spec["config"])
+    checkpoint = place.checkpoint(job.spec["run"], job.spec["step"])
+    _refuse_another_checkpoint(job, checkpoint)
     scores = score_prompts(
         resident_base(place.permitted(place.root / job.spec["model_dir"])),
-        checkpoint=place.checkpoint(job.spec["run"], job.spec["step"]),
+        checkpoint=checkpoint,
         config=config,
         prompts=prompts,
         batch_size=config.evaluation_batch,
         on_batch=lambda _: held.check(),
     )
     write_scored(path, **columns, p_signal=scores.p_signal, unknown=scores.unknown)
+
+
+def _refuse_another_checkpoint(job: Job, checkpoint: Path) -> None:
+    """The run's name may mean another run by now, or its checkpoint may have been made again."""
+    manifest = require_commit(checkpoint, what=f"checkpoint {checkpoint.name}", remedy=REMADE)
+    if manifest["files"]["adapter_model.safetensors"]["sha256"] != job.spec["checkpoint_sha256"]:
+        raise BadInput(f"{checkpoint}: is not what this prediction began with. {REMADE}")
 
 
 def _read_reference(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
@@ -114,7 +124,7 @@ def _read_events(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str
 
 
 def _refuse_remade(directory: Path, file: str, sha256: str) -> None:
-    manifest = read_manifest(directory, what=directory.name, remedy=REMADE)
+    manifest = read_verified(directory, what=directory.name, remedy=REMADE)
     if manifest["files"][file]["sha256"] != sha256:
         raise BadInput(f"{directory}: is not what this prediction began with. {REMADE}")
 

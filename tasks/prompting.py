@@ -4,8 +4,10 @@ import contextlib
 import shutil
 from pathlib import Path
 
+from lhcq.commits import differing
 from lhcq.config import SplitConfig
-from lhcq.workspace import MANIFEST, Workspace, read_json, sha256_of
+from lhcq.errors import BadInput, NameTaken
+from lhcq.workspace import MANIFEST, Workspace, read_json, read_manifest, sha256_of
 from tasks.app import app
 from tasks.flows import publish_unit
 from tasks.jobs import Job, end_job
@@ -18,7 +20,9 @@ from tasks.work import perform
 def prepare(split: str) -> str:
     """Write the prompts of a split."""
     unit = Unit(task="lhcq.prepare", args=(split,))
-    status = perform("prepare", unit, _prepare, done=_split_stands)
+    status = perform(
+        "prepare", unit, _prepare, done=lambda place, job: (place.split(job.name) / MANIFEST).exists()
+    )
     if status in ("done", "already"):
         publish_unit(Unit(task="lhcq.baseline", args=(split,)))
     return status
@@ -30,8 +34,13 @@ def baseline(split: str) -> str:
     return perform("prepare", Unit(task="lhcq.baseline", args=(split,)), _baseline, done=lambda *_: False)
 
 
-def _split_stands(workspace: Workspace, job: Job) -> bool:
-    return (workspace.split(job.name) / MANIFEST).exists()
+def _refuse_another_split(workspace: Workspace, job: Job) -> None:
+    """Raise `NameTaken` where the split that stands was made of something else than was asked for."""
+    split = workspace.split(job.name)
+    manifest = read_manifest(split, what=f"split {job.name!r}", remedy="Make it with `lhcq prepare`.")
+    wanted = {field: job.spec[field] for field in ("dataset", "dataset_sha256", "config")}
+    if different := differing(manifest, wanted):
+        raise NameTaken(f"{split}: exists already, with another {', '.join(different)}. Choose another name.")
 
 
 def _prepare(workspace: Workspace, job: Job, _: Lease) -> None:
@@ -39,8 +48,10 @@ def _prepare(workspace: Workspace, job: Job, _: Lease) -> None:
     from lhcq.prompts.writing import write_split
 
     model_dir = job.spec["model_dir"]
+    dataset = workspace.dataset(job.spec["dataset"])
+    _refuse_another_dataset(dataset, job)
     write_split(
-        workspace.dataset(job.spec["dataset"]),
+        dataset,
         workspace.split(job.name),
         config=SplitConfig.checked(**job.spec["config"]),
         encode=encode_prompts(workspace.permitted(workspace.root / model_dir)) if model_dir else None,
@@ -49,9 +60,18 @@ def _prepare(workspace: Workspace, job: Job, _: Lease) -> None:
     )
 
 
+def _refuse_another_dataset(dataset: Path, job: Job) -> None:
+    manifest = read_manifest(dataset, what=f"dataset {dataset.name!r}", remedy="Make it with `lhcq cluster`.")
+    if manifest["files"]["events.parquet"]["sha256"] != job.spec["dataset_sha256"]:
+        raise BadInput(
+            f"{dataset}: is not the dataset that {job.title} began with. Run the same command again."
+        )
+
+
 def _baseline(workspace: Workspace, job: Job, _: Lease) -> None:
     from lhcq.evaluate.baseline import fit_baseline
 
+    _refuse_another_split(workspace, job)
     split, final = workspace.split(job.name), workspace.baseline(job.name)
     if _is_of_another_split(final, split):
         shutil.rmtree(final)

@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lhcq.errors import BadInput
+from lhcq.commits import is_commit, make_way, require_commit, split_of_run
 from lhcq.evaluate.course import Alarm, read_course
-from lhcq.workspace import MANIFEST, Workspace, append_line, read_json, read_manifest, write_json
+from lhcq.workspace import Workspace, append_line, write_json
 from tasks.app import app, workspace
 from tasks.controls import wish_of
 from tasks.flows import publish_unit
@@ -56,7 +56,7 @@ def validate(self: Any, run: str, step: int) -> str:
         "train",
         validate_unit(run, step),
         lambda place, job, held: _validate(place, job, step, held, alarms),
-        done=lambda place, job: (place.validation(run, step) / MANIFEST).exists(),
+        done=lambda place, job: is_commit(place.validation(run, step)),
     )
     _send_alarms(self, run, alarms)
     if status == "done":
@@ -107,7 +107,7 @@ def _pending(run: str) -> list[Unit]:
 
 def _trained(place: Workspace, job: Job) -> bool:
     last: int = job.spec["checkpoint_steps"][-1]
-    return (place.checkpoint(job.name, last) / MANIFEST).exists()
+    return is_commit(place.checkpoint(job.name, last))
 
 
 def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list[int]:
@@ -156,11 +156,16 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
         raise watch.failure
     if state is None or state.stopped:
         return []
+    make_way(place.checkpoint(job.name, until))
     write_checkpoint(
         place.checkpoint(job.name, until),
         state,
         config_hash=job.spec["config_sha256"],
-        extra={"versions": {name: version(name) for name in _VERSIONED}, **watch.summary()},
+        extra={
+            "of": job.identity,
+            "versions": {name: version(name) for name in _VERSIONED},
+            **watch.summary(),
+        },
     )
     append_line(journal, {"event": "checkpoint", "time": time.time(), "step": until})
     note_span(step=until, events=(until - course.step) * config.batch_size * config.accumulation)
@@ -186,13 +191,7 @@ def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
     import pyarrow.parquet as pq
 
     split = place.split(job.spec["split"])
-    manifest = read_manifest(
-        split, what=f"split {split.name!r}", remedy="Make it again with the same `lhcq prepare`."
-    )
-    if {name: facts["sha256"] for name, facts in manifest["files"].items()} != job.spec["split_sha256"]:
-        raise BadInput(
-            f"{split}: is not the split that run {job.name!r} began with. Train under another name."
-        )
+    split_of_run(split, job.name, job.spec["split_sha256"])
     table = pq.read_table(split / f"{part}.parquet", columns=["prompt", "label", "row"])
     return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
 
@@ -235,7 +234,7 @@ def _test(place: Workspace, job: Job, held: Lease) -> None:
     if step is None:
         end_job(place, job, "done", "trained; the validation part is empty")
         return
-    if not (final / MANIFEST).exists():
+    if not is_commit(final):
         _score(place, job, step, "test", final, held)
     _calibrate(place, job, step, held)
     stop = read_course(run_dir, reached_step(run_dir)).stop
@@ -251,8 +250,10 @@ def _calibrate(place: Workspace, job: Job, step: int, held: Lease) -> None:
 
     run_dir = place.run(job.name)
     part = run_dir / "calibration"
-    if not (part / MANIFEST).exists():
+    if not is_commit(part):
         _score(place, job, step, "calibration", part, held)
+    for directory in (part, run_dir / "test"):
+        require_commit(directory, what=directory.name, remedy="Remove it; it will be made again.")
     fitted, shown = (read_scores(directory / SCORES) for directory in (part, run_dir / "test"))
     calibration = fit_calibration(fitted.labels, fitted.p_signal)
     figures = calibrated_figures(calibration, shown.labels, shown.p_signal, shown.unknown)
@@ -266,6 +267,9 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
     from lhcq.model.score import score_prompts
 
     config = config_of(job)
+    checkpoint = require_commit(
+        place.checkpoint(job.name, step), what=f"checkpoint {step}", remedy="Look at `lhcq status`."
+    )
     prompts, labels, rows = _part(place, job, part)
     note_span(events=len(prompts))
     scores = score_prompts(
@@ -276,7 +280,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
         batch_size=config.evaluation_batch,
         on_batch=lambda _: held.check(),
     )
-    training = read_json(place.checkpoint(job.name, step) / MANIFEST).get("training")
+    make_way(final)
     figures = write_validation(
         final,
         step=step,
@@ -284,7 +288,9 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
         labels=labels,
         p_signal=scores.p_signal,
         unknown=scores.unknown,
-        training=training,
+        of=job.identity,
+        checkpoint_sha256=checkpoint["files"]["adapter_model.safetensors"]["sha256"],
+        training=checkpoint.get("training"),
     )
     log.info("%s, step %d, %s part:\n%s", job.name, step, part, (final / "report.txt").read_text("utf-8"))
     return figures.model_dump()

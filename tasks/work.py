@@ -20,6 +20,7 @@ from tasks.jobs import (
     Failure,
     Job,
     Kind,
+    Standing,
     end_with_failures,
     failures_of,
     find_job,
@@ -27,6 +28,7 @@ from tasks.jobs import (
     message_of,
     outcome_of,
     record_failure,
+    require_same_bytes,
 )
 from tasks.leases import Holder, Lease, lease
 from tasks.logs import note_attempt, working_on
@@ -58,7 +60,7 @@ def _perform(
     place: Workspace, job: Job, unit: Unit, work: Work, done: Callable[[Workspace, Job], bool]
 ) -> Status:
     try:
-        with lease(redis_client(), unit.key, job_ended=lambda: outcome_of(place, job) is not None) as held:
+        with lease(redis_client(), unit.key, job_ended=Standing(place, job).ended) as held:
             if held is None:
                 return "leased"
             if done(place, job):
@@ -96,6 +98,7 @@ def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) ->
     try:
         if attempts > MAX_ATTEMPTS:
             raise _WorkerKilled(f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs.")
+        require_same_bytes(job)
         work(place, job, held)
     except LeaseLost as error:
         log.warning("%s: %s", unit.key, error)

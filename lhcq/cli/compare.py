@@ -40,7 +40,7 @@ def command(runs: tuple[str, ...], as_json: bool) -> int:
 def _pairs(views: "list[RunView]") -> list[dict[str, Any]]:
     """Every pair of runs, then every run with its trees: the comparison, or the reason that there is none."""
     between = [
-        _pair(first.name, second.name, first.test, second.test, same=_source(first) == _source(second))
+        _pair(first.name, second.name, first.test, second.test, other_events=_other_events(first, second))
         for first, second in itertools.combinations(views, 2)
     ]
     return between + [
@@ -49,15 +49,15 @@ def _pairs(views: "list[RunView]") -> list[dict[str, Any]]:
 
 
 def _pair(
-    first: str, second: str, one: "Evaluation | None", other: "Evaluation | None", *, same: bool = True
+    first: str, second: str, one: "Evaluation | None", other: "Evaluation | None", *, other_events: str = ""
 ) -> dict[str, Any]:
     from lhcq.evaluate.comparison import compare_scores
 
     found: Comparison | None = None
     if one is None or other is None:
         reason = f"{first if one is None else second} has not been tested yet"
-    elif not same:
-        reason = "their splits are of different events"
+    elif other_events:
+        reason = other_events
     else:
         found = compare_scores(_scores(one), _scores(other))
         reason = "" if found else "their test parts share no event"
@@ -69,9 +69,13 @@ def _pair(
     }
 
 
-def _source(view: "RunView") -> Any:
-    """What the rows of a run's split count; unlike anything else where the split is gone."""
-    return (view.manifest or {}).get("source_sha256", view.name)
+def _other_events(first: "RunView", second: "RunView") -> str:
+    """Why the rows of two runs do not count the same events; empty where they do."""
+    unknown = [view.split for view in (first, second) if view.manifest is None]
+    if unknown:
+        return f"the split {unknown[0]!r} is gone or has been made again"
+    sources = [(view.manifest or {})["source_sha256"] for view in (first, second)]
+    return "" if sources[0] == sources[1] else "their splits are of different events"
 
 
 def _scores(evaluation: "Evaluation") -> "Scores":

@@ -22,12 +22,12 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     import pyarrow.parquet as pq
 
     from lhcq.cli.session import open_workspace
+    from lhcq.commits import split_of_run
     from lhcq.evaluate.tags import resolve_step
     from lhcq.model.export import export_adapter, export_merged, label_tokens, name_base, refuse_existing
     from lhcq.model.sources import check_model_directory, require_training
     from lhcq.report.card import model_card
     from lhcq.report.collect import collect_run
-    from lhcq.workspace import read_manifest
     from tasks.jobs import load_job
 
     require_training()
@@ -39,7 +39,7 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     check_model_directory(model_dir)
     base = name_base(model_dir, spec["model"])
     split = workspace.split(spec["split"])
-    read_manifest(split, what=f"split {split.name!r}", remedy="Make it again with the same `lhcq prepare`.")
+    split_of_run(split, run, spec["split_sha256"])
     with pq.ParquetFile(split / "train.parquet") as prompts:
         example = next(prompts.iter_batches(batch_size=1, columns=["prompt"]))["prompt"][0].as_py()
     card = model_card(

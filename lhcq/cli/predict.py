@@ -100,19 +100,20 @@ def _job(
     events_per_chunk: int | None,
 ) -> "Job":
     """The request: its spec decides the result, its terms do not."""
+    from lhcq.commits import read_verified, require_commit, split_of_run
     from lhcq.evaluate.tags import resolve_step
-    from lhcq.workspace import read_manifest, sha256_of
+    from lhcq.workspace import sha256_of
     from tasks.jobs import Job, load_job
     from tasks.prediction import stretches_of
 
     workspace.prediction(name)
     trained = load_job(workspace, "train", run).spec
     at = resolve_step(workspace.run(run), step)
-    checkpoint = read_manifest(
+    checkpoint = require_commit(
         workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}", remedy="Look at `lhcq status`."
     )
-    split = _split_of(workspace, run, trained)
-    events = read_manifest(
+    split = split_of_run(workspace.split(trained["split"]), run, trained["split_sha256"])
+    events = read_verified(
         workspace.dataset(dataset),
         what=f"dataset {dataset!r}",
         remedy="Make it with `lhcq cluster` or `lhcq import`.",
@@ -147,19 +148,6 @@ def _job(
     return Job(kind="predict", name=name, created=time.time(), spec=spec, terms=terms, parts=parts)
 
 
-def _split_of(workspace: "Workspace", run: str, trained: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of the split that the run was trained on."""
-    from lhcq.workspace import read_manifest
-
-    name = trained["split"]
-    split = read_manifest(
-        workspace.split(name), what=f"split {name!r}", remedy="Make it again with the same `lhcq prepare`."
-    )
-    if {file: facts["sha256"] for file, facts in split["files"].items()} != trained["split_sha256"]:
-        raise BadInput(f"{workspace.split(name)}: is not the split that run {run!r} was trained on.")
-    return split
-
-
 def _check_events(
     workspace: "Workspace", dataset: str, events: dict[str, Any], split: dict[str, Any]
 ) -> None:
@@ -167,7 +155,7 @@ def _check_events(
     import pyarrow.parquet as pq
 
     from lhcq.prompts.templates import Template, check_renders
-    from lhcq.workspace import read_manifest, verify_files
+    from lhcq.workspace import read_manifest
 
     directory = workspace.dataset(dataset)
     if events["rows"] == 0:
@@ -176,7 +164,6 @@ def _check_events(
         check_renders(Template.checked(**split["template"]), pq.read_schema(directory / "events.parquet"))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
-    verify_files(directory, events)
     try:
         own = read_manifest(workspace.dataset(split["dataset"]), what="", remedy="")
     except NotThere:  # it may have been removed since

@@ -7,7 +7,8 @@ import statistics
 from typing import Any
 
 from lhcq.cli.options import printed_table
-from lhcq.workspace import Workspace, committed_steps
+from lhcq.commits import committed_steps
+from lhcq.workspace import Workspace
 
 _TAIL_BYTES = 16_384
 

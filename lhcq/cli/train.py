@@ -116,12 +116,13 @@ def command(
     more. A run that a validation may pause, stop or send back waits for the validation of each checkpoint.
     """
     from lhcq.cli.session import check_room, open_workspace, relative_to_workspace
+    from lhcq.commits import digests_of, read_verified
     from lhcq.config import TRAIN_PRESETS, TrainConfig, training_prompts
     from lhcq.errors import BadInput
     from lhcq.model.plan import plan_run, recommended_learning_rate
     from lhcq.model.sources import default_model, obtain
     from lhcq.model.tracking import require_tracker
-    from lhcq.workspace import read_manifest, sha256_of_json
+    from lhcq.workspace import sha256_of_json
     from tasks.jobs import Job, refuse_taken_name
 
     workspace = open_workspace()
@@ -130,7 +131,7 @@ def command(
         require_tracker(track)
     given = {key: value for key, value in config.items() if value is not None}
     resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given, **policy})
-    manifest = read_manifest(
+    manifest = read_verified(
         workspace.split(split), what=f"split {split!r}", remedy="Make it with `lhcq prepare`."
     )
     model_name = model or default_model()
@@ -147,7 +148,7 @@ def command(
     check_room(workspace.root, standing * _BYTES_PER_CHECKPOINT)
     spec = {
         "split": split,
-        "split_sha256": {part: facts["sha256"] for part, facts in manifest["files"].items()},
+        "split_sha256": digests_of(manifest),
         "model": model_name,
         "model_dir": relative_to_workspace(directory, workspace),
         "preset": preset,

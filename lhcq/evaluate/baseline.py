@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from lhcq.commits import digests_of, read_verified
 from lhcq.errors import BadInput
 from lhcq.evaluate.figures import figures_of
 from lhcq.evaluate.scores import write_scores
-from lhcq.workspace import MANIFEST, read_manifest, sha256_of, staged_directory, write_json, write_manifest
+from lhcq.workspace import MANIFEST, sha256_of, staged_directory, write_json, write_manifest
 
 MANY_EVENTS = 50_000
 """Training events from which several threads help. Below, they cost: a tree is many short parallel loops, and on a
@@ -44,7 +45,7 @@ def fit_baseline(split_dir: Path, final: Path) -> None:
     """
     if (final / MANIFEST).is_file():
         return
-    manifest = read_manifest(
+    manifest = read_verified(
         split_dir, what=f"split {split_dir.name!r}", remedy="Make it with `lhcq prepare`."
     )
     features = list(manifest["features"])
@@ -74,6 +75,7 @@ def fit_baseline(split_dir: Path, final: Path) -> None:
             directory,
             split=split_dir.name,
             split_manifest_sha256=sha256_of(split_dir / MANIFEST),
+            split_sha256=digests_of(manifest),
             features=features,
             n_train=labels.size,
             n_trees=int(trees.n_iter_),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.commits import committed_steps
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.evaluate.course import (
@@ -24,7 +25,7 @@ from lhcq.evaluate.mcnemar import compare_decisions
 from lhcq.evaluate.scores import Scores, read_scores
 from lhcq.evaluate.validation import SCORES, best_of, read_figures, validated_steps
 from lhcq.evaluate.watchdog import find_collapse, find_overfitting, find_unknown
-from lhcq.workspace import MANIFEST, committed_steps, read_json
+from lhcq.workspace import MANIFEST, read_json
 
 
 def judge_run(

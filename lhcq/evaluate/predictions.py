@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.errors import BadInput
+from lhcq.commits import differing, read_verified
+from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.figures import Z95, figures_of, wilson_interval
 from lhcq.workspace import (
     MANIFEST,
@@ -97,7 +98,8 @@ def write_scored(
         for column, field in zip(columns, PART_SCHEMA, strict=True)
     ]
     with staged_file(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=PART_SCHEMA), temporary, compression="zstd")
+        table = pa.Table.from_arrays(arrays, schema=PART_SCHEMA)
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def p_values(p_signal: Floats, background: Floats) -> Floats:
@@ -132,12 +134,12 @@ def write_prediction(
     `reference` holds the background that p-values are taken against, `scored` the dataset's `n_events` events. Those
     with a p-value of at most `largest_p_value` are selected. `labels`, by source row, take the place of the dataset's
     own. With `parts` (rows by name), the dataset is the one that the run was trained on: figures and spectrum are of
-    its test part alone. `fields` begin the summary, of which `page` makes the page. If `final` stands it stays.
-    Raises `BadInput` where the parts are not the events, each once and in order of row.
+    its test part alone. `fields` begin the summary, of which `page` makes the page. If `final` stands, it stays; made
+    of other `fields`, `NameTaken` is raised. Raises `BadInput` where the parts are not the events, each once and in
+    order of row, or are damaged.
     """
     if (final / MANIFEST).exists():
-        summary: dict[str, Any] = read_json(final / SUMMARY)
-        return summary
+        return _read_standing(final, fields)
     events = _with_labels(_read(scored), labels)
     _check_rows(events.rows, n_events, name=final.name)
     background = _read(reference).p_signal
@@ -162,6 +164,17 @@ def write_prediction(
     return summary
 
 
+def _read_standing(final: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = read_verified(final, what=f"prediction {final.name!r}", remedy="Predict again.")
+    different = differing(manifest, fields)
+    if different:
+        raise NameTaken(
+            f"{final}: the prediction exists already, with another {', '.join(different)}. Choose another name."
+        )
+    summary: dict[str, Any] = read_json(final / SUMMARY)
+    return summary
+
+
 def _read(paths: Sequence[Path]) -> _Events:
     table = pa.concat_tables([PART_SCHEMA.empty_table(), *(_read_part(path) for path in paths)])
     return _Events(
@@ -175,7 +188,7 @@ def _read(paths: Sequence[Path]) -> _Events:
 
 def _read_part(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: not a readable part ({error}). Remove it and predict again.") from error
     if not table.schema.equals(PART_SCHEMA):

@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from lhcq.commits import committed_steps
 from lhcq.evaluate.tags import retention_lock, tags_of
 from lhcq.evaluate.validation import best_step, validated_steps
-from lhcq.workspace import committed_steps, exclusive
+from lhcq.workspace import exclusive
 
 _REMOVED = ".removed.tmp"
 

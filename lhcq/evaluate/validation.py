@@ -6,18 +6,12 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from lhcq.errors import BadInput, NotThere
+from lhcq.commits import committed_steps, read_verified
+from lhcq.errors import NotThere
 from lhcq.evaluate.figures import Figures, figures_of
 from lhcq.evaluate.scores import write_scores
 from lhcq.evaluate.text import text_report
-from lhcq.workspace import (
-    committed_steps,
-    read_json,
-    staged_directory,
-    write_json,
-    write_manifest,
-    write_text,
-)
+from lhcq.workspace import read_json, staged_directory, write_json, write_manifest, write_text
 
 SCORES, FIGURES, REPORT = "scores.parquet", "figures.json", "report.txt"
 
@@ -46,15 +40,13 @@ def write_validation(
 
 
 def read_figures(directory: Path) -> Figures:
-    """The figures of a committed validation; `NotThere` when there is none."""
+    """The figures of a committed validation; `NotThere` when there is none, `BadInput` when a file of it differs."""
     path = directory / FIGURES
     try:
-        value = read_json(path)
+        read_verified(directory, what=f"validation {directory.name}", remedy="Validate the checkpoint again.")
+        return Figures.checked(**read_json(path))
     except FileNotFoundError:
         raise NotThere(f"{path}: there are no figures. Validate the checkpoint again.") from None
-    if not isinstance(value, dict):
-        raise BadInput(f"{path}: not a record of figures. Remove {directory} and validate again.")
-    return Figures.checked(**value)
 
 
 def validated_steps(run_dir: Path) -> list[int]:

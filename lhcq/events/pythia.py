@@ -7,7 +7,7 @@ pt > 1.2 TeV required. The physics stands in `lhcq.events.generator` and `lhcq.e
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,8 @@ EVENTS_PER_PART = 200
 ASSEMBLE_ROWS = 1024
 """Events held in memory while the parts are mixed: 17 MB."""
 
+_DIGEST = hashlib.sha256().digest_size
+"""Bytes at the end of a part."""
 TRIES_PER_EVENT = 1000
 LAST_SEED = 900_000_000
 
@@ -106,13 +108,18 @@ def generate_part(
 
 
 def write_part(path: Path, particles: NDArray[np.float64], labels: Labels) -> None:
-    """Commit a part as float32 rows of the LHC Olympics layout, in numpy's format; the first commit wins."""
+    """Commit a part: float32 rows of the LHC Olympics layout in numpy's format, then the sha256 of all that.
+
+    The first commit wins.
+    """
     rows = np.zeros((len(labels), WIDTH), dtype=np.float32)
     rows[:, :UNLABELLED_WIDTH] = particles.reshape(len(labels), UNLABELLED_WIDTH)
     rows[:, UNLABELLED_WIDTH] = labels
     content = io.BytesIO()  # numpy writing to a real file reports a full disk without saying that it is one
     np.save(content, rows, allow_pickle=False)
     with staged_file(path) as temporary:
+        digest = hashlib.sha256(content.getbuffer()).digest()
+        content.write(digest)
         temporary.write_bytes(content.getbuffer())
 
 
@@ -132,11 +139,17 @@ def read_part(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return rows[:, :UNLABELLED_WIDTH].reshape(-1, N_PARTICLES, 3), rows[:, UNLABELLED_WIDTH]
 
 
-def assemble(config: GenerateConfig, part_paths: list[Path], out: Path) -> None:
+def assemble(
+    config: GenerateConfig,
+    part_paths: list[Path],
+    out: Path,
+    *,
+    on_made: Callable[[Path], None] = lambda _: None,
+) -> None:
     """Mix the parts, given in the order of `plan_parts`, into the event file `out`; the first commit wins.
 
-    The mixing depends on the seed and the numbers of events alone. Raises `BadInput` when a part is not what was
-    planned.
+    The mixing depends on the seed and the numbers of events alone. `on_made` is told where the whole file is, before
+    it has its name. Raises `BadInput` when a part is not what was planned, or damaged.
     """
     parts = plan_parts(config)
     if not parts:
@@ -144,6 +157,7 @@ def assemble(config: GenerateConfig, part_paths: list[Path], out: Path) -> None:
     _check_parts(parts, part_paths)
     with staged_file(out) as temporary:
         write_event_file(temporary, _mixed(config, parts, part_paths), config.background + config.signal)
+        on_made(temporary)
 
 
 def _mixed(
@@ -170,6 +184,9 @@ def _check_parts(parts: list[GeneratePart], paths: list[Path]) -> None:
     if len(parts) != len(paths):
         raise BadInput(f"{len(paths)} parts were given and {len(parts)} planned.")
     for part, path in zip(parts, paths, strict=True):
+        content = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+            raise BadInput(f"{path}: a damaged part, or none. Remove it and generate again.")
         _, labels = read_part(path)
         if len(labels) != part.n_events or (labels != part.label).any():
             raise BadInput(

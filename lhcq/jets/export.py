@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lhcq.commits import read_verified
 from lhcq.errors import BadInput, NameTaken
 from lhcq.jets.records import EVENTS_FILE
-from lhcq.workspace import read_manifest, staged_file
+from lhcq.workspace import staged_file
 
 BATCH = 8192
 """Events that an export holds at a time; the row groups of a dataset are a multiple of it."""
@@ -54,8 +55,8 @@ def export_jsonl(dataset_dir: Path, out_dir: Path) -> list[Path]:
 
 
 def read_dataset(dataset_dir: Path) -> dict[str, Any]:
-    """The manifest of a dataset that is to be exported, or `NotThere`."""
-    return read_manifest(dataset_dir, what=f"dataset {dataset_dir.name}", remedy="Run `lhcq cluster` first.")
+    """The manifest of a dataset that is to be exported, whole; raises `NotThere` or `BadInput` otherwise."""
+    return read_verified(dataset_dir, what=f"dataset {dataset_dir.name}", remedy="Run `lhcq cluster` first.")
 
 
 def refuse_existing(path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lhcq.commits import differing
 from lhcq.config import FeatureSet
 from lhcq.errors import BadInput, NameTaken, RowsMissing
 from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
@@ -65,33 +66,45 @@ def merge_parts(
     manifest_fields: dict[str, Any],
     features: FeatureSet = "jets",
     tolerate: float = 0.0,
-    lost: Sequence[Gap] = (),
     labels: NDArray[np.int8] | None = None,
 ) -> dict[str, Any]:
     """Commit the dataset directory `final` from its parts, and give its manifest.
 
     The parts have to cover the rows [0, n_events) exactly once, else `ChunkMissing` is raised; up to the fraction
-    `tolerate` of the rows may be known gaps (those of the parts, and `lost` ones, for which there is no part), which
-    the manifest then lists, else `RowsMissing` is raised.
-    `labels` (n_events,), by source row, take the place of the parts' own. Where `final` stands already, its manifest
-    is given if it has the same `manifest_fields`, else `NameTaken` is raised. Parts are streamed: memory holds one
-    row group, and one integer a row.
+    `tolerate` of the rows may be gaps that the parts know, damaged or impossible in the source: then the manifest
+    lists them, else `RowsMissing` is raised. `labels` (n_events,), by source row, take the place of the parts' own.
+    Where `final` stands already, its manifest is given if it has the same `manifest_fields`, else `NameTaken` is
+    raised. Parts are streamed: memory holds one row group, and one integer a row.
     """
     if (final / MANIFEST).exists():
-        return _check_standing(final, manifest_fields)
+        return read_standing(final, manifest_fields)
     schema = schema_of(features)
     surveys = sorted(
         (_survey_part(path, schema) for path in part_paths),
         key=lambda survey: survey.rows[0] if len(survey.rows) else -1,
     )
-    gaps = _joined([*lost, *(gap for survey in surveys for gap in survey.gaps)])
+    gaps = _joined([gap for survey in surveys for gap in survey.gaps])
     check_coverage([survey.rows for survey in surveys], n_events, gaps, dataset=final.name)
     _check_gaps(gaps, n_events, tolerate, dataset=final.name)
     fields = {**manifest_fields, **_summarize(surveys, labels), "gaps": [gap.model_dump() for gap in gaps]}
     with staged_directory(final) as directory:
         _write_events([survey.path for survey in surveys], directory / EVENTS_FILE, schema, labels)
         write_manifest(directory, **fields)
-    return _check_standing(final, manifest_fields)
+    return read_standing(final, manifest_fields)
+
+
+def read_standing(final: Path, manifest_fields: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of the dataset that stands at `final`; raises `NameTaken` where it has other `manifest_fields`.
+
+    But for `source`: a file that was moved is the same by its hash.
+    """
+    manifest: dict[str, Any] = read_json(final / MANIFEST)
+    different = [name for name in differing(manifest, manifest_fields) if name != "source"]
+    if different:
+        raise NameTaken(
+            f"{final}: the dataset exists already, with another {', '.join(different)}. Choose another name."
+        )
+    return manifest
 
 
 def _joined(gaps: list[Gap]) -> list[Gap]:
@@ -135,21 +148,9 @@ def check_coverage(
         )
 
 
-def _check_standing(final: Path, manifest_fields: dict[str, Any]) -> dict[str, Any]:
-    manifest: dict[str, Any] = read_json(final / MANIFEST)
-    # Compared as JSON gives it back, where a tuple is a list.
-    wanted = json.loads(json.dumps(manifest_fields))
-    different = [name for name, value in wanted.items() if manifest.get(name) != value]
-    if different:
-        raise NameTaken(
-            f"{final}: the dataset exists already, with another {', '.join(different)}. Choose another name."
-        )
-    return manifest
-
-
 def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             found = file.schema_arrow
             if not found.equals(schema):
                 raise BadInput(
@@ -219,7 +220,7 @@ def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
 
 def _read_batches(paths: list[Path]) -> Iterator[pa.Table]:
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             batches = file.iter_batches(batch_size=PART_ROW_GROUP)  # more would be held decoded
             while True:
                 try:

@@ -64,7 +64,8 @@ def write_part(
     first = next(rest)
     with (
         staged_file(path) as temporary,
-        pq.ParquetWriter(temporary, first.schema, **WRITER_OPTIONS) as writer,
+        # A part is merged without having been hashed, so each page carries its checksum; a dataset has a manifest.
+        pq.ParquetWriter(temporary, first.schema, **WRITER_OPTIONS, write_page_checksum=True) as writer,
     ):
         for group in regroup(itertools.chain([first], rest), ROW_GROUP):
             writer.write_table(group)

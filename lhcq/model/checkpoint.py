@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lhcq.commits import committed_steps, read_verified
 from lhcq.errors import BadInput
 from lhcq.workspace import (
-    committed_steps,
     read_json,
-    read_manifest,
     staged_directory,
-    verify_files,
     write_json,
     write_manifest,
 )
@@ -53,10 +51,9 @@ def write_checkpoint(
 
 def verified_step(checkpoint: Path) -> int:
     """The step of a checkpoint, after checking every file of it against its manifest."""
-    manifest = read_manifest(
+    manifest = read_verified(
         checkpoint, what=f"checkpoint {checkpoint.name}", remedy="Look at `lhcq status`."
     )
-    verify_files(checkpoint, manifest)
     if not isinstance(manifest["step"], int):
         raise BadInput(f"{checkpoint}: its manifest names no step.")
     return int(manifest["step"])

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lhcq.commits import read_verified
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.prompts.features import EVENTS_FILE, compute_features, features_of, record_columns
 from lhcq.prompts.split import Integers, assign_parts, select
 from lhcq.prompts.templates import Template, describe_template, render, render_moved
 from lhcq.prompts.tokens import audit
-from lhcq.workspace import MANIFEST, read_json, read_manifest, staged_directory, verify_files, write_manifest
+from lhcq.workspace import MANIFEST, read_json, staged_directory, write_manifest
 
 Encode = Callable[[list[str]], list[list[int]]]
 
@@ -58,12 +59,11 @@ def write_split(
     lacks what the template needs, is too small or damaged, or a prompt is longer than `max_tokens`, and `NameTaken`
     where `final` stands with another content; the same content is given.
     """
-    dataset = read_manifest(
+    dataset = read_verified(
         dataset_dir,
         what=f"dataset {dataset_dir.name}",
         remedy="Make it with `lhcq cluster` or `lhcq import` first.",
     )
-    verify_files(dataset_dir, dataset)
     schema = pq.read_schema(dataset_dir / EVENTS_FILE)
     with _naming(dataset_dir.name):
         template = describe_template(config.template, schema)

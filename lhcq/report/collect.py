@@ -14,9 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lhcq.commits import committed_steps, digests_of, is_commit, read_verified
 from lhcq.errors import BadInput, NotThere
-from lhcq.workspace import MANIFEST, Workspace, committed_steps, read_json
+from lhcq.workspace import MANIFEST, Workspace, read_json
 
+_REPLACED = (
+    "The split {!r} has been made again of other events since, so boosted trees, jet masses and whatever else is of "
+    "today's split are left out here. The run's own figures are those of the events that it was made of."
+)
 MASSES = ("mjj", "m_heavy", "m_light")
 """Columns of a split that a report draws, GeV."""
 
@@ -89,7 +94,9 @@ class RunView:
     baseline_validation: Evaluation | None
     baseline_test: Evaluation | None
     manifest: dict[str, Any] | None
-    """The split's; None when the split was removed."""
+    """The split's; None when the split was removed, or made again of other events."""
+    replaced: str
+    """What is left out since the split of that name is another by now, in a sentence; empty where it is not."""
     masses: dict[str, NDArray[np.float64]] | None
     """GeV, shape `(n,)` each, in the order of the rows of `shown`; NaN where a jet is absent."""
     versions: dict[str, str]
@@ -128,6 +135,9 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
     test = _evaluation(directory / "test")
     validation = _evaluation(workspace.validation(run, best)) if best is not None else None
     baseline = workspace.baseline(spec["split"])
+    split = workspace.split(spec["split"])
+    manifest = _manifest_of(split, spec)
+    replaced = manifest is None and (split / MANIFEST).is_file()
     shown = test or validation
     outcome = _optional(directory / "outcome.json")
     return RunView(
@@ -147,12 +157,21 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
         calibrated=_optional(directory / "calibrated.json") or None,
         validation=validation,
         test=test,
-        baseline_validation=_baseline(baseline, "validation"),
-        baseline_test=_baseline(baseline, "test"),
-        manifest=_optional(workspace.split(spec["split"]) / MANIFEST) or None,
-        masses=_masses(workspace.split(spec["split"]), "test" if test else "validation", shown),
+        baseline_validation=_baseline(baseline, "validation", spec, manifest),
+        baseline_test=_baseline(baseline, "test", spec, manifest),
+        manifest=manifest,
+        replaced=_REPLACED.format(split.name) if replaced else "",
+        masses=_masses(split, "test" if test else "validation", shown) if manifest else None,
         versions=_versions(workspace, run, checkpoints),
     )
+
+
+def _manifest_of(split: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the split that the run was made of; None where another stands under its name, or none."""
+    if not (split / MANIFEST).is_file():
+        return None
+    manifest = read_verified(split, what=f"split {split.name!r}", remedy="Make it with `lhcq prepare`.")
+    return manifest if digests_of(manifest) == spec.get("split_sha256") else None
 
 
 def choose_best(checkpoints: Iterable[Checkpoint], *, select: str = "auc") -> int | None:
@@ -257,9 +276,9 @@ def _held(directory: Path) -> bool:
 
 def _evaluation(directory: Path) -> Evaluation | None:
     """A committed validation or test; None when there is none."""
-    manifest = _optional(directory / MANIFEST)
-    if not manifest:
+    if not is_commit(directory):
         return None
+    manifest = read_verified(directory, what=directory.name, remedy="Validate the checkpoint again.")
     return Evaluation(
         step=manifest.get("step"),
         figures=read_json(directory / "figures.json"),
@@ -267,9 +286,17 @@ def _evaluation(directory: Path) -> Evaluation | None:
     )
 
 
-def _baseline(directory: Path, part: str) -> Evaluation | None:
-    """The boosted trees on one part; None before they are fitted."""
+def _baseline(
+    directory: Path, part: str, spec: dict[str, Any], split: dict[str, Any] | None
+) -> Evaluation | None:
+    """The boosted trees on one part; None before they are fitted, and where they were fitted on another split."""
     if not (directory / MANIFEST).is_file():
+        return None
+    manifest = read_verified(directory, what="baseline", remedy="Make the split again.")
+    if "split_sha256" in manifest:
+        if manifest["split_sha256"] != spec.get("split_sha256"):
+            return None
+    elif split is None:  # an older lhcq fitted them, and nothing tells on what
         return None
     figures = read_json(directory / "figures.json")[part]
     return Evaluation(step=None, figures=figures, **_read_scores(directory / f"{part}.parquet"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.commits import read_verified
 from lhcq.errors import BadInput
 from lhcq.report.quantities import (
     Floats,
@@ -18,7 +19,7 @@ from lhcq.report.quantities import (
     read_schema,
     read_values,
 )
-from lhcq.workspace import Workspace, read_manifest
+from lhcq.workspace import Workspace
 
 CLASSES = {"background": 0, "signal": 1, "unknown": -1}
 """Names of the classes in the order in which they are drawn, and their labels in memory."""
@@ -97,7 +98,7 @@ class DatasetView:
 def collect_dataset(workspace: Workspace, name: str) -> DatasetView:
     """Count the events of a dataset. Raises `NotThere` when there is no such dataset, `BadInput` when it is empty."""
     directory = workspace.dataset(name)
-    manifest = read_manifest(directory, what=f"dataset {name!r}", remedy="Run `lhcq cluster` first.")
+    manifest = read_verified(directory, what=f"dataset {name!r}", remedy="Run `lhcq cluster` first.")
     n_events: int = manifest["rows"]
     if n_events == 0:
         raise BadInput(f"{name}: holds no events, so there is nothing to draw.")

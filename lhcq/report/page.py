@@ -129,7 +129,7 @@ def verdict_of(view: RunView) -> list[str]:
         if view.state in {"failed", "incomplete", "cancelled"}
         else []
     )
-    return ended + _judgement(view)
+    return ended + _judgement(view) + ([view.replaced] if view.replaced else [])
 
 
 def _judgement(view: RunView) -> list[str]:

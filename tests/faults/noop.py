@@ -61,7 +61,8 @@ def serial_adapter(n_segments: int) -> bytes:
 
 def noop_segment(workspace: Any, job: Any, record: Callable[..., None]) -> list[int]:
     """In the place of training: the next checkpoint is the hash of the newest."""
-    from lhcq.workspace import committed_steps, staged_directory, write_manifest
+    from lhcq.commits import committed_steps
+    from lhcq.workspace import staged_directory, write_manifest
 
     steps = committed_steps(workspace.run(job.name) / "checkpoints")
     newest = (workspace.checkpoint(job.name, steps[-1]) / "adapter").read_bytes() if steps else b""
@@ -71,7 +72,7 @@ def noop_segment(workspace: Any, job: Any, record: Callable[..., None]) -> list[
     wait()
     with staged_directory(final) as directory:
         (directory / "adapter").write_bytes(next_adapter(newest))
-        write_manifest(directory, step=until)
+        write_manifest(directory, of=job.identity, step=until)
     return [until]
 
 
@@ -80,7 +81,7 @@ def noop_validation(workspace: Any, job: Any, step: int, *_: Any) -> None:
     from lhcq.workspace import staged_directory, write_manifest
 
     with staged_directory(workspace.validation(job.name, step)) as directory:
-        write_manifest(directory, step=step)
+        write_manifest(directory, of=job.identity, step=step)
 
 
 def noop_end(workspace: Any, job: Any, *_: Any) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lhcq.commits import committed_steps
 from lhcq.evaluate.course import MAX_ROLLBACKS, alarms_of, read_course
-from lhcq.workspace import committed_steps
 from tests.faults.rig import Rig, running_rig
 
 pytestmark = pytest.mark.torture

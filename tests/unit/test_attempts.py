@@ -199,7 +199,9 @@ def test_a_part_that_is_given_up_does_not_end_its_job_before_the_merge_does(brok
 
 def test_a_merge_that_runs_twice_ends_the_job_once(broker, here, new_job) -> None:
     job = new_job(parts=1)
-    perform_part("cluster", "made", 0, lambda job, index, path, held: (path.parent.mkdir(), path.touch()))
+    perform_part(
+        "cluster", "made", 0, lambda job, index, path, held: (path.parent.mkdir(parents=True), path.touch())
+    )
     merged = []
 
     def merge(place: Any, job: Any, parts: dict[int, Any], lost: dict[int, Any]) -> str:

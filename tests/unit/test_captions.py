@@ -36,9 +36,9 @@ def test_parts_tell_their_rows(broker, here, new_job) -> None:
 
 
 def test_segments_and_scores_tell_their_run_and_steps(broker, here, new_job) -> None:
-    new_job("train", "run", parts=0, checkpoint_steps=[40, 80])
+    job = new_job("train", "run", parts=0, checkpoint_steps=[40, 80])
     publish_unit(segment_unit("run"))
-    write_manifest(here.checkpoint("run", 40))
+    write_manifest(here.checkpoint("run", 40), of=job.identity)
     publish_unit(segment_unit("run"))
     assert captions(broker, "gpu") == [{"run": "run", "steps": "1-40"}, {"run": "run", "steps": "41-80"}]
     publish_unit(validate_unit("run", 40))

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lhcq.cli.export_adapter import command as export_adapter
 from lhcq.cli.predict import command
+from lhcq.commits import identity_of_run
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.evaluate.validation import write_validation
@@ -83,7 +84,7 @@ def made(base, tmp_path_factory):
         "checkpoint_steps": [1],
         "total_steps": 1,
     }
-    create_job(place, Job(kind="train", name="run", created=time.time(), spec=spec))
+    of = create_job(place, Job(kind="train", name="run", created=time.time(), spec=spec)).identity
     part = pq.read_table(place.split("split") / "train.parquet")
     state = train_segment(
         base,
@@ -94,9 +95,9 @@ def made(base, tmp_path_factory):
         until_step=1,
         on_step=lambda _: True,
     )
-    write_checkpoint(place.checkpoint("run", 1), state, config_hash="c")
+    write_checkpoint(place.checkpoint("run", 1), state, config_hash="c", extra={"of": of})
     figures = {"rows": [0, 1], "labels": [0, 1], "p_signal": [0.1, 0.9], "unknown": [False] * 2}
-    write_validation(place.validation("run", 1), step=1, **figures)
+    write_validation(place.validation("run", 1), step=1, of=of, **figures)
     return place
 
 
@@ -300,7 +301,7 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half(trained, tmp_path)
     save_file({"channel.weight": torch.zeros(2)}, weights)
     checkpoint = trained.checkpoint("run", 1)
     (checkpoint / "manifest.json").unlink()
-    write_manifest(checkpoint, step=1)
+    write_manifest(checkpoint, of=identity_of_run(trained.run("run")), step=1)
     with pytest.raises(BadInput, match=r"more than a LoRA adapter \(channel.weight\)"):
         export("run", "1", tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["taken", "workspace"]

@@ -10,13 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from lhcq.cli.compare import command
+from lhcq.commits import digests_of
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.comparison import auc_difference, compare_scores
 from lhcq.evaluate.figures import delong_error
 from lhcq.evaluate.scores import Scores
 from lhcq.evaluate.validation import write_validation
-from lhcq.workspace import write_json, write_manifest
+from lhcq.workspace import MANIFEST, read_json, write_json, write_manifest
 
 
 def scores(rows, labels, p_signal) -> Scores:
@@ -99,7 +100,15 @@ def runs(place, monkeypatch):
         ("other", "two", 1.0),
         ("new", "one", None),
     ):
-        spec = {"split": split, "model": "smollm2", "total_steps": 8, "checkpoint_steps": [8], "config": {}}
+        digests = digests_of(read_json(place.split(split) / MANIFEST))
+        spec = {
+            "split": split,
+            "split_sha256": digests,
+            "model": "smollm2",
+            "total_steps": 8,
+            "checkpoint_steps": [8],
+            "config": {},
+        }
         write_json(place.run(run) / "job.json", {"created": 1.0, "spec": spec})
         if skill is not None:
             for first, final in ((100, place.validation(run, 8)), (300, place.run(run) / "test")):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lhcq.commits import committed_steps, identity_of_run
 from lhcq.config import TrainConfig
 from lhcq.errors import Diverged
 from lhcq.evaluate.course import (
@@ -23,7 +24,7 @@ from lhcq.evaluate.judgement import judge_run
 from lhcq.evaluate.retention import plan_retention, remove_checkpoints
 from lhcq.evaluate.tags import tag_step
 from lhcq.evaluate.validation import best_step, write_validation
-from lhcq.workspace import MANIFEST, committed_steps, write_json
+from lhcq.workspace import MANIFEST, write_json
 from tasks.controls import wish_of
 from tasks.jobs import Job
 from tasks.pending import pending_units, segment_unit, validate_unit
@@ -51,7 +52,9 @@ def start(place, new_job):
 def commit(place, *steps):
     for step in steps:
         place.checkpoint("run", step).mkdir(parents=True, exist_ok=True)
-        write_json(place.checkpoint("run", step) / MANIFEST, {"training": {"loss": 0.4, "grad_norm": 1.0}})
+        of = identity_of_run(place.run("run"))
+        training = {"loss": 0.4, "grad_norm": 1.0}
+        write_json(place.checkpoint("run", step) / MANIFEST, {"of": of, "training": training})
 
 
 def validate(place, step, scores=GOOD, *, train_loss=0.4):
@@ -63,6 +66,7 @@ def validate(place, step, scores=GOOD, *, train_loss=0.4):
         labels=LABELS,
         p_signal=scores,
         unknown=np.zeros(LABELS.size, dtype=bool),
+        of=identity_of_run(place.run("run")),
         training={"loss": train_loss, "grad_norm": 1.0},
     )
 

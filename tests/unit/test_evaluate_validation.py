@@ -120,12 +120,21 @@ def test_the_best_step_of_one_class_goes_by_accuracy(tmp_path: Path) -> None:
 
 
 def test_missing_and_damaged_figures_are_named(tmp_path: Path) -> None:
-    with pytest.raises(NotThere, match=r"figures\.json: there are no figures"):
+    with pytest.raises(NotThere, match=r"Validate the checkpoint again"):
         read_figures(tmp_path)
     for damage in ("[]", "{", '{"n": 3}'):
         (tmp_path / "figures.json").write_text(damage)
+        write_manifest(tmp_path)
         with pytest.raises(BadInput):
             read_figures(tmp_path)
+
+
+def test_figures_that_are_not_those_of_the_commit_are_refused(tmp_path: Path) -> None:
+    write_one(tmp_path, 10, P_SIGNAL)
+    path = tmp_path / "validations" / "00000010" / "figures.json"
+    path.write_text(path.read_text().replace('"n": 6', '"n": 7'))
+    with pytest.raises(BadInput, match=r"figures\.json: differs from its manifest"):
+        read_figures(path.parent)
 
 
 def test_the_text_report_is_the_studys_when_nothing_is_unknown() -> None:

@@ -284,11 +284,11 @@ def write_part_of_the_other_class(path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: None, "not a part that can be read"),
-        (lambda path: path.write_bytes(b""), "not a part that can be read"),
-        (lambda path: path.write_bytes(b"\x93NUMPY\x01"), "not a part that can be read"),
-        (lambda path: path.write_text("rubbish"), "not a part that can be read"),
-        (lambda path: np.save(path, np.zeros((5, 3))), "not a part of generated events"),
+        (lambda path: None, "a damaged part, or none"),
+        (lambda path: path.write_bytes(b""), "a damaged part, or none"),
+        (lambda path: path.write_bytes(b"\x93NUMPY\x01"), "a damaged part, or none"),
+        (lambda path: path.write_text("rubbish"), "a damaged part, or none"),
+        (lambda path: np.save(path, np.zeros((5, 3))), "a damaged part, or none"),
         (write_short_part, "holds 4 events"),
         (write_part_of_the_other_class, "of class 0 planned"),
     ],

@@ -18,6 +18,7 @@ from tasks.jobs import (
     end_with_failures,
     failures_of,
     find_job,
+    identity_of,
     is_permanent,
     list_jobs,
     load_job,
@@ -64,8 +65,10 @@ def leave_result(place: Workspace, job: Job) -> None:
 
 def test_a_job_is_recorded_as_it_was_asked_for(place: Workspace) -> None:
     asked = request(radius=0.5, steps=[1, 2], nothing=None)
-    assert create_job(place, asked) == asked
-    assert find_job(place, "cluster", "made") == asked
+    recorded = create_job(place, asked)
+    assert recorded.model_copy(update={"identity": ""}) == asked
+    assert recorded.identity == identity_of("cluster", asked.spec)
+    assert find_job(place, "cluster", "made") == recorded
     assert outcome_of(place, asked) is None
 
 

@@ -114,20 +114,19 @@ def test_many_gaps_are_named_by_the_first_three(tmp_path, records):
         merged(tmp_path, paths)
 
 
-def test_a_part_that_was_given_up_is_a_gap_like_another(tmp_path, records):
-    paths = write_parts(tmp_path, records, gap(38, 40))
-    lost = [gap(40, 60, "ValueError: it broke")]
+def test_gaps_of_neighbouring_parts_are_one_with_the_reason_of_the_first(tmp_path, records):
+    paths = write_parts(tmp_path, records, gap(38, 40), gap(40, 60, "row 40: wrong."))
     with pytest.raises(RowsMissing, match=r"22 of 100 rows cannot be used \(38-59\): damaged\. All others"):
-        merged(tmp_path, [*paths[:2], *paths[3:]], lost=lost, tolerate=0.1)
-    manifest = merged(tmp_path, [*paths[:2], *paths[3:]], lost=lost, tolerate=0.22)
+        merged(tmp_path, paths, tolerate=0.1)
+    manifest = merged(tmp_path, paths, tolerate=0.22)
     assert manifest["gaps"] == [{"start": 38, "stop": 60, "reason": "damaged."}]
-    assert manifest["fingerprints"] == [{**HOST, "parts": 4}]
+    assert manifest["fingerprints"] == [{**HOST, "parts": 5}]
 
 
 def test_a_reason_that_is_no_sentence_is_made_one(tmp_path, records):
-    paths = write_parts(tmp_path, records)
-    with pytest.raises(RowsMissing, match=r"\(0-19\): ValueError: it broke\. All others"):
-        merged(tmp_path, paths[1:], lost=[gap(0, 20, "ValueError: it broke")])
+    paths = write_parts(tmp_path, records, gap(0, 20, "the disk says no"))
+    with pytest.raises(RowsMissing, match=r"\(0-19\): the disk says no\. All others"):
+        merged(tmp_path, paths)
 
 
 def test_a_part_without_any_event_left_is_merged(tmp_path, records):
@@ -146,7 +145,7 @@ def test_with_everything_tolerated_a_dataset_can_be_empty(tmp_path, records):
 
 
 @pytest.mark.parametrize(
-    ("lost", "message"),
+    ("gaps", "message"),
     [
         ([gap(30, 40)], r"20 rows are in no part \(20-29, 40-49\)"),
         ([gap(20, 51)], r"1 rows are there more than once \(50\)"),
@@ -156,20 +155,21 @@ def test_with_everything_tolerated_a_dataset_can_be_empty(tmp_path, records):
         ([], r"30 rows are in no part \(20-49\)"),
     ],
 )
-def test_a_gap_excuses_its_own_rows_alone(tmp_path, records, lost, message):
+def test_a_gap_excuses_its_own_rows_alone(tmp_path, records, gaps, message):
     paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
     write_part(paths[0], [records.slice(0, 20)], HOST)
-    write_part(paths[1], [records.slice(50)], HOST)
+    write_part(paths[1], [records.slice(50)], HOST, gaps)
     with pytest.raises(ChunkMissing, match=message):
-        merged(tmp_path, paths, lost=lost, tolerate=1.0)
+        merged(tmp_path, paths, tolerate=1.0)
     assert not (tmp_path / "mini").exists()
 
 
 def test_parts_that_interleave_around_a_gap_are_refused(tmp_path, records):
     for name, first in (("even", 0), ("odd", 1)):
-        write_part(tmp_path / name, [records.take(pa.array([*range(first, 90, 2)]))], HOST)
+        gaps = [gap(90, 100)] if first else []
+        write_part(tmp_path / name, [records.take(pa.array([*range(first, 90, 2)]))], HOST, gaps)
     with pytest.raises(merge.BadInput, match="the parts overlap or are not in order of row"):
-        merged(tmp_path, [tmp_path / "even", tmp_path / "odd"], lost=[gap(90, 100)], tolerate=1.0)
+        merged(tmp_path, [tmp_path / "even", tmp_path / "odd"], tolerate=1.0)
 
 
 def test_labels_go_to_their_rows_although_rows_are_missing(tmp_path, records, monkeypatch):

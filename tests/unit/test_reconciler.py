@@ -92,10 +92,10 @@ def test_a_job_that_ended_is_left_alone(broker, place, new_job, state: Any) -> N
 
 
 def test_a_checkpoint_without_a_validation_is_published_before_its_segment(broker, place, new_job) -> None:
-    new_job("train", "run", parts=0, checkpoint_steps=[3, 6])
+    job = new_job("train", "run", parts=0, checkpoint_steps=[3, 6])
     checkpoint = place.checkpoint("run", 3)
     checkpoint.mkdir(parents=True)
-    (checkpoint / "manifest.json").write_text("{}")
+    (checkpoint / "manifest.json").write_text(json.dumps({"of": job.identity}))
     keys = {validate_unit("run", 3).key, segment_unit("run").key}
     reconciler = Reconciler()
     reconciler.scan(place)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lhcq.commits import digests_of
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
@@ -37,7 +38,7 @@ from lhcq.report.plots import (
 )
 from lhcq.report.style import DARK, darkened, draw_svg
 from lhcq.report.table import COLUMNS, checkpoint_table, printed_interval, printed_row
-from lhcq.workspace import Workspace, append_line, write_json, write_manifest
+from lhcq.workspace import MANIFEST, Workspace, append_line, read_json, write_json, write_manifest
 
 FEATURES = ["mjj", "m_heavy", "m_light", "pt_heavy", "delta_r", "n_particles"]
 STEPS = [20, 40, 60, 80]
@@ -66,8 +67,8 @@ def events_like_lhco(n: int, rng: np.random.Generator, *, signal_share: float = 
     }
 
 
-def write_split(split: Path, *, signal_share: float = 0.5) -> None:
-    rng = np.random.default_rng(7)
+def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7) -> None:
+    rng = np.random.default_rng(seed)
     first, counts = 0, {}
     split.mkdir(parents=True)
     for part, n in PARTS.items():
@@ -111,6 +112,7 @@ def write_run(
     run = workspace.run(name)
     spec = {
         "split": "half",
+        "split_sha256": digests_of(read_json(workspace.split("half") / MANIFEST)),
         "model": "smollm2",
         "model_dir": "models/smollm2",
         "config": TrainConfig().model_dump(),
@@ -335,10 +337,11 @@ def test_a_page_without_its_split_still_opens(young: Workspace) -> None:
 
 def test_a_split_that_was_made_again_draws_no_masses(young: Workspace) -> None:
     write_run(young, "demo", steps_done=25, validated=1, ended=False)
-    path = young.split("half") / "validation.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.set_column(0, "row", pa.array(np.arange(len(table)) + 10**6)), path)
-    assert collect_run(young, "demo").masses is None
+    shutil.rmtree(young.split("half"))
+    write_split(young.split("half"), seed=8)
+    view = collect_run(young, "demo")
+    assert (view.masses, view.manifest, view.baseline_validation) == (None, None, None)
+    assert "has been made again of other events" in PageReader(render_page(view)).words
 
 
 def test_a_validation_of_one_class_has_dashes_and_no_roc(young: Workspace) -> None:

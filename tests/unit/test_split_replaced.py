@@ -31,13 +31,13 @@ def make_split(place: Workspace, *, seed: int) -> Path:
                 "mjj": labels + random.normal(0.0, 1.0, 60),
             }
             pq.write_table(pa.table(columns), directory / f"{part}.parquet")
-        write_manifest(directory, features=["mjj"])
+        write_manifest(directory, dataset="made", dataset_sha256=str(seed), config={}, features=["mjj"])
     return split
 
 
 def test_a_baseline_is_fitted_on_the_split_that_stands(broker, here, new_job) -> None:
     for seed in (1, 2):
-        job = new_job("prepare", "small", parts=0, seed=seed)
+        job = new_job("prepare", "small", parts=0, dataset="made", dataset_sha256=str(seed), config={})
         split = make_split(here, seed=seed)
         assert baseline("small") == "done"
         assert outcome_of(here, job).state == "done"

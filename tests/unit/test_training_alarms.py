@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from lhcq.commits import committed_steps
 from lhcq.config import TrainConfig
 from lhcq.evaluate.course import RATE_FACTOR, alarms_of, read_course
 from lhcq.model.plan import plan_run
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
-from lhcq.workspace import MANIFEST, committed_steps, read_json, sha256_of, staged_directory, write_manifest
+from lhcq.workspace import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
 from tasks import training
 from tasks.app import app
 from tasks.jobs import outcome_of
@@ -108,15 +109,16 @@ def large_is_signal(digit, draw):
     return int(digit >= 5)
 
 
-def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(here, start, heard) -> None:
+def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(
+    here, start, heard, monkeypatch
+) -> None:
     write_split(here, large_is_signal)
     job = start(learning_rate=1e-3, batch_size=4, max_steps=2, checkpoint_every=1, warmup_fraction=0.0)
     assert deliver(here, job) == "done"  # the first segment
     assert committed_steps(here.run("run") / "checkpoints") == [1]
-    record = here.run("run") / "job.json"
-    record.write_text(record.read_text().replace('"learning_rate": 0.001', '"learning_rate": 1e+30'))
-    spoiled = training.find_job(here, "train", "run")
-    outcome = follow(here, spoiled)
+    spoiled = training.config_of(job).model_copy(update={"learning_rate": 1e30})
+    monkeypatch.setattr(training, "config_of", lambda _: spoiled)
+    outcome = follow(here, job)
     told = [
         (alarm.after, alarm.round, alarm.act) for alarm in alarms_of(here.run("run")) if alarm.kind == "nan"
     ]

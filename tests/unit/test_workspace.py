@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from lhcq.commits import committed_steps
 from lhcq.errors import BadInput, DiskFull, NotThere
 from lhcq.workspace import (
     MANIFEST,
     Workspace,
     append_line,
-    committed_steps,
     explained_os_errors,
     read_json,
     read_manifest,
