@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from lhcq.commits import differing, read_verified
 from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.figures import Z95, figures_of, wilson_interval
+from lhcq.seals import OPEN, check_seal, seal
 from lhcq.workspace import (
     MANIFEST,
     read_json,
@@ -98,8 +99,10 @@ def write_scored(
         for column, field in zip(columns, PART_SCHEMA, strict=True)
     ]
     with staged_file(path) as temporary:
-        table = pa.Table.from_arrays(arrays, schema=PART_SCHEMA)
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        with pq.ParquetWriter(temporary, PART_SCHEMA, compression="zstd") as writer:
+            writer.write_table(pa.Table.from_arrays(arrays, schema=PART_SCHEMA))
+            writer.add_key_value_metadata(OPEN)
+        seal(temporary)
 
 
 def p_values(p_signal: Floats, background: Floats) -> Floats:
@@ -188,7 +191,8 @@ def _read(paths: Sequence[Path]) -> _Events:
 
 def _read_part(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        check_seal(path, remedy="Remove it and predict again.")
+        table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: not a readable part ({error}). Remove it and predict again.") from error
     if not table.schema.equals(PART_SCHEMA):

@@ -20,6 +20,7 @@ from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
 from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.records import EVENTS_FILE, schema_of
 from lhcq.jets.vectors import Integers
+from lhcq.seals import check_seal
 from lhcq.workspace import MANIFEST, read_json, staged_directory, write_manifest
 
 # Rows in a row group of the merged file, whatever the chunks were.
@@ -150,7 +151,8 @@ def check_coverage(
 
 def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        check_seal(path, remedy="Remove it and cluster again.")
+        with pq.ParquetFile(path) as file:
             found = file.schema_arrow
             if not found.equals(schema):
                 raise BadInput(
@@ -220,7 +222,7 @@ def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
 
 def _read_batches(paths: list[Path]) -> Iterator[pa.Table]:
     for path in paths:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with pq.ParquetFile(path) as file:
             batches = file.iter_batches(batch_size=PART_ROW_GROUP)  # more would be held decoded
             while True:
                 try:

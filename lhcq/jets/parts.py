@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
+from lhcq.seals import OPEN, seal
 from lhcq.workspace import staged_file
 
 FINGERPRINT_KEY = b"lhcq.fingerprint"
@@ -62,17 +63,15 @@ def write_part(
     """
     rest = iter(tables)
     first = next(rest)
-    with (
-        staged_file(path) as temporary,
-        # A part is merged without having been hashed, so each page carries its checksum; a dataset has a manifest.
-        pq.ParquetWriter(temporary, first.schema, **WRITER_OPTIONS, write_page_checksum=True) as writer,
-    ):
-        for group in regroup(itertools.chain([first], rest), ROW_GROUP):
-            writer.write_table(group)
-        metadata = {FINGERPRINT_KEY: json.dumps(fingerprint, sort_keys=True)}
-        if gaps:
-            metadata[GAPS_KEY] = json.dumps([gap.model_dump() for gap in gaps])
-        writer.add_key_value_metadata(metadata)
+    with staged_file(path) as temporary:
+        with pq.ParquetWriter(temporary, first.schema, **WRITER_OPTIONS) as writer:
+            for group in regroup(itertools.chain([first], rest), ROW_GROUP):
+                writer.write_table(group)
+            metadata = {**OPEN, FINGERPRINT_KEY: json.dumps(fingerprint, sort_keys=True)}
+            if gaps:
+                metadata[GAPS_KEY] = json.dumps([gap.model_dump() for gap in gaps])
+            writer.add_key_value_metadata(metadata)
+        seal(temporary)
 
 
 def regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:

@@ -52,14 +52,14 @@ def merged_without(records, tmp_path_factory) -> Callable[..., bytes]:
     def merge(start: int, stop: int, labels: Any = None) -> bytes:
         place = tmp_path_factory.mktemp("expected")
         kept = [*range(start), *range(stop, N_EVENTS)]
-        write_part(place / "part", [records.take(pa.array(kept))], fingerprint())
+        gaps = [Gap(start=start, stop=stop, reason="left out.")] if stop > start else []
+        write_part(place / "part", [records.take(pa.array(kept))], fingerprint(), gaps)
         merge_parts(
             [place / "part"],
             place / "dataset",
             n_events=N_EVENTS,
             manifest_fields={},
             tolerate=1.0,
-            lost=[Gap(start=start, stop=stop, reason="left out.")] if stop > start else [],
             labels=labels,
         )
         return (place / "dataset" / "events.parquet").read_bytes()
@@ -79,7 +79,7 @@ def damage(path: Path, index: int) -> None:
 
 
 def parts_of(lhcq, name: str) -> list[Path]:
-    return sorted((lhcq.workspace / f"jobs/cluster-{name}/parts").glob("[0-9]*.parquet"))
+    return sorted((lhcq.workspace / f"jobs/cluster-{name}/parts").rglob("[0-9]*.parquet"))
 
 
 def mark_parts(lhcq, name: str) -> int:

@@ -111,10 +111,10 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "killed", "--workers", "1", *CHUNKS)
     parts = lhcq.workspace / "jobs" / "cluster-killed" / "parts"
-    until(lambda: len(list(parts.glob("*.parquet"))) >= 3, "the first parts")
+    until(lambda: len(list(parts.rglob("*.parquet"))) >= 3, "the first parts")
     worker = lhcq.workers()[0]
     kill_group(worker, signal.SIGKILL)
-    assert len(list(parts.glob("*.parquet"))) < 300
+    assert len(list(parts.rglob("*.parquet"))) < 300
     done = lhcq.finish(process)
     assert done.returncode == 0, done.stderr
     assert dataset_bytes(lhcq, "killed") == undisturbed
@@ -125,11 +125,11 @@ def test_after_a_kill_of_the_command_the_same_command_goes_on(
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "again", "--workers", "1", *CHUNKS)
     parts = lhcq.workspace / "jobs" / "cluster-again" / "parts"
-    until(lambda: len(list(parts.glob("*.parquet"))) >= 3, "the first parts")
+    until(lambda: len(list(parts.rglob("*.parquet"))) >= 3, "the first parts")
     process.kill()
     process.communicate()
     until(lambda: not lhcq.workers(), "the workers to notice that their command is gone")
-    kept = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.rglob("*.parquet")}
     assert 3 <= len(kept) < 300
     lhcq.run("cluster", event_file, "--name", "again", "--workers", "1", *CHUNKS)
     assert dataset_bytes(lhcq, "again") == undisturbed
@@ -139,7 +139,7 @@ def test_after_a_kill_of_the_command_the_same_command_goes_on(
 def test_ctrl_c_stops_everything_and_says_how_to_go_on(lhcq, event_file, undisturbed, until) -> None:
     process = lhcq.start("cluster", event_file, "--name", "stopped", "--workers", "1", *CHUNKS)
     parts = lhcq.workspace / "jobs" / "cluster-stopped" / "parts"
-    until(lambda: len(list(parts.glob("*.parquet"))) >= 1, "the first part")
+    until(lambda: len(list(parts.rglob("*.parquet"))) >= 1, "the first part")
     process.send_signal(signal.SIGINT)
     done = lhcq.finish(process)
     assert done.returncode == 130

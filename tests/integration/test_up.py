@@ -78,13 +78,13 @@ def test_a_job_goes_on_without_its_command_and_with_the_next_up(
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "long", "--events-per-chunk", "14")
     parts = lhcq.workspace / "jobs/cluster-long/parts"
-    until(lambda: list(parts.glob("*.parquet")), "the first part")
+    until(lambda: list(parts.rglob("*.parquet")), "the first part")
     process.send_signal(signal.SIGINT)
     done = lhcq.finish(process)
     assert done.returncode == 130
     assert "goes on. `lhcq status` shows it." in done.stderr
-    n_parts = len(list(parts.glob("*.parquet")))
-    until(lambda: len(list(parts.glob("*.parquet"))) > n_parts, "another part")
+    n_parts = len(list(parts.rglob("*.parquet")))
+    until(lambda: len(list(parts.rglob("*.parquet"))) > n_parts, "another part")
 
     up.process.kill()
     up.process.communicate()

@@ -168,13 +168,13 @@ def test_a_part_that_is_absent_or_damaged_is_named(tmp_path):
             manifest_fields={},
         )
     (tmp_path / "torn.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-100])
-    with pytest.raises(BadInput, match=r"torn\.parquet: not a readable part"):
+    with pytest.raises(BadInput, match=r"torn\.parquet: damaged, or no part"):
         merge_parts([tmp_path / "torn.parquet"], tmp_path / "mini", n_events=10, manifest_fields={})
-    pq.write_table(pa.table({"row": [1]}), tmp_path / "other.parquet")
+    write_part(tmp_path / "other.parquet", [pa.table({"row": [1]})], HOST)
     with pytest.raises(BadInput, match=r"other\.parquet: has other columns"):
         merge_parts([tmp_path / "other.parquet"], tmp_path / "mini", n_events=1, manifest_fields={})
     pq.write_table(make_records(10), tmp_path / "unsigned.parquet")
-    with pytest.raises(BadInput, match=r"unsigned\.parquet: not a part that lhcq wrote"):
+    with pytest.raises(BadInput, match=r"unsigned\.parquet: damaged, or no part"):
         merge_parts([tmp_path / "unsigned.parquet"], tmp_path / "mini", n_events=10, manifest_fields={})
 
 

@@ -1,0 +1,184 @@
+"""One bit that flips on a disk: a part with one is never merged, a result with one is never read."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from lhcq.cli.main import cli
+from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig
+from lhcq.errors import BadInput
+from lhcq.evaluate.baseline import fit_baseline
+from lhcq.evaluate.predictions import write_prediction, write_scored
+from lhcq.events.pythia import assemble, plan_parts
+from lhcq.events.pythia import write_part as write_generated
+from lhcq.jets.clustering import cluster_events
+from lhcq.jets.merge import merge_parts
+from lhcq.jets.parts import Gap, fingerprint, write_part
+from lhcq.prompts.writing import write_split
+from lhcq.seals import OPEN, check_seal, seal
+from lhcq.workspace import MANIFEST, Workspace, read_json, verify_files
+
+N_FLIPS = 300
+N_EVENTS = 200
+
+
+def records(n_events: int = N_EVENTS) -> pa.Table:
+    random = np.random.Generator(np.random.PCG64(1))
+    particles = np.zeros((n_events, 700, 3))
+    particles[:, :20, 0] = random.exponential(50.0, (n_events, 20)) + 1.0
+    particles[:, :20, 1:] = random.normal(0.0, 1.0, (n_events, 20, 2))
+    labels = (np.arange(n_events) % 2).astype(np.int8)
+    return cluster_events(particles, ClusterConfig(features="full"), rows=np.arange(n_events), labels=labels)
+
+
+def flip(path: Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def refuses_every_flip(path: Path, read: Callable[[], Any]) -> bool:
+    """Whether `read` refuses the file with any one of many bits flipped, the last and the first among them."""
+    size = 8 * path.stat().st_size
+    for bit in {0, size - 1, *Random(2).sample(range(size), N_FLIPS)}:
+        flip(path, bit)
+        with pytest.raises(BadInput):
+            read()
+        flip(path, bit)
+    read()
+    return True
+
+
+def test_a_part_of_a_clustering(tmp_path: Path) -> None:
+    part, final = tmp_path / "part", tmp_path / "made"
+    write_part(part, [records(30)], fingerprint(), [Gap(start=30, stop=31, reason="damaged.")])
+
+    def merge() -> None:
+        merge_parts([part], final, n_events=31, manifest_fields={}, features="full", tolerate=0.1)
+        shutil.rmtree(final)
+
+    assert refuses_every_flip(part, merge)
+
+
+def test_a_part_of_a_prediction(tmp_path: Path) -> None:
+    part, final = tmp_path / "part", tmp_path / "made"
+    values: Any = np.linspace(0.01, 0.99, 30)
+    write_scored(part, rows=range(30), labels=None, mjj=None, p_signal=values, unknown=values > 2)
+
+    def merge() -> None:
+        options: Any = {"n_events": 30, "largest_p_value": 0.5, "fields": {}, "page": lambda _: ""}
+        write_prediction(final, reference=[part], scored=[part], **options)
+        shutil.rmtree(final)
+
+    assert refuses_every_flip(part, merge)
+
+
+def test_a_part_of_generated_events(tmp_path: Path) -> None:
+    config = GenerateConfig(background=2, signal=0)
+    (planned,) = plan_parts(config)
+    part, out = tmp_path / "part.npy", tmp_path / "events.h5"
+    particles = np.random.default_rng(1).uniform(0.5, 1.0, (2, 700, 3))
+    write_generated(part, particles, np.full(planned.n_events, planned.label, np.int8))
+
+    def merge() -> None:
+        assemble(config, [part], out)
+        out.unlink()
+
+    assert refuses_every_flip(part, merge)
+
+
+def test_a_seal_is_of_the_whole_file_and_leaves_it_readable(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    table = pa.table({"x": range(1000)})
+    with pq.ParquetWriter(path, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(OPEN)
+    with pytest.raises(BadInput, match=r"no part that this lhcq wrote\. Do it again"):
+        check_seal(path, remedy="Do it again.")  # open still
+    seal(path)
+    check_seal(path, remedy="")
+    assert pq.read_table(path).equals(table)
+    pq.write_table(table, path)
+    for content in (path.read_bytes(), b"", b"PAR1", path.read_bytes()[:-9]):
+        path.write_bytes(content)
+        with pytest.raises(BadInput):
+            check_seal(path, remedy="")
+    with pytest.raises(ValueError, match="no field to seal"):
+        seal(path)
+
+
+@pytest.fixture
+def finished(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace with a dataset and a split of it."""
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
+    part = place.root / "part"
+    write_part(part, [records()], fingerprint())
+    fields = {"name": "made", "source": "made", "source_sha256": "0" * 64, "config": None}
+    merge_parts([part], place.dataset("made"), n_events=N_EVENTS, manifest_fields=fields, features="full")
+    write_split(place.dataset("made"), place.split("made"), config=SplitConfig())
+    return place
+
+
+def spoil(path: Path) -> None:
+    """Flip a bit of a value in the middle, which a reader of parquet may well not see."""
+    flip(path, 4 * path.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("plot", "made"),
+        *(
+            ("export", "made", "--format", name, "--out", "out")
+            for name in ("csv", "parquet", "jsonl", "lhco-features")
+        ),
+    ],
+    ids=" ".join,
+)
+def test_a_dataset_with_a_flipped_bit_is_read_by_no_command(
+    finished: Workspace, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    spoil(finished.dataset("made") / "events.parquet")
+    done = CliRunner().invoke(cli, list(command), standalone_mode=False)
+    assert "differs from its manifest (sha256). Make made again." in str(done.exception)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_dataset_with_a_flipped_bit_becomes_no_prompts(finished: Workspace) -> None:
+    spoil(finished.dataset("made") / "events.parquet")
+    with pytest.raises(BadInput, match="differs from its manifest"):
+        write_split(finished.dataset("made"), finished.split("again"), config=SplitConfig())
+    assert not finished.split("again").exists()
+
+
+def test_a_split_with_a_flipped_bit_teaches_nothing(finished: Workspace) -> None:
+    spoil(finished.split("made") / "train.parquet")
+    with pytest.raises(BadInput, match=r"train\.parquet: differs from its manifest"):
+        fit_baseline(finished.split("made"), finished.baseline("made"))
+    assert not finished.baseline("made").exists()
+
+
+def test_a_file_is_hashed_once_a_process_and_again_when_it_was_written_to(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = finished.dataset("made")
+    manifest = read_json(directory / MANIFEST)
+    verify_files(directory, manifest)
+    monkeypatch.setattr("lhcq.workspace.sha256_of", lambda path: pytest.fail(f"{path} was hashed again"))
+    verify_files(directory, manifest)
+    monkeypatch.undo()
+    spoil(directory / "events.parquet")
+    with pytest.raises(BadInput, match="differs from its manifest"):
+        verify_files(directory, manifest)
+    assert json.loads((directory / MANIFEST).read_text()) == manifest

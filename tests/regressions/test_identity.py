@@ -1,0 +1,249 @@
+"""What is made for a job that was removed, or by another lhcq, never enters the job that has its name now."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lhcq.commits import committed_steps, is_commit, make_way
+from lhcq.config import ClusterConfig
+from lhcq.errors import BadInput, LeaseLost, NameTaken
+from lhcq.evaluate.validation import validated_steps, write_validation
+from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.workspace import Workspace, sha256_of, staged_directory, write_manifest
+from tasks import generation, jobs
+from tasks.clustering import cluster_merge, cluster_part
+from tasks.jobs import Job, create_job, discard_job, failures_of, outcome_of
+from tasks.parts import perform_merge, perform_part
+from tasks.pending import finished_parts, part_path, pending_units, reached_step, validate_unit
+
+N_EVENTS = 40
+
+
+@pytest.fixture
+def ask(here: Workspace, broker: Any, tmp_path: Path) -> Any:
+    """Records a clustering of the same forty events into four parts."""
+    source = tmp_path / "events.h5"
+    random = np.random.Generator(np.random.PCG64(5))
+    particles = np.zeros((N_EVENTS, 700, 3))
+    particles[:, :30, 0] = random.exponential(50.0, (N_EVENTS, 30)) + 1.0
+    particles[:, :30, 1:] = random.normal(0.0, 1.0, (N_EVENTS, 30, 2))
+    labels = (np.arange(N_EVENTS) % 2).astype(np.int8)
+    write_event_file(source, [(particles, labels)], N_EVENTS, storage_rows=10)
+    status = source.stat()
+
+    def record(radius: float, *, tolerate: float = 0.0) -> Job:
+        spec = {
+            "source_sha256": sha256_of(source),
+            "labels_sha256": None,
+            "config": ClusterConfig(radius=radius).model_dump(),
+            "n_events": N_EVENTS,
+            "storage_rows": open_event_file(source).storage_rows,
+            "events_per_chunk": 10,
+        }
+        place = {"source": str(source), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        terms = {**place, "labels": None, "tolerate": tolerate}
+        job = Job(kind="cluster", name="made", created=1.0, spec=spec, terms=terms, parts=4)
+        return create_job(here, job)
+
+    return record
+
+
+def test_a_worker_still_at_an_earlier_job_leaves_nothing_in_the_later_one(here: Workspace, ask: Any) -> None:
+    undisturbed = ask(0.4)
+    assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
+    cluster_merge("made")
+    expected = pq.read_table(here.dataset("made") / "events.parquet")
+    shutil.rmtree(here.dataset("made"))
+    discard_job(here, undisturbed)
+
+    wide = ask(1.0)
+
+    def make(job: Job, index: int, path: Path, held: Any) -> None:
+        assert job == wide
+        discard_job(here, wide)  # as the refusal of another radius advises
+        ask(0.4)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a part of the other radius")
+        held.check()
+
+    assert perform_part("cluster", "made", 2, make) == "leased"  # it stopped, and counts as no attempt
+    narrow = jobs.load_job(here, "cluster", "made")
+    assert narrow.identity != wide.identity
+    assert finished_parts(here, narrow) == set()
+    assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
+    cluster_merge("made")
+    assert outcome_of(here, narrow).state == "done"
+    assert pq.read_table(here.dataset("made") / "events.parquet").equals(expected)
+
+
+def test_a_worker_stops_once_its_job_is_gone(here: Workspace, ask: Any) -> None:
+    job = ask(1.0)
+
+    def make(_: Job, index: int, path: Path, held: Any) -> None:
+        held.check()
+        discard_job(here, job)
+        with pytest.raises(LeaseLost):
+            held.check()
+        held.check()
+
+    assert perform_part("cluster", "made", 0, make) == "leased"
+
+
+def test_a_dataset_that_an_earlier_job_left_is_not_the_result_of_a_later_one(
+    here: Workspace, ask: Any
+) -> None:
+    ask(1.0)
+    assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
+
+    def late_merge(place: Workspace, job: Job, parts: Any, lost: Any) -> str:
+        from tasks import clustering
+
+        said: str = clustering._merge(place, job, parts, lost)
+        discard_job(place, job)  # it was removed while the merge ran
+        return said
+
+    perform_merge("cluster", "made", late_merge)
+    shutil.rmtree(here.job("cluster", "made"), ignore_errors=True)
+    (here.dataset("made")).rename(here.root / "aside")
+    later = ask(0.4)
+    (here.root / "aside").rename(here.dataset("made"))  # the late merge commits now
+    assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
+    cluster_merge("made")
+    outcome = outcome_of(here, later)
+    assert outcome.state == "failed"
+    assert "exists already, with another config" in outcome.message
+
+
+def test_a_job_of_another_lhcq_is_refused_by_commands_and_workers(
+    here: Workspace, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ask(1.0)
+    monkeypatch.setitem(jobs.BYTES, "cluster", jobs.BYTES["cluster"] + 1)
+    with pytest.raises(NameTaken, match="begun by another version of lhcq"):
+        ask(1.0)
+    assert cluster_part("made", 0) == "failed"
+    (failure,) = failures_of(here, job)
+    assert failure.permanent
+    assert "another version of lhcq" in failure.message
+
+
+def test_a_record_that_was_changed_by_hand_is_refused(here: Workspace, ask: Any) -> None:
+    job = ask(1.0)
+    record = here.job("cluster", "made") / "job.json"
+    record.write_text(record.read_text().replace('"radius": 1.0', '"radius": 0.4'))
+    assert cluster_part("made", 0) == "failed"
+    assert "its record was changed" in failures_of(here, job)[0].message
+
+
+def test_a_part_that_was_given_up_is_never_tolerated_as_rows_that_cannot_be_used(
+    here: Workspace, ask: Any
+) -> None:
+    job = ask(1.0, tolerate=0.25)
+    assert [cluster_part("made", index) for index in (0, 1, 3)] == ["done"] * 3
+
+    def killed(*_: Any) -> None:
+        raise OSError("out of memory")
+
+    while not failures_of(here, job):
+        perform_part("cluster", "made", 2, killed)
+    cluster_merge("made")
+    outcome = outcome_of(here, job)
+    assert (outcome.state, outcome.message) == ("incomplete", "OSError: out of memory")
+    assert not here.dataset("made").exists()
+    assert finished_parts(here, job) == {0, 1, 3}  # kept for the next try
+
+
+def test_a_checkpoint_of_an_earlier_run_counts_for_nothing_and_makes_way(
+    here: Workspace, new_job: Any
+) -> None:
+    earlier = new_job("train", "run", parts=0, checkpoint_steps=[3, 6], config={"seed": 1})
+    discard_job(here, earlier)
+    run = new_job("train", "run", parts=0, checkpoint_steps=[3, 6], config={"seed": 2})
+    for of in (earlier.identity, run.identity):
+        if not is_commit(here.checkpoint("run", 3)):
+            make_way(here.checkpoint("run", 3))
+        with staged_directory(here.checkpoint("run", 3)) as directory:
+            (directory / "adapter").write_text(of)
+            write_manifest(directory, of=of, step=3)
+        known = committed_steps(here.run("run") / "checkpoints")
+        assert known == ([3] if of == run.identity else [])
+        assert reached_step(here.run("run")) == (3 if of == run.identity else 0)
+    assert (here.checkpoint("run", 3) / "adapter").read_text() == run.identity
+    assert validate_unit("run", 3) in pending_units(here, run)
+
+
+def test_a_validation_of_an_earlier_run_is_no_validation_of_this_one(here: Workspace, new_job: Any) -> None:
+    run = new_job("train", "run", parts=0, checkpoint_steps=[3], config={"seed": 2})
+    scores: dict[str, Any] = {
+        "rows": [1, 2],
+        "labels": [0, 1],
+        "p_signal": [0.2, 0.8],
+        "unknown": [False] * 2,
+    }
+    with staged_directory(here.checkpoint("run", 3)) as directory:
+        write_manifest(directory, of=run.identity, step=3)
+    write_validation(here.validation("run", 3), step=3, of="of an earlier one", **scores)
+    assert validated_steps(here.run("run")) == []
+    assert pending_units(here, run) == [validate_unit("run", 3)]
+
+
+def test_of_two_commands_that_generate_into_one_file_the_second_is_told(
+    here: Workspace, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "events.h5"
+    monkeypatch.setattr(
+        "lhcq.events.pythia.assemble",
+        lambda config, paths, out, on_made: _stage(out, str(config.seed), on_made),
+    )
+    made = []
+    for seed in (1, 2):
+        config = {"background": 1, "signal": 0, "seed": seed, "detector": False}
+        job = Job(kind="generate", name=f"e{seed}", created=1.0, spec={"out": str(out), "config": config})
+        made.append(create_job(here, job.model_copy(update={"parts": 0})))
+    for job in made:
+        generation.generate_merge(job.name)
+    outcomes = [outcome_of(here, job) for job in made]
+    assert [outcome.state for outcome in outcomes] == ["done", "failed"]
+    assert "is not what this command makes" in outcomes[1].message
+    assert out.read_text() == "1"
+
+
+def _stage(out: Path, text: str, on_made: Any) -> None:
+    from lhcq.workspace import staged_file
+
+    with staged_file(out) as temporary:
+        temporary.write_text(text)
+        on_made(temporary)
+
+
+def test_a_split_is_not_the_result_of_a_job_that_asked_for_another(
+    here: Workspace, broker: Any, new_job: Any
+) -> None:
+    from tasks.prompting import prepare
+
+    with staged_directory(here.split("made")) as directory:
+        write_manifest(directory, dataset="one", dataset_sha256="1", config={})
+    aside = here.split("made").rename(here.root / "aside")
+    job = new_job("prepare", "made", parts=0, dataset="two", dataset_sha256="2", config={})
+    aside.rename(here.split("made"))
+    prepare("made")
+    from tasks.prompting import baseline
+
+    baseline("made")
+    outcome = outcome_of(here, job)
+    assert outcome.state == "failed"
+    assert "exists already, with another dataset, dataset_sha256" in outcome.message
+
+
+def test_the_record_of_a_job_says_what_its_parts_carry(here: Workspace, ask: Any) -> None:
+    job = ask(1.0)
+    recorded = json.loads((here.job("cluster", "made") / "job.json").read_text())
+    assert recorded["identity"] == jobs.identity_of("cluster", recorded["spec"]) == job.identity
+    assert part_path(here, job, 3).parent.name == job.identity
+    with pytest.raises(BadInput):
+        jobs.require_same_bytes(job.model_copy(update={"identity": ""}))
