@@ -1,5 +1,6 @@
 """Datasets and model directories."""
 
+import contextlib
 import functools
 import json
 import shutil
@@ -17,6 +18,7 @@ from lhcq.model.preflight import estimate_needs
 from lhcq.model.sources import check_model_directory, count_parameters
 from lhcq.model.tokens import encode_prompts
 from lhcq.prompts.writing import write_split
+from lhcq.seals import seal
 from lhcq.workspace import read_manifest, verify_files, write_manifest
 from tests.fuzz.prompts import records
 from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
@@ -52,6 +54,8 @@ def attack_dataset(data: tuple[str, bytes], place: Path) -> None:
         verify_files(directory, read_manifest(directory, what="dataset", remedy="Make it."))
     with refused():
         write_split(directory, final, config=SplitConfig(limit=40))
+    with contextlib.suppress(ValueError, FileNotFoundError):  # who can write a part can seal it too
+        seal(directory / "events.parquet")
     merge_parts(
         [directory / "events.parquet"], place / "merged", n_events=120, manifest_fields={}, features="full"
     )
