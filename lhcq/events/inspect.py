@@ -1,6 +1,5 @@
 """What a file is and what is wrong with it, found in one pass over ranges of rows."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,16 +10,11 @@ from pydantic import Field
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
+from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.faults import Fault, find_faults
-from lhcq.events.featurefile import OF_JETS, open_feature_file, read_columns
-from lhcq.events.layout import (
-    UNLABELLED_WIDTH,
-    EventFile,
-    describe_values,
-    open_event_file,
-    opened,
-    read_values,
-)
+from lhcq.events.featurefile import OF_JETS, SpoiltFeatures, open_feature_file, read_columns
+from lhcq.events.layout import Table, open_event_file, read_values
+from lhcq.events.storage import describe_filter, opened
 
 Kind = Literal["events with labels", "black box", "features", "not lhcq"]
 Floats = NDArray[np.float64]
@@ -75,8 +69,13 @@ def inspect_file(path: Path) -> FileReport:
     try:
         file = open_event_file(path)
     except BadInput as error:
-        ours = _report_features(path)
-        return ours or FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[str(error)])
+        problem = str(error)
+        try:
+            if ours := _report_features(path):
+                return ours
+        except SpoiltFeatures as spoilt:
+            problem = str(spoilt)
+        return FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[problem])
     survey = _Survey(file, "events with labels" if file.labelled else "black box")
     return _report(survey, lambda start, stop: read_values(file, start, stop))
 
@@ -85,11 +84,22 @@ def _report_features(path: Path) -> FileReport | None:
     """What a features file holds, whose columns may stand in several blocks; None where it is no such file."""
     try:
         features = open_feature_file(path)
+    except SpoiltFeatures:
+        raise
     except BadInput:
         return None
     with opened(path) as handle:
-        table = describe_values(path, handle[features.places[OF_JETS[0]][0]])
-    file = dataclasses.replace(table, width=len(features.columns), labelled=features.labelled)
+        table = handle[features.places[OF_JETS[0]][0]]
+        file = Table(
+            path=path,
+            n_events=features.n_events,
+            width=len(features.columns),
+            labelled=features.labelled,
+            storage_rows=table.chunks[0] if table.chunks else 1,
+            size=path.stat().st_size,
+            dtype=table.dtype.name,
+            filter=describe_filter(table),
+        )
 
     def read(start: int, stop: int) -> Floats:
         with opened(file.path) as handle:
@@ -105,7 +115,7 @@ def _report(survey: "_Survey", read: Read) -> FileReport:
     return survey.report()
 
 
-def _ranges(file: EventFile, read: Read, problems: list[str]) -> Iterator[tuple[int, Floats]]:
+def _ranges(file: Table, read: Read, problems: list[str]) -> Iterator[tuple[int, Floats]]:
     """All rows that can be read; what cannot is a problem and is stepped over."""
     step = (
         RANGE_ROWS - RANGE_ROWS % file.storage_rows
@@ -131,7 +141,7 @@ def _ranges(file: EventFile, read: Read, problems: list[str]) -> Iterator[tuple[
 class _Survey:
     """Sums over the ranges seen so far."""
 
-    def __init__(self, file: EventFile, kind: Kind) -> None:
+    def __init__(self, file: Table, kind: Kind) -> None:
         self.file = file
         self.kind = kind
         self.problems: list[str] = []

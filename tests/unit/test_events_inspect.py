@@ -125,6 +125,8 @@ def test_a_features_file_without_labels_is_recognised(tmp_path):
 def test_labels_in_a_block_of_their_own_are_counted(tmp_path):
     path = write_features(tmp_path / "features.h5", np.ones((4, 14)))
     with h5py.File(path, "a") as file:
+        del file["df/axis0"]
+        file["df/axis0"] = np.array([name.encode() for name in (*OF_JETS, LABEL)])
         file["df/block1_items"] = np.array([LABEL.encode()])
         file["df/block1_values"] = np.array([[0], [1], [0], [0]])
     report = inspect_file(path)
