@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lhcq.config import Frozen
+from lhcq.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
 from lhcq.errors import BadInput
 from lhcq.events.columns import UNLABELLED_WIDTH
+from lhcq.events.contents import hash_events
 from lhcq.events.faults import Fault, find_faults
 from lhcq.events.featurefile import OF_JETS, SpoiltFeatures, open_feature_file, read_columns
 from lhcq.events.layout import Table, open_event_file, read_values
@@ -55,6 +57,10 @@ class FileReport(Frozen):
     float32_exact: bool | None = None
     """Whether every value is one that float32 can hold."""
     sorted_by_label: bool | None = None
+    duplicates: int | None = None
+    """Rows that hold the same event as an earlier one."""
+    ignored: list[str] | None = None
+    """Columns that are not read."""
     problems: list[str] = Field(default=[])
     """What is wrong, each in one line with the first row that has it."""
 
@@ -95,6 +101,7 @@ def _report_features(path: Path) -> FileReport | None:
             n_events=features.n_events,
             width=len(features.columns),
             labelled=features.labelled,
+            ignored=features.ignored,
             storage_rows=table.chunks[0] if table.chunks else 1,
             size=path.stat().st_size,
             dtype=table.dtype.name,
@@ -154,6 +161,9 @@ class _Survey:
         self.float32_exact = True
         self.label_steps: set[float] = set()
         self.last_label: float | None = None
+        self.rows: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self.contents: list[Contents] = [np.zeros(0, np.uint64)]
+        self.labels: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
 
     def add(self, first_row: int, values: Floats) -> None:
         """Take in the rows from `first_row` on."""
@@ -163,6 +173,7 @@ class _Survey:
         else:
             self._add_faults(find_faults(values, first_row=first_row))
             self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])
+        self._add_contents(first_row, values)
         if self.file.labelled:
             self._add_labels(values[:, -1])
 
@@ -171,6 +182,10 @@ class _Survey:
         problems = [fault.describe_all() for fault in self.faults.values()]
         if self.n_empty:
             problems.append(f"row {self.empty[0]}: no particle at all ({self.n_empty} such rows).")
+        labels = np.concatenate(self.labels) if self.file.labelled else None
+        duplicates = find_duplicates(np.concatenate(self.rows), np.concatenate(self.contents), labels)
+        if len(duplicates.rows):
+            problems.append(f"{describe_duplicates(duplicates.summary())}.")
         return FileReport(
             kind=self.kind,
             bytes=self.file.size,
@@ -186,6 +201,8 @@ class _Survey:
             filter=self.file.filter,
             float32_exact=self.float32_exact,
             sorted_by_label=len(self.label_steps) < 2 if self.file.labelled else None,
+            duplicates=len(duplicates.rows),
+            ignored=list(self.file.ignored),
             problems=[*self.problems, *problems],
         )
 
@@ -193,6 +210,16 @@ class _Survey:
         for fault in faults:
             earlier = self.faults.get(fault.kind)
             self.faults[fault.kind] = fault if earlier is None else earlier.joined(fault)
+
+    def _add_contents(self, first_row: int, values: Floats) -> None:
+        if self.kind == "features":
+            contents = hash_columns(values[:, : values.shape[1] - self.file.labelled].T)
+        else:
+            contents = hash_events(values, np.count_nonzero(values[:, 0:UNLABELLED_WIDTH:3], axis=1))
+        self.rows.append(np.arange(first_row, first_row + len(values), dtype=np.int64))
+        self.contents.append(contents)
+        if self.file.labelled:
+            self.labels.append(values[:, -1].astype(np.float32))
 
     def _add_particles(self, first_row: int, pt: Floats) -> None:
         numbers = np.count_nonzero(pt > 0, axis=1)

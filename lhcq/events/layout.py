@@ -60,6 +60,8 @@ class Table:
     """`float64` or `float32`."""
     filter: str
     """How the storage chunks are compressed, for people."""
+    ignored: tuple[str, ...] = ()
+    """Names of the columns that are not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,6 @@ class EventFile(Table):
 
     pieces: tuple[Piece, ...]
     """Where its columns lie: one for the released files, the widest first."""
-    ignored: tuple[str, ...] = ()
-    """Names of the columns that are not read."""
 
 
 @dataclass(frozen=True, kw_only=True)

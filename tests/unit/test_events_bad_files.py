@@ -16,7 +16,7 @@ N_EVENTS = 8
 
 def good_values(width=2101):
     values = np.zeros((N_EVENTS, width))
-    values[:, 0:90:3] = 25.0
+    values[:, 0:90:3] = 25.0 + np.arange(N_EVENTS)[:, None]
     values[:, 1:90:3] = -0.5
     values[::2, 2100:] = 1.0
     return values
