@@ -34,7 +34,7 @@ class Arrangement:
     """What the columns of an event file mean."""
 
     particles: tuple[Column, ...]
-    """2,100: pt, eta, phi of the first, of the second, ..."""
+    """2,100, or fewer where the rest is padding: pt, eta, phi of the first, of the second, ..."""
     label: Column | None
     ignored: tuple[str, ...]
     """Names of those that are not read."""

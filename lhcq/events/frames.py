@@ -56,15 +56,19 @@ class Frame:
     """In the order of the frame where that is known; else by block."""
 
 
+class NoFrame(BadInput):
+    """The file holds no pandas frame."""
+
+
 def find_frame(file: h5py.File, path: Path) -> Frame:
     """The one frame in an open file, or the one called `df`; raises `BadInput` where there is none or no telling."""
     found = dict(_frames(file))
     if not found:
-        if any("table" in node for node in _groups(file)):
+        if any("table" in node for node in groups_of(file)):
             raise BadInput(
                 f"{path}: in pandas' table format. Save it again with to_hdf(..., format='fixed')."
             )
-        raise BadInput(f"{path}: no table df/block0_values, and no pandas table of another name, in it.")
+        raise NoFrame(f"{path}: no table df/block0_values, and no pandas table of another name, in it.")
     if len(found) > 1 and "/df" not in found:
         names = ", ".join(name.removeprefix("/") for name in found)
         raise BadInput(f"{path}: several tables ({names}), none called df. Save the one that counts as df.")
@@ -72,18 +76,19 @@ def find_frame(file: h5py.File, path: Path) -> Frame:
 
 
 def _frames(file: h5py.Group) -> Iterator[tuple[str, h5py.Group]]:
-    for node in _groups(file):
+    for node in groups_of(file):
         if "axis0" in node or any(_VALUES.fullmatch(name) for name in node):
             yield node.name, node
 
 
-def _groups(group: h5py.Group, depth: int = 0) -> Iterator[h5py.Group]:
+def groups_of(group: h5py.Group, depth: int = 0) -> Iterator[h5py.Group]:
+    """The groups in a group, and those in them, as deep as frames are looked for."""
     for name in group:
         node = own_node(group, name)
         if isinstance(node, h5py.Group):
             yield node
             if depth + 1 < _DEEPEST:
-                yield from _groups(node, depth + 1)
+                yield from groups_of(node, depth + 1)
 
 
 def _describe(group: h5py.Group, path: Path) -> Frame:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from lhcq.errors import BadInput, TransientError
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, Arrangement, arrange
 from lhcq.events.faults import find_faults
-from lhcq.events.frames import Column, find_frame
+from lhcq.events.frames import Column, NoFrame, find_frame
+from lhcq.events.plain import describe_contents, find_plain
 from lhcq.events.pytables import create_frame
 from lhcq.events.sink import Sink
 from lhcq.events.storage import describe_filter, first_line, opened, reading, refuse_no_file
@@ -101,15 +102,14 @@ def open_event_file(path: Path) -> EventFile:
     """
     refuse_no_file(path)
     with reading(path) as file:
-        frame = find_frame(file, path)
-        found = arrange(frame, path)
+        found = _find(file, path)
         pieces = _pieces(file, found)
         widest = file[pieces[0].table]
         if widest.dtype.kind != "f" or widest.dtype.itemsize not in (4, 8):
             raise BadInput(f"{path}: its values are {widest.dtype}, not float64 or float32.")
         return EventFile(
             path=path,
-            n_events=frame.n_rows,
+            n_events=len(widest),
             storage_rows=widest.chunks[0] if widest.chunks else 1,
             labelled=found.label is not None,
             size=path.stat().st_size,
@@ -121,17 +121,28 @@ def open_event_file(path: Path) -> EventFile:
         )
 
 
+def _find(file: h5py.File, path: Path) -> Arrangement:
+    try:
+        return arrange(find_frame(file, path), path)
+    except NoFrame as error:
+        plain = find_plain(file, path)
+        if plain is None:
+            raise BadInput(f"{error} It holds {describe_contents(file)}.") from error
+        return plain
+
+
 def _pieces(file: h5py.File, found: Arrangement) -> tuple[Piece, ...]:
     """The columns of a row by the data set that they lie in."""
     by_table: dict[str, list[tuple[int, int]]] = {}
     row: list[Column] = [*found.particles, *([found.label] if found.label else [])]
-    for target, column in enumerate(row):
+    targets = [*range(len(found.particles)), UNLABELLED_WIDTH]
+    for target, column in zip(targets, row, strict=False):
         by_table.setdefault(column.table, []).append((column.position, target))
     pieces = []
     for table, places in sorted(by_table.items(), key=lambda item: -len(item[1])):
         columns, targets = ([place[side] for place in places] for side in (0, 1))
         shape = file[table].shape
-        whole = columns == targets == list(range(shape[1])) and len(by_table) == 1
+        whole = len(shape) == 2 and columns == targets == list(range(shape[1])) and len(by_table) == 1
         pieces.append(
             Piece(
                 table=table,
@@ -163,7 +174,7 @@ def to_block(file: EventFile, values: Floats, start: int) -> EventBlock:
     """The events in `values`, which stand in `file` from the row `start` on; raises `WrongValues`."""
     faults = find_faults(values, first_row=start)
     if faults:
-        raise WrongValues(f"{file.path}: {faults[0].describe()}")
+        raise WrongValues(f"{file.path}: {faults[0].describe()}{faults[0].remedy}")
     particles = np.ascontiguousarray(values[:, :UNLABELLED_WIDTH]).reshape(-1, N_PARTICLES, 3)
     return EventBlock(
         rows=np.arange(start, start + len(values), dtype=np.int64),
@@ -183,7 +194,8 @@ def load_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Fl
     """As `read_values`, from the open `handle` of `file`."""
     if not 0 <= start < stop <= file.n_events:
         raise ValueError(f"rows [{start}, {stop}) of a file of {file.n_events}")
-    values = np.empty((stop - start, file.width))
+    make = np.empty if file.pieces[0].whole else np.zeros  # slots that a row does not have are empty
+    values: Floats = make((stop - start, file.width))
     try:
         for piece in file.pieces:
             table = handle[piece.table]
@@ -192,7 +204,7 @@ def load_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Fl
             if piece.whole:
                 table.read_direct(values, np.s_[start:stop])
             else:
-                values[:, piece.targets] = table[start:stop][:, piece.columns]
+                values[:, piece.targets] = table[start:stop].reshape(stop - start, -1)[:, piece.columns]
     except (OSError, KeyError) as error:
         if "errno" in str(error):  # the system could not read, which says nothing about what is stored
             raise TransientError(f"{file.path}: rows {start} to {stop - 1}: {first_line(error)}") from error

@@ -178,6 +178,32 @@ def _events(n_events: int):
     return particles, (np.arange(n_events) % 2).astype(np.int8)
 
 
+def test_labels_of_another_type_and_events_that_stand_there_twice_are_told(
+    lhcq, event_file, tmp_path: Path
+) -> None:
+    path = tmp_path / "twice.h5"
+    with h5py.File(event_file) as given, h5py.File(path, "w") as file:
+        values = given["df/block0_values"][:60]
+        values[50:, :2100] = values[:10, :2100]
+        values[50:53, 2100] = 1 - values[:3, 2100]
+        file["df/axis0"] = np.arange(2101)
+        file["df/block0_items"], file["df/block0_values"] = np.array([2100]), values[:, 2100:].astype(int)
+        file["df/block1_items"], file["df/block1_values"] = np.arange(2100), values[:, :2100]
+    told = (
+        "10 rows repeat 10 earlier events (row 50 is row 0, row 51 is row 1, row 52 is row 2, ...); "
+        "3 of these events with contradictory labels"
+    )
+    assert f"problem: {told}." in lhcq.run("inspect", path, code=1).stdout
+    assert f"  {told}: a split keeps them together" in lhcq.run("cluster", path, "--name", "twice").stdout
+    n_signal = int(values[:, 2100].sum())
+    manifest = json.loads((lhcq.workspace / "datasets/twice/manifest.json").read_text())
+    assert manifest["labels"] == {"signal": n_signal, "background": 60 - n_signal, "unknown": 0}
+    counts = {name: manifest["duplicates"][name] for name in ("rows", "events", "contradictory")}
+    assert counts == {"rows": 10, "events": 10, "contradictory": 3}
+    listed = pq.read_table(lhcq.workspace / "datasets/twice/duplicates.parquet").to_pylist()
+    assert listed == [{"row": 50 + row, "first": row} for row in range(10)]
+
+
 def test_export_writes_the_two_files_of_the_study(lhcq, event_file, tmp_path: Path) -> None:
     lhcq.run("cluster", event_file, "--name", "made")
     answer = lhcq.ask("export", "made", "--format", "jsonl", "--out", tmp_path / "out")

@@ -298,3 +298,92 @@ def test_names_that_are_pickled_are_read_and_never_unpickled(tmp_path: Path) -> 
     with pytest.raises(BadInput, match="block0_values has no plain column names"):
         open_event_file(path)
     assert not mark.exists()
+
+
+# Without pandas
+
+
+def write_plain(path: Path, **tables: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, values in tables.items():
+            file.create_dataset(name, data=values, chunks=True)
+    return path
+
+
+@pytest.mark.parametrize("n_slots", [700, 40, 1])
+@pytest.mark.parametrize("name", ["labels", "label", "is_signal"])
+def test_a_plain_table_of_particles_and_labels_is_read(tmp_path: Path, n_slots: int, name: str) -> None:
+    particles = PARTICLES.reshape(-1, 700, 3)[:, :n_slots]
+    tables = {"jets/particles": particles, name: TRUTH.astype(np.int64), "weight": np.ones(N_EVENTS)}
+    path = write_plain(tmp_path / "events.h5", **tables)
+    expected = np.zeros((N_EVENTS, 700, 3))
+    expected[:, :n_slots] = particles
+    check(path, expected.reshape(N_EVENTS, 2100))
+    assert open_event_file(path).ignored == ("weight",)
+    assert inspect_file(path).labels == {"background": 18, "signal": 6}
+    check(
+        write_plain(tmp_path / "black.h5", p=particles.astype(np.float32)),
+        expected.reshape(N_EVENTS, 2100),
+        labels=None,
+    )
+
+
+def test_the_columns_of_the_released_files_are_read_under_any_name(tmp_path: Path) -> None:
+    rows = np.column_stack([PARTICLES, TRUTH])
+    check(write_plain(tmp_path / "events.h5", data=rows))
+    check(write_plain(tmp_path / "apart.h5", data=PARTICLES, labels=TRUTH))
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"x": np.ones((3, 701, 3))}, "x has 701 particles an event, and 700 are read. Keep the hardest"),
+        ({"x": np.ones((3, 9, 4))}, r"It holds x float64 \(3, 9, 4\)\."),
+        ({"x": np.ones((3, 9, 3)), "y": np.ones((3, 9, 3))}, r"several tables of particles \(/x, /y\)"),
+        ({"x": np.ones((3, 9, 3)), "y": np.ones(3), "labels": np.ones(3)}, r"several labels \(labels, y\)"),
+        ({"x": np.ones((3, 2101)), "label": np.ones(3)}, "several labels"),
+        ({"x": np.zeros((0, 700, 3))}, "holds no events"),
+    ],
+)
+def test_plain_tables_that_do_not_say_which_is_which_are_refused(
+    tmp_path: Path, tables: dict[str, np.ndarray], message: str
+) -> None:
+    with h5py.File(tmp_path / "events.h5", "w") as file:
+        for name, values in tables.items():
+            file[name] = values
+    with pytest.raises(BadInput, match=message) as caught:
+        open_event_file(tmp_path / "events.h5")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plain_table_in_another_order_of_quantities_fails_by_its_values(tmp_path: Path) -> None:
+    turned = PARTICLES.reshape(-1, 700, 3)[:, :, ::-1]
+    with pytest.raises(BadInput, match=r"row 0, pt of particle \d+: negative pt"):
+        read_rows(open_event_file(write_plain(tmp_path / "events.h5", particles=turned)), 0, 3)
+
+
+def test_a_second_signal_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    columns = placed(NUMBERS, 2100, 2100, "int64")
+    columns[2100] = columns[2100] * 2
+    path = write_pandas(tmp_path / "events.h5", columns)
+    remedy = r"If 2 is a second signal, make it 1 in the file .*df\[c\]\.replace\(2, 1\)"
+    with pytest.raises(BadInput, match=rf"row 1, column 2100: .* \(2\)\. {remedy}"):
+        read_rows(open_event_file(path), 0, N_EVENTS)
+    (problem,) = inspect_file(path).problems
+    assert "6 rows in all. If 2 is a second signal" in problem
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"\x1f\x8b\x08", "packed by gzip. Unpack it with `gunzip`"),
+        (b"PK\x03\x04", r"a zip or \.npz archive"),
+        (b"\x93NUMPY", r"a \.npy file"),
+        (b"PAR1", "a parquet file. .*read_parquet"),
+    ],
+)
+def test_files_of_other_kinds_are_named(tmp_path: Path, head: bytes, what: str) -> None:
+    path = tmp_path / "events"
+    path.write_bytes(head + bytes(1000))
+    with pytest.raises(BadInput, match=f"not an HDF5 file but {what}"):
+        open_event_file(path)
