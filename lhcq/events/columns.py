@@ -4,7 +4,6 @@ The released files number their columns: 2,100 of particles, then the label. Nam
 in blocks that mean nothing; where names do not decide, the file is refused.
 """
 
-import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -93,7 +92,7 @@ def refuse_objects(columns: Sequence[Column], path: Path) -> None:
 def _all_named(columns: Sequence[Column]) -> list[Column]:
     """Columns without names, which are all of one block, are numbered in the order of it."""
     return [
-        column if column.name is not None else dataclasses.replace(column, name=str(column.position))
+        column if column.name is not None else column._replace(name=str(column.position))
         for column in columns
     ]
 
@@ -130,6 +129,8 @@ def _numbers(columns: list[Column]) -> dict[int, int]:
     Either all are numbered alike (`17` or `c17`), or they are called after what they hold (`eta_5` is 16).
     """
     names = [str(column.name) for column in columns]
+    if all(map(str.isdecimal, names)):
+        return dict(enumerate(map(int, names)))
     quantities = {place: m for place, name in enumerate(names) if (m := _OF_A_PARTICLE.fullmatch(name))}
     if len(quantities) >= UNLABELLED_WIDTH:
         first = min(int(match[2]) for match in quantities.values())

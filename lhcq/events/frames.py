@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -31,9 +31,8 @@ _OF_A_LIST = ("MARK", "APPEND", "APPENDS", "MEMOIZE", "PUT", "BINPUT", "LONG_BIN
 _VALUES = re.compile(r"block(\d+)_values")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column of a frame."""
+class Column(NamedTuple):
+    """One column of a frame; a tuple, since a file has thousands and each task opens it."""
 
     name: str | None
     """None where its block has no names, as in a table that pandas did not write, or one of MultiIndex columns."""
@@ -124,13 +123,9 @@ def _describe_block(group: h5py.Group, number: int, path: Path) -> tuple[int | N
         ]
     if values.ndim != 2 or values.dtype.kind not in "fiub" or (names and values.shape[1] != len(names)):
         raise BadInput(f"{path}: {name} is {values.dtype} of shape {values.shape}, no table of numbers.")
+    table, dtype = values.name, values.dtype.name  # HDF5 and numpy spell them out anew each time
     return values.shape[0], [
-        Column(
-            name=names[place] if names else None,
-            table=values.name,
-            position=place,
-            dtype=values.dtype.name,
-        )
+        Column(name=names[place] if names else None, table=table, position=place, dtype=dtype)
         for place in range(values.shape[1])
     ]
 
@@ -144,7 +139,8 @@ def _names(items: Any, path: Path) -> list[str] | None:
     if items.dtype.kind not in "iufS" or items.dtype.itemsize > _LONGEST_NAME:
         return None
     check_storage(path, items)
-    return [_to_name(item) for item in items[:].tolist()]
+    found = items[:].tolist()
+    return [str(item) for item in found] if items.dtype.kind in "iu" else [_to_name(item) for item in found]
 
 
 def _read_pickled(data: bytes) -> list[str] | None:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
+import hdf5plugin  # noqa: F401
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -153,7 +156,6 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(lhcq, event_file, undistu
 
 def test_a_lone_chunk_of_wrong_values_ends_the_job_in_one_line(lhcq, tmp_path: Path) -> None:
     import h5py
-    import hdf5plugin  # noqa: F401
 
     from lhcq.events.layout import write_event_file
 
