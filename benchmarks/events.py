@@ -13,9 +13,11 @@ import h5py
 import lhcq.events
 from benchmarks.rows import say
 from lhcq.config import GenerateConfig
-from lhcq.events.layout import VALUES, WIDTH, opened
+from lhcq.events.columns import WIDTH
+from lhcq.events.layout import VALUES
 from lhcq.events.pytables import create_frame
 from lhcq.events.pythia import GeneratePart, assemble, generate_part, plan_parts, write_part
+from lhcq.events.storage import opened
 from lhcq.workspace import sha256_of_json, staged_file
 
 # The released mixture, 10 to 1, in whole storage chunks.

@@ -32,6 +32,7 @@ def warm_up(sender: Any, **_: Any) -> None:
     if "cpu" not in sender.app.amqp.queues.consume_from:
         return
     import lhcq.events.blocks
+    import lhcq.events.contents
     import lhcq.jets.parts  # noqa: F401
     from lhcq.jets.agreement import check_agreement
     from lhcq.jets.clustering import compile_kernels
@@ -57,10 +58,11 @@ def cluster_merge(name: str) -> str:
 
 def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.events.blocks import read_blocks
+    from lhcq.events.contents import hash_events
     from lhcq.events.layout import EventBlock
     from lhcq.jets.clustering import cluster_events
     from lhcq.jets.parts import Gap, fingerprint, write_part
-    from lhcq.jets.records import schema_of
+    from lhcq.jets.records import part_schema_of, with_contents
 
     file, chunk = open_source(job), chunks_of(job)[index]
     note_span(events=chunk.stop - chunk.start)
@@ -68,10 +70,12 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     gaps: list[Gap] = []
 
     def tables() -> "Iterator[pa.Table]":
-        yield schema_of(config.features).empty_table()  # a part may have lost all its events
+        yield part_schema_of(config.features).empty_table()  # a part may have lost all its events
         for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=job.terms["tolerate"] > 0):
             if isinstance(block, EventBlock):
-                yield cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
+                contents = hash_events(block.particles, block.n_particles)  # while they are in the cache
+                records = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
+                yield with_contents(records, contents)
             else:
                 gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
             held.check()

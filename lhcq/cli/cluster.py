@@ -116,7 +116,10 @@ def command(
         manifest = read_manifest(final, what=f"dataset {name!r}", remedy="Run `lhcq cluster`.")
         rate = events.n_events / seconds
         value = {"dataset": str(final), "seconds": seconds, "events_per_second": rate, "chunks": len(chunks)}
-        answer(as_json, {**value, **_facts(manifest)}, _text(final, manifest, seconds, rate, cut))
+        text = _text(final, manifest, seconds, rate, cut)
+        if events.ignored:
+            text += f"\n  columns that were not read: {', '.join(events.ignored)}"
+        answer(as_json, {**value, **_facts(manifest), "ignored_columns": list(events.ignored)}, text)
     return waited.code
 
 
@@ -168,12 +171,15 @@ def _config(preset: str, **overrides: Any) -> Any:
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    keys = ("rows", "gaps", "labels", "events_by_n_jets", "config", "source_sha256", "files")
+    keys = ("rows", "gaps", "duplicates", "labels", "events_by_n_jets", "config", "source_sha256", "files")
     return {key: manifest[key] for key in keys}
 
 
 def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, cut: str) -> str:
+    from lhcq.duplicates import describe_duplicates
+
     labels, counts = manifest["labels"], manifest["events_by_n_jets"]
+    duplicates = manifest["duplicates"]
     jets = ", ".join(f"{n}: {counts[n]:,}" for n in sorted(counts, key=int)[:8])
     jets += ", ..." if len(counts) > 8 else ""
     left_out = sum(gap["stop"] - gap["start"] for gap in manifest["gaps"])
@@ -184,6 +190,11 @@ def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, cu
         *(
             [f"  rows left out, since they cannot be used: {left_out:,} (the manifest lists them)"]
             if left_out
+            else []
+        ),
+        *(
+            [f"  {describe_duplicates(duplicates)}: a split keeps them together"]
+            if duplicates and duplicates["rows"]
             else []
         ),
     ]

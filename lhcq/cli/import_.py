@@ -1,6 +1,5 @@
 """`lhcq import FEATURES.h5 --name NAME`."""
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,16 +57,17 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     }
     refuse_taken_name(workspace, Job(kind="cluster", name=name, created=time.time(), spec=fields))
     check_room(workspace.root, source.n_events * _BYTES_PER_EVENT)
-    if source.ignored and sys.stderr.isatty():
-        click.echo(f"lhcq: not read: {', '.join(source.ignored)}", err=True)
     with progress(f"import {name}", source.n_events, "events") as update:
         blocks = _read_blocks(source, mtime_ns, key, update)
         manifest = write_imported(blocks, final, imported_schema(source.columns), **fields)
     seconds = time.monotonic() - started
     value = {"dataset": str(final), "seconds": seconds, "events_per_second": manifest["rows"] / seconds}
-    facts = {key: manifest[key] for key in ("rows", "labels", "jet_columns", "source_sha256", "files")}
+    facts = {
+        key: manifest[key]
+        for key in ("rows", "duplicates", "labels", "jet_columns", "source_sha256", "files")
+    }
     ignored = {"ignored_columns": list(source.ignored)}
-    answer(as_json, {**value, **facts, **ignored}, _text(final, manifest, seconds))
+    answer(as_json, {**value, **facts, **ignored}, _text(final, manifest, seconds, source.ignored))
     return 0
 
 
@@ -86,7 +86,9 @@ def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update:
         raise BadInput(f"{source.path}: changed while it was being read. Start again.")
 
 
-def _text(final: Path, manifest: dict[str, Any], seconds: float) -> str:
+def _text(final: Path, manifest: dict[str, Any], seconds: float, ignored: tuple[str, ...]) -> str:
+    from lhcq.duplicates import describe_duplicates
+
     labels, counts = manifest["labels"], manifest["events_by_listed_jets"]
     jets = ", ".join(f"{n}: {counts[n]:,}" for n in counts)
     lines = [
@@ -95,6 +97,10 @@ def _text(final: Path, manifest: dict[str, Any], seconds: float) -> str:
         f"  events by number of jets: {jets}",
         f"  of each jet: {', '.join(manifest['jet_columns'])}",
     ]
+    if ignored:
+        lines.append(f"  not read: {', '.join(ignored)}")
+    if manifest["duplicates"]["rows"]:
+        lines.append(f"  {describe_duplicates(manifest['duplicates'])}: a split keeps them together")
     if labels["unknown"]:
         lines.append("  training needs labels: import it again with --labels KEY for that")
     return "\n".join(lines)

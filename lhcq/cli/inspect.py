@@ -21,7 +21,7 @@ def command(file: Path, as_json: bool) -> int:
     lines = [
         f"{name.replace('_', ' '):<24} {_shown(value)}"
         for name, value in fields.items()
-        if name != "problems" and value is not None
+        if name != "problems" and value not in (None, [])
     ]
     problems = [f"problem: {problem}" for problem in report.problems] or ["no problem found"]
     answer(as_json, {"file": str(file), **fields}, "\n".join([str(file), *lines, *problems]))
@@ -31,6 +31,8 @@ def command(file: Path, as_json: bool) -> int:
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

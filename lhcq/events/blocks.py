@@ -10,9 +10,9 @@ from lhcq.events.layout import (
     Floats,
     WrongValues,
     load_values,
-    opened,
     to_block,
 )
+from lhcq.events.storage import opened
 
 # 4 MB of float64. Measured: reading and checking cost 11 us an event in blocks of 250 rows and 24 in blocks of
 # 1,000, which leave the cache.

@@ -10,6 +10,7 @@ QUANTITIES = ("pt", "eta", "phi")
 # Far beyond any collider's particles, and far below where momenta overflow and FastJet clusters infinities.
 ETA_MAX = 100.0
 PT_MAX = 1e9
+WRONG_LABEL = "a label that is neither 0 nor 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,20 @@ class Fault:
         """One line for people."""
         return f"row {self.row}, {self.place}: {self.kind} ({self.value:g})."
 
+    @property
+    def remedy(self) -> str:
+        """What to do about it, after `describe`; empty where there is nothing but to leave the row out."""
+        if self.kind == WRONG_LABEL and float(self.value).is_integer():
+            return (
+                f" If {self.value:g} is a second signal, make it 1 in the file (or 0, to count it as background): "
+                f"df[c] = df[c].replace({self.value:g}, 1), c the label's column."
+            )
+        return ""
+
     def describe_all(self) -> str:
         """One line for people that also counts the rows."""
         rows = "1 row" if self.n_rows == 1 else f"{self.n_rows} rows"
-        return f"{self.describe()[:-1]}, {rows} in all."
+        return f"{self.describe()[:-1]}, {rows} in all.{self.remedy}"
 
     def joined(self, later: "Fault") -> "Fault":
         """This one, which came first, with the rows of both."""
@@ -82,7 +93,7 @@ def _each_fault(values: NDArray[np.float64], first_row: int) -> Iterator[Fault]:
         if wrong.any():
             row = int(np.argmax(wrong))
             yield Fault(
-                kind="a label that is neither 0 nor 1",
+                kind=WRONG_LABEL,
                 row=first_row + row,
                 place="column 2100",
                 value=float(values[row, 2100]),

@@ -1,12 +1,11 @@
 """The `*.features.h5` files: a pandas "fixed" HDF5 table with the two leading jets of one event a row.
 
 Columns pxj1 pyj1 pzj1 mj1 tau1j1 tau2j1 tau3j1, the same for j2, all in GeV, then the label (1 is signal), which not
-all files have; the names may also be the numbers from 0. An event with one jet has zeros for the other. pandas keeps
-columns of one type together as a block: `block0_values` (n_rows, n_columns), whose names are `block0_items`.
-Source: the released files, Zenodo record 6466204, and pandas' own writer.
+all files have; the names may also be the numbers from 0. An event with one jet has zeros for the other.
+Source: the released files, Zenodo record 6466204.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput
-from lhcq.events.layout import UNLABELLED_WIDTH, check_storage, opened, own_node, reading
+from lhcq.events.columns import BOTH_WIDTHS, LABEL, UNLABELLED_WIDTH, refuse_near_label, refuse_objects
+from lhcq.events.frames import Column, Frame, find_frame
+from lhcq.events.storage import opened, reading, refuse_no_file
 
 Floats = NDArray[np.float64]
 
 _MOMENTA = ("px", "py", "pz", "m")
 _TAUS = ("tau1", "tau2", "tau3")
-LABEL = "label"
 OF_JETS = tuple(f"{name}j{rank}" for rank in (1, 2) for name in (*_MOMENTA, *_TAUS))
 NEEDED = tuple(f"{name}j{rank}" for rank in (1, 2) for name in _MOMENTA)
 """Without these there is no jet; N-subjettiness and the label may be absent."""
 
-_LONGEST_NAME = 256
-"""Bytes of a column's name."""
+_BETA_ONE = "_1"
+"""In the published files with more N-subjettiness, `tau1j1_1` is that of beta = 1, `_2` and `_5` of 2 and 0.5."""
 LARGEST = 1e9  # GeV, far beyond any collider, and far below where squares overflow
 ROUNDED = 1e-3
 """The largest -m/|p| that rounding makes of a light jet's m^2 in float32; FastJet gives it as a negative mass."""
@@ -64,29 +64,32 @@ class FeatureBlock:
     """(n,): 1 signal, 0 background; None where the file does not say."""
 
 
+class SpoiltFeatures(BadInput):
+    """The file has the jets of a features file, and something that keeps it from being read."""
+
+
 def open_feature_file(path: Path) -> FeatureFile:
     """Check that `path` is a features file and say which columns it has.
 
     Opens it, reads no event and closes it. Raises `BadInput` for anything else, in one line.
     """
-    if not path.is_file():
-        what = "a directory or a device, not an HDF5 file" if path.exists() else "there is no such file"
-        raise BadInput(f"{path}: {what}.")
+    refuse_no_file(path)
     with reading(path) as file:
-        frame = _find_frame(file, path)
-        blocks = _find_blocks(frame, path)
-        names = [name for items, _ in blocks for name in items]
-        places = {
-            name: (values.name, position) for items, values in blocks for position, name in enumerate(items)
-        }
-        n_events = blocks[0][1].shape[0]
-    columns = _check_columns(names, path)
+        frame = find_frame(file, path)
+    named = _named(frame, path)
+    columns = _check_columns(named, path)
+    ignored = [name for name in named if name not in columns]
+    try:
+        refuse_near_label(named.get(LABEL), [named[name] for name in ignored], path)
+        refuse_objects([named[name] for name in columns], path)
+    except BadInput as error:
+        raise SpoiltFeatures(str(error)) from error
     return FeatureFile(
         path=path,
-        n_events=n_events,
+        n_events=frame.n_rows,
         columns=columns,
-        ignored=tuple(name for name in names if name not in columns),
-        places={name: places[name] for name in columns},
+        ignored=tuple(ignored),
+        places={name: (named[name].table, named[name].position) for name in columns},
     )
 
 
@@ -109,57 +112,38 @@ def read_features(file: FeatureFile, *, rows: int) -> Iterator[FeatureBlock]:
             )
 
 
-def _find_frame(file: h5py.File, path: Path) -> h5py.Group:
-    nodes = {name: own_node(file, name) for name in file}
-    frames = [name for name, node in nodes.items() if isinstance(node, h5py.Group) and "axis0" in node]
-    if "df" in frames:
-        return file["df"]
-    if len(frames) == 1:
-        return file[frames[0]]
-    if any(isinstance(node, h5py.Group) and "table" in node for node in nodes.values()):
-        raise BadInput(f"{path}: in pandas' table format. Save it again with to_hdf(..., format='fixed').")
-    found = f"several tables ({', '.join(frames)}), none called df" if frames else "no pandas table in it"
-    raise BadInput(f"{path}: {found}. It is not a features file.")
+def _named(frame: Frame, path: Path) -> dict[str, Column]:
+    """The columns by the names of the released files, in the frame's order; a number is the column at that place."""
+    width = len(frame.columns)
+    both = width in BOTH_WIDTHS
+    if width >= UNLABELLED_WIDTH and not both:
+        raise BadInput(f"{path}: an event file ({width} columns). Use `lhcq cluster`.")
+    named: dict[str, Column] = {}
+    for column in frame.columns:
+        if column.name is None:
+            raise BadInput(
+                f"{path}: {column.table.removeprefix('/')} has no plain column names. Save it again with names as "
+                "strings."
+            )
+        name = _to_name(column.name, first=UNLABELLED_WIDTH if both else 0)
+        if name in named:
+            raise BadInput(f"{path}: has two columns of one name ({name}).")
+        if name:
+            named[name] = column
+    return named
 
 
-def _find_blocks(frame: h5py.Group, path: Path) -> list[tuple[list[str], h5py.Dataset]]:
-    """The names and the values of each block of columns."""
-    blocks: list[tuple[list[str], h5py.Dataset]] = []
-    while (name := f"block{len(blocks)}_values") in frame:
-        values, items = own_node(frame, name), own_node(frame, f"block{len(blocks)}_items")
-        # An index of Python objects is pickled, and a pickle is a program.
-        if (
-            not isinstance(items, h5py.Dataset)
-            or items.dtype.kind not in "iuS"
-            or items.dtype.itemsize > _LONGEST_NAME
-        ):
-            raise BadInput(f"{path}: {name} has no plain column names. Save it again with names as strings.")
-        if not isinstance(values, h5py.Dataset):
-            raise BadInput(f"{path}: {name} is no table of numbers.")
-        if values.ndim != 2 or values.shape[1] != len(items) or values.dtype.kind not in "fiub":
-            raise BadInput(f"{path}: {name} is {values.dtype} of shape {values.shape}, no table of numbers.")
-        if len(items) >= UNLABELLED_WIDTH:
-            raise BadInput(f"{path}: an event file ({len(items)} columns). Use `lhcq cluster`.")
-        check_storage(path, values)
-        check_storage(path, items)
-        blocks.append(([_to_name(item) for item in items[:].tolist()], values))
-    if not blocks or blocks[0][1].shape[0] == 0:
-        raise BadInput(f"{path}: holds no events.")
-    if len({values.shape[0] for _, values in blocks}) > 1:
-        raise BadInput(f"{path}: its columns are not equally long. Make or download it again.")
-    return blocks
-
-
-def _to_name(item: bytes | int) -> str:
-    """A column's name; a number is the column at that place."""
-    text = item.decode("utf-8", errors="replace") if isinstance(item, bytes) else str(item)
+def _to_name(text: str, *, first: int) -> str | None:
+    """A column's name in the released files, whose numbers begin at `first`; None for one of the particles'."""
     numbered = (*OF_JETS, LABEL)
-    return numbered[int(text)] if text.isdecimal() and int(text) < len(numbered) else text
+    if text.isdecimal():
+        number = int(text) - first
+        return None if number < 0 else numbered[number] if number < len(numbered) else text
+    beta_one = text.removesuffix(_BETA_ONE)
+    return beta_one if beta_one in OF_JETS else text
 
 
-def _check_columns(names: list[str], path: Path) -> tuple[str, ...]:
-    if len(names) >= UNLABELLED_WIDTH:
-        raise BadInput(f"{path}: an event file ({len(names)} columns). Use `lhcq cluster`.")
+def _check_columns(names: Collection[str], path: Path) -> tuple[str, ...]:
     if any(name.isdecimal() for name in names):
         raise BadInput(
             f"{path}: {len(names)} columns with numbers for names, not 14 or 15. It is not a features file."
@@ -169,8 +153,6 @@ def _check_columns(names: list[str], path: Path) -> tuple[str, ...]:
         raise BadInput(
             f"{path}: without {', '.join(missing)}; its columns are {', '.join(names)}. It is not a features file."
         )
-    if len(set(names)) < len(names):
-        raise BadInput(f"{path}: has two columns of one name ({', '.join(names)}).")
     # A tau of one jet alone is of no use.
     taus = [name for name in _TAUS if f"{name}j1" in names and f"{name}j2" in names]
     wanted = {*NEEDED, *(f"{name}j{rank}" for name in taus for rank in (1, 2)), LABEL}

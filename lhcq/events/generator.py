@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, PermanentError
+from lhcq.events.columns import N_PARTICLES
 from lhcq.events.detector import Truth, respond
-from lhcq.events.layout import N_PARTICLES
 from lhcq.events.stdout import silenced_stdout
 
 ETA_MAX = 5.0

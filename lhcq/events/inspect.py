@@ -1,6 +1,5 @@
 """What a file is and what is wrong with it, found in one pass over ranges of rows."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -10,17 +9,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lhcq.config import Frozen
+from lhcq.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
 from lhcq.errors import BadInput
+from lhcq.events.columns import UNLABELLED_WIDTH
+from lhcq.events.contents import hash_events
 from lhcq.events.faults import Fault, find_faults
-from lhcq.events.featurefile import OF_JETS, open_feature_file, read_columns
-from lhcq.events.layout import (
-    UNLABELLED_WIDTH,
-    EventFile,
-    describe_values,
-    open_event_file,
-    opened,
-    read_values,
-)
+from lhcq.events.featurefile import OF_JETS, SpoiltFeatures, open_feature_file, read_columns
+from lhcq.events.layout import Table, open_event_file, read_values
+from lhcq.events.storage import describe_filter, opened
 
 Kind = Literal["events with labels", "black box", "features", "not lhcq"]
 Floats = NDArray[np.float64]
@@ -61,6 +57,10 @@ class FileReport(Frozen):
     float32_exact: bool | None = None
     """Whether every value is one that float32 can hold."""
     sorted_by_label: bool | None = None
+    duplicates: int | None = None
+    """Rows that hold the same event as an earlier one."""
+    ignored: list[str] | None = None
+    """Columns that are not read."""
     problems: list[str] = Field(default=[])
     """What is wrong, each in one line with the first row that has it."""
 
@@ -75,8 +75,13 @@ def inspect_file(path: Path) -> FileReport:
     try:
         file = open_event_file(path)
     except BadInput as error:
-        ours = _report_features(path)
-        return ours or FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[str(error)])
+        problem = str(error)
+        try:
+            if ours := _report_features(path):
+                return ours
+        except SpoiltFeatures as spoilt:
+            problem = str(spoilt)
+        return FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[problem])
     survey = _Survey(file, "events with labels" if file.labelled else "black box")
     return _report(survey, lambda start, stop: read_values(file, start, stop))
 
@@ -85,11 +90,23 @@ def _report_features(path: Path) -> FileReport | None:
     """What a features file holds, whose columns may stand in several blocks; None where it is no such file."""
     try:
         features = open_feature_file(path)
+    except SpoiltFeatures:
+        raise
     except BadInput:
         return None
     with opened(path) as handle:
-        table = describe_values(path, handle[features.places[OF_JETS[0]][0]])
-    file = dataclasses.replace(table, width=len(features.columns), labelled=features.labelled)
+        table = handle[features.places[OF_JETS[0]][0]]
+        file = Table(
+            path=path,
+            n_events=features.n_events,
+            width=len(features.columns),
+            labelled=features.labelled,
+            ignored=features.ignored,
+            storage_rows=table.chunks[0] if table.chunks else 1,
+            size=path.stat().st_size,
+            dtype=table.dtype.name,
+            filter=describe_filter(table),
+        )
 
     def read(start: int, stop: int) -> Floats:
         with opened(file.path) as handle:
@@ -105,7 +122,7 @@ def _report(survey: "_Survey", read: Read) -> FileReport:
     return survey.report()
 
 
-def _ranges(file: EventFile, read: Read, problems: list[str]) -> Iterator[tuple[int, Floats]]:
+def _ranges(file: Table, read: Read, problems: list[str]) -> Iterator[tuple[int, Floats]]:
     """All rows that can be read; what cannot is a problem and is stepped over."""
     step = (
         RANGE_ROWS - RANGE_ROWS % file.storage_rows
@@ -131,7 +148,7 @@ def _ranges(file: EventFile, read: Read, problems: list[str]) -> Iterator[tuple[
 class _Survey:
     """Sums over the ranges seen so far."""
 
-    def __init__(self, file: EventFile, kind: Kind) -> None:
+    def __init__(self, file: Table, kind: Kind) -> None:
         self.file = file
         self.kind = kind
         self.problems: list[str] = []
@@ -144,6 +161,9 @@ class _Survey:
         self.float32_exact = True
         self.label_steps: set[float] = set()
         self.last_label: float | None = None
+        self.rows: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self.contents: list[Contents] = [np.zeros(0, np.uint64)]
+        self.labels: list[NDArray[np.float32]] = [np.zeros(0, np.float32)]
 
     def add(self, first_row: int, values: Floats) -> None:
         """Take in the rows from `first_row` on."""
@@ -153,6 +173,7 @@ class _Survey:
         else:
             self._add_faults(find_faults(values, first_row=first_row))
             self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])
+        self._add_contents(first_row, values)
         if self.file.labelled:
             self._add_labels(values[:, -1])
 
@@ -161,6 +182,10 @@ class _Survey:
         problems = [fault.describe_all() for fault in self.faults.values()]
         if self.n_empty:
             problems.append(f"row {self.empty[0]}: no particle at all ({self.n_empty} such rows).")
+        labels = np.concatenate(self.labels) if self.file.labelled else None
+        duplicates = find_duplicates(np.concatenate(self.rows), np.concatenate(self.contents), labels)
+        if len(duplicates.rows):
+            problems.append(f"{describe_duplicates(duplicates.summary())}.")
         return FileReport(
             kind=self.kind,
             bytes=self.file.size,
@@ -176,6 +201,8 @@ class _Survey:
             filter=self.file.filter,
             float32_exact=self.float32_exact,
             sorted_by_label=len(self.label_steps) < 2 if self.file.labelled else None,
+            duplicates=len(duplicates.rows),
+            ignored=list(self.file.ignored),
             problems=[*self.problems, *problems],
         )
 
@@ -183,6 +210,16 @@ class _Survey:
         for fault in faults:
             earlier = self.faults.get(fault.kind)
             self.faults[fault.kind] = fault if earlier is None else earlier.joined(fault)
+
+    def _add_contents(self, first_row: int, values: Floats) -> None:
+        if self.kind == "features":
+            contents = hash_columns(values[:, : values.shape[1] - self.file.labelled].T)
+        else:
+            contents = hash_events(values, np.count_nonzero(values[:, 0:UNLABELLED_WIDTH:3], axis=1))
+        self.rows.append(np.arange(first_row, first_row + len(values), dtype=np.int64))
+        self.contents.append(contents)
+        if self.file.labelled:
+            self.labels.append(values[:, -1].astype(np.float32))
 
     def _add_particles(self, first_row: int, pt: Floats) -> None:
         numbers = np.count_nonzero(pt > 0, axis=1)

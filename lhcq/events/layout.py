@@ -5,8 +5,6 @@ Files are read by ranges of rows and written as a stream: no function here holds
 Source: the released files, Zenodo record 6466204.
 """
 
-import contextlib
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,29 +15,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, TransientError
+from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, Arrangement, arrange
 from lhcq.events.faults import find_faults
-from lhcq.events.pytables import BLOSC, create_frame
+from lhcq.events.frames import Column, NoFrame, find_frame
+from lhcq.events.plain import describe_contents, find_plain
+from lhcq.events.pytables import create_frame
 from lhcq.events.sink import Sink
+from lhcq.events.storage import describe_filter, first_line, opened, reading, refuse_no_file
 
-N_PARTICLES = 700
-UNLABELLED_WIDTH = 3 * N_PARTICLES
-WIDTH = UNLABELLED_WIDTH + 1
-FEATURE_WIDTHS = (14, 15)
 VALUES = "df/block0_values"
-MOST_COMPRESSED = 5_000
-"""Bytes of a table for one of its file. Blosc and deflate make at most 255 and 1,032 of one."""
-LARGEST_STORAGE_CHUNK = 1 << 29
-"""Bytes, unpacked."""
-LZF = 32000
-"""A filter that brings the process down where what it unpacks is damaged (benchmarks/results/fuzz.json)."""
 
 Floats = NDArray[np.float64]
 Block = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventFile:
-    """An event file that was opened once and found to have the layout; its values are checked when read."""
+class Piece:
+    """What one HDF5 data set holds of the rows of an event file."""
+
+    table: str
+    shape: tuple[int, ...]
+    columns: slice | tuple[int, ...]
+    """The columns to take of it..."""
+    targets: slice | tuple[int, ...]
+    """... and which ones of a row they are."""
+    whole: bool
+    """Whether it is the rows as they stand, as in the released files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a file holds, whose values are checked when read."""
 
     path: Path
     n_events: int
@@ -50,11 +56,21 @@ class EventFile:
     size: int
     """Bytes."""
     width: int
-    """Columns: 2101, or 2100 without labels."""
+    """Columns that are read: 2101, or 2100 without labels."""
     dtype: str
     """`float64` or `float32`."""
     filter: str
     """How the storage chunks are compressed, for people."""
+    ignored: tuple[str, ...] = ()
+    """Names of the columns that are not read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventFile(Table):
+    """An event file that was opened once and found to have the layout."""
+
+    pieces: tuple[Piece, ...]
+    """Where its columns lie: one for the released files, the widest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,85 +100,65 @@ def open_event_file(path: Path) -> EventFile:
 
     Opens it, reads no event and closes it. Raises `BadInput` for anything else, in one line.
     """
-    file = describe_table(path)
-    if file.width in FEATURE_WIDTHS:
-        raise BadInput(
-            f"{path}: a features file ({file.width} columns), not an event file. "
-            "Use `lhcq import`, or give the event file that it was made from."
-        )
-    if file.width not in (UNLABELLED_WIDTH, WIDTH):
-        raise BadInput(
-            f"{path}: {file.width} columns, not {WIDTH} (700 particles and the label) or {UNLABELLED_WIDTH} "
-            "(no label). It is not an LHC Olympics event file."
-        )
-    return file
-
-
-def describe_table(path: Path) -> EventFile:
-    """As `open_event_file`, for a pandas table of floating-point numbers of any width (a features file too)."""
-    _refuse_no_file(path)
+    refuse_no_file(path)
     with reading(path) as file:
-        values = own_node(file, VALUES)
-        if not isinstance(values, h5py.Dataset) or values.ndim != 2:
-            raise BadInput(f"{path}: no table {VALUES} in it. It is not in the LHC Olympics layout.")
-        if values.dtype.kind != "f" or values.dtype.itemsize not in (4, 8):
-            raise BadInput(f"{path}: its values are {values.dtype}, not float64 or float32.")
-        if len(values) == 0:
-            raise BadInput(f"{path}: holds no events.")
-        return describe_values(path, values)
-
-
-def describe_values(path: Path, values: h5py.Dataset) -> EventFile:
-    """What an open table (n_events, width) of the file at `path` is."""
-    n_events, width = values.shape
-    check_storage(path, values)
-    return EventFile(
-        path=path,
-        n_events=n_events,
-        storage_rows=values.chunks[0] if values.chunks else 1,
-        labelled=width == WIDTH,
-        size=path.stat().st_size,
-        width=width,
-        dtype=values.dtype.name,
-        filter=_describe_filter(values),
-    )
-
-
-def own_node(group: h5py.Group, name: str) -> Any:
-    """What stands under `name` in the file itself, None where nothing does.
-
-    A link is not followed: it may name another file, which the reader could read and who made this file could not.
-    """
-    for step in name.split("/"):
-        if not isinstance(group, h5py.Group) or not isinstance(group.get(step, getlink=True), h5py.HardLink):
-            return None
-        group = group[step]
-    return group
-
-
-def check_storage(path: Path, values: h5py.Dataset) -> None:
-    """Raise `BadInput` where a table lies in other files, is a bomb (few bytes for very many), or packed by LZF."""
-    if values.external or values.is_virtual:
-        raise BadInput(
-            f"{path}: {values.name} takes its values from other files. Copy them into one (`h5repack`)."
+        found = _find(file, path)
+        pieces = _pieces(file, found)
+        widest = file[pieces[0].table]
+        if widest.dtype.kind != "f" or widest.dtype.itemsize not in (4, 8):
+            raise BadInput(f"{path}: its values are {widest.dtype}, not float64 or float32.")
+        return EventFile(
+            path=path,
+            n_events=len(widest),
+            storage_rows=widest.chunks[0] if widest.chunks else 1,
+            labelled=found.label is not None,
+            size=path.stat().st_size,
+            width=UNLABELLED_WIDTH + (found.label is not None),
+            dtype=widest.dtype.name,
+            filter=describe_filter(widest),
+            pieces=pieces,
+            ignored=found.ignored,
         )
-    storage = values.id.get_create_plist()
-    if LZF in (storage.get_filter(index)[0] for index in range(storage.get_nfilters())):
-        raise BadInput(
-            f"{path}: {values.name} is packed by LZF, whose reader crashes on damaged files. Pack it otherwise "
-            "(`h5repack -f GZIP=5`)."
+
+
+def _find(file: h5py.File, path: Path) -> Arrangement:
+    try:
+        return arrange(find_frame(file, path), path)
+    except NoFrame as error:
+        plain = find_plain(file, path)
+        if plain is None:
+            raise BadInput(f"{error} It holds {describe_contents(file)}.") from error
+        return plain
+
+
+def _pieces(file: h5py.File, found: Arrangement) -> tuple[Piece, ...]:
+    """The columns of a row by the data set that they lie in."""
+    by_table: dict[str, list[tuple[int, int]]] = {}
+    row: list[Column] = [*found.particles, *([found.label] if found.label else [])]
+    targets = [*range(len(found.particles)), UNLABELLED_WIDTH]
+    for target, column in zip(targets, row, strict=False):
+        by_table.setdefault(column.table, []).append((column.position, target))
+    pieces = []
+    for table, places in sorted(by_table.items(), key=lambda item: -len(item[1])):
+        columns, targets = ([place[side] for place in places] for side in (0, 1))
+        shape = file[table].shape
+        whole = len(shape) == 2 and columns == targets == list(range(shape[1])) and len(by_table) == 1
+        pieces.append(
+            Piece(
+                table=table,
+                shape=shape,
+                columns=_selection(columns),
+                targets=_selection(targets),
+                whole=whole,
+            )
         )
-    size = values.dtype.itemsize * math.prod(values.shape)
-    if size > MOST_COMPRESSED * path.stat().st_size:
-        raise BadInput(
-            f"{path}: says that it holds {size:,} bytes of numbers and has {path.stat().st_size:,}, which no event "
-            "file does. Download it again."
-        )
-    if values.chunks and values.dtype.itemsize * math.prod(values.chunks) > LARGEST_STORAGE_CHUNK:
-        raise BadInput(
-            f"{path}: one storage chunk of {values.name} is above {LARGEST_STORAGE_CHUNK >> 20} MiB, and can only be "
-            "read whole. Write it again in smaller ones (`h5repack -l CHUNK=64x2101`)."
-        )
+    return tuple(pieces)
+
+
+def _selection(places: list[int]) -> slice | tuple[int, ...]:
+    """A slice where it will do, which numpy needs no copy for."""
+    first, last = places[0], places[-1]
+    return slice(first, last + 1) if places == list(range(first, last + 1)) else tuple(places)
 
 
 def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:
@@ -178,7 +174,7 @@ def to_block(file: EventFile, values: Floats, start: int) -> EventBlock:
     """The events in `values`, which stand in `file` from the row `start` on; raises `WrongValues`."""
     faults = find_faults(values, first_row=start)
     if faults:
-        raise WrongValues(f"{file.path}: {faults[0].describe()}")
+        raise WrongValues(f"{file.path}: {faults[0].describe()}{faults[0].remedy}")
     particles = np.ascontiguousarray(values[:, :UNLABELLED_WIDTH]).reshape(-1, N_PARTICLES, 3)
     return EventBlock(
         rows=np.arange(start, start + len(values), dtype=np.int64),
@@ -198,18 +194,23 @@ def load_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Fl
     """As `read_values`, from the open `handle` of `file`."""
     if not 0 <= start < stop <= file.n_events:
         raise ValueError(f"rows [{start}, {stop}) of a file of {file.n_events}")
-    values = np.empty((stop - start, file.width))
+    make = np.empty if file.pieces[0].whole else np.zeros  # slots that a row does not have are empty
+    values: Floats = make((stop - start, file.width))
     try:
-        table = handle[VALUES]
-        if table.shape != (file.n_events, file.width):
-            raise BadInput(f"{file.path}: changed while it was being read. Start again.")
-        table.read_direct(values, np.s_[start:stop])
+        for piece in file.pieces:
+            table = handle[piece.table]
+            if table.shape != piece.shape:
+                raise BadInput(f"{file.path}: changed while it was being read. Start again.")
+            if piece.whole:
+                table.read_direct(values, np.s_[start:stop])
+            else:
+                values[:, piece.targets] = table[start:stop].reshape(stop - start, -1)[:, piece.columns]
     except (OSError, KeyError) as error:
         if "errno" in str(error):  # the system could not read, which says nothing about what is stored
-            raise TransientError(f"{file.path}: rows {start} to {stop - 1}: {_first_line(error)}") from error
+            raise TransientError(f"{file.path}: rows {start} to {stop - 1}: {first_line(error)}") from error
         raise DamagedRows(
             f"{file.path}: rows {start} to {stop - 1} cannot be read, the file is damaged there "
-            f"({_first_line(error)}). Download it again."
+            f"({first_line(error)}). Download it again."
         ) from error
     return values
 
@@ -253,60 +254,3 @@ def _regroup(blocks: Iterable[Block], size: int) -> Iterator[Floats]:
             held, n_held = [joined[whole:]], n_held - whole
     if n_held:
         yield np.concatenate(held)
-
-
-def _refuse_no_file(path: Path) -> None:
-    if not path.exists():
-        raise BadInput(f"{path}: there is no such file.")
-    if not path.is_file():
-        raise BadInput(f"{path}: a directory or a device, not an HDF5 file.")
-    if path.stat().st_size == 0:
-        raise BadInput(f"{path}: an empty file (0 bytes).")
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[h5py.File]:
-    """As `opened`, for a body that finds out what the file is: what makes no sense to HDF5 in it is `BadInput`."""
-    try:
-        with opened(path) as file:
-            yield file
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        NotImplementedError,
-    ) as error:
-        raise BadInput(f"{path}: damaged, HDF5 cannot make sense of it ({_first_line(error)}).") from error
-
-
-def opened(path: Path) -> h5py.File:
-    """Open for reading, without the lock that some shared filesystems refuse."""
-    try:
-        return h5py.File(path, "r", locking=False)
-    except PermissionError as error:
-        raise BadInput(f"{path}: cannot be read, permission denied.") from error
-    except OSError as error:
-        if "truncated" in str(error):
-            raise BadInput(f"{path}: truncated, the end is missing. Download or copy it again.") from error
-        if "signature not found" in str(error):
-            raise BadInput(f"{path}: not an HDF5 file.") from error
-        raise BadInput(f"{path}: HDF5 cannot open it ({_first_line(error)}).") from error
-
-
-def _describe_filter(values: h5py.Dataset) -> str:
-    plist = values.id.get_create_plist()
-    names = []
-    for index in range(plist.get_nfilters()):
-        code, _, options, name = plist.get_filter(index)
-        if code == BLOSC and len(options) >= 6:
-            names.append(f"blosc level {options[4]}{', shuffled' if options[5] else ''}")
-        else:
-            names.append(name.decode(errors="replace") or f"filter {code}")
-    return " + ".join(names) or "none"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__

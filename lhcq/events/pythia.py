@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from lhcq.config import GenerateConfig
 from lhcq.errors import BadInput, TransientError
+from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH
 from lhcq.events.generator import Generator, require_pythia
-from lhcq.events.layout import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, write_event_file
+from lhcq.events.layout import write_event_file
 from lhcq.workspace import staged_file
 
 __all__ = [

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lhcq.duplicates import find_duplicates, hash_columns, write_duplicates
 from lhcq.errors import NameTaken
 from lhcq.jets.merge import ROW_GROUP
 from lhcq.jets.parts import WRITER_OPTIONS
@@ -76,6 +77,7 @@ def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fi
     """
     labels: Counter[int | None] = Counter()
     n_jets: Counter[int] = Counter()
+    rows, contents, classes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], [np.zeros(0, np.int8)]
     with staged_directory(final) as directory:
         with pq.ParquetWriter(directory / EVENTS_FILE, schema, **WRITER_OPTIONS) as writer:
             for block in blocks:
@@ -83,6 +85,11 @@ def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fi
                 writer.write_table(records.combine_chunks(), row_group_size=ROW_GROUP)
                 labels.update(_count(records["label"]))
                 n_jets.update(_count(pc.list_value_length(records["jets"])))
+                rows.append(block[0])
+                contents.append(hash_columns(block[1].values()))
+                classes.append(records["label"].fill_null(-1).to_numpy())
+        duplicates = find_duplicates(np.concatenate(rows), np.concatenate(contents), np.concatenate(classes))
+        write_duplicates(directory, duplicates)
         write_manifest(
             directory,
             **fields,
@@ -93,6 +100,7 @@ def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fi
             labels={"signal": labels[1], "background": labels[0], "unknown": labels[None]},
             events_by_listed_jets={str(count): n_jets[count] for count in sorted(n_jets)},
             gaps=[],
+            duplicates=duplicates.summary(),
         )
     manifest = read_manifest(final, what=f"dataset {final.name!r}", remedy="Import it again.")
     if any(manifest.get(name) != value for name, value in fields.items()):

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from lhcq.commits import differing
 from lhcq.config import FeatureSet
+from lhcq.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
 from lhcq.errors import BadInput, NameTaken, RowsMissing
 from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
 from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps, regroup
-from lhcq.jets.records import EVENTS_FILE, schema_of
+from lhcq.jets.records import CONTENT, EVENTS_FILE, schema_of
 from lhcq.jets.vectors import Integers
 from lhcq.seals import check_seal
 from lhcq.workspace import MANIFEST, read_json, staged_directory, write_manifest
@@ -53,6 +54,10 @@ class _Survey:
 
     path: Path
     rows: Integers
+    contents: Contents | None
+    """None in a part of records alone."""
+    classes: NDArray[np.int8]
+    """-1 where there is no label."""
     labels: Counter[str]
     n_jets: Counter[int]
     fingerprint: dict[str, str]
@@ -75,7 +80,8 @@ def merge_parts(
     `tolerate` of the rows may be gaps that the parts know, damaged or impossible in the source: then the manifest
     lists them, else `RowsMissing` is raised. `labels` (n_events,), by source row, take the place of the parts' own.
     Where `final` stands already, its manifest is given if it has the same `manifest_fields`, else `NameTaken` is
-    raised. Parts are streamed: memory holds one row group, and one integer a row.
+    raised. Which rows are duplicates of others is counted in the manifest and listed in a file beside the events;
+    None where a part has no contents. Parts are streamed: memory holds one row group, and two integers a row.
     """
     if (final / MANIFEST).exists():
         return read_standing(final, manifest_fields)
@@ -87,8 +93,16 @@ def merge_parts(
     gaps = _joined([gap for survey in surveys for gap in survey.gaps])
     check_coverage([survey.rows for survey in surveys], n_events, gaps, dataset=final.name)
     _check_gaps(gaps, n_events, tolerate, dataset=final.name)
-    fields = {**manifest_fields, **_summarize(surveys, labels), "gaps": [gap.model_dump() for gap in gaps]}
+    duplicates = _find_duplicates(surveys, labels)
+    fields = {
+        **manifest_fields,
+        **_summarize(surveys, labels),
+        "gaps": [gap.model_dump() for gap in gaps],
+        "duplicates": duplicates and duplicates.summary(),
+    }
     with staged_directory(final) as directory:
+        if duplicates:
+            write_duplicates(directory, duplicates)
         _write_events([survey.path for survey in surveys], directory / EVENTS_FILE, schema, labels)
         write_manifest(directory, **fields)
     return read_standing(final, manifest_fields)
@@ -154,12 +168,15 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
         check_seal(path, remedy="Remove it and cluster again.")
         with pq.ParquetFile(path) as file:
             found = file.schema_arrow
-            if not found.equals(schema):
+            columns = ["row", "label", "n_jets"]
+            if found.equals(schema.append(CONTENT)):
+                columns.append(CONTENT.name)
+            elif not found.equals(schema):
                 raise BadInput(
                     f"{path}: has other columns than this version writes. Remove it and cluster again."
                 )
             metadata = file.metadata.metadata
-            table = file.read(columns=["row", "label", "n_jets"])
+            table = file.read(columns=columns)
     except FileNotFoundError as error:
         raise ChunkMissing(f"{path}: the part is not there. Run the same command again.") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -172,6 +189,8 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
     return _Survey(
         path=path,
         rows=table["row"].to_numpy(),
+        contents=table[CONTENT.name].to_numpy() if CONTENT.name in table.schema.names else None,
+        classes=table["label"].fill_null(-1).to_numpy(),
         labels=Counter({_CLASSES[label]: count for label, count in labels.items()}),
         n_jets=Counter(dict(_count_values(table["n_jets"]))),
         fingerprint=read_fingerprint(metadata, path),
@@ -203,12 +222,22 @@ def _summarize(surveys: list[_Survey], key: NDArray[np.int8] | None) -> dict[str
     }
 
 
+def _find_duplicates(surveys: list[_Survey], key: NDArray[np.int8] | None) -> Duplicates | None:
+    """The rows of the parts, in order, that hold an event again."""
+    contents = [survey.contents for survey in surveys if survey.contents is not None]
+    if len(contents) < len(surveys) or not surveys:
+        return None
+    rows = np.concatenate([survey.rows for survey in surveys])
+    labels = np.concatenate([survey.classes for survey in surveys]) if key is None else key[rows]
+    return find_duplicates(rows, np.concatenate(contents), labels)
+
+
 def _write_events(
     paths: list[Path], target: Path, schema: pa.Schema, labels: NDArray[np.int8] | None
 ) -> None:
     # The schema without metadata: who computed what is in the manifest, not in the bytes of the events.
     with pq.ParquetWriter(target, schema, **WRITER_OPTIONS) as writer:
-        for group in regroup(_read_batches(paths), ROW_GROUP):
+        for group in regroup(_read_batches(paths, schema.names), ROW_GROUP):
             writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
             del group
 
@@ -220,10 +249,12 @@ def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
     return group.set_column(place, group.schema.field(place), pa.array(labels[group["row"].to_numpy()]))
 
 
-def _read_batches(paths: list[Path]) -> Iterator[pa.Table]:
+def _read_batches(paths: list[Path], columns: list[str]) -> Iterator[pa.Table]:
     for path in paths:
         with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(batch_size=PART_ROW_GROUP)  # more would be held decoded
+            batches = file.iter_batches(
+                batch_size=PART_ROW_GROUP, columns=columns
+            )  # more would be held decoded
             while True:
                 try:
                     batch = next(batches, None)

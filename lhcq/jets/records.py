@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from lhcq.config import FeatureSet
+from lhcq.duplicates import Contents
 
 EVENTS_FILE = "events.parquet"
 
@@ -46,3 +47,16 @@ def schema_of(features: FeatureSet) -> pa.Schema:
 
 
 SCHEMA = schema_of("jets")
+
+CONTENT = pa.field("content", pa.uint64(), nullable=False)
+"""What tells one event from another (`lhcq.duplicates`): parts have it behind their records, datasets do not."""
+
+
+def part_schema_of(features: FeatureSet) -> pa.Schema:
+    """The schema of the records in a part, each with the content of its event."""
+    return schema_of(features).append(CONTENT)
+
+
+def with_contents(records: pa.Table, contents: Contents) -> pa.Table:
+    """Records as a part has them, from those of `schema_of` and the content of each event."""
+    return records.append_column(CONTENT, pa.array(contents, CONTENT.type))

@@ -14,27 +14,53 @@ Integers = NDArray[np.int64]
 PARTS: dict[str, int] = {"train": 60, "validation": 15, "calibration": 10, "test": 15}
 
 
-def assign_parts(rows: Integers, labels: NDArray[np.int8], *, dataset_key: str) -> NDArray[np.int8]:
+def assign_parts(
+    rows: Integers, labels: NDArray[np.int8], *, dataset_key: str, firsts: Integers | None = None
+) -> NDArray[np.int8]:
     """The part of each event, (n_events,), as a position in `PARTS`; -1 where an event has no label.
 
     `labels` (n_events,) are 1 for signal, 0 for background, anything else where unknown. Within each class the events
     are ranked by a keyed hash of their row and cut by the shares, so every part has its share of each class to within
     one event. Nothing of a split's configuration enters: a row of one source (`dataset_key`, its sha256) is in the
-    same part of every split. Raises `BadInput` where no event has a label.
+    same part of every split.
+    `firsts` (n_events,) name for each event the first row of the source with the same event, which is its own unless
+    it is a duplicate. All rows of one event are in one part, at the place and in the class of the first of them that
+    has a label, and a cut is moved to the nearer end of a group. Raises `BadInput` where no event has a label.
     """
     if len(labels) and not np.isin(labels, (0, 1)).any():
         raise BadInput(
             f"none of its {len(labels)} events has a label, and training needs signal and background. Make the "
             "dataset again with its master key: --labels KEY."
         )
-    hashes = _hash_rows(rows, dataset_key)
+    firsts = rows if firsts is None else firsts
+    hashes = _hash_rows(firsts, dataset_key)
+    classes = _classes(rows, labels, firsts)
     parts = np.full(len(rows), -1, np.int8)
     for label in (0, 1):
-        members = np.flatnonzero(labels == label)
+        members = np.flatnonzero(classes == label)
         ranked = members[np.argsort(hashes[members], kind="stable")]
         stops = (np.cumsum(list(PARTS.values())) * len(ranked) + 50) // 100
-        parts[ranked] = np.searchsorted(stops, np.arange(len(ranked)), side="right")
+        parts[ranked] = np.searchsorted(stops, _middles(hashes[ranked]), side="right")
     return parts
+
+
+def _classes(rows: Integers, labels: NDArray[np.int8], firsts: Integers) -> NDArray[np.int8]:
+    """The label that each labelled event is ranked by: its own, or that of the first row of the same event."""
+    if np.array_equal(firsts, rows):
+        return labels
+    labelled = np.flatnonzero(np.isin(labels, (0, 1)))
+    ordered = labelled[np.argsort(rows[labelled], kind="stable")]
+    _, leaders, group = np.unique(firsts[ordered], return_index=True, return_inverse=True)
+    classes = labels.copy()
+    classes[ordered] = labels[ordered[leaders]][group]
+    return classes
+
+
+def _middles(ranked: NDArray[np.uint64]) -> Integers:
+    """The place of each of these hashes, which rise; equal ones have the place in their middle."""
+    begins = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(ranked)])
+    sizes = np.diff(np.append(begins, len(ranked)))
+    return np.repeat(begins + (sizes - 1) // 2, sizes)
 
 
 def select(parts: NDArray[np.int8], labels: NDArray[np.int8], config: SplitConfig) -> dict[str, Integers]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lhcq.commits import read_verified
 from lhcq.config import SplitConfig
+from lhcq.duplicates import DUPLICATES_FILE, read_firsts
 from lhcq.errors import BadInput, NameTaken
 from lhcq.prompts.features import EVENTS_FILE, compute_features, features_of, record_columns
 from lhcq.prompts.split import Integers, assign_parts, select
@@ -72,6 +73,7 @@ def write_split(
         "dataset": dataset_dir.name,
         "dataset_sha256": dataset["files"][EVENTS_FILE]["sha256"],
         "source_sha256": dataset["source_sha256"],
+        "duplicates_sha256": dataset["files"].get(DUPLICATES_FILE, {}).get("sha256"),
         "config": config.model_dump(mode="json"),
         "template": template.model_dump(mode="json"),
         "features": features,
@@ -80,7 +82,7 @@ def write_split(
     if (final / MANIFEST).exists():
         return _check_standing(final, fields, audited_for)
     with _naming(dataset_dir.name):
-        chosen, counts, unlabelled = _plan(dataset_dir, config, dataset_key=str(dataset["source_sha256"]))
+        chosen, counts, unlabelled = _plan(dataset_dir, dataset, config)
     positions = np.sort(np.concatenate(list(chosen.values())))
     events = _render_events(dataset_dir / EVENTS_FILE, positions, config.template)
     places = {name: np.searchsorted(positions, order) for name, order in chosen.items()}
@@ -121,13 +123,22 @@ def _naming(dataset: str) -> Iterator[None]:
 
 
 def _plan(
-    dataset_dir: Path, config: SplitConfig, *, dataset_key: str
+    dataset_dir: Path, dataset: dict[str, Any], config: SplitConfig
 ) -> tuple[dict[str, Integers], dict[str, dict[str, int]], int]:
     """The events of each part, how many of each class, and how many have no label."""
     table = pq.read_table(dataset_dir / EVENTS_FILE, columns=["row", "label"])
     rows: Integers = table["row"].to_numpy()
     labels: NDArray[np.int8] = table["label"].fill_null(-1).to_numpy()
-    chosen = select(assign_parts(rows, labels, dataset_key=dataset_key), labels, config)
+    firsts = read_firsts(dataset_dir, dataset, rows)
+    parts = assign_parts(rows, labels, dataset_key=str(dataset["source_sha256"]), firsts=firsts)
+    try:
+        chosen = select(parts, labels, config)
+    except BadInput as error:
+        if repeated := np.count_nonzero(firsts != rows):
+            raise BadInput(
+                f"{error} {repeated:,} of its rows repeat others, and all rows of one event are in one part."
+            ) from error
+        raise
     counts = {
         name: {
             "signal": int(np.count_nonzero(labels[order] == 1)),

@@ -43,7 +43,7 @@ def no_rows(path: Path, good: Path) -> None:
 
 
 def features(path: Path, good: Path) -> None:
-    write_block(path, np.ones((5, 15)))
+    write_block(path, np.arange(1.0, 76.0).reshape(5, 15))
 
 
 def write_block(path: Path, values: np.ndarray) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
+import hdf5plugin  # noqa: F401
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -153,7 +156,6 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(lhcq, event_file, undistu
 
 def test_a_lone_chunk_of_wrong_values_ends_the_job_in_one_line(lhcq, tmp_path: Path) -> None:
     import h5py
-    import hdf5plugin  # noqa: F401
 
     from lhcq.events.layout import write_event_file
 
@@ -176,6 +178,32 @@ def _events(n_events: int):
     particles = np.zeros((n_events, 700, 3))
     particles[:, :2] = [[600.0, 0.1, 0.2], [500.0, -0.3, -2.9]]
     return particles, (np.arange(n_events) % 2).astype(np.int8)
+
+
+def test_labels_of_another_type_and_events_that_stand_there_twice_are_told(
+    lhcq, event_file, tmp_path: Path
+) -> None:
+    path = tmp_path / "twice.h5"
+    with h5py.File(event_file) as given, h5py.File(path, "w") as file:
+        values = given["df/block0_values"][:60]
+        values[50:, :2100] = values[:10, :2100]
+        values[50:53, 2100] = 1 - values[:3, 2100]
+        file["df/axis0"] = np.arange(2101)
+        file["df/block0_items"], file["df/block0_values"] = np.array([2100]), values[:, 2100:].astype(int)
+        file["df/block1_items"], file["df/block1_values"] = np.arange(2100), values[:, :2100]
+    told = (
+        "10 rows repeat 10 earlier events (row 50 is row 0, row 51 is row 1, row 52 is row 2, ...); "
+        "3 of these events with contradictory labels"
+    )
+    assert f"problem: {told}." in lhcq.run("inspect", path, code=1).stdout
+    assert f"  {told}: a split keeps them together" in lhcq.run("cluster", path, "--name", "twice").stdout
+    n_signal = int(values[:, 2100].sum())
+    manifest = json.loads((lhcq.workspace / "datasets/twice/manifest.json").read_text())
+    assert manifest["labels"] == {"signal": n_signal, "background": 60 - n_signal, "unknown": 0}
+    counts = {name: manifest["duplicates"][name] for name in ("rows", "events", "contradictory")}
+    assert counts == {"rows": 10, "events": 10, "contradictory": 3}
+    listed = pq.read_table(lhcq.workspace / "datasets/twice/duplicates.parquet").to_pylist()
+    assert listed == [{"row": 50 + row, "first": row} for row in range(10)]
 
 
 def test_export_writes_the_two_files_of_the_study(lhcq, event_file, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ N_EVENTS = 8
 
 def good_values(width=2101):
     values = np.zeros((N_EVENTS, width))
-    values[:, 0:90:3] = 25.0
+    values[:, 0:90:3] = 25.0 + np.arange(N_EVENTS)[:, None]
     values[:, 1:90:3] = -0.5
     values[::2, 2100:] = 1.0
     return values
@@ -48,11 +48,11 @@ NOT_EVENTS = {
     "text": (write_text, "not an HDF5 file"),
     "truncated": (write_truncated, "truncated"),
     "another table": (
-        lambda path: write_table(path, good_values(), name="events/values"),
-        "no table df/block0_values",
+        lambda path: write_table(path, np.ones((8, 1000)), name="events/values"),
+        "It holds events/values float64 (8, 1000).",
     ),
-    "a group for a table": (write_group, "no table df/block0_values"),
-    "one dimension": (lambda path: write_table(path, np.zeros(2101)), "no table df/block0_values"),
+    "a group for a table": (write_group, "df/block0_values is no table of numbers"),
+    "one dimension": (lambda path: write_table(path, np.zeros(2101)), "no table of numbers"),
     "integers": (lambda path: write_table(path, np.zeros((3, 2101), dtype=np.int64)), "are int64"),
     "half precision": (lambda path: write_table(path, np.zeros((3, 2101), dtype=np.float16)), "are float16"),
     "no events": (lambda path: write_table(path, np.zeros((0, 2101))), "holds no events"),
@@ -66,9 +66,10 @@ def test_a_file_that_holds_no_events_is_refused_in_one_line_that_names_it(tmp_pa
     path = tmp_path / "events.h5"
     make(path)
 
-    with pytest.raises(BadInput, match=message) as caught:
+    with pytest.raises(BadInput) as caught:
         open_event_file(path)
 
+    assert message in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
 
@@ -153,7 +154,7 @@ def test_a_bad_value_is_reported_by_inspect(tmp_path, row, column, value, messag
     assert report.rows == N_EVENTS
     (problem,) = report.problems
     assert re.match(message, problem)
-    assert problem.endswith(", 1 row in all.")
+    assert ", 1 row in all." in problem
 
 
 def test_a_negative_eta_or_phi_is_no_fault(tmp_path):

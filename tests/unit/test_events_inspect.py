@@ -104,8 +104,8 @@ def write_features(path, values):
 
 
 def test_a_features_file_is_recognised(tmp_path):
-    values = np.ones((4, 15))
-    values[1:, 14] = 0
+    values = np.arange(60.0).reshape(4, 15)
+    values[:, 14] = [1, 0, 0, 0]
     report = inspect_file(write_features(tmp_path / "features.h5", values))
     assert report.kind == "features"
     assert report.labels == {"background": 3, "signal": 1}
@@ -114,7 +114,7 @@ def test_a_features_file_is_recognised(tmp_path):
 
 
 def test_a_features_file_without_labels_is_recognised(tmp_path):
-    values = np.ones((4, 14))
+    values = np.arange(56.0).reshape(4, 14)
     values[2, 6] = np.inf
     report = inspect_file(write_features(tmp_path / "features.h5", values))
     assert report.kind == "features"
@@ -123,8 +123,10 @@ def test_a_features_file_without_labels_is_recognised(tmp_path):
 
 
 def test_labels_in_a_block_of_their_own_are_counted(tmp_path):
-    path = write_features(tmp_path / "features.h5", np.ones((4, 14)))
+    path = write_features(tmp_path / "features.h5", np.arange(56.0).reshape(4, 14))
     with h5py.File(path, "a") as file:
+        del file["df/axis0"]
+        file["df/axis0"] = np.array([name.encode() for name in (*OF_JETS, LABEL)])
         file["df/block1_items"] = np.array([LABEL.encode()])
         file["df/block1_values"] = np.array([[0], [1], [0], [0]])
     report = inspect_file(path)
@@ -151,3 +153,33 @@ def test_a_text_file_of_particles_is_not_ours():
     if not directory:
         pytest.skip("LHCQ_TEST_DATA does not name a directory with the real events.")
     assert inspect_file(Path(directory) / "single-event.dat").kind == "not lhcq"
+
+
+def test_events_that_stand_there_again_are_counted_with_the_first_rows(tmp_path):
+    values = make_values([0, 1, 0, 0, 1, 0])
+    values[3, :2100] = values[1, :2100]
+    values[5, :2100] = values[1, :2100].reshape(700, 3)[::-1].ravel()  # the same particles in another order
+    values[4, :2100] = values[0, :2100]
+    report = inspect_file(write(tmp_path / "events.h5", values, chunks=(2, 2101)))
+    assert report.duplicates == 3
+    assert report.problems == [
+        "3 rows repeat 2 earlier events (row 3 is row 1, row 4 is row 0, row 5 is row 1); "
+        "2 of these events with contradictory labels."
+    ]
+
+
+def test_jets_that_stand_there_again_are_counted_whatever_the_label(tmp_path):
+    values = np.arange(60.0).reshape(4, 15)
+    values[:, 14] = [0, 0, 1, 1]
+    values[3, :14] = values[0, :14]
+    report = inspect_file(write_features(tmp_path / "features.h5", values))
+    assert report.duplicates == 1
+    assert report.problems == [
+        "1 row repeats 1 earlier event (row 3 is row 0); 1 of these events with contradictory labels."
+    ]
+
+
+def test_events_without_particles_are_nobodys_duplicates(tmp_path):
+    values = make_values([0, 1, 0])
+    values[1:, :2100] = 0
+    assert inspect_file(write(tmp_path / "events.h5", values)).duplicates == 0

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lhcq.events.layout import N_PARTICLES, WIDTH, EventFile, open_event_file, read_rows, write_event_file
+from lhcq.events.columns import N_PARTICLES, WIDTH
+from lhcq.events.layout import EventFile, Piece, open_event_file, read_rows, write_event_file
 
 
 def make_events(n, *, seed=0):
@@ -85,6 +86,15 @@ def test_what_is_written_is_read_back(tmp_path):
         width=WIDTH,
         dtype="float64",
         filter="blosc level 5, shuffled",
+        pieces=(
+            Piece(
+                table="/df/block0_values",
+                shape=(10, WIDTH),
+                columns=slice(0, WIDTH),
+                targets=slice(0, WIDTH),
+                whole=True,
+            ),
+        ),
     )
     np.testing.assert_array_equal(block.particles, particles)
     np.testing.assert_array_equal(block.labels, labels)

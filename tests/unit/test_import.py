@@ -16,6 +16,7 @@ from lhcq.config import ClusterConfig, SplitConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.events.featurefile import LABEL, OF_JETS, open_feature_file, read_features
+from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, read_rows, write_event_file
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.imported import imported_schema, write_imported
@@ -259,7 +260,7 @@ def two_lengths(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (no_table, "no pandas table in it. It is not a features file"),
+        (no_table, "no table df/block0_values, and no pandas table of another name"),
         (table_format, "in pandas' table format. Save it again with .*fixed"),
         (pickled_names, "block0_values has no plain column names"),
         (not_transposed, r"block0_values is float64 of shape \(15, 3\), no table of numbers"),
@@ -311,6 +312,45 @@ def test_a_tau_that_only_one_jet_has_is_not_read(tmp_path: Path):
     manifest = import_file(path, tmp_path / "made")
     assert manifest["jet_columns"][-2:] == ["tau1", "tau2"]
     assert manifest["labels"] == {"signal": 0, "background": 0, "unknown": 4}
+
+
+def test_n_subjettiness_at_beta_one_is_read_and_at_others_named(tmp_path: Path):
+    values = make_values(20)
+    names = [f"{name}_1" if name.startswith("tau") else name for name in OF_JETS]
+    others = [f"tau{number}j{rank}_{beta}" for beta in (2, 5) for rank in (1, 2) for number in (1, 2, 3)]
+    columns = [*names, *others, LABEL]
+    table = np.column_stack([values[:, :14], np.ones((20, len(others))), values[:, 14]])
+    file = open_feature_file(write_frame(tmp_path / "extratau.h5", [(columns, table)]))
+    assert (file.columns, file.ignored) == (COLUMNS, tuple(others))
+    block = next(read_features(file, rows=100))
+    np.testing.assert_array_equal(np.column_stack(list(block.values.values())), values[:, :14])
+
+
+@pytest.mark.parametrize("width", [14, 15])
+def test_a_file_of_particles_and_features_is_read_as_either(tmp_path: Path, width: int):
+    particles = np.zeros((20, 700, 3))
+    particles[:, :2, 0] = 100.0 + np.arange(40).reshape(20, 2)
+    values = make_values(20)
+    table = np.column_stack([particles.reshape(20, 2100), values[:, :width]])
+    path = write_frame(tmp_path / "both.h5", [(range(2100 + width), table)])
+    events = open_event_file(path)
+    block = read_rows(events, 0, 20)
+    np.testing.assert_array_equal(block.particles, particles)
+    assert events.ignored == tuple(str(number) for number in range(2100, 2114))
+    features = open_feature_file(path)
+    assert features.columns == COLUMNS[:width]
+    read = next(read_features(features, rows=100))
+    np.testing.assert_array_equal(np.column_stack(list(read.values.values())), values[:, :14])
+    for labels in (block.labels, read.labels):
+        assert labels is None if width == 14 else labels.tolist() == values[:, 14].tolist()
+
+
+@pytest.mark.parametrize("name", ["is_signal", "labels", "signal", "Label"])
+def test_a_label_by_another_name_is_not_taken_for_no_label(tmp_path: Path, name: str):
+    path = write_frame(tmp_path / "features.h5", [((*OF_JETS, name), make_values(4))])
+    with pytest.raises(BadInput, match=f"no column is called 'label', and one '{name}'") as caught:
+        open_feature_file(path)
+    assert inspect_file(path).problems == [str(caught.value)]
 
 
 def test_the_file_does_not_depend_on_the_reading_but_for_its_row_groups(tmp_path: Path):

@@ -116,6 +116,7 @@ def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
         "dataset": "mini",
         "dataset_sha256": hashlib.sha256((dataset / "events.parquet").read_bytes()).hexdigest(),
         "source_sha256": "ab" * 32,
+        "duplicates_sha256": None,
         "config": {"ratio": "1:2", "limit": 200, "template": "compact", "seed": 1},
         "counts": {
             "train": {"signal": 40, "background": 80},
