@@ -14,7 +14,8 @@ from typing import Any
 from celery.signals import worker_process_shutdown, worker_ready, worker_shutting_down
 
 from lhcq.errors import PermanentError, TransientError
-from tasks.app import ask_broker, redis_client
+from tasks.acceptance import ask_broker
+from tasks.app import redis_client
 from tasks.internals import at_work
 from tasks.reconciler import start_reconciler
 from tasks.tracing import flush

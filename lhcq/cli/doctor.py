@@ -54,7 +54,7 @@ def examine(workspace: "Workspace") -> "list[Finding]":
             connect(url)
         except LhcqError as error:
             return [*findings, Finding.of_error("broker", error)]
-        met = broker_findings()
+        met = broker_findings(workspace)
         findings += met
         if any(finding.state == "error" for finding in met if finding.check == "broker"):
             return findings

@@ -17,7 +17,8 @@ def command(port: int | None) -> None:
     from lhcq.cli.session import open_workspace
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import running_broker
     from tasks.flower import local_flower
 
@@ -28,7 +29,7 @@ def command(port: int | None) -> None:
             "Flower needs a broker: set LHCQ_BROKER_URL, or start `lhcq up`, which runs Flower itself."
         )
     connect(url)
-    ask_broker()
+    ask_broker(workspace)
     stop = threading.Event()
     with local_flower(workspace, url, port) as flower:
         for number in (signal.SIGINT, signal.SIGTERM):

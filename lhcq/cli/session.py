@@ -58,14 +58,15 @@ def open_workspace() -> Workspace:
 @contextlib.contextmanager
 def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool = False) -> Iterator[Session]:
     """Meet the configured broker, or that of `lhcq up`, or bring a broker and the `wanted` workers."""
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import embedded_broker, running_broker
     from tasks.workers import local_workers
 
     url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)
     if url:
         connect(url)
-        ask_broker()
+        ask_broker(workspace)
         yield Session(workspace=workspace, workers=None)
         return
     if detach:
@@ -80,7 +81,8 @@ def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool =
 
 def meet_broker(workspace: Workspace) -> bool:
     """Point at the broker of this workspace's jobs, to ask it; False where none answers."""
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import running_broker
 
     url = Settings.from_environment().broker_url or running_broker(workspace)
@@ -88,7 +90,7 @@ def meet_broker(workspace: Workspace) -> bool:
         return False
     try:
         connect(url)
-        ask_broker()
+        ask_broker(workspace)
     except LhcqError:
         connect("")
         return False
