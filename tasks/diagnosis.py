@@ -17,7 +17,7 @@ from lhcq.errors import LhcqError
 from lhcq.model.gpus import Gpu
 from lhcq.workspace import Workspace, staged_file
 from tasks.acceptance import ask_broker
-from tasks.app import app, broker_address, redis_client
+from tasks.app import app, broker_address, foreign_settings, redis_client
 from tasks.examination import (
     ASKER,
     Examined,
@@ -29,6 +29,7 @@ from tasks.examination import (
 )
 from tasks.exposure import is_private
 from tasks.findings import Finding
+from tasks.flower import foreign_variables
 from tasks.settings import QUEUES, VISIBILITY_TIMEOUT_SECONDS
 
 _BEATS_SECONDS = 3.0  # a worker's heart beats every two
@@ -47,6 +48,14 @@ def broker_findings(place: Workspace) -> list[Finding]:
         return [Finding.of_error("broker", error)]
     answers = Finding(check="broker", state="ok", found=f"{broker_address().shown} answers")
     return [answers, *_keeping(), clock_finding({"this host": clock_ahead()})]
+
+
+def environment_findings() -> list[Finding]:
+    """Celery's and Flower's variables of another project, of which lhcq takes no notice; names alone, no values."""
+    if not (ignored := [*foreign_settings, *foreign_variables()]):
+        return []
+    found = f"{', '.join(ignored)}: set, and ignored by lhcq's commands, workers and Flower"
+    return [Finding(check="environment", state="ok", found=found)]
 
 
 def _keeping() -> list[Finding]:

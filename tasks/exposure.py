@@ -13,6 +13,7 @@ from redis.retry import Retry
 from lhcq.address import BrokerAddress
 from tasks.app import broker_address, redis_client
 from tasks.findings import Finding
+from tasks.flower import API_VARIABLE
 
 CHECK = "security"
 _ASK_SECONDS = 3.0
@@ -108,12 +109,12 @@ def flower_exposure(addresses: list[str], port: int) -> list[Finding]:
                     remedy="Start it by `lhcq flower`, on loopback, and reach it through `ssh -L`.",
                 )
             )
-    if os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() in ("1", "true", "yes", "on"):
+    if os.environ.get(API_VARIABLE, "").lower() in ("1", "true", "yes", "on"):
         found.append(
             Finding(
                 check=CHECK,
                 state="warning",
-                found="FLOWER_UNAUTHENTICATED_API opens Flower's API to everybody who reaches it",
+                found=f"{API_VARIABLE} opens Flower's API to everybody who reaches it",
                 remedy="Unset it: with its login the API works.",
             )
         )

@@ -1,13 +1,15 @@
 """The program `lhcq`: collects the verbs, and turns an expected error into one line and exit code 1."""
 
 import importlib
+import importlib.util
 import keyword
 import sys
+from pathlib import Path
 
 import click
 
 from lhcq import __version__
-from lhcq.errors import LhcqError
+from lhcq.errors import BadInput, LhcqError
 
 VERBS = (
     "fetch",
@@ -72,9 +74,22 @@ def cli() -> None:
     """
 
 
+def refuse_other_tasks() -> None:
+    """Raise `BadInput` where the module `tasks` is not lhcq's: it would run in its place, whatever it does."""
+    ours = Path(__file__).resolve().parents[2] / "tasks" / "__init__.py"
+    found = importlib.util.find_spec("tasks")
+    origin = found.origin if found else None
+    if origin is None or not ours.samefile(origin):
+        raise BadInput(
+            f"the Python module `tasks` is {origin or 'nowhere'} here, in front of lhcq's own ({ours}). Rename it, or "
+            "take its directory out of PYTHONPATH; with `python -m`, start in another directory."
+        )
+
+
 def main() -> None:
     """Run the program."""
     try:
+        refuse_other_tasks()
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
