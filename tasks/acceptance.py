@@ -23,12 +23,11 @@ from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
 from tasks.app import broker_address, new_client, workspace
 from tasks.internals import CHANNELS, KEYS
+from tasks.leases import CLAIM_KEY
 
 log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 5.0
-CLAIM_KEY = "lhcq:workspace"
-"""Whose broker it is: the identity of the workspace, and where it was seen first."""
 _PROBE = "lhcq:probe"
 _PROBE_SECONDS = 60
 _SCRIPT = "return 1"

@@ -1,6 +1,5 @@
 """`lhcq flower`."""
 
-import signal
 import threading
 
 import click
@@ -14,7 +13,7 @@ def command(port: int | None) -> None:
     Its login is made on first use and kept in the workspace, and so is what it has seen. `lhcq up` runs one itself.
     From another machine: `ssh -L 5555:127.0.0.1:5555 HOST`.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.config import Settings
     from lhcq.errors import BadInput
     from tasks.acceptance import ask_broker
@@ -32,8 +31,7 @@ def command(port: int | None) -> None:
     ask_broker(workspace)
     stop = threading.Event()
     with local_flower(workspace, url, port) as flower:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        stop_at_signals(stop)
         click.echo(f"Flower  {flower.url}  login {flower.login} (kept in {flower.login_file})")
         click.echo("Ctrl-C stops it.")
         while not stop.wait(0.5):

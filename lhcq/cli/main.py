@@ -3,8 +3,10 @@
 import importlib
 import importlib.util
 import keyword
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -70,7 +72,8 @@ def cli() -> None:
     goes to the workers of that broker; without it, lhcq brings its own broker and workers and stops them when the
     job is done.
 
-    Exit codes: 0 done, 1 an error that one line explains, 2 wrong usage, 3 the job ended incomplete.
+    Exit codes: 0 done, 1 an error that one line explains, 2 wrong usage, 3 the job ended incomplete, 128 and the
+    signal's number for a command that was ended by one.
     """
 
 
@@ -81,25 +84,47 @@ def refuse_other_tasks() -> None:
     origin = found.origin if found else None
     if origin is None or not ours.samefile(origin):
         raise BadInput(
-            f"the Python module `tasks` is {origin or 'nowhere'} here, in front of lhcq's own ({ours}). Rename it, or "
-            "take its directory out of PYTHONPATH; with `python -m`, start in another directory."
+            f"the Python module `tasks` is {origin or 'nowhere'} here, in front of lhcq's own ({ours}). Rename it, "
+            "or take its directory out of PYTHONPATH; with `python -m`, start in another directory."
         )
+
+
+class Signals:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: it stops its workers and its broker first."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has SIGHUP ignored, and means it
+                signal.signal(number, self._end)
+
+    def _end(self, number: int, _: Any) -> None:
+        if not self.received:  # a second one must not cut off the stopping
+            self.received = number
+            raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the program."""
+    signals = Signals()
+    code = run()
+    sys.exit(128 + signals.received if signals.received else code)
+
+
+def run() -> int:
+    """Run the command that the arguments name; gives its exit code, after one line about an expected error."""
     try:
         refuse_other_tasks()
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except LhcqError as error:
         click.echo(f"lhcq: {error}", err=True)
-        sys.exit(1)
+        return 1
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

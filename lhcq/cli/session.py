@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -100,6 +102,13 @@ def meet_broker(workspace: Workspace) -> bool:
 def default_processes() -> int:
     """One worker process a core that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stop_at_signals(stop: threading.Event) -> None:
+    """Set `stop` at Ctrl-C, SIGTERM and, unless it is ignored (nohup), SIGHUP: a service that ends so ends well."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """`lhcq up`."""
 
 import contextlib
-import signal
 import threading
 
 import click
@@ -25,7 +24,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
     """
     import importlib.util
 
-    from lhcq.cli.session import default_processes, open_workspace, staying_up
+    from lhcq.cli.session import default_processes, open_workspace, staying_up, stop_at_signals
     from lhcq.config import Settings
     from tasks.acceptance import ask_broker
     from tasks.app import connect
@@ -45,8 +44,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
         ask_broker(workspace)
         running = stack.enter_context(local_workers(workspace, url, wanted))
         flower = stack.enter_context(local_flower(workspace, url, port))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        stop_at_signals(stop)
         click.echo(f"workspace  {workspace.root}")
         click.echo(f"workers    {', '.join(worker.kind for worker in wanted)} (logs in {workspace.logs})")
         click.echo(f"Flower     {flower.url}  login {flower.login} (kept in {flower.login_file})")
