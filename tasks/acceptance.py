@@ -165,7 +165,6 @@ def _commands(key: str, database: int) -> list[tuple[Any, ...]]:
         ("ZADD", order, 1, "a"),
         ("ZRANGE", order, 0, -1),
         ("ZRANGEBYSCORE", order, 0, 1),
-        ("ZREVRANGEBYSCORE", order, 1, 0),
         ("ZCOUNT", order, 0, 1),
         ("ZREM", order, "b"),
         ("SADD", group, "a"),

@@ -94,14 +94,18 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = 0
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # nohup has SIGHUP ignored, and means it
+        self._ending = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup has SIGHUP ignored, and means it
                 signal.signal(number, self._end)
 
     def _end(self, number: int, _: Any) -> None:
-        if not self.received:  # a second one must not cut off the stopping
+        if number != signal.SIGINT:
+            if self._ending:
+                return  # it must not cut off the stopping, as a person may
             self.received = number
-            raise KeyboardInterrupt
+        self._ending = True
+        raise KeyboardInterrupt
 
 
 def main() -> None:
