@@ -45,7 +45,10 @@ def forget_foreign() -> dict[str, str]:
 
     Celery prefers them to an application's settings, and they are another project's: messages would go to its broker.
     """
-    return {name: os.environ.pop(name) for name in sorted(os.environ) if name.startswith("CELERY_")}
+    # By these a worker tells its children how it logs, and sets them whatever they were.
+    kept = ("CELERY_LOG_LEVEL", "CELERY_LOG_FILE")
+    foreign = [name for name in sorted(os.environ) if name.startswith("CELERY_") and name not in kept]
+    return {name: os.environ.pop(name) for name in foreign}
 
 
 def tls_options(address: BrokerAddress, authority: Path | None) -> dict[str, Any]:
