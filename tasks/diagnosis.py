@@ -11,11 +11,13 @@ from typing import Any
 
 import redis
 
+from lhcq.address import BrokerAddress
 from lhcq.config import TrainConfig
 from lhcq.errors import LhcqError
 from lhcq.model.gpus import Gpu
 from lhcq.workspace import Workspace, staged_file
-from tasks.app import app, ask_broker, public_url, redis_client
+from tasks.acceptance import ask_broker
+from tasks.app import app, broker_address, foreign_settings, redis_client
 from tasks.examination import (
     ASKER,
     Examined,
@@ -27,6 +29,7 @@ from tasks.examination import (
 )
 from tasks.exposure import is_private
 from tasks.findings import Finding
+from tasks.flower import foreign_variables
 from tasks.settings import QUEUES, VISIBILITY_TIMEOUT_SECONDS
 
 _BEATS_SECONDS = 3.0  # a worker's heart beats every two
@@ -37,14 +40,22 @@ _CLOCK_SECONDS = 2.0
 GIB = 1 << 30
 
 
-def broker_findings() -> list[Finding]:
-    """Whether the broker answers and keeps what it is given, and how far its clock is from this host's."""
+def broker_findings(place: Workspace) -> list[Finding]:
+    """Whether the broker can be worked with and keeps what it is given, and how far its clock is from this host's."""
     try:
-        ask_broker()
+        ask_broker(place)
     except LhcqError as error:
         return [Finding.of_error("broker", error)]
-    answers = Finding(check="broker", state="ok", found=f"{public_url(str(app.conf.broker_url))} answers")
+    answers = Finding(check="broker", state="ok", found=f"{broker_address().shown} answers")
     return [answers, *_keeping(), clock_finding({"this host": clock_ahead()})]
+
+
+def environment_findings() -> list[Finding]:
+    """Celery's and Flower's variables of another project, of which lhcq takes no notice; names alone, no values."""
+    if not (ignored := [*foreign_settings, *foreign_variables()]):
+        return []
+    found = f"{', '.join(ignored)}: set, and ignored by lhcq's commands, workers and Flower"
+    return [Finding(check="environment", state="ok", found=found)]
 
 
 def _keeping() -> list[Finding]:
@@ -141,7 +152,7 @@ def worker_findings(place: Workspace) -> list[Finding]:
             *findings,
             *_sharing(place, directory, workers),
             *comparisons(workers),
-            *confinement_findings(str(app.conf.broker_url), workers),
+            *confinement_findings(broker_address(), workers),
             *_fits(place, workers),
         ]
     finally:
@@ -308,9 +319,9 @@ def _compared(check: str, values: Mapping[str, Mapping[str, str]], *, state: Any
     return Finding(check=check, state=state(differing.keys()), found="; ".join(told), remedy=remedy)
 
 
-def confinement_findings(url: str, workers: Mapping[str, Examined]) -> list[Finding]:
+def confinement_findings(address: BrokerAddress, workers: Mapping[str, Examined]) -> list[Finding]:
     """Whether workers open only what is meant for them, where people on other hosts may ask them to."""
-    if is_private(url):
+    if is_private(address):
         return []
     free = sorted(node for node, worker in workers.items() if not worker.confined)
     if not free:

@@ -11,10 +11,11 @@ import threading
 import time
 from typing import Any
 
-from celery.signals import worker_process_shutdown, worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_process_shutdown, worker_ready, worker_shutting_down
 
 from lhcq.errors import PermanentError, TransientError
-from tasks.app import ask_broker, redis_client
+from tasks.acceptance import ask_broker
+from tasks.app import redis_client
 from tasks.internals import at_work
 from tasks.reconciler import start_reconciler
 from tasks.tracing import flush
@@ -29,17 +30,25 @@ IDLE_VARIABLE = "LHCQ_IDLE_SECONDS"
 """After how long without work a worker leaves; not set: never."""
 
 _stop = threading.Event()
+_AT_HANGUP = signal.getsignal(signal.SIGHUP)  # before Celery sets its own
 
 
-@worker_ready.connect
-def begin_duty(sender: Any, **_: Any) -> None:
-    """Start the threads once the worker is up, and say that it is; leave a broker that would lose work."""
+@worker_init.connect
+def leave_unfit_broker(**_: Any) -> None:
+    """Leave, before anything is taken, a broker that would lose work, refuses what is needed or serves others."""
     try:
         ask_broker()
     except PermanentError as error:
         sys.exit(f"lhcq: {error}")  # Celery logs any other exception of a signal and goes on
-    except TransientError:
-        log.warning("the broker went away while this worker started; it is waited for")
+    except TransientError as error:
+        log.warning("%s It is waited for.", error)
+
+
+@worker_ready.connect
+def begin_duty(sender: Any, **_: Any) -> None:
+    """Start the threads once the worker is up, and say that it is."""
+    leave_unfit_broker()  # it may have come only now
+    _end_at_hangup()
     start_reconciler(_stop)
     redis_client().sadd(READY_KEY, sender.hostname)
     leave_with_parent()
@@ -56,6 +65,14 @@ def end_duty(**_: Any) -> None:
 def end_process(**_: Any) -> None:
     """Send a child's last spans."""
     flush()
+
+
+def _end_at_hangup() -> None:
+    """End as at SIGTERM when the terminal goes; Celery would start the worker anew, for nobody. Not under nohup."""
+    if _AT_HANGUP != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    else:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def leave_with_parent() -> None:

@@ -5,14 +5,15 @@ import os
 import socket
 import urllib.error
 import urllib.request
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tasks.app import app, redis_client
+from lhcq.address import BrokerAddress
+from tasks.app import broker_address, redis_client
 from tasks.findings import Finding
+from tasks.flower import API_VARIABLE
 
 CHECK = "security"
 _ASK_SECONDS = 3.0
@@ -21,48 +22,44 @@ FLOWER_PORT = 5555
 
 def security_findings() -> list[Finding]:
     """What is open to strangers at the broker that the application points at, and of Flower on this host."""
-    found = [*broker_exposure(str(app.conf.broker_url)), *flower_exposure(own_addresses(), FLOWER_PORT)]
+    found = [*broker_exposure(broker_address()), *flower_exposure(own_addresses(), FLOWER_PORT)]
     return found or [Finding(check=CHECK, state="ok", found="the broker and Flower are closed to strangers")]
 
 
-def broker_exposure(url: str) -> list[Finding]:
+def broker_exposure(address: BrokerAddress) -> list[Finding]:
     """Whether a stranger may enter the broker, and whether what is said to it can be overheard."""
-    if _is_socket(url):
+    if address.socket:
         return []  # in a directory that is its user's alone
-    host = urlsplit(url).hostname or "localhost"
-    local = is_loopback(host)
+    local = is_loopback(address.host)
     found = []
     if _enters_without_password():
-        found.append(_no_password(url, local=local and not _listens_to_all()))
-    if urlsplit(url).scheme == "redis" and not local:
+        found.append(_no_password(address, local=local and not _listens_to_all()))
+    if not address.tls and not local:
         found.append(
             Finding(
                 check=CHECK,
                 state="warning",
-                found=f"what is said to the broker at {host}, its password too, can be read on the way (no TLS)",
+                found=f"what is said to the broker at {address.host}, its password too, "
+                "can be read on the way (no TLS)",
                 remedy="Use a rediss:// address, with the file of its authority in LHCQ_BROKER_CA.",
             )
         )
     return found
 
 
-def _no_password(url: str, *, local: bool) -> Finding:
+def _no_password(address: BrokerAddress, *, local: bool) -> Finding:
     who = "every user of its host" if local else "everybody who reaches it"
     return Finding(
         check=CHECK,
         state="warning" if local else "error",
-        found=f"the broker at {urlsplit(url).hostname} wants no password: {who} can take and forge work",
+        found=f"the broker at {address.host} wants no password: {who} can take and forge work",
         remedy="Set `requirepass` (or an ACL user) there, and name it in LHCQ_BROKER_URL.",
     )
 
 
-def _is_socket(url: str) -> bool:
-    return urlsplit(url).scheme in ("redis+socket", "unix")
-
-
-def is_private(url: str) -> bool:
+def is_private(address: BrokerAddress) -> bool:
     """Whether a broker is asked for at an address that this host alone reaches."""
-    return _is_socket(url) or is_loopback(urlsplit(url).hostname or "localhost")
+    return bool(address.socket) or is_loopback(address.host)
 
 
 def is_loopback(host: str) -> bool:
@@ -112,12 +109,12 @@ def flower_exposure(addresses: list[str], port: int) -> list[Finding]:
                     remedy="Start it by `lhcq flower`, on loopback, and reach it through `ssh -L`.",
                 )
             )
-    if os.environ.get("FLOWER_UNAUTHENTICATED_API", "").lower() in ("1", "true", "yes", "on"):
+    if os.environ.get(API_VARIABLE, "").lower() in ("1", "true", "yes", "on"):
         found.append(
             Finding(
                 check=CHECK,
                 state="warning",
-                found="FLOWER_UNAUTHENTICATED_API opens Flower's API to everybody who reaches it",
+                found=f"{API_VARIABLE} opens Flower's API to everybody who reaches it",
                 remedy="Unset it: with its login the API works.",
             )
         )

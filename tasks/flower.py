@@ -17,6 +17,7 @@ from typing import Any
 
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace, explained_os_errors
+from tasks.app import app
 from tasks.broker import try_lock
 from tasks.duty import PARENT_VARIABLE, leave_with_parent
 from tasks.workers import worker_environment
@@ -24,6 +25,8 @@ from tasks.workers import worker_environment
 DEFAULT_PORT = 5555
 _START_SECONDS = 30.0
 _SAVE_MILLISECONDS = 30_000
+_LOGIN_VARIABLE = "FLOWER_BASIC_AUTH"
+API_VARIABLE = "FLOWER_UNAUTHENTICATED_API"
 _COLUMNS = "name,args,kwargs,state,started,runtime,worker"
 
 
@@ -58,14 +61,14 @@ def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: 
     login_file = workspace.root / "flower-login"
     login = _login(login_file)
     environment = worker_environment(workspace, broker_url, "gpu")
-    environment["FLOWER_BASIC_AUTH"] = login  # not an argument: `ps` would show it
+    environment[_LOGIN_VARIABLE] = login  # not an argument: `ps` would show it
     environment[PARENT_VARIABLE] = str(os.getpid())
     workspace.logs.mkdir(parents=True, exist_ok=True)
     log = workspace.logs / "flower.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tasks.flower", "--address=127.0.0.1", f"--port={address}"),
+                *(sys.executable, "-P", "-m", "tasks", "flower", "--address=127.0.0.1", f"--port={address}"),
                 *(
                     "--persistent=True",
                     f"--db={state / 'state'}",
@@ -145,15 +148,31 @@ def _await_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Non
     raise TransientError(f"Flower did not answer within {_START_SECONDS:.0f} s; see {log}.")
 
 
-def main() -> None:
-    """Run Flower with the arguments of this program, for as long as the command that started it lives."""
-    from celery.__main__ import main as celery
+def run_flower(arguments: list[str]) -> None:
+    """Run Flower with options of its own, for as long as the command that started it lives."""
+    import click
+    from celery.bin.base import CLIContext
+    from celery.bin.celery import celery
+    from flower.command import flower
 
+    for name in foreign_variables():
+        del os.environ[name]
     leave_with_parent()
     count_own_events()
     close_metrics()
-    sys.argv = ["celery", "--app", "tasks.app", "flower", f"--tasks_columns={_COLUMNS}", *sys.argv[1:]]
-    celery()
+    if not any(argument.startswith("--conf") for argument in arguments):
+        arguments = [f"--conf={os.devnull}", *arguments]  # else it runs a `flowerconfig.py` of this directory
+    celery_context = click.Context(celery, obj=CLIContext(app=app, no_color=True, workdir=None))
+    flower.main(args=[f"--tasks_columns={_COLUMNS}", *arguments], prog_name="flower", parent=celery_context)
+
+
+def foreign_variables() -> list[str]:
+    """Flower's options in the environment, of another project: they outrank what our command line does not say."""
+    return sorted(
+        name
+        for name in os.environ
+        if name.startswith("FLOWER_") and name not in (_LOGIN_VARIABLE, API_VARIABLE)
+    )
 
 
 def count_own_events() -> None:
@@ -175,7 +194,3 @@ def close_metrics() -> None:
     from tornado.web import authenticated
 
     Metrics.get = authenticated(Metrics.get)
-
-
-if __name__ == "__main__":
-    main()

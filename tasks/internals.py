@@ -12,11 +12,12 @@ from typing import Any
 
 import celery.worker.state
 import redis
+from celery.loaders.app import AppLoader
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 
 from tasks.admission import refusal
-from tasks.settings import QUEUES
+from tasks.settings import QUEUES, with_again
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,19 @@ UNACKED_KEY: str = Channel.unacked_key
 """Hash of the messages that were popped and not acknowledged, by delivery tag."""
 UNACKED_INDEX_KEY: str = Channel.unacked_index_key
 """Sorted set of their delivery tags by the time of the pop."""
+
+CHANNELS = ("/{db}.celery.pidbox", "/{db}.celeryev/*")
+"""What workers, Flower and `lhcq doctor` listen to, for a database: remote control and events."""
+KEYS = (
+    *(name for queue in QUEUES for name in with_again(queue)),
+    *(UNACKED_KEY, UNACKED_INDEX_KEY, Channel.unacked_mutex_key),
+    *(
+        Channel.keyprefix_queue % name
+        for name in (*QUEUES, "celeryev", "celery.pidbox", "reply.celery.pidbox")
+    ),
+    *("id.reply.celery.pidbox", "celery-task-meta-id", "celery-taskset-meta-id.j", "chord-unlock-id"),
+)
+"""A key of each family that Celery and kombu write."""
 
 _AT_ONCE = 1000
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
@@ -94,6 +108,14 @@ class CheckedTransport(Transport):
             super()._deliver(message, queue)
         except _UNREADABLE as error:
             log.error("a message to %s was refused: it cannot be read (%s)", queue, type(error).__name__)
+
+
+class OwnLoader(AppLoader):
+    """Imports as Python does; Celery's own looks into the current directory first, where a user's modules lie."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
+        """Import a module, by the search path alone."""
+        return (imp or self.import_module)(module, package=package)
 
 
 def check_messages() -> None:

@@ -32,6 +32,8 @@ from lhcq.errors import LeaseLost
 log = logging.getLogger(__name__)
 
 LEASE_PREFIX = "lhcq:lease:"
+CLAIM_KEY = "lhcq:workspace"
+"""Whose database it is: the identity of the workspace, and where it was seen first. Held for good."""
 # A killed worker's unit is found after this and two scans. Shorter would lose the leases of workers that stand still
 # for a moment (a swapping host, a broker that restarts from its file), and each lost lease is a unit done twice.
 LEASE_SECONDS = 10.0

@@ -22,7 +22,8 @@ from lhcq.config import Settings
 from lhcq.errors import LhcqError
 from lhcq.model.gpus import gpus_of_host
 from lhcq.workspace import Workspace
-from tasks.app import app, ask_broker, connect, redis_client
+from tasks.acceptance import ask_broker
+from tasks.app import app, connect, redis_client
 from tasks.broker import running_broker
 from tasks.captions import part_rows
 from tasks.internals import queue_length
@@ -78,7 +79,7 @@ class LhcqCollector(Collector):
         try:
             if app.conf.broker_url != url:
                 connect(url)
-            ask_broker()
+            ask_broker(self._workspace)
         except LhcqError:
             return None
         return redis_client()

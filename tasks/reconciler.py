@@ -18,6 +18,7 @@ import redis
 from redis.exceptions import LockError
 
 from lhcq.workspace import Workspace
+from tasks.acceptance import claimed_by_another
 from tasks.app import redis_client, workspace
 from tasks.attempts import backoff_key
 from tasks.counters import recount
@@ -141,7 +142,11 @@ def _scan_for_ever(stop: threading.Event) -> None:
         try:
             lock = _hold(lock)
             if lock:
-                reconciler.scan(workspace())
+                # A broker that forgot everything forgot whose it is as well.
+                if other := claimed_by_another(redis_client(), workspace()):
+                    log.error("reconciler: the broker serves another workspace now (%s)", other)
+                else:
+                    reconciler.scan(workspace())
                 continue
         except redis.RedisError as error:
             log.warning("reconciler: the broker does not answer: %s", error)

@@ -8,6 +8,8 @@ from typing import Any
 
 from celery.backends.redis import RedisBackend
 
+from lhcq.address import BrokerAddress
+
 SCHEME = "tasks.results:QuietRedisBackend"
 
 
@@ -22,6 +24,6 @@ class QuietRedisBackend(RedisBackend):
         return result
 
 
-def result_url(broker_url: str) -> str:
+def result_url(address: BrokerAddress) -> str:
     """The backend's URL on the broker's own database; `redis+socket` becomes `socket`, as Celery's backend has it."""
-    return f"{SCHEME}+{broker_url.removeprefix('redis+')}"
+    return f"{SCHEME}+{address.url.removeprefix('redis+')}"

@@ -1,9 +1,11 @@
 """Celery's configuration, each value with its reason."""
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
 
+from lhcq.address import BrokerAddress
 from tasks.results import result_url
 
 QUEUES = ("cpu", "gpu", "validate")
@@ -38,25 +40,36 @@ _TRANSPORT: dict[str, Any] = {
 }
 
 
-def tls_options(broker_url: str, authority: Path | None) -> dict[str, Any]:
+def forget_foreign() -> dict[str, str]:
+    """Take Celery's own variables out of the environment of this process and its children; gives what they were.
+
+    Celery prefers them to an application's settings, and they are another project's: messages would go to its broker.
+    """
+    # By these a worker tells its children how it logs, and sets them whatever they were.
+    kept = ("CELERY_LOG_LEVEL", "CELERY_LOG_FILE")
+    foreign = [name for name in sorted(os.environ) if name.startswith("CELERY_") and name not in kept]
+    return {name: os.environ.pop(name) for name in foreign}
+
+
+def tls_options(address: BrokerAddress, authority: Path | None) -> dict[str, Any]:
     """What a connection to a `rediss://` address asks of the other side; nothing for the other schemes.
 
     The certificate has to be signed by `authority` (None: by one that the system trusts) and to name the host.
     """
-    if not broker_url.startswith("rediss://"):
+    if not address.tls:
         return {}
     options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
     return options | ({"ssl_ca_certs": str(authority)} if authority else {})
 
 
-def celery_settings(broker_url: str, authority: Path | None = None) -> dict[str, Any]:
-    """The whole configuration for one broker."""
-    tls = tls_options(broker_url, authority) or None
+def celery_settings(address: BrokerAddress | None, authority: Path | None = None) -> dict[str, Any]:
+    """The whole configuration for one broker; None: for none yet."""
+    tls = (tls_options(address, authority) or None) if address else None
     return {
-        "broker_url": broker_url,
+        "broker_url": address.url if address else "",
         "broker_use_ssl": tls,
         "redis_backend_use_ssl": tls,
-        "result_backend": result_url(broker_url),
+        "result_backend": result_url(address) if address else None,
         # Queues in the order given on the command line: a worker of `validate,gpu` validates first.
         "broker_transport_options": {**_TRANSPORT, "queue_order_strategy": "priority"},
         # The shortest visibility timeout on a database wins, so both sides say the same.

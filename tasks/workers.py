@@ -57,7 +57,7 @@ def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
     # Gossip and mingle share clocks and revokes; lhcq pauses and cancels by the workspace instead.
     start_method = "fork" if kind == "cpu" else "spawn"  # a forked child cannot use CUDA
     return [
-        *(sys.executable, "-m", "celery", "--app", "tasks.app", "--quiet", "worker"),
+        *(sys.executable, "-P", "-m", "tasks", "worker"),
         *(
             "--hostname",
             f"{kind}-{name}",
@@ -73,6 +73,9 @@ def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
 def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) -> dict[str, str]:
     """The environment of a worker process."""
     environment = {**os.environ, "LHCQ_WORKSPACE": str(workspace.root)}
+    environment["PYTHONSAFEPATH"] = (
+        "1"  # for what it starts: the user's directory holds modules of the user's
+    )
     if Settings.from_environment().broker_url != broker_url:  # what stands in a file stays there
         environment["LHCQ_BROKER_URL"] = broker_url
     if kind == "cpu":

@@ -40,12 +40,12 @@ def examine(workspace: "Workspace") -> "list[Finding]":
     from lhcq.errors import LhcqError
     from tasks.app import connect
     from tasks.broker import embedded_broker, running_broker
-    from tasks.diagnosis import broker_findings, worker_findings
+    from tasks.diagnosis import broker_findings, environment_findings, worker_findings
     from tasks.exposure import security_findings
     from tasks.filesystem import filesystem_findings
     from tasks.findings import Finding
 
-    findings = filesystem_findings(workspace.root)
+    findings = [*filesystem_findings(workspace.root), *environment_findings()]
     configured = Settings.from_environment().broker_url
     running = running_broker(workspace)
     with contextlib.ExitStack() as stack:
@@ -54,7 +54,7 @@ def examine(workspace: "Workspace") -> "list[Finding]":
             connect(url)
         except LhcqError as error:
             return [*findings, Finding.of_error("broker", error)]
-        met = broker_findings()
+        met = broker_findings(workspace)
         findings += met
         if any(finding.state == "error" for finding in met if finding.check == "broker"):
             return findings

@@ -1,6 +1,5 @@
 """`lhcq flower`."""
 
-import signal
 import threading
 
 import click
@@ -14,10 +13,11 @@ def command(port: int | None) -> None:
     Its login is made on first use and kept in the workspace, and so is what it has seen. `lhcq up` runs one itself.
     From another machine: `ssh -L 5555:127.0.0.1:5555 HOST`.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import running_broker
     from tasks.flower import local_flower
 
@@ -28,11 +28,10 @@ def command(port: int | None) -> None:
             "Flower needs a broker: set LHCQ_BROKER_URL, or start `lhcq up`, which runs Flower itself."
         )
     connect(url)
-    ask_broker()
+    ask_broker(workspace)
     stop = threading.Event()
     with local_flower(workspace, url, port) as flower:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        stop_at_signals(stop)
         click.echo(f"Flower  {flower.url}  login {flower.login} (kept in {flower.login_file})")
         click.echo("Ctrl-C stops it.")
         while not stop.wait(0.5):

@@ -1,13 +1,17 @@
 """The program `lhcq`: collects the verbs, and turns an expected error into one line and exit code 1."""
 
 import importlib
+import importlib.util
 import keyword
+import signal
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
 from lhcq import __version__
-from lhcq.errors import LhcqError
+from lhcq.errors import BadInput, LhcqError
 
 VERBS = (
     "fetch",
@@ -68,23 +72,63 @@ def cli() -> None:
     goes to the workers of that broker; without it, lhcq brings its own broker and workers and stops them when the
     job is done.
 
-    Exit codes: 0 done, 1 an error that one line explains, 2 wrong usage, 3 the job ended incomplete.
+    Exit codes: 0 done, 1 an error that one line explains, 2 wrong usage, 3 the job ended incomplete, 128 and the
+    signal's number for a command that was ended by one.
     """
+
+
+def refuse_other_tasks() -> None:
+    """Raise `BadInput` where the module `tasks` is not lhcq's: it would run in its place, whatever it does."""
+    ours = Path(__file__).resolve().parents[2] / "tasks" / "__init__.py"
+    found = importlib.util.find_spec("tasks")
+    origin = found.origin if found else None
+    if origin is None or not ours.samefile(origin):
+        raise BadInput(
+            f"the Python module `tasks` is {origin or 'nowhere'} here, in front of lhcq's own ({ours}). Rename it, "
+            "or take its directory out of PYTHONPATH; with `python -m`, start in another directory."
+        )
+
+
+class Signals:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: it stops its workers and its broker first."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._ending = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup has SIGHUP ignored, and means it
+                signal.signal(number, self._end)
+
+    def _end(self, number: int, _: Any) -> None:
+        if number != signal.SIGINT:
+            if self._ending:
+                return  # it must not cut off the stopping, as a person may
+            self.received = number
+        self._ending = True
+        raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the program."""
+    signals = Signals()
+    code = run()
+    sys.exit(128 + signals.received if signals.received else code)
+
+
+def run() -> int:
+    """Run the command that the arguments name; gives its exit code, after one line about an expected error."""
     try:
+        refuse_other_tasks()
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except LhcqError as error:
         click.echo(f"lhcq: {error}", err=True)
-        sys.exit(1)
+        return 1
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    sys.exit(code if isinstance(code, int) else 0)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

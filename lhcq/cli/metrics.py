@@ -1,6 +1,5 @@
 """`lhcq metrics`."""
 
-import signal
 import threading
 
 import click
@@ -25,7 +24,7 @@ def command(listen: str, once: bool) -> None:
     """
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.errors import BadInput
     from tasks.metrics import LhcqCollector
 
@@ -40,8 +39,7 @@ def command(listen: str, once: bool) -> None:
         server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         raise BadInput(f"--listen {listen}: {error.strerror}. Choose another address.") from error
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop_at_signals(stop)
     click.echo(f"metrics at http://{host}:{server.server_port}/metrics; Ctrl-C stops them")
     stop.wait()
     server.shutdown()

@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -58,14 +60,15 @@ def open_workspace() -> Workspace:
 @contextlib.contextmanager
 def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool = False) -> Iterator[Session]:
     """Meet the configured broker, or that of `lhcq up`, or bring a broker and the `wanted` workers."""
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import embedded_broker, running_broker
     from tasks.workers import local_workers
 
     url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)
     if url:
         connect(url)
-        ask_broker()
+        ask_broker(workspace)
         yield Session(workspace=workspace, workers=None)
         return
     if detach:
@@ -80,7 +83,8 @@ def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool =
 
 def meet_broker(workspace: Workspace) -> bool:
     """Point at the broker of this workspace's jobs, to ask it; False where none answers."""
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import running_broker
 
     url = Settings.from_environment().broker_url or running_broker(workspace)
@@ -88,7 +92,7 @@ def meet_broker(workspace: Workspace) -> bool:
         return False
     try:
         connect(url)
-        ask_broker()
+        ask_broker(workspace)
     except LhcqError:
         connect("")
         return False
@@ -98,6 +102,13 @@ def meet_broker(workspace: Workspace) -> bool:
 def default_processes() -> int:
     """One worker process a core that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def stop_at_signals(stop: threading.Event) -> None:
+    """Set `stop` at Ctrl-C, SIGTERM and, unless it is ignored (nohup), SIGHUP: a service that ends so ends well."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
 
 
 @contextlib.contextmanager

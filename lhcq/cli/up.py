@@ -1,7 +1,6 @@
 """`lhcq up`."""
 
 import contextlib
-import signal
 import threading
 
 import click
@@ -25,9 +24,10 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
     """
     import importlib.util
 
-    from lhcq.cli.session import default_processes, open_workspace, staying_up
+    from lhcq.cli.session import default_processes, open_workspace, staying_up, stop_at_signals
     from lhcq.config import Settings
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import embedded_broker
     from tasks.flower import local_flower
     from tasks.workers import LocalWorker, local_workers
@@ -41,11 +41,10 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
     with staying_up(workspace), contextlib.ExitStack() as stack:
         url = configured or stack.enter_context(embedded_broker(workspace))
         connect(url)
-        ask_broker()
+        ask_broker(workspace)
         running = stack.enter_context(local_workers(workspace, url, wanted))
         flower = stack.enter_context(local_flower(workspace, url, port))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        stop_at_signals(stop)
         click.echo(f"workspace  {workspace.root}")
         click.echo(f"workers    {', '.join(worker.kind for worker in wanted)} (logs in {workspace.logs})")
         click.echo(f"Flower     {flower.url}  login {flower.login} (kept in {flower.login_file})")

@@ -29,7 +29,8 @@ def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None
     from lhcq.cli.session import default_processes, is_up, open_workspace
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.app import ask_broker, connect
+    from tasks.acceptance import ask_broker
+    from tasks.app import connect
     from tasks.broker import running_broker
     from tasks.duty import IDLE_VARIABLE
     from tasks.workers import worker_command, worker_environment
@@ -41,7 +42,7 @@ def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None
             "a worker needs a broker: set LHCQ_BROKER_URL, or start `lhcq up`, which runs workers itself."
         )
     connect(url)
-    ask_broker()
+    ask_broker(workspace)
     arguments = worker_command(kind, processes=processes or default_processes(), name=f"{os.getpid()}@%h")
     environment = worker_environment(workspace, url, kind)
     if idle:

@@ -162,7 +162,8 @@ def ping(host: str | None, as_json: bool) -> int:
 
     from lhcq.config import Settings
     from lhcq.errors import BadInput, TransientError
-    from tasks.app import app, ask_broker
+    from tasks.acceptance import ask_broker
+    from tasks.app import app
 
     if Settings.from_environment().broker_url is None:
         raise BadInput("there is no broker to ask through: set LHCQ_BROKER_URL or LHCQ_BROKER_URL_FILE.")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,9 +43,11 @@ def by_check(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {finding["check"]: finding for finding in told["findings"]}
 
 
-def test_a_worker_of_another_workspace_is_found_and_one_that_shares_it_proves_so(
+def test_a_worker_of_a_copied_workspace_is_found_and_one_that_shares_it_proves_so(
     lhcq, broker, broker_url: str, start_worker, until, tmp_path: Path
 ) -> None:
+    assert Workspace(lhcq.workspace).identity()
+    shutil.copytree(lhcq.workspace, tmp_path / "elsewhere")
     start_worker("sharing", lhcq.workspace)
     start_worker("other", tmp_path / "elsewhere")
     until(lambda: broker.scard("lhcq:ready") == 2, "both workers to be up")

@@ -22,9 +22,9 @@ from tests.integration.flower import ask
 PAGES = ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/api/task/types", "/metrics")
 
 
-def start(lhcq: Any, broker_url: str) -> tuple[Any, str, str]:
+def start(lhcq: Any, broker_url: str, **environment: str) -> tuple[Any, str, str]:
     """A Flower that runs: its process, address and login."""
-    process = lhcq.start("flower", LHCQ_BROKER_URL=broker_url)
+    process = lhcq.start("flower", LHCQ_BROKER_URL=broker_url, **environment)
     first = process.stdout.readline()
     found = re.match(r"Flower  (http://127\.0\.0\.1:\d+)  login (lhcq:\S+) ", first)
     assert found, first + process.stderr.read()

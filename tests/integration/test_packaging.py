@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -25,21 +26,32 @@ class Installed:
         self.place = place
         self.workspace = place / "workspace"
 
-    def run(self, program: str, *arguments: Any, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        """Run a program of the environment, which must end with `code`."""
+    def start(self, program: str, *arguments: Any, **variables: str) -> "subprocess.Popen[str]":
+        """Start a program of the environment."""
         dropped = {"LHCQ_BROKER_URL", "PYTHONPATH", "VIRTUAL_ENV"}
         inherited = {name: value for name, value in os.environ.items() if name not in dropped}
-        done = subprocess.run(
+        return subprocess.Popen(
             [self.environment / "bin" / program, *map(str, arguments)],
             cwd=self.place,
-            env={**inherited, "LHCQ_WORKSPACE": str(self.workspace)},
-            capture_output=True,
-            check=False,
+            env={**inherited, "LHCQ_WORKSPACE": str(self.workspace), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
         )
-        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
-        return done
+
+    def run(
+        self, program: str, *arguments: Any, code: int = 0, **variables: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a program of the environment, which must end with `code`."""
+        with self.start(program, *arguments, **variables) as process:
+            out, err = process.communicate(timeout=120)
+        assert process.returncode == code, f"{out}\n{err}"
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def left(self) -> list[list[str]]:
+        """The command lines of what runs of this environment."""
+        commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+        return [words for words in commands if any(str(self.environment) in word for word in words)]
 
     def python(self, source: str) -> str:
         """What a Python program prints."""
@@ -144,10 +156,76 @@ def test_what_cannot_be_done_there_says_what_to_install(
     assert "pip install" in line
     assert "lhcq[train]" in line
     assert "lhcq[train]" in installed.refused("up", "--gpu")
-    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    assert not any(str(installed.environment) in word for words in commands for word in words)
+    assert installed.left() == []
     line = installed.refused("generate", "out.h5", "--background", 5, "--signal", 5)
     assert "pip install" in line
     assert "lhcq[generate]" in line
     jobs = json.loads(installed.run("lhcq", "status", "--json").stdout)["jobs"]
     assert {job["kind"] for job in jobs} == {"cluster", "prepare"}
+
+
+# What lies beside the work of somebody who knows Celery, and modules that have the names of others' modules.
+TUTORIAL = """
+from celery import Celery
+app = Celery("tasks", broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/0")
+@app.task
+def add(x, y):
+    return x + y
+"""
+USERS = ("tasks", "random", "numpy", "billiard", "celery", "redis", "lhcq", "celeryconfig", "flowerconfig")
+
+
+@pytest.fixture
+def beside(installed: Installed, tmp_path: Path) -> Installed:
+    """The program, run from a directory with modules of the user's, each of which would leave a file."""
+    for name in USERS:
+        mark = f"open({str(tmp_path / f'{name}-ran')!r}, 'w').close()\n"
+        (tmp_path / f"{name}.py").write_text(mark + (TUTORIAL if name == "tasks" else ""))
+    return Installed(installed.environment, tmp_path)
+
+
+def test_a_user_s_modules_in_the_current_directory_are_not_run(beside: Installed, event_file: Path) -> None:
+    done = beside.run("lhcq", "cluster", event_file, "--name", "made", "--events-per-chunk", 350, "--json")
+    assert json.loads(done.stdout)["rows"] == 2100
+    with beside.start("lhcq", "up", "--workers", 1, "--no-gpu") as up:
+        assert up.stdout
+        try:
+            while "Ctrl-C" not in (line := up.stdout.readline()):
+                assert line, up.communicate()
+            done = beside.run("lhcq", "cluster", event_file, "--name", "again", "--json")
+            assert json.loads(done.stdout)["rows"] == 2100
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.communicate(timeout=60)
+    assert not list(beside.place.glob("*-ran"))
+    assert beside.left() == []
+
+
+@pytest.mark.parametrize("kind", ["a module", "a package", "the current directory"])
+def test_another_tasks_in_front_of_ours_is_one_line(
+    beside: Installed, tmp_path: Path, event_file: Path, kind: str
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    if kind == "a module":
+        (tmp_path / "tasks.py").rename(theirs / "tasks.py")
+    elif kind == "a package":
+        (theirs / "tasks").mkdir()
+        (tmp_path / "tasks.py").rename(theirs / "tasks" / "__init__.py")
+    else:
+        for name in set(USERS) - {"tasks"}:
+            (tmp_path / f"{name}.py").unlink()
+    path = ":" if kind == "the current directory" else str(theirs)
+    for words in (
+        ("cluster", event_file, "--name", "made"),
+        ("up", "--no-gpu"),
+        ("worker", "cpu"),
+        ("doctor",),
+    ):
+        done = beside.run("lhcq", *words, code=1, PYTHONPATH=path)
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("lhcq: the Python module `tasks` is ")
+        assert "take its directory out of PYTHONPATH" in line
+        assert done.stdout == ""
+    assert not list(tmp_path.glob("*-ran"))
+    assert beside.left() == []

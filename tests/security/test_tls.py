@@ -13,7 +13,8 @@ import pytest
 
 from lhcq.config import Settings
 from lhcq.errors import BadInput, LhcqError
-from tasks.app import app, ask_broker, connect
+from tasks.acceptance import ask_broker
+from tasks.app import app, connect
 
 PASSWORD = "s3cret-W0rd"  # noqa: S105
 

@@ -124,4 +124,4 @@ def test_the_settings_are_the_environments_or_the_defaults(
     monkeypatch.setenv("LHCQ_WORKSPACE", "elsewhere")
     monkeypatch.setenv("LHCQ_BROKER_URL", "redis://host/1")
     settings = Settings.from_environment()
-    assert settings == Settings(workspace=tmp_path / "elsewhere", broker_url="redis://host/1")
+    assert settings == Settings(workspace=tmp_path / "elsewhere", broker_url="redis://host:6379/1")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lhcq.address import BrokerAddress
 from lhcq.config import Settings
 from lhcq.errors import BadInput
 from lhcq.workspace import Workspace
@@ -34,7 +35,7 @@ def test_the_address_is_read_from_a_file(address_file: Path) -> None:
 
 def test_an_address_in_the_environment_wins_over_the_file(address_file: Path, monkeypatch) -> None:
     monkeypatch.setenv("LHCQ_BROKER_URL", "redis://elsewhere/0")
-    assert Settings.from_environment().broker_url == "redis://elsewhere/0"
+    assert Settings.from_environment().broker_url == "redis://elsewhere:6379/0"
 
 
 def test_settings_do_not_show_the_password(address_file: Path) -> None:
@@ -83,7 +84,7 @@ def test_an_authority_has_to_be_there(monkeypatch, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("authority", [None, Path("/etc/lhcq/ca.crt")])
 def test_broker_and_backend_verify_certificate_and_name(authority: Path | None) -> None:
-    settings = celery_settings(ADDRESS, authority)
+    settings = celery_settings(BrokerAddress.of(ADDRESS), authority)
     for options in (settings["broker_use_ssl"], settings["redis_backend_use_ssl"]):
         assert options["ssl_cert_reqs"] is ssl.CERT_REQUIRED
         assert options["ssl_check_hostname"] is True
@@ -91,4 +92,5 @@ def test_broker_and_backend_verify_certificate_and_name(authority: Path | None) 
 
 
 def test_an_address_without_tls_has_no_tls_options() -> None:
-    assert celery_settings("redis://localhost/0", Path("/etc/lhcq/ca.crt"))["broker_use_ssl"] is None
+    settings = celery_settings(BrokerAddress.of("redis://localhost/0"), Path("/etc/lhcq/ca.crt"))
+    assert settings["broker_use_ssl"] is None

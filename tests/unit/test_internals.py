@@ -8,6 +8,7 @@ import pytest
 from celery.backends.redis import RedisBackend
 from kombu.transport.redis import Channel
 
+from lhcq.address import BrokerAddress
 from tasks.app import app
 from tasks.flows import publish_job, publish_unit
 from tasks.internals import UNACKED_INDEX_KEY, UNACKED_KEY, queue_length, task_and_arguments, waiting_messages
@@ -56,7 +57,7 @@ def test_a_key_gives_its_unit_back(new_job) -> None:
 
 
 def test_the_transport_knows_every_option_that_is_set() -> None:
-    settings = celery_settings("redis://localhost/0")
+    settings = celery_settings(BrokerAddress.of("redis://localhost/0"))
     for options in ("broker_transport_options", "result_backend_transport_options"):
         assert set(settings[options]) <= set(Channel.from_transport_options)
 
@@ -65,7 +66,7 @@ def test_every_setting_is_one_of_celerys() -> None:
     from celery.app.defaults import NAMESPACES, flatten
 
     known = {name for name, _ in flatten(NAMESPACES)}
-    assert set(celery_settings("redis://localhost/0")) <= known
+    assert set(celery_settings(BrokerAddress.of("redis://localhost/0"))) <= known
 
 
 def test_the_timeouts_keep_their_relations() -> None:
@@ -78,7 +79,7 @@ def test_the_timeouts_keep_their_relations() -> None:
     assert VISIBILITY_TIMEOUT_SECONDS >= 100 * LEASE_SECONDS
     assert 3 * _EXTEND_EVERY_SECONDS < LEASE_SECONDS  # two extensions may fail
     assert 2 * SCAN_SECONDS < _LOCK_SECONDS
-    settings = celery_settings("redis://localhost/0")
+    settings = celery_settings(BrokerAddress.of("redis://localhost/0"))
     timeouts = {
         settings[options]["visibility_timeout"]
         for options in ("broker_transport_options", "result_backend_transport_options")
