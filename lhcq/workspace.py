@@ -82,6 +82,11 @@ class Workspace:
         """A base model that lhcq obtained, `org/name` as `org--name`."""
         return self.root / "models" / check_name(name.replace("/", "--"), what="model")
 
+    @property
+    def digests(self) -> Path:
+        """What the weight files of base models hold, so that each is read once; may be removed at any time."""
+        return self.root / "models" / ".digests"
+
     def job(self, kind: str, name: str) -> Path:
         """The record of one job: `job.json`, parts, failures, `outcome.json`."""
         if kind == "train":

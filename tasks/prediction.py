@@ -74,7 +74,11 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     checkpoint = place.checkpoint(job.spec["run"], job.spec["step"])
     _refuse_another_checkpoint(job, checkpoint)
     scores = score_prompts(
-        resident_base(place.permitted(place.root / job.spec["model_dir"])),
+        resident_base(
+            place.permitted(place.root / job.spec["model_dir"]),
+            recorded=job.spec.get("base"),
+            cache=place.digests,
+        ),
         checkpoint=checkpoint,
         config=config,
         prompts=prompts,

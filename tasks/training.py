@@ -115,7 +115,6 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
     from lhcq.model.checkpoint import write_checkpoint
     from lhcq.model.loop import StepRecord, train_segment
     from lhcq.model.ranks import ranks_here
-    from lhcq.model.resident import resident_base
 
     config = config_of(job)
     run_dir = place.run(job.name)
@@ -136,7 +135,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
         return not held.lost and not watch.ends_segment and wish_of(place, job.name) == "run"
 
     prompts, labels, _ = _part(place, job, "train")
-    base = resident_base(place.permitted(place.root / job.spec["model_dir"]))
+    base = _base(place, job)
     state = None
     with watch.refused_numbers():
         state = train_segment(
@@ -184,6 +183,14 @@ def _track(place: Workspace, job: Job, values: list[tuple[int, dict[str, float]]
         tell_tracker(name, place.run(job.name), values)
     except Exception as error:
         log.warning("%s: %s was not told (%s: %s)", job.title, name, type(error).__name__, error)
+
+
+def _base(place: Workspace, job: Job) -> Any:
+    """The run's base model, which must be the one that the run began with."""
+    from lhcq.model.resident import resident_base
+
+    directory = place.permitted(place.root / job.spec["model_dir"])
+    return resident_base(directory, recorded=job.spec.get("base"), cache=place.digests)
 
 
 def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
@@ -263,7 +270,6 @@ def _calibrate(place: Workspace, job: Job, step: int, held: Lease) -> None:
 def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: Lease) -> dict[str, Any]:
     """Score one part with one checkpoint and commit the figures."""
     from lhcq.evaluate.validation import write_validation
-    from lhcq.model.resident import resident_base
     from lhcq.model.score import score_prompts
 
     config = config_of(job)
@@ -273,7 +279,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
     prompts, labels, rows = _part(place, job, part)
     note_span(events=len(prompts))
     scores = score_prompts(
-        resident_base(place.permitted(place.root / job.spec["model_dir"])),
+        _base(place, job),
         checkpoint=place.checkpoint(job.name, step),
         config=config,
         prompts=prompts,

@@ -1,10 +1,18 @@
 """`lhcq export-adapter RUN STEP DIR`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.options import answer, json_option
+
+if TYPE_CHECKING:
+    from lhcq.model.export import Said
+    from lhcq.workspace import Workspace
+
+_HELD_TO = 6
+"""Events that an export is tried on."""
 
 
 @click.command("export-adapter")
@@ -16,16 +24,16 @@ from lhcq.cli.options import answer, json_option
 def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -> int:
     """Write a checkpoint of RUN (a step, a tag, best or latest) to DIR, for use without lhcq, with a model card.
 
-    A plain PEFT adapter, which `peft` loads onto the base model; with --merged a model that `transformers` loads. A
-    DIR that exists is refused.
+    A plain PEFT adapter, which `peft` loads onto the base model; with --merged a model that `transformers` loads. It
+    is written once it gives the run's own scores on a few events by itself. A DIR that exists is refused.
     """
-    import pyarrow.parquet as pq
-
     from lhcq.cli.session import open_workspace
-    from lhcq.commits import split_of_run
+    from lhcq.config import TrainConfig
     from lhcq.evaluate.tags import resolve_step
     from lhcq.model.export import export_adapter, export_merged, label_tokens, name_base, refuse_existing
+    from lhcq.model.identity import identify, require_same
     from lhcq.model.sources import check_model_directory, require_training
+    from lhcq.model.tokens import tokens_before
     from lhcq.report.card import model_card
     from lhcq.report.collect import collect_run
     from tasks.jobs import load_job
@@ -37,25 +45,32 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     refuse_existing(directory)
     model_dir = workspace.root / spec["model_dir"]
     check_model_directory(model_dir)
+    identity = identify(model_dir, workspace.digests)
+    require_same(spec.get("base"), identity, model_dir)
     base = name_base(model_dir, spec["model"])
-    split = workspace.split(spec["split"])
-    split_of_run(split, run, spec["split_sha256"])
-    with pq.ParquetFile(split / "train.parquet") as prompts:
-        example = next(prompts.iter_batches(batch_size=1, columns=["prompt"]))["prompt"][0].as_py()
+    said = _said(workspace, run, spec, at)
+    example = said.prompts[0]
     card = model_card(
         workspace,
         collect_run(workspace, run),
         step=at,
         base=base,
+        identity=identity.model_dump(),
         labels=label_tokens(model_dir, example),
+        front=tokens_before(model_dir, example),
         example=example,
         merged=merged,
     )
-    checkpoint = workspace.checkpoint(run, at)
-    if merged:
-        export_merged(checkpoint, directory, model_dir=model_dir, base=base, card=card)
-    else:
-        export_adapter(checkpoint, directory, base=base, card=card)
+    write = export_merged if merged else export_adapter
+    write(
+        workspace.checkpoint(run, at),
+        directory,
+        model_dir=model_dir,
+        base=base,
+        card=card,
+        said=said,
+        config=TrainConfig.checked(**spec["config"]),
+    )
     files = sorted(path.name for path in directory.iterdir())
     value = {
         "directory": str(directory.absolute()),
@@ -67,3 +82,37 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     what = "model" if merged else "adapter"
     answer(as_json, value, f"{what} of {run}, step {at}, for {base.name}: {directory} ({', '.join(files)})")
     return 0
+
+
+def _said(workspace: "Workspace", run: str, spec: dict[str, Any], step: int) -> "Said":
+    """Some events of the split, from least to most signal-like, and what the run's validation said of them."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from lhcq.commits import is_commit, read_verified, split_of_run
+    from lhcq.evaluate.scores import read_scores
+    from lhcq.evaluate.validation import SCORES
+    from lhcq.model.export import Said
+
+    split = workspace.split(spec["split"])
+    split_of_run(split, run, spec["split_sha256"])
+    validation = workspace.validation(run, step)
+    if is_commit(validation):
+        read_verified(validation, what=f"validation {step}", remedy="Validate the checkpoint again.")
+        scores = read_scores(validation / SCORES)
+        table = pq.read_table(split / "validation.parquet", columns=["row", "prompt"])
+        prompts = dict(zip(table["row"].to_pylist(), table["prompt"].to_pylist(), strict=True))
+        order = np.argsort(scores.p_signal, kind="stable")
+        some = (
+            order[np.unique(np.linspace(0, len(order) - 1, _HELD_TO).round().astype(int))]
+            if len(order)
+            else []
+        )
+        known = [at for at in some if int(scores.rows[at]) in prompts]
+        if known:
+            return Said(
+                [prompts[int(scores.rows[at])] for at in known], [float(scores.p_signal[at]) for at in known]
+            )
+    with pq.ParquetFile(split / "train.parquet") as parquet:
+        first = next(parquet.iter_batches(batch_size=_HELD_TO, columns=["prompt"]))
+    return Said(first["prompt"].to_pylist(), None)

@@ -130,6 +130,7 @@ def _job(
         "config": trained["config"],
         "model": trained["model"],
         "model_dir": trained["model_dir"],
+        **({"base": trained["base"]} if "base" in trained else {}),
         "split": trained["split"],
         "template": split["template"],
         "n_reference": sum(split["counts"]["calibration"].values()),

@@ -119,6 +119,7 @@ def command(
     from lhcq.commits import digests_of, read_verified
     from lhcq.config import TRAIN_PRESETS, TrainConfig, training_prompts
     from lhcq.errors import BadInput
+    from lhcq.model.identity import identify
     from lhcq.model.plan import plan_run, recommended_learning_rate
     from lhcq.model.sources import default_model, obtain
     from lhcq.model.tracking import require_tracker
@@ -151,6 +152,7 @@ def command(
         "split_sha256": digests_of(manifest),
         "model": model_name,
         "model_dir": relative_to_workspace(directory, workspace),
+        "base": identify(directory, workspace.digests).model_dump(),
         "preset": preset,
         "config": resolved.model_dump(),
         "config_sha256": sha256_of_json(resolved.model_dump()),
@@ -213,9 +215,12 @@ def _longest_prompt(workspace: "Workspace", split: str, directory: Any, config: 
 def _say_what_it_needs(directory: Any, config: "TrainConfig", longest: int) -> None:
     """The memory of the machine that this is; a worker elsewhere looks for itself."""
     from lhcq.config import Settings
-    from lhcq.model.preflight import check_memory, device_here, estimate_needs
+    from lhcq.model.preflight import check_memory, check_packages, device_here, estimate_needs
 
+    if Settings.from_environment().broker_url is not None:
+        return
+    check_packages(directory)
     device = device_here()
     needs = estimate_needs(directory, config, longest=longest, bfloat16=device.bfloat16)
-    if needs is not None and Settings.from_environment().broker_url is None:
+    if needs is not None:
         click.echo(f"lhcq: training {check_memory(needs, device, config, longest=longest)}", err=True)

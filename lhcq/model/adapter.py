@@ -14,6 +14,7 @@ import torch
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
+from lhcq.model.agreement import refuse_adapted
 from lhcq.model.base import Base
 from lhcq.model.linear import FusedLora, fuse_lora
 from lhcq.model.tensors import read_tensors
@@ -63,6 +64,7 @@ def attach_lora(base: Base, config: TrainConfig) -> Adapter:
         if previous is not None:
             base.peft.delete_adapter(previous.name)
         base.adapter = _flatten(base, name, shape, lora)
+        refuse_adapted(base)
     adapter: Adapter = base.adapter
     return adapter
 
@@ -92,12 +94,18 @@ def load_adapter(adapter: Adapter, checkpoint: Path) -> None:
 def _lora_config(base: Base, config: TrainConfig) -> Any:
     from peft import LoraConfig
 
-    targets = _TARGETS.get(config.target, base.linear_names)
-    missing = sorted(set(targets) - set(base.linear_names))
-    if missing:
+    if not base.linear_names:
         raise BadInput(
-            f"{base.directory}: the model has no layers {missing}, which target {config.target!r} means."
+            f"{base.directory}: this model has no linear layers that bitsandbytes can hold in NF4. Use another model."
         )
+    targets = set(base.linear_names)
+    if wanted := set(_TARGETS.get(config.target, ())):
+        targets = {name for name in targets if name.rsplit(".", 1)[-1] in wanted}
+        missing = sorted(wanted - {name.rsplit(".", 1)[-1] for name in targets})
+        if missing:
+            raise BadInput(
+                f"{base.directory}: the model has no layers {missing}, which target {config.target!r} means."
+            )
     return LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -115,10 +123,17 @@ def _wrap_with_peft(base: Base, lora: Any, name: str) -> None:
     with warnings.catch_warnings():
         # peft asks transformers by a name that transformers 5 calls deprecated.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        if base.peft is None:
-            base.peft = get_peft_model(base.model, lora, adapter_name=name)
-        else:
-            base.peft.add_adapter(name, lora)
+        try:
+            if base.peft is None:
+                base.peft = get_peft_model(base.model, lora, adapter_name=name)
+            else:
+                base.peft.add_adapter(name, lora)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            base.spoilt = True
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise BadInput(
+                f"{base.directory}: PEFT cannot adapt this model ({said}). Use another model."
+            ) from error
     base.peft.set_adapter(name)
 
 

@@ -8,16 +8,19 @@ from typing import Any
 import torch
 
 from lhcq.errors import BadInput
+from lhcq.model.agreement import choose_logits, own_logits
 from lhcq.model.gates import fuse_gates
+from lhcq.model.identity import Identity, identify
 from lhcq.model.labels import label_ids
 from lhcq.model.linear import unpack_once
+from lhcq.model.loading import load_quantized
 from lhcq.model.norms import fuse_norms
-from lhcq.model.quiet import quiet_transformers
 from lhcq.model.rotary import fuse_rotary
 from lhcq.model.sources import check_model_directory
 from lhcq.model.tokens import Encoder, encode_prompts
 
-_PROBE = "1 2 3:"
+_PROBES = ("1 2 3:", "417 5 60 42 88 99 7 13 5 20 48 3 0 11 35 7:")
+"""Prompts that a model is tried on when it is loaded, of unlike lengths."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -25,16 +28,26 @@ class Base:
     """A loaded model with what goes with it. One adapter at a time is attached to it (`lhcq.model.adapter`)."""
 
     directory: Path
+    identity: Identity
+    """What of it was loaded."""
     model: Any
     """The transformers causal language model; its linear layers are NF4."""
     encode: Encoder
+    probes: list[list[int]]
+    """Token ids of prompts that the model is tried on."""
+    expected: torch.Tensor
+    """Logits `(n, vocabulary)` after each of them, by transformers alone."""
     label_tokens: tuple[tuple[int, ...], tuple[int, ...]]
     """Token ids of " background" and " signal"."""
     pad_id: int
     device: torch.device
     compute_dtype: torch.dtype
     linear_names: tuple[str, ...]
-    """Last parts of the names of the quantized layers, such as `q_proj`."""
+    """The quantized layers as PEFT is told of them: by the last parts of their names, such as `q_proj`, or by whole
+    names where a last part is also that of something else."""
+    own_logits: bool = False
+    """Whether logits come from the whole model, since they are something else than rows of the output layer times its
+    input: capped, scaled, or of a head of its own. Right for all, slower."""
     records: bool = False
     """Whether training passes are recorded as CUDA graphs: a small model on a GPU, unless one could not be."""
     peft: Any = None
@@ -42,6 +55,8 @@ class Base:
     adapter: Any = None
     passes: dict[Any, Any] = dataclasses.field(default_factory=dict)
     """Sizes of passes that were found to fit (`lhcq.model.passes`)."""
+    spoilt: bool = False
+    """Whether PEFT gave up in the middle of changing the model, which then has to be loaded anew."""
     uses: int = 0
     """Counts the times that an adapter was attached: what was attached before is gone."""
 
@@ -88,14 +103,16 @@ class Base:
         return self.model.get_output_embeddings()
 
 
-def load_base(directory: Path) -> Base:
+def load_base(directory: Path, *, cache: Path | None = None) -> Base:
     """Load the safetensors model in `directory` straight to NF4 with double quantization.
 
-    Raises `BadInput` when it is no usable model, its labels cannot be told apart, or it scales its logits.
+    `cache` is where digests of weights are remembered. Raises `BadInput` when it is no usable model, its labels
+    cannot be told apart, or what it says of a prompt depends on what else stands in the batch.
     """
     check_model_directory(directory)
     encode = encode_prompts(directory)
-    labels = label_ids(encode, _PROBE)
+    labels = label_ids(encode, _PROBES[0])
+    identity = identify(directory, cache)
     # By its number: a thread of a library begins with the first GPU, whichever is this process's.
     device = (
         torch.device("cuda", torch.cuda.current_device())
@@ -103,25 +120,33 @@ def load_base(directory: Path) -> Base:
         else torch.device("cpu")
     )
     dtype = compute_dtype(device)
-    model = _load_quantized(directory, device, dtype)
-    _refuse_scaled_logits(model.config, directory)
+    model = load_quantized(directory, device, dtype)
+    if identify(directory, cache) != identity:
+        raise BadInput(f"{directory}: was changed while it was loaded. Try again when it stays as it is.")
+    probes = encode(list(_PROBES))
+    expected = own_logits(model, probes, directory)
     layers = _quantized_layers(model)
     unpacked = unpack_once(list(layers.values()), dtype)
     fuse_rotary(model)
     if device.type == "cuda":
         fuse_norms(model)
         fuse_gates(model)
-    return Base(
+    base = Base(
         directory=directory,
+        identity=identity,
         model=model,
         encode=encode,
+        probes=probes,
+        expected=expected,
         label_tokens=labels,
         pad_id=_pad_id(model.config),
         device=device,
         compute_dtype=dtype,
         records=unpacked and device.type == "cuda",
-        linear_names=tuple(sorted({name.rsplit(".", 1)[-1] for name in layers})),
+        linear_names=_names_for_peft(model, layers),
     )
+    choose_logits(base)
+    return base
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
@@ -137,33 +162,6 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def _load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    with quiet_transformers():
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                directory,
-                quantization_config=quantization,
-                dtype=dtype,
-                device_map={"": device},
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise BadInput(f"{directory}: transformers cannot load this model ({reason}).") from error
-    model.requires_grad_(False)
-    return model
-
-
 def _quantized_layers(model: Any) -> dict[str, Any]:
     """The 4-bit layers by name, made ready for training on any CPU."""
     from bitsandbytes.nn import Linear4bit
@@ -176,14 +174,10 @@ def _quantized_layers(model: Any) -> dict[str, Any]:
     return layers
 
 
-def _refuse_scaled_logits(config: Any, directory: Path) -> None:
-    """The loss and the score use two rows of the output layer as they are."""
-    for field, neutral in (("final_logit_softcapping", None), ("logit_scale", 1.0), ("logits_scaling", 1.0)):
-        value = getattr(config, field, None)
-        if value not in (None, neutral):
-            raise BadInput(
-                f"{directory}: this kind of model changes its logits ({field}={value}), not supported."
-            )
+def _names_for_peft(model: Any, layers: dict[str, Any]) -> tuple[str, ...]:
+    short = {name.rsplit(".", 1)[-1] for name in layers}
+    others = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules() if name not in layers}
+    return tuple(sorted(layers if short & others else short))
 
 
 def _pad_id(config: Any) -> int:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lhcq.commits import committed_steps, read_verified
 from lhcq.errors import BadInput
+from lhcq.model.identity import require_same
 from lhcq.workspace import (
     read_json,
     staged_directory,
@@ -15,6 +16,7 @@ from lhcq.workspace import (
 STATE = "state.json"
 
 if TYPE_CHECKING:
+    from lhcq.model.base import Base
     from lhcq.model.loop import TrainState
 
 
@@ -27,7 +29,11 @@ def newest_checkpoint(checkpoints: Path) -> tuple[int, Path] | None:
 def write_checkpoint(
     final: Path, state: "TrainState", *, config_hash: str, extra: dict[str, Any] | None = None
 ) -> None:
-    """Commit `state` under `final`; `extra` goes into the manifest. If the name is taken, what is there stays."""
+    """Commit `state` under `final`; `extra` goes into the manifest. If the name is taken, what is there stays.
+
+    The manifest also holds the base's identity, and how logits are made: of two `rows` of the output layer, or by the
+    model's `own` head.
+    """
     from safetensors.torch import save_file
 
     from lhcq.model.adapter import ADAPTER_WEIGHTS
@@ -46,14 +52,20 @@ def write_checkpoint(
             path.chmod(
                 0o644
             )  # safetensors makes its files private, but other hosts' users share the workspace
-        write_manifest(staged, **{"step": state.step, "config_hash": config_hash, **(extra or {})})
+        facts = {
+            "base": state.base.identity.model_dump(),
+            "logits": "own" if state.base.own_logits else "rows",
+        }
+        write_manifest(staged, **{"step": state.step, "config_hash": config_hash, **facts, **(extra or {})})
 
 
-def verified_step(checkpoint: Path) -> int:
-    """The step of a checkpoint, after checking every file of it against its manifest."""
+def verified_step(checkpoint: Path, base: "Base | None" = None) -> int:
+    """The step of a checkpoint, after checking every file of it against its manifest, and `base` if it is loaded."""
     manifest = read_verified(
         checkpoint, what=f"checkpoint {checkpoint.name}", remedy="Look at `lhcq status`."
     )
+    if base is not None:
+        require_same(manifest.get("base"), base.identity, base.directory)
     if not isinstance(manifest["step"], int):
         raise BadInput(f"{checkpoint}: its manifest names no step.")
     return int(manifest["step"])

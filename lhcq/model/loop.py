@@ -124,7 +124,7 @@ def _train(
     others.begin(data)
     adapter = attach_lora(base, config)
     optimizer = make_optimizer(adapter, config)
-    start = _restore(adapter, optimizer, checkpoint, config, after_step)
+    start = _restore(base, optimizer, checkpoint, config, after_step)
     base.peft.train()
     with explained_memory():
         size = choose_pass(
@@ -172,13 +172,14 @@ def _train(
 
 
 def _restore(
-    adapter: Adapter, optimizer: Any, checkpoint: Path | None, config: TrainConfig, after_step: int | None
+    base: Base, optimizer: Any, checkpoint: Path | None, config: TrainConfig, after_step: int | None
 ) -> int:
     """Set adapter and optimizer to the checkpoint, or to the start; the number of steps done."""
+    adapter: Adapter = base.adapter
     if checkpoint is None:
         reset_adapter(adapter, config.seed)
         return 0
-    step = verified_step(checkpoint)
+    step = verified_step(checkpoint, base)
     step = step if after_step is None else after_step
     load_adapter(adapter, checkpoint)
     load_optimizer(optimizer, adapter, checkpoint, step=step)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import Frozen, TrainConfig
 from lhcq.errors import BadInput
-from lhcq.model.sources import count_parameters
+from lhcq.model.weights import count_parameters
 
 
 class RunPlan(Frozen):

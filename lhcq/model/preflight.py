@@ -1,18 +1,25 @@
 """What a training will need of a machine's memory, and what is there, before a model is loaded. Imports no torch."""
 
+import importlib.util
 import os
+import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.gpus import gpus_here
-from lhcq.model.sources import count_parameters
+from lhcq.model.weights import Tensor, read_tensors_of, weight_files
 from lhcq.workspace import read_json
 
 GIB = 1 << 30
 _LARGEST_SIZE = 1 << 48
 """Of anything that a model is made of: beyond, a configuration is nonsense."""
+_HIDDEN = ("hidden_size", "n_embd", "d_model")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks")
+_QUERY_VALUE = ("q_proj", "v_proj")
+_NUMBERED = re.compile(r"\.\d+\.")
+_NO_LINEAR = re.compile(r"\.experts\.|\.wpe\.|embed|norm|\.(gate|router)\.weight$")
 _NF4_BYTES = 0.516  # a weight with its share of the doubly quantized scales
 _UNPACKED_LIMIT_BYTES = 2 << 30
 _BYTES_PER_ADAPTER_WEIGHT = (
@@ -57,32 +64,65 @@ def device_here() -> Device:
     return Device("CPU", free_pages * page, bfloat16=False)
 
 
+def check_packages(directory: Path) -> None:
+    """Raise `BadInput` where a model's configuration asks for attention by a package that is not installed here."""
+    asked = str(_attention(read_json(directory / "config.json")))
+    package = "flash_attn_interface" if asked.endswith("3") else "flash_attn"
+    if asked.startswith("flash_attention") and importlib.util.find_spec(package) is None:
+        raise BadInput(
+            f"{directory}: its config.json asks for {asked}, and {package} is not installed. Install it, or take the "
+            "field attn_implementation out of config.json."
+        )
+
+
+def _attention(config: dict[str, Any]) -> object:
+    return config.get("attn_implementation") or config.get("_attn_implementation")
+
+
 def estimate_needs(directory: Path, config: TrainConfig, *, longest: int, bfloat16: bool) -> Needs | None:
     """What training the model in `directory` on prompts of `longest` tokens needs; None for an unusual model."""
     shape = dict(read_json(directory / "config.json"))
-    try:
-        hidden, inner, layers = (
-            int(shape[key]) for key in ("hidden_size", "intermediate_size", "num_hidden_layers")
-        )
-        heads, groups = int(shape["num_attention_heads"]), int(shape["num_key_value_heads"])
-        tables = int(shape["vocab_size"]) * hidden * (1 if shape.get("tie_word_embeddings") else 2)
-        head = int(shape.get("head_dim") or hidden // heads)
-    except (KeyError, TypeError, ValueError, ArithmeticError):
+    hidden, layers, vocabulary = (_first_size(shape, names) for names in (_HIDDEN, _LAYERS, ("vocab_size",)))
+    if hidden is None or layers is None or vocabulary is None:
         return None
-    if not all(0 < size < _LARGEST_SIZE for size in (hidden, inner, layers, heads, groups, tables, head)):
-        return None
+    tensors = [tensor for path in weight_files(directory) for tensor in read_tensors_of(path)]
+    packed = {tensor.name: tensor for tensor in tensors if _is_packed(tensor, vocabulary)}
     size = 2 if bfloat16 else 4
-    key_value = head * groups
-    layered = count_parameters(directory) - tables
-    model = layered * _NF4_BYTES + tables * size
-    if layered * size <= _UNPACKED_LIMIT_BYTES:
-        model += layered * size
-    ends = 2 * hidden + hidden + key_value  # inputs and outputs of q and v
-    if config.target == "all-linear":
-        ends += hidden + key_value + 2 * hidden + 3 * (hidden + inner)
-    adapter = config.rank * ends * layers * _BYTES_PER_ADAPTER_WEIGHT
+    weights = sum(tensor.weights for tensor in packed.values())
+    model = weights * _NF4_BYTES + sum(
+        tensor.weights * size for tensor in tensors if tensor.name not in packed
+    )
+    if weights * size <= _UNPACKED_LIMIT_BYTES:
+        model += weights * size
+    adapted = [
+        tensor
+        for name, tensor in packed.items()
+        if config.target == "all-linear" or name.removesuffix(".weight").rsplit(".", 1)[-1] in _QUERY_VALUE
+    ]
+    adapter = config.rank * sum(map(sum, (tensor.shape for tensor in adapted))) * _BYTES_PER_ADAPTER_WEIGHT
+    inner = max((max(tensor.shape) for tensor in packed.values()), default=hidden)
     prompt = longest * size * (layers * hidden + 8 * hidden + 5 * inner)
     return Needs(int(model), adapter, prompt)
+
+
+def _first_size(shape: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    """The size that a configuration has under one of `names`."""
+    found = next((shape[name] for name in names if name in shape), None)
+    return found if type(found) is int and 0 < found < _LARGEST_SIZE else None
+
+
+def _is_packed(tensor: Tensor, vocabulary: int) -> bool:
+    """Whether transformers makes it a `Linear4bit`: the matrix of a linear layer.
+
+    Not the tables before and after the layers, by their size or their name, and not experts: transformers stacks
+    those of a layer in one tensor, which is no linear layer. A router is none either, and small.
+    """
+    table = vocabulary in tensor.shape and not _NUMBERED.search(tensor.name)
+    return (
+        len(tensor.shape) == 2
+        and tensor.name.endswith(".weight")
+        and not (table or _NO_LINEAR.search(tensor.name))
+    )
 
 
 def check_memory(needs: Needs, device: Device, config: TrainConfig, *, longest: int) -> str:

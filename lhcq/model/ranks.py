@@ -179,6 +179,7 @@ class Ranks:
         if self._peers:
             self._tell(
                 model=str(data.base.directory),
+                identity=data.base.identity.model_dump(),
                 config=data.config.model_dump(mode="json"),
                 prompts=list(data.prompts),
                 labels=[int(label) for label in data.labels],
@@ -284,12 +285,13 @@ class Follower:
         ranks: int,
         *,
         model: str,
+        identity: dict[str, str],
         config: dict[str, Any],
         prompts: list[str],
         labels: list[int],
     ) -> None:
         self._rank = rank
-        self._base = resident_base(Path(model))
+        self._base = resident_base(Path(model), recorded=identity)
         self._config = TrainConfig.checked(**config)
         self._data = StepData(base=self._base, prompts=prompts, labels=np.array(labels), config=self._config)
         self._adapter = attach_lora(self._base, self._config)

@@ -1,16 +1,30 @@
 """The one base model that stays in a worker's memory from task to task."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lhcq.model.base import Base, load_base
+from lhcq.model.identity import identify, require_same
 
 _resident: Base | None = None
 
 
-def resident_base(directory: Path) -> Base:
-    """The base model in `directory`, loaded unless it is the one that was used last."""
+def resident_base(
+    directory: Path, *, recorded: Mapping[str, Any] | None = None, cache: Path | None = None
+) -> Base:
+    """The base model in `directory`, loaded unless it is the one that was used last, and still the same.
+
+    `recorded` is the identity that a run's record holds, `cache` where digests of weights are remembered. Raises
+    `BadInput` where the directory holds another model by now.
+    """
     global _resident  # noqa: PLW0603  a worker process has room for one base, so one variable holds it
-    if _resident is None or _resident.directory != directory.absolute():
-        _resident = None  # freed before the next one is loaded
-        _resident = load_base(directory.absolute())
-    return _resident
+    directory = directory.absolute()
+    found = identify(directory, cache)
+    require_same(recorded, found, directory)
+    known = _resident
+    if known is None or known.spoilt or known.directory != directory or known.identity != found:
+        known = _resident = None  # freed before the next one is loaded
+        known = _resident = load_base(directory, cache=cache)
+        require_same(recorded, known.identity, directory)
+    return known

@@ -13,7 +13,7 @@ from lhcq.errors import BadInput
 from lhcq.model.adapter import attach_lora, load_adapter
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import verified_step
-from lhcq.model.loss import label_scores, pad_right
+from lhcq.model.loss import label_scores, pad_right, vocabulary_logits
 from lhcq.model.passes import limit_memory
 
 # Tokens that keep a GPU busy; twice as many bring no more events a second.
@@ -44,7 +44,7 @@ def score_prompts(
     `on_batch` is told how many prompts are done. Raises `BadInput` for a damaged checkpoint and a prompt longer
     than `config.max_tokens`.
     """
-    verified_step(checkpoint)
+    verified_step(checkpoint, base)
     if base.device.type == "cuda":
         limit_memory(config.max_memory)
     load_adapter(attach_lora(base, config), checkpoint)
@@ -100,7 +100,7 @@ def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.flo
     """l_signal - l_background, and whether the likeliest token begins neither label, for one batch."""
     scores, ends = label_scores(base, *pad_right(token_ids, base))
     # The vocabulary is looked at where the answer begins, and nowhere else.
-    greedy = base.head(ends).argmax(dim=-1)
+    greedy = vocabulary_logits(base, ends).argmax(dim=-1)
     logits = scores.double()
     labels = torch.tensor(base.label_ids, device=greedy.device)
     return (logits[:, 1] - logits[:, 0]).cpu().numpy(), (~torch.isin(greedy, labels)).cpu().numpy()

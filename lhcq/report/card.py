@@ -1,5 +1,6 @@
 """The model card of an exported checkpoint, as the hub and PEFT expect it: a YAML head and a README."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Protocol
 
@@ -29,13 +30,16 @@ def model_card(
     *,
     step: int,
     base: Base,
+    identity: Mapping[str, str],
     labels: dict[str, tuple[int, ...]],
+    front: list[int],
     example: str,
     merged: bool,
 ) -> str:
     """The text of `README.md` for the checkpoint of the run `view` at `step`.
 
-    `labels` are the labels' tokens by name, `example` is a prompt of the training.
+    `identity` has the digests of the base model by what they are of, `labels` the labels' tokens by name; `example`
+    is a prompt of the training, `front` the tokens that are fed before it.
     """
     evaluations = _evaluations(view, step)
     text: str = _template().render(
@@ -44,10 +48,11 @@ def model_card(
         merged=merged,
         base=base,
         labels=labels,
+        front=front,
         example=example,
         data=_data(workspace, view),
         figures=[_row(*found) for found in evaluations],
-        training=_training(workspace, view, step),
+        training=_training(workspace, view, step, identity),
     )
     return text
 
@@ -151,11 +156,19 @@ def _jets(workspace: Workspace, manifest: dict[str, Any]) -> str:
     return said_config(dataset.get("config")) if same else ""
 
 
-def _training(workspace: Workspace, view: RunView, step: int) -> list[tuple[str, str]]:
+def _training(
+    workspace: Workspace, view: RunView, step: int, identity: Mapping[str, str]
+) -> list[tuple[str, str]]:
     manifest = read_json(workspace.checkpoint(view.name, step) / MANIFEST)
     versions = manifest.get("versions") or {}
     return [
         ("Steps", f"{step} of {view.total_steps}"),
+        ("Base model", ", ".join(f"{part} sha256 {sha256}" for part, sha256 in sorted(identity.items()))),
+        *(
+            [("Logits", "the model's own, since they are capped or scaled")]
+            if manifest.get("logits") == "own"
+            else []
+        ),
         *((name, str(value)) for name, value in sorted(view.config.items()) if value is not None),
         (
             "Versions",

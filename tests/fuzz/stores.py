@@ -15,8 +15,9 @@ from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
 from lhcq.model.labels import label_ids
 from lhcq.model.preflight import estimate_needs
-from lhcq.model.sources import check_model_directory, count_parameters
+from lhcq.model.sources import check_model_directory
 from lhcq.model.tokens import encode_prompts
+from lhcq.model.weights import count_parameters
 from lhcq.prompts.writing import write_split
 from lhcq.seals import seal
 from lhcq.workspace import read_manifest, verify_files, write_manifest

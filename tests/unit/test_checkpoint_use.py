@@ -80,6 +80,7 @@ def made(base, tmp_path_factory):
         "split_sha256": {name: facts["sha256"] for name, facts in split["files"].items()},
         "model": "smollm2",
         "model_dir": str(base.directory),
+        "base": base.identity.model_dump(),
         "config": CONFIG.model_dump(),
         "checkpoint_steps": [1],
         "total_steps": 1,
@@ -96,8 +97,23 @@ def made(base, tmp_path_factory):
         on_step=lambda _: True,
     )
     write_checkpoint(place.checkpoint("run", 1), state, config_hash="c", extra={"of": of})
-    figures = {"rows": [0, 1], "labels": [0, 1], "p_signal": [0.1, 0.9], "unknown": [False] * 2}
-    write_validation(place.validation("run", 1), step=1, of=of, **figures)
+    part = pq.read_table(place.split("split") / "validation.parquet")
+    scores = score_prompts(
+        base,
+        checkpoint=place.checkpoint("run", 1),
+        config=CONFIG,
+        prompts=part["prompt"].to_pylist(),
+        batch_size=8,
+    )
+    write_validation(
+        place.validation("run", 1),
+        step=1,
+        of=of,
+        rows=part["row"].to_numpy(),
+        labels=part["label"].to_numpy(),
+        p_signal=scores.p_signal,
+        unknown=scores.unknown,
+    )
     return place
 
 
@@ -257,6 +273,7 @@ def test_an_exported_adapter_needs_peft_alone(trained, spoken_for, smollm2, base
     card = ModelCard.load(tmp_path / "out" / "README.md")
     program = card.text.partition("```python\n")[2].partition("```")[0]
     asks = program[program.index("prompt = ") :]
+    assert "[ids]" in asks  # SmolLM2 has a BOS and puts nothing before a prompt
     found = {"torch": torch, "model": model, "tokenizer": AutoTokenizer.from_pretrained(smollm2)}
     with torch.inference_mode():
         exec(asks, found)  # noqa: S102
@@ -270,7 +287,8 @@ def test_an_exported_adapter_needs_peft_alone(trained, spoken_for, smollm2, base
     assert config["base_model_name_or_path"] == answer["base"]
     for said in (
         "compact v3",
-        "| validation | this model | 2 |",
+        "| validation | this model |",
+        f"weights sha256 {base.identity.weights}",
         "not quite the hub's",
         repr(prompts[0])[1:3],
     ):

@@ -7,7 +7,8 @@ import pytest
 
 from lhcq.errors import BadInput
 from lhcq.model.smollm2 import GGUF_SHA256, WHEEL_SHA256
-from lhcq.model.sources import check_model_directory, count_parameters, obtain
+from lhcq.model.sources import check_model_directory, obtain
+from lhcq.model.weights import count_parameters
 from lhcq.workspace import Workspace, read_manifest, verify_files
 
 

@@ -40,9 +40,15 @@ def split_base(base, splitting, monkeypatch):
     assert all(len(tokens) > 1 for tokens in labels)
     monkeypatch.setattr(base, "encode", splitting)
     monkeypatch.setattr(base, "label_tokens", labels)
+    forget_labels(base)
     reset_adapter(attach_lora(base, CONFIG), 3)
     base.peft.eval()
     yield base
+    forget_labels(base)
+
+
+def forget_labels(base):
+    """What it keeps of its labels."""
     for cached in ("label_table", "label_rows"):
         vars(base).pop(cached, None)
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -6,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lhcq.errors import BadInput
 from lhcq.model.labels import LABELS, label_ids
-from lhcq.model.tokens import encode_prompts
+from lhcq.model.tokens import encode_prompts, tokens_before
 
 WORDS = {"<s>": 0, "</s>": 1, "1": 2, "2": 3, ":": 4, "signal": 5, "background": 6, "[UNK]": 7}
 
@@ -30,6 +31,30 @@ def llama_like(tmp_path):
 def test_a_prompt_gets_exactly_one_bos_and_no_eos(llama_like):
     encode = encode_prompts(llama_like)
     assert encode(["1 2 :", "<s>1 2 :"]) == [[0, 2, 3, 4], [0, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("frame", "front"),
+    [("$A </s>", []), ("</s> $A", [1]), ("<s> $A", [0]), ("</s> <s> $A </s>", [1, 0]), ("$A", [])],
+)
+def test_what_a_tokenizer_puts_behind_a_text_never_lands_before_it(llama_like, frame, front):
+    tokenizer = Tokenizer.from_file(str(llama_like / "tokenizer.json"))
+    special = [(name, WORDS[name]) for name in ("<s>", "</s>")]
+    tokenizer.post_processor = processors.TemplateProcessing(single=frame, special_tokens=special)
+    tokenizer.save(str(llama_like / "tokenizer.json"))
+    (llama_like / "tokenizer_config.json").write_text('{"bos_token": null, "eos_token": "</s>"}')
+    assert encode_prompts(llama_like)(["1 2 :"]) == [[*front, 2, 3, 4]]
+    assert tokens_before(llama_like, "1 2 :") == front
+    assert tokens_before(llama_like, "<s>1 2 :") == ([] if front == [0] else front)
+
+
+def test_a_bos_that_is_asked_for_beside_the_tokenizer_is_put_in_front(llama_like):
+    tokenizer = Tokenizer.from_file(str(llama_like / "tokenizer.json"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    tokenizer.save(str(llama_like / "tokenizer.json"))
+    settings = {"bos_token": {"content": "<s>"}, "add_bos_token": True}
+    (llama_like / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert encode_prompts(llama_like)(["1 2 :"]) == [[0, 2, 3, 4]]
 
 
 def test_the_saved_truncation_and_padding_do_not_apply(llama_like):

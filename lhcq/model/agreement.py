@@ -1,0 +1,149 @@
+"""Whether the way that lhcq takes to a score gives what the model itself says: asked each time that one is loaded.
+
+transformers computes logits from a prompt alone, without padding, with its own layers. lhcq multiplies the output of
+the decoder with two rows of the output layer, in padded batches, with kernels of its own. What lies between is not to
+be seen in a configuration (a soft cap, a multiplier, a norm in the head, a recurrence that reads padding), so both
+are computed. Not in inference mode: what a model keeps from its first pass has to serve a training.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lhcq.errors import BadInput
+from lhcq.model.loss import label_logits, label_scores, pad_right, vocabulary_logits
+
+if TYPE_CHECKING:
+    from lhcq.model.base import Base
+
+_LARGE = 100.0
+"""Logits are brought to this size, where a soft cap shows also in a model that says nothing yet."""
+
+
+@torch.no_grad()
+def own_logits(model: Any, prompts: Sequence[list[int]], directory: Path) -> torch.Tensor:
+    """What `model` says after each prompt, alone and by itself, `(n, vocabulary)` float32.
+
+    Raises `BadInput` for a model that cannot compute with its layers in four bits.
+    """
+    try:
+        return torch.stack(
+            [
+                model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
+                .logits[0, -1]
+                .float()
+                for ids in prompts
+            ]
+        )
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, NotImplementedError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
+            raise  # of the machine, not of the model
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(
+            f"{directory}: this model cannot compute with its linear layers in NF4 ({said}). Use another model."
+        ) from error
+
+
+@torch.no_grad()
+def choose_logits(base: "Base") -> None:
+    """Let `base` take logits from rows of its output layer, where those are the model's own, else from the model.
+
+    Raises `BadInput` where neither way gives, in one padded batch, what the model says of each probe alone.
+    """
+    hidden = _rows_input(base)
+    base.own_logits = hidden is None
+    apart = _disagreement(base, hidden)
+    if apart is not None:
+        raise BadInput(
+            f"{base.directory}: what this model says of a prompt changes by {apart:.2g} with the padding behind it "
+            "or the prompts beside it, so it has no score of its own. Use a causal model."
+        )
+
+
+def _rows_input(base: "Base") -> torch.Tensor | None:
+    """The decoder's output at the probes' ends, `(n, hidden)`; None unless its rows are what makes the logits."""
+    token_ids, last = pad_right(base.probes, base)
+    rows = torch.arange(len(last), device=base.device)
+    try:
+        hidden: torch.Tensor = base.backbone(input_ids=token_ids, use_cache=False).last_hidden_state[
+            rows, last
+        ]
+        factor = _LARGE / float(base.head(hidden).abs().max().clamp_min(1e-6))
+        read, logits = _with_large_input(base, token_ids, factor)
+        read, logits = read[rows, last], logits[rows, last].float()
+        same = (
+            _alike(base, hidden.float(), read.float(), deep=True)
+            and _alike(base, vocabulary_logits(base, read * factor).float(), logits)
+            and _alike(base, label_logits(base, read * factor), logits[:, list(base.label_ids)])
+        )
+        return hidden if same else None
+    except (RuntimeError, TypeError, AttributeError, LookupError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
+            raise
+        return None  # it has no such parts
+
+
+def _with_large_input(
+    base: "Base", token_ids: torch.Tensor, factor: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model has its output layer read, and the logits that it makes of `factor` times that."""
+    read: list[torch.Tensor] = []
+
+    def enlarge(module: Any, arguments: Any) -> Any:
+        read.append(arguments[0])
+        return (arguments[0] * factor, *arguments[1:])
+
+    hook = base.head.register_forward_pre_hook(enlarge)
+    try:
+        logits = base.model(input_ids=token_ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    return read[0], logits
+
+
+@torch.no_grad()
+def refuse_adapted(base: "Base") -> None:
+    """Raise `BadInput` unless the model, adapted by an adapter of zeros, still says of the probes what it said.
+
+    It trains in between, as it does before each validation: some change their weights for that.
+    """
+    said = "it says something else with an adapter that does nothing"
+    try:
+        base.peft.train()
+        with torch.random.fork_rng(devices=[base.device] if base.device.type == "cuda" else []):
+            label_scores(base, *pad_right(base.probes, base))
+        base.peft.eval()
+        if _disagreement(base) is None:
+            return
+    except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
+            raise
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    base.spoilt = True
+    raise BadInput(
+        f"{base.directory}: this model cannot compute with PEFT's adapter ({said}). Use another model."
+    )
+
+
+def _disagreement(base: "Base", ends: torch.Tensor | None = None) -> float | None:
+    """How far a padded batch of the probes is from what was expected, where that is more than rounding.
+
+    `ends` is what the model gives at their ends, where that is known.
+    """
+    if ends is None:
+        _, ends = label_scores(base, *pad_right(base.probes, base))
+    pairs = [
+        (vocabulary_logits(base, ends).float(), base.expected),
+        (label_logits(base, ends), base.expected[:, list(base.label_ids)]),
+    ]
+    if all(_alike(base, *pair, deep=True) for pair in pairs):
+        return None
+    return max(float((one - other).abs().max()) for one, other in pairs)
+
+
+def _alike(base: "Base", one: torch.Tensor, other: torch.Tensor, *, deep: bool = False) -> bool:
+    """To rounding, of the larger of 1 and the largest; bfloat16 adds up where all layers lie between (`deep`)."""
+    rounding = 1e-4 if base.compute_dtype == torch.float32 else (1e-1 if deep else 2e-2)
+    return bool((one - other).abs().max() <= rounding * max(1.0, float(other.abs().max())))

@@ -1,0 +1,182 @@
+"""An export is loaded by PEFT or transformers alone, and gives the run's own scores before anybody sees it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
+
+from lhcq.config import TrainConfig
+from lhcq.errors import BadInput
+from lhcq.model import resident
+from lhcq.model.base import load_base
+from lhcq.model.checkpoint import write_checkpoint
+from lhcq.model.export import BaseName, Said, export_adapter, export_merged
+from lhcq.model.loop import train_segment
+from lhcq.model.score import score_prompts
+from lhcq.workspace import write_manifest
+from tests.peft_alone import load_by_peft
+from tests.tiny_models import WORDS, write_model, write_tokenizer
+
+PROMPTS = ["12 3 4:", "7:", "357 120 447 53 10:", "1 2 1 2 1 2 1 2 99 12 3 4 5 6:", "0 0:", "48 2:"]
+CONFIG = TrainConfig(learning_rate=2e-2, dropout=0.0, epochs=4, batch_size=6, rank=4)
+
+
+@pytest.fixture(autouse=True)
+def resident_alone(monkeypatch):
+    """Whatever this process had loaded, it has again afterwards."""
+    monkeypatch.setattr(resident, "_resident", None)
+
+
+def train(directory, checkpoint, config=CONFIG):
+    """A run of some steps: its base, and the scores of its validation."""
+    base = load_base(directory)
+    state = train_segment(
+        base,
+        prompts=PROMPTS,
+        labels=np.arange(6) % 2,
+        config=config,
+        checkpoint=None,
+        until_step=4,
+        on_step=lambda _: True,
+    )
+    write_checkpoint(checkpoint, state, config_hash="c")
+    scores = score_prompts(base, checkpoint=checkpoint, config=config, prompts=PROMPTS, batch_size=6)
+    return base, [float(one) for one in scores.p_signal]
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path / "model")
+
+
+def write_out(kind, tmp_path, model, said):
+    kind(
+        tmp_path / "checkpoint",
+        tmp_path / "out",
+        model_dir=model,
+        base=BaseName("owner/model", False, None, ""),
+        card="card",
+        said=said,
+        config=CONFIG,
+    )
+
+
+def forget_base(checkpoint):
+    """As checkpoints were that knew nothing of their base."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    del manifest["base"], manifest["files"]
+    (checkpoint / "manifest.json").unlink()
+    write_manifest(checkpoint, **manifest)
+
+
+KINDS = pytest.mark.parametrize("kind", [export_adapter, export_merged])
+
+
+@KINDS
+@pytest.mark.parametrize("validated", [True, False])
+def test_an_export_is_written_once_it_gives_the_runs_own_scores(kind, validated, model, tmp_path):
+    _, scores = train(model, tmp_path / "checkpoint")
+    write_out(kind, tmp_path, model, Said(PROMPTS, scores if validated else None))
+    assert (tmp_path / "out" / "README.md").is_file()
+
+
+@KINDS
+def test_an_export_onto_weights_that_were_replaced_is_refused_and_leaves_nothing(kind, model, tmp_path):
+    _, scores = train(model, tmp_path / "checkpoint")
+    forget_base(tmp_path / "checkpoint")
+    write_model(model, seed=2)
+    with pytest.raises(BadInput, match="others would not get this run's scores from it") as caught:
+        write_out(kind, tmp_path, model, Said(PROMPTS, scores))
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "model"]
+
+
+def test_scores_of_another_machine_are_taken_to_its_rounding_and_made_anew_here(model, tmp_path):
+    _, scores = train(model, tmp_path / "checkpoint")
+    elsewhere = [one + 0.01 * (1 - 2 * (at % 2)) * one * (1 - one) for at, one in enumerate(scores)]
+    write_out(export_adapter, tmp_path, model, Said(PROMPTS, elsewhere))
+    assert (tmp_path / "out").is_dir()
+
+
+def test_an_adapter_that_peft_understands_otherwise_is_refused(model, tmp_path):
+    _, scores = train(model, tmp_path / "checkpoint")
+    config = json.loads((tmp_path / "checkpoint" / "adapter_config.json").read_text())
+    manifest = json.loads((tmp_path / "checkpoint" / "manifest.json").read_text())
+    (tmp_path / "checkpoint" / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 1}))
+    (tmp_path / "checkpoint" / "manifest.json").unlink()
+    del manifest["files"]
+    write_manifest(tmp_path / "checkpoint", **manifest)
+    with pytest.raises(BadInput, match="others would not get this run's scores"):
+        write_out(export_adapter, tmp_path, model, Said(PROMPTS, scores))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "frame", [{"behind": "</s>"}, {"before": "</s> <s>", "behind": "</s>"}, {"before": "<s>"}]
+)
+def test_what_frames_a_text_is_fed_as_the_card_feeds_it(frame, model, tmp_path):
+    write_tokenizer(model, **frame)
+    base, scores = train(model, tmp_path / "checkpoint")
+    front = [WORDS.index(word) for word in frame.get("before", "").split()]
+    write_out(export_adapter, tmp_path, model, Said(PROMPTS, scores))
+    alone = load_by_peft(model, tmp_path / "out", base)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    for prompt, expected in zip(PROMPTS, scores, strict=True):
+        ids = [*front, *tokenizer(prompt, add_special_tokens=False).input_ids]
+        with torch.no_grad():
+            logits = alone(torch.tensor([ids])).logits[0, -1, list(base.label_ids)]
+        assert float(torch.softmax(logits.double(), 0)[1]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_tokenizer_that_transformers_reads_otherwise_is_refused(model, tmp_path):
+    _, scores = train(model, tmp_path / "checkpoint")
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    added = {
+        "21": {"content": "12", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    }
+    added["21"]["special"] = True
+    (model / "tokenizer_config.json").write_text(json.dumps({**settings, "added_tokens_decoder": added}))
+    with pytest.raises(BadInput, match="transformers' tokenizer gives other tokens"):
+        write_out(export_adapter, tmp_path, model, Said(PROMPTS, scores))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_learnt_does_not_vanish_in_the_rounding_of_a_merged_model(tmp_path):
+    """As PEFT merges it in bfloat16, most of it does: a small step from a rounded value is rounded back."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    directory = write_model(tmp_path / "model", dtype=torch.bfloat16)
+    _, scores = train(directory, tmp_path / "checkpoint", CONFIG.model_copy(update={"learning_rate": 1e-3}))
+    write_out(export_merged, tmp_path, directory, Said(PROMPTS, scores))
+    name = "model.layers.1.mlp.gate_proj"
+    base, merged = (
+        load_file(place / "model.safetensors")[f"{name}.weight"] for place in (directory, tmp_path / "out")
+    )
+    adapter = load_file(tmp_path / "checkpoint" / "adapter_model.safetensors")
+    a, b = (adapter[f"base_model.model.{name}.lora_{part}.weight"] for part in "AB")
+    learnt = b @ a * (CONFIG.alpha / CONFIG.rank)
+    found = merged.float() - dequantize_4bit(
+        *quantize_4bit(base.float(), quant_type="nf4", compress_statistics=True)
+    )
+    assert merged.dtype == torch.bfloat16
+    assert float((found * learnt).sum() / learnt.square().sum()) == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_merged_model_of_transposed_layers_holds_what_was_trained(tmp_path):
+    directory = write_model(tmp_path / "model", "gpt2")
+    _, scores = train(directory, tmp_path / "checkpoint")
+    write_out(export_merged, tmp_path, directory, Said(PROMPTS, scores))
+    weights, before = (load_file(place / "model.safetensors") for place in (tmp_path / "out", directory))
+    assert weights.keys() == before.keys()
+
+
+def test_a_tied_table_that_the_file_repeats_is_no_hindrance(tmp_path):
+    directory = write_model(tmp_path / "model", "llama tied")
+    weights = load_file(directory / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    _, scores = train(directory, tmp_path / "checkpoint")
+    write_out(export_merged, tmp_path, directory, Said(PROMPTS, scores))
