@@ -1,5 +1,6 @@
 """Clustering: one task a chunk of events, merged by a chord into one dataset."""
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +86,21 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
 
 def open_source(job: Job) -> "EventFile":
     """The job's source, or an error when it is no longer the file that was hashed."""
-    from lhcq.events.layout import open_event_file
-
     source = workspace().permitted(Path(job.terms["source"]))
-    file = open_event_file(source)
+    known = (job.terms["bytes"], job.terms["mtime_ns"])
+    file = _found(source, known)
     status = source.stat()
-    if (status.st_size, status.st_mtime_ns) != (job.terms["bytes"], job.terms["mtime_ns"]):
+    if (status.st_size, status.st_mtime_ns) != known:
         raise BadInput(f"{source}: changed since this job started. Run the same command again.")
     return file
+
+
+@functools.lru_cache(maxsize=4)
+def _found(source: Path, _: tuple[int, int]) -> "EventFile":
+    """What the file of this size and time is: looked at once a process, since each task of a job asks."""
+    from lhcq.events.layout import open_event_file
+
+    return open_event_file(source)
 
 
 def chunks_of(job: Job) -> "list[Chunk]":
