@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lhcq.commits import committed_steps
 from lhcq.evaluate.course import MAX_ROLLBACKS, alarms_of, read_course
+from tasks.jobs import identity_of
 from tests.faults.rig import Rig, running_rig
 
 pytestmark = pytest.mark.torture
@@ -28,14 +30,24 @@ def ready(tmp_path, events, smollm2) -> Iterator[Rig]:
         yield rig
 
 
+def ask_for_a_rate_that_diverges(run: Path) -> None:
+    """As though the run had been asked for like that: what it has made so far is of the run as it is asked for now."""
+    record = run / "job.json"
+    asked = json.loads(record.read_text())
+    asked["spec"]["config"]["learning_rate"] = 1e30
+    before, asked["identity"] = asked["identity"], identity_of("train", asked["spec"])
+    record.write_text(json.dumps(asked))
+    for manifest in run.glob("*/*/manifest.json"):
+        manifest.write_text(manifest.read_text().replace(before, asked["identity"]))
+
+
 def test_trainers_killed_around_an_alarm_go_back_once_for_each(ready: Rig, smollm2) -> None:
     ready.arm("after-checkpoint-commit")
     ready.run("train", "small", "--name", "wild", "--model", smollm2, *QUICK, "--detach")
     ready.reached("after-checkpoint-commit", 240)
     ready.victim("after-checkpoint-commit").process.wait()
     run = ready.place.run("wild")
-    record = run / "job.json"
-    record.write_text(record.read_text().replace('"learning_rate": 0.001', '"learning_rate": 1e+30'))
+    ask_for_a_rate_that_diverges(run)
     for point in ("after-alarm-commit", "before-answer-commit", "after-answer-commit"):
         ready.arm(point)
         ready.start_worker("gpu")

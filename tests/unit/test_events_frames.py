@@ -11,9 +11,8 @@ import pytest
 from lhcq.errors import BadInput
 from lhcq.events.blocks import read_blocks
 from lhcq.events.featurefile import LABEL
-from lhcq.events.layout import N_PARTICLES
 from lhcq.events.inspect import inspect_file
-from lhcq.events.layout import EventBlock, open_event_file, read_rows
+from lhcq.events.layout import N_PARTICLES, EventBlock, open_event_file, read_rows
 
 N_EVENTS = 24
 NUMBERS = list(range(2100))
