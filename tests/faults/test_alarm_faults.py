@@ -31,7 +31,7 @@ def ready(tmp_path, events, smollm2) -> Iterator[Rig]:
 
 
 def ask_for_a_rate_that_diverges(run: Path) -> None:
-    """As though the run had been asked for like that: what it has made so far is of the run as it is asked for now."""
+    """As though the run had been asked for like that: what it has made is of the run as it is asked for now."""
     record = run / "job.json"
     asked = json.loads(record.read_text())
     asked["spec"]["config"]["learning_rate"] = 1e30
