@@ -121,6 +121,8 @@ def _train(
 ) -> TrainState:
     base, config = data.base, data.config
     plan = plan_run(len(data.prompts), config)
+    if until_step > plan.total_steps:
+        raise ValueError(f"step {until_step} was asked of a training that ends with step {plan.total_steps}")
     others.begin(data)
     adapter = attach_lora(base, config)
     optimizer = make_optimizer(adapter, config)

@@ -73,8 +73,7 @@ def gradient(base, rows, *, prompts=PROMPTS, labels=LABELS, weights=WEIGHTS, che
     return float(sum(losses)), base.adapter.flat.grad.clone()
 
 
-@pytest.fixture
-def ready(base):
+def adapted(base):
     """The base with an adapter in which nothing is zero."""
     reset_adapter(attach_lora(base, CONFIG), 1)
     noise = torch.randn(base.adapter.flat.shape, generator=torch.Generator().manual_seed(1))
@@ -82,6 +81,12 @@ def ready(base):
     base.adapter.refresh()
     base.peft.train()
     return base
+
+
+@pytest.fixture
+def ready(exact):
+    """The base in float32 with such an adapter."""
+    return adapted(exact)
 
 
 def train(base, config, until, checkpoint=None):
@@ -103,6 +108,17 @@ def weights(state):
 
 def close(one, other):
     return float(torch.linalg.vector_norm(one - other)) < 1e-4 * float(torch.linalg.vector_norm(other))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CPU computes in float32")
+def test_a_gpus_gradient_is_that_of_float32_to_the_rounding_of_its_type(ready, base):
+    """bfloat16 rounds by at most 2^-9 of a value, 2^-9 / sqrt(3) of it on average. Forward and back, a pass through 30
+    layers rounds what it hands on at about 30 x 2 x 8 places: the errors add up to sqrt(480) of one, 2.5%."""
+    _, precise = gradient(ready, 8)
+    rounded = gradient(adapted(base), 8)[1]
+    one = 2.0**-9 / 3**0.5
+    apart = torch.linalg.vector_norm(rounded - precise) / torch.linalg.vector_norm(precise)
+    assert float(apart) < 3 * 480**0.5 * one
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -189,19 +205,19 @@ def test_a_run_cut_between_accumulated_steps_goes_on_exactly_and_records_its_pas
     uncut = weights(train(base, config, 3))
     write_checkpoint(tmp_path / "00000002", train(base, config, 2), config_hash="c")
     _, checkpoint = newest_checkpoint(tmp_path)
-    assert recorded_rows(checkpoint) == 2
+    assert recorded_rows(checkpoint) == (4 if base.device.type == "cuda" else 2)  # a GPU takes the whole step
     assert torch.equal(weights(train(base, config, 3, checkpoint)), uncut)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 def test_a_pass_that_cannot_be_recorded_is_computed_all_the_same(base, monkeypatch):
-    config = CONFIG.model_copy(update={"dropout": 0.1})
+    config = CONFIG.model_copy(update={"dropout": 0.1, "epochs": 3.0})
     monkeypatch.setattr(base, "records", False)
     expected = weights(train(base, config, 3))
-    base.records, layer = True, base.model.model.layers[2].mlp
-    whole = layer.forward
+    base.records, embedding = True, base.model.get_input_embeddings()
+    whole = embedding.forward
     monkeypatch.setattr(
-        layer, "forward", lambda x: whole(x) if float(x.sum()) < np.inf else x
+        embedding, "forward", lambda ids: whole(ids) if int(ids.sum()) >= 0 else ids
     )  # waits for the GPU
     base.adapter.graphs.clear()
     assert torch.equal(weights(train(base, config, 3)), expected)
