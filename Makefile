@@ -50,9 +50,10 @@ check: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# Training and scoring on the GPU of this machine.
+# Training and scoring on the GPU of this machine, and what others train with beside it.
 bench-gpu: setup
 	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.peers
 
 # Training on all GPUs of this machine, against one of them.
 bench-gpus: setup
