@@ -48,7 +48,8 @@ def write_checkpoint(
             path.chmod(
                 0o644
             )  # safetensors makes its files private, but other hosts' users share the workspace
-        write_manifest(staged, **{"step": state.step, "config_hash": config_hash, **(extra or {})})
+        facts = {"step": state.step, "config_hash": config_hash, "compute": adapter.compute}
+        write_manifest(staged, **{**facts, **(extra or {})})
 
 
 def verified_step(checkpoint: Path) -> int:

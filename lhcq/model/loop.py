@@ -130,7 +130,12 @@ def _train(
     base.peft.train()
     with explained_memory():
         size = choose_pass(
-            base, config, longest=data.longest, wanted=recorded_rows(checkpoint), ranks=others.count
+            base,
+            config,
+            longest=data.longest,
+            shared=data.shared,
+            wanted=recorded_rows(checkpoint),
+            ranks=others.count,
         )
     size = others.agree(size)
     set_checkpointing(base, on=size.checkpointing)

@@ -23,6 +23,16 @@ def pad_right(token_ids: Sequence[list[int]], base: Base) -> tuple[torch.Tensor,
     return padded.to(base.device), (lengths - 1).to(base.device)
 
 
+def shared_tokens(token_ids: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with, each prompt's last left out; 0 of a single prompt."""
+    if len(token_ids) < 2:
+        return 0
+    # What the first and the last in order share, all between share.
+    first, last = min(token_ids), max(token_ids)
+    most = min(map(len, token_ids)) - 1
+    return next((at for at in range(most) if first[at] != last[at]), most)
+
+
 def label_logits(base: Base, hidden: torch.Tensor) -> torch.Tensor:
     """Logits of background and signal, `(n, 2)` float32, from the output `(n, hidden)` at the prompts' ends."""
     weight, bias = base.label_rows
@@ -31,15 +41,19 @@ def label_logits(base: Base, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def label_scores(
-    base: Base, token_ids: torch.Tensor, last: torch.Tensor
+    base: Base, token_ids: torch.Tensor, last: torch.Tensor, *, shared: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the softmax over background and signal is taken of, `(n, 2)` float32, and the output at the prompts' ends.
 
     `token_ids` `(n, length)` are padded to the right, `last` `(n,)` are the prompts' last positions; the output is
-    `(n, hidden)`.
+    `(n, hidden)`. The first `shared` tokens of all prompts are the same, and no prompt's last.
     """
     if base.splits_labels:
         return _label_log_likelihoods(base, token_ids, last)
+    decoder = base.adapter.decoder
+    if decoder is not None:
+        ends = decoder(token_ids, last, shared)
+        return label_logits(base, ends), ends
     hidden = base.backbone(input_ids=token_ids, use_cache=False).last_hidden_state
     ends = hidden[torch.arange(len(last), device=base.device), last]
     return label_logits(base, ends), ends

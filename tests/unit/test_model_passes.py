@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhcq.config import TrainConfig
+from lhcq.model import passes
 from lhcq.model.adapter import attach_lora, load_adapter, reset_adapter
 from lhcq.model.checkpoint import newest_checkpoint, recorded_rows, write_checkpoint
 from lhcq.model.loop import train_segment
@@ -110,15 +111,42 @@ def close(one, other):
     return float(torch.linalg.vector_norm(one - other)) < 1e-4 * float(torch.linalg.vector_norm(other))
 
 
+@given(
+    room=st.integers(60, 5000),
+    fixed=st.integers(10, 50),
+    unpacked=st.integers(0, 40),
+    slope=st.integers(1, 30),
+    window=st.integers(1, 200),
+)
+def test_as_many_prompts_are_taken_as_leave_what_the_allocator_needs(room, fixed, unpacked, slope, window):
+    """The peak of few prompts is where weights are unpacked, of many it is elsewhere: it does not rise evenly."""
+
+    def peak(base, rows, longest, shared):
+        found = fixed + max(unpacked + rows, slope * rows)
+        return found if found <= room else None
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(passes, "_peak", peak)
+        rows = passes._largest(None, longest=1, shared=0, window=window, room=room)
+    assert rows <= window
+    if rows == 0:
+        assert peak(None, 1, 1, 0) is None
+    elif rows > 1:
+        assert peak(None, rows, 1, 0) <= passes._ACCEPTED * room
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CPU computes in float32")
-def test_a_gpus_gradient_is_that_of_float32_to_the_rounding_of_its_type(ready, base):
-    """bfloat16 rounds by at most 2^-9 of a value, 2^-9 / sqrt(3) of it on average. Forward and back, a pass through 30
-    layers rounds what it hands on at about 30 x 2 x 8 places: the errors add up to sqrt(480) of one, 2.5%."""
+def test_a_gpus_gradient_is_as_near_to_float32s_as_transformers_in_the_same_type(ready, base, monkeypatch):
+    """What bfloat16's rounding makes of a gradient is the model's business, and the same for two ways that round as
+    often: of two such errors none is twice the other."""
     _, precise = gradient(ready, 8)
-    rounded = gradient(adapted(base), 8)[1]
-    one = 2.0**-9 / 3**0.5
-    apart = torch.linalg.vector_norm(rounded - precise) / torch.linalg.vector_norm(precise)
-    assert float(apart) < 3 * 480**0.5 * one
+    ours = gradient(adapted(base), 8)[1]
+    base.adapter.graphs.clear()
+    monkeypatch.setattr(base.adapter, "decoder", None)
+    theirs = gradient(base, 8)[1]
+    base.adapter.graphs.clear()
+    apart = [float(torch.linalg.vector_norm(one - precise)) for one in (ours, theirs)]
+    assert 0 < apart[0] < 2 * apart[1]
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -179,7 +207,8 @@ def test_a_pass_that_fails_lets_go_of_what_it_had(ready, monkeypatch):
 
     # The third layer's keys: its queries are computed, and with them what the values wait for.
     monkeypatch.setattr(ready.model.model.layers[2].self_attn.k_proj, "forward", fail)
-    ready.adapter.graphs.clear()  # a recorded pass would not come there
+    ready.adapter.graphs.clear()  # a recorded pass would not come there, nor does lhcq's own
+    monkeypatch.setattr(ready.adapter, "decoder", None)
     with pytest.raises(torch.OutOfMemoryError):
         gradient(ready, 8)
     assert [reference() for reference in seen] == [None]

@@ -9,6 +9,7 @@ import torch
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, NotThere
+from lhcq.model.adapter import attach_lora
 from lhcq.model.checkpoint import newest_checkpoint, verified_step, write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.resident import resident_base
@@ -99,7 +100,7 @@ def test_a_checkpoint_holds_adapter_optimizer_and_manifest(checkpoint):
         "optimizer.safetensors",
         "state.json",
     ]
-    assert (manifest["step"], manifest["config_hash"]) == (2, "abc")
+    assert (manifest["step"], manifest["config_hash"], manifest["compute"]) == (2, "abc", "float32")
     assert manifest["versions"] == {"torch": torch.__version__}
     assert verified_step(checkpoint) == 2
 
@@ -141,6 +142,17 @@ def test_a_damaged_checkpoint_is_refused(base, checkpoint, tmp_path, name):
     (copy / name).write_bytes(data)
     with pytest.raises(BadInput, match="differs from its manifest"):
         score_prompts(base, checkpoint=copy, config=CONFIG, prompts=PROMPTS, batch_size=4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have 8 bits")
+def test_what_was_trained_in_8_bits_is_scored_where_there_are_none_but_not_trained_there(base, checkpoint):
+    asked = {"checkpoint": checkpoint, "prompts": PROMPTS, "batch_size": 4}
+    packed = CONFIG.model_copy(update={"compute": "fp8"})
+    there = score_prompts(base, config=packed, **asked)
+    assert np.array_equal(there.p_signal, score_prompts(base, config=CONFIG, **asked).p_signal)
+    with pytest.raises(BadInput, match=r"^8 bits \(--compute fp8\) need an NVIDIA GPU .* this is a CPU"):
+        attach_lora(base, packed)
+    assert np.array_equal(there.p_signal, score_prompts(base, config=CONFIG, **asked).p_signal)
 
 
 def test_an_absent_checkpoint_is_said_to_be_absent(base, tmp_path):
