@@ -12,6 +12,7 @@ layer. transformers' own forward pass is what this is held to, at load (`apart`)
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from lhcq.model.triton_kernels import (
     split_heads,
 )
 
+_ANOTHER = 0.5
 _again = False
 """Whether a layer is computed a second time, for what its backward pass needs."""
 
@@ -342,8 +344,9 @@ def _is_usual_layer(layer: Any) -> bool:
 def apart(model: Any, decoder: Decoder) -> float:
     """How far `decoder` is from transformers in the layer where it is farthest; nothing may be dropped.
 
-    Of what a layer adds to what it is given, and of the gradient of that, relative to their size. Each layer is given
-    what transformers' layers before it made of two prompts that begin alike.
+    Of what a layer adds to what it is given, and of the gradient of that, relative to their size. Each layer is
+    given what transformers' layers before it made of two prompts that begin alike. Infinite where the model does more
+    than its layers one after the other.
     """
     rows, length, shared = 2, 24, 8
     device = decoder.embed.weight.device
@@ -364,7 +367,10 @@ def apart(model: Any, decoder: Decoder) -> float:
             added = [(y - x).detach() for y in both]
             farthest = max(farthest, *(_relative(*pair) for pair in (pulled, added)))
             x = both[1].detach()
-    return farthest
+        chained = decoder.norm(x)[once]
+        whole = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
+    # What a model does around its layers, such as scaling its embeddings, makes it another one; rounding does not.
+    return farthest if _relative(chained.detach(), whole.detach()) < _ANOTHER else math.inf
 
 
 def _relative(one: torch.Tensor, other: torch.Tensor) -> float:

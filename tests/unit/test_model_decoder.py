@@ -222,3 +222,21 @@ def test_layers_with_other_parts_are_left_to_transformers(base):
         assert not is_usual(base.model)
     finally:
         del attention.q_norm
+
+
+class Scaled(torch.nn.Embedding):
+    """As some models have it."""
+
+    def forward(self, ids):
+        return 3 * super().forward(ids)
+
+
+@GPU
+def test_a_model_that_does_more_than_its_layers_is_left_to_transformers(exact, monkeypatch):
+    from lhcq.model.decoder import apart as farthest
+
+    adapted(exact).peft.eval()
+    decoder = exact.adapter.decoder
+    assert farthest(exact.model, decoder) < 1e-4
+    monkeypatch.setattr(decoder, "embed", Scaled.from_pretrained(decoder.embed.weight))
+    assert farthest(exact.model, decoder) == np.inf
