@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LHCQ := LHCQ_WORKSPACE=demo $(BIN)/lhcq
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check bench bench-gpu bench-quality torture torture-random fuzz test-slurm clean
+.PHONY: setup demo test test-gpu check bench bench-gpu bench-gpus bench-quality torture torture-random fuzz test-slurm clean
 
 setup: $(READY)
 
@@ -36,6 +36,11 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+# What has a meaning on a GPU: everything about the model. With two GPUs, the ranks too.
+test-gpu: setup
+	$(BIN)/python -c "import torch, sys; sys.exit(not torch.cuda.is_available() and 'no CUDA GPU is visible here')"
+	$(BIN)/python -m pytest tests/unit/test_model_*.py
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -45,9 +50,14 @@ check: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 
-# Training and scoring on the GPU of this machine.
+# Training and scoring on the GPU of this machine, and what others train with beside it.
 bench-gpu: setup
 	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.peers
+
+# Training on all GPUs of this machine, against one of them.
+bench-gpus: setup
+	$(BIN)/python -m benchmarks.gpus
 
 # The tables of docs/results.md: events and trees on the CPUs, trainings on the GPU.
 bench-quality: setup

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib.metadata
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -110,19 +111,20 @@ class Trained:
                 watch(record)
             return True
 
+        window = config.batch_size * config.accumulation
+        epochs = math.ceil((steps + WARM_UP) * window / len(prompts))
         torch.cuda.reset_peak_memory_stats()
         began = time.perf_counter()
         self.state = train_segment(
             base,
             prompts=prompts,
             labels=np.arange(len(prompts)) % 2,
-            config=config,
+            config=config.model_copy(update={"epochs": float(epochs)}),
             checkpoint=None,
             until_step=steps + WARM_UP,
             on_step=on_step,
             ranks=ranks,
         )
-        window = config.batch_size * config.accumulation
         self.per_second = window / statistics.median(np.diff(times[WARM_UP - 1 :]))
         self.facts = {
             "rows_in_a_pass": self.state.size.rows,

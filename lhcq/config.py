@@ -216,6 +216,9 @@ class TrainConfig(Frozen):
     """An optimizer step has `batch_size * accumulation` prompts."""
     max_memory: int | None = Field(default=None, ge=1 << 28)
     """Bytes of GPU memory that training and validation may take; None: all that is there."""
+    compute: Literal["auto", "bf16", "fp8"] = "auto"
+    """What a GPU multiplies in: bfloat16 where it has it, or 8 bits, e4m3 with a scale a row. `auto` takes 8 bits
+    nowhere yet, as long as no measurement shows that nothing is lost by them."""
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     """Ends a run before its epochs do."""

@@ -62,6 +62,11 @@ def read_policy(
 @click.option("--batch-size", type=int, help="Prompts in one forward pass.")
 @click.option("--accumulation", type=int, help="Forward passes in one optimizer step.")
 @click.option("--max-memory", callback=read_memory, help="GPU memory to stay below, such as 8GiB.")
+@click.option(
+    "--compute",
+    type=click.Choice(["auto", "bf16", "fp8"]),
+    help="What a GPU multiplies in; fp8: 8 bits, faster, on Hopper and newer.",
+)
 @click.option("--epochs", type=float)
 @click.option("--max-steps", type=int, help="End after this many optimizer steps.")
 @click.option("--checkpoints", type=int, help="Checkpoints over the run.")

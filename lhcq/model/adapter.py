@@ -16,6 +16,7 @@ from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.agreement import refuse_adapted
 from lhcq.model.base import Base
+from lhcq.model.compute import fast_decoder
 from lhcq.model.linear import FusedLora, fuse_lora
 from lhcq.model.tensors import read_tensors
 
@@ -36,13 +37,24 @@ class Adapter:
     weights: dict[str, torch.Tensor]
     """Views into `flat`."""
     fused: FusedLora
-    """The layers, which lhcq computes."""
+    """The layers one by one, in transformers' forward pass."""
+    decoder: Any = None
+    """All of them together (`lhcq.model.decoder.Decoder`), where that is faster and agrees."""
     graphs: dict[Any, Any] = dataclasses.field(default_factory=dict)
     """Recorded passes by their shape; they hold the addresses of these weights (`lhcq.model.passes`)."""
+
+    @property
+    def compute(self) -> str:
+        """What the layers multiply in."""
+        if self.decoder is not None and self.decoder.fp8:
+            return "fp8"
+        return str(self.fused.dtype).removeprefix("torch.")
 
     def refresh(self) -> None:
         """Let the layers see what `flat` holds now."""
         self.fused.refresh()
+        if self.decoder is not None:
+            self.decoder.refresh()
 
     def let_go(self) -> None:
         """Forget what a pass that failed has left in the layers."""
@@ -52,10 +64,11 @@ class Adapter:
 def attach_lora(base: Base, config: TrainConfig) -> Adapter:
     """Give `base` an adapter of the shape that `config` asks for; its weights are whatever they were.
 
-    An adapter of another shape is replaced. Call `reset_adapter` or `load_adapter` next.
+    An adapter of another shape is replaced. Call `reset_adapter` or `load_adapter` next. Raises `BadInput` when the
+    model has not the layers, or cannot be computed as the configuration says.
     """
     base.uses += 1
-    shape = (config.rank, config.alpha, config.dropout, config.target)
+    shape = (config.rank, config.alpha, config.dropout, config.target, config.compute)
     if base.adapter is None or base.adapter.shape != shape:
         previous = base.adapter
         lora = _lora_config(base, config)
@@ -65,6 +78,8 @@ def attach_lora(base: Base, config: TrainConfig) -> Adapter:
             base.peft.delete_adapter(previous.name)
         base.adapter = _flatten(base, name, shape, lora)
         refuse_adapted(base)
+        if not base.own_logits:
+            base.adapter.decoder = fast_decoder(base, name, config)
     adapter: Adapter = base.adapter
     return adapter
 

@@ -53,6 +53,8 @@ class Base:
     peft: Any = None
     """The PEFT model around `model`, once an adapter is attached."""
     adapter: Any = None
+    agreed: dict[str, bool] = dataclasses.field(default_factory=dict)
+    """By what is computed in, whether `lhcq.model.decoder` gave what transformers gives."""
     passes: dict[Any, Any] = dataclasses.field(default_factory=dict)
     """Sizes of passes that were found to fit (`lhcq.model.passes`)."""
     spoilt: bool = False

@@ -53,10 +53,13 @@ def write_checkpoint(
                 0o644
             )  # safetensors makes its files private, but other hosts' users share the workspace
         facts = {
+            "step": state.step,
+            "config_hash": config_hash,
             "base": state.base.identity.model_dump(),
             "logits": "own" if state.base.own_logits else "rows",
+            "compute": adapter.compute,
         }
-        write_manifest(staged, **{"step": state.step, "config_hash": config_hash, **facts, **(extra or {})})
+        write_manifest(staged, **{**facts, **(extra or {})})
 
 
 def verified_step(checkpoint: Path, base: "Base | None" = None) -> int:

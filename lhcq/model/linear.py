@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 UNPACKED_LIMIT_BYTES = 2 << 30
-_UNPACKED = "lhcq_unpacked"
+UNPACKED = "lhcq_unpacked"
+"""The attribute of a layer that keeps its weights unpacked."""
 # Children of one module that read the same input in the decoders of transformers. Where a model's do not, each is
 # computed with its own input all the same, only slower.
 _READ_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -29,7 +30,7 @@ def unpack_once(layers: list[Any], dtype: torch.dtype) -> bool:
     if unpacked > UNPACKED_LIMIT_BYTES:
         return False
     for layer in layers:
-        setattr(layer, _UNPACKED, _unpack(layer))
+        setattr(layer, UNPACKED, _unpack(layer))
         layer.forward = functools.partial(_forward, layer)
     return True
 
@@ -46,14 +47,15 @@ def fuse_lora(model: Any, adapter: str, dtype: torch.dtype) -> "FusedLora":
         for index, layer in enumerate(members):
             layer.forward = functools.partial(group.forward, index)
         groups.append(group)
-    return FusedLora(groups)
+    return FusedLora(groups, dtype)
 
 
 class FusedLora:
     """The groups of an adapter's layers, and the copies of its weights that they multiply with."""
 
-    def __init__(self, groups: list["_Group"]) -> None:
+    def __init__(self, groups: list["_Group"], dtype: torch.dtype) -> None:
         self._groups = groups
+        self.dtype = dtype
         pairs = [pair for group in groups for pair in group.copies()]
         self._copies = [pair[0] for pair in pairs]
         self._trained = [pair[1] for pair in pairs]
@@ -95,7 +97,7 @@ def _unpack(layer: Any) -> torch.Tensor:
 
 def _weight(layer: Any) -> torch.Tensor:
     """The weight of a `Linear4bit` in its compute type, `(out_features, in_features)`."""
-    kept: torch.Tensor | None = getattr(layer, _UNPACKED, None)
+    kept: torch.Tensor | None = getattr(layer, UNPACKED, None)
     return _unpack(layer) if kept is None else kept
 
 
@@ -131,7 +133,7 @@ class _Group:
         self.scale = layers[0].scaling[adapter]
         # PEFT puts an Identity where nothing is dropped.
         self.dropout = getattr(layers[0].lora_dropout[adapter], "p", 0.0)
-        self.keeps_dropped = hasattr(layers[0].base_layer, _UNPACKED)
+        self.keeps_dropped = hasattr(layers[0].base_layer, UNPACKED)
         self.waiting: _Waiting | None = None
         self.members = []
         end = 0
@@ -166,7 +168,7 @@ class _Group:
         if torch.is_grad_enabled():
             outputs = _LoraLinears.apply(rows, self, share, *self.trained)
         else:
-            dropped, _ = _drop(rows, share)
+            dropped, _ = drop(rows, share)
             outputs = self.outputs(rows, self.inner(dropped))
         return [y.view(*x.shape[:-1], y.shape[-1]) for y in outputs]
 
@@ -184,7 +186,7 @@ class _Group:
         return tuple(outputs)
 
 
-def _drop(x: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+def drop(x: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`x` with a `share` of its places zero and the rest scaled up, and the mask of what was kept."""
     if share == 0.0:
         return x, None
@@ -192,10 +194,11 @@ def _drop(x: torch.Tensor, share: float) -> tuple[torch.Tensor, torch.Tensor | N
         dropped, mask = torch.native_dropout(x, share, True)
         return dropped, mask
     mask = _keep_mask(x.shape[0], x.shape[1], share)
-    return _apply_mask(x, mask, share), mask
+    return apply_mask(x, mask, share), mask
 
 
-def _apply_mask(x: torch.Tensor, mask: torch.Tensor, share: float) -> torch.Tensor:
+def apply_mask(x: torch.Tensor, mask: torch.Tensor, share: float) -> torch.Tensor:
+    """`x` as `drop` would drop it with this mask."""
     if x.device.type == "cuda":
         return torch.ops.aten.native_dropout_backward(x, mask, 1.0 / (1.0 - share))
     return (x * mask).mul_(1.0 / (1.0 - share))
@@ -222,7 +225,7 @@ class _LoraLinears(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def]
         ctx, x, group, share, *trained
     ) -> tuple[torch.Tensor, ...]:
-        dropped, mask = _drop(x, share)
+        dropped, mask = drop(x, share)
         inner = group.inner(dropped)
         # A large model keeps x, which its norm keeps anyway, and makes what was dropped from it again.
         ctx.save_for_backward(dropped if group.keeps_dropped else x, mask, inner)
@@ -243,7 +246,7 @@ class _LoraLinears(torch.autograd.Function):
             # With beta=0 what is there is not read.
             grad_inner[:, member.rows].addmm_(grad, member.b, beta=0, alpha=group.scale)
             member.trained_b.grad.add_(grad.t() @ inner[:, member.rows])
-        dropped = kept if mask is None or group.keeps_dropped else _apply_mask(kept, mask, ctx.share)
+        dropped = kept if mask is None or group.keeps_dropped else apply_mask(kept, mask, ctx.share)
         grad_a = grad_inner.t() @ dropped
         for member, _ in used:
             member.trained_a.grad.add_(grad_a[member.rows])
@@ -252,7 +255,7 @@ class _LoraLinears(torch.autograd.Function):
         del kept, dropped
         grad_x = grad_inner @ group.a
         if mask is not None:
-            grad_x = _apply_mask(grad_x, mask, ctx.share)
+            grad_x = apply_mask(grad_x, mask, ctx.share)
         for member, grad in used:
             grad_x.addmm_(grad, _weight(member.base))
         return (grad_x, *(None,) * (2 + len(group.trained)))

@@ -121,6 +121,8 @@ def _train(
 ) -> TrainState:
     base, config = data.base, data.config
     plan = plan_run(len(data.prompts), config)
+    if until_step > plan.total_steps:
+        raise ValueError(f"step {until_step} was asked of a training that ends with step {plan.total_steps}")
     others.begin(data)
     adapter = attach_lora(base, config)
     optimizer = make_optimizer(adapter, config)
@@ -128,7 +130,12 @@ def _train(
     base.peft.train()
     with explained_memory():
         size = choose_pass(
-            base, config, longest=data.longest, wanted=recorded_rows(checkpoint), ranks=others.count
+            base,
+            config,
+            longest=data.longest,
+            shared=data.shared,
+            wanted=recorded_rows(checkpoint),
+            ranks=others.count,
         )
     size = others.agree(size)
     set_checkpointing(base, on=size.checkpointing)

@@ -25,6 +25,16 @@ def pad_right(token_ids: Sequence[list[int]], base: "Base") -> tuple[torch.Tenso
     return padded.to(base.device), (lengths - 1).to(base.device)
 
 
+def shared_tokens(token_ids: Sequence[list[int]]) -> int:
+    """How many tokens all prompts begin with, each prompt's last left out; 0 of a single prompt."""
+    if len(token_ids) < 2:
+        return 0
+    # What the first and the last in order share, all between share.
+    first, last = min(token_ids), max(token_ids)
+    most = min(map(len, token_ids)) - 1
+    return next((at for at in range(most) if first[at] != last[at]), most)
+
+
 def label_logits(base: "Base", ends: torch.Tensor) -> torch.Tensor:
     """Logits of background and signal, `(n, 2)` float32, from what the model gives at the prompts' ends."""
     if base.own_logits:
@@ -50,16 +60,21 @@ def _outputs(base: "Base", token_ids: torch.Tensor) -> torch.Tensor:
 
 
 def label_scores(
-    base: "Base", token_ids: torch.Tensor, last: torch.Tensor
+    base: "Base", token_ids: torch.Tensor, last: torch.Tensor, *, shared: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What the softmax over background and signal is taken of, `(n, 2)` float32, and the output at the prompts' ends.
 
     `token_ids` `(n, length)` are padded to the right, `last` `(n,)` are the prompts' last positions; the output is
-    `(n, hidden)`, or `(n, vocabulary)` where the model makes its own logits (`vocabulary_logits`).
+    `(n, hidden)`, or `(n, vocabulary)` where the model makes its own logits (`vocabulary_logits`). The first `shared`
+    tokens of all prompts are the same, and no prompt's last.
     """
     if base.splits_labels:
         return _label_log_likelihoods(base, token_ids, last)
-    ends = _outputs(base, token_ids)[torch.arange(len(last), device=base.device), last]
+    decoder = base.adapter.decoder if base.adapter else None
+    if decoder is not None:
+        ends = decoder(token_ids, last, shared)
+    else:
+        ends = _outputs(base, token_ids)[torch.arange(len(last), device=base.device), last]
     return label_logits(base, ends), ends
 
 

@@ -24,8 +24,12 @@ from lhcq.model.loss import label_scores, row_losses
 LENGTH_STEP = 2
 # With fewer tokens in a pass, the GPU waits for more than checkpointing's second forward pass costs.
 ENOUGH_TOKENS = 2048
-# What is left free for the allocator's gaps.
+# More tokens in a pass of a model that does not stay unpacked bring no more speed, and take memory that others could
+# use.
+BUSY_TOKENS = 10_240
+# The share of the memory that is aimed at, and that is taken: the rest is for the allocator's gaps and the optimizer.
 _USABLE = 0.92
+_ACCEPTED = 0.94
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,13 @@ class Batch:
     labels: torch.Tensor
     weights: torch.Tensor
     """The row's share of the step's loss: its class weight over the rows of the step; 0 where a row is padding."""
+    shared: int = 0
+    """Tokens that all rows begin with, where they are computed once."""
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Its values on the device."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
 
 
 def cut_step(
@@ -59,8 +70,12 @@ def cut_step(
     *,
     base: Base,
     rows: int,
+    shared: int = 0,
 ) -> list[Batch]:
-    """The passes of a step over these prompts, the shortest prompts first; `weights` are the rows' shares."""
+    """The passes of a step over these prompts, the shortest prompts first; `weights` are the rows' shares.
+
+    All prompts begin with the same `shared` tokens, which may be computed once.
+    """
     if not token_ids:
         return []
     order = sorted(range(len(token_ids)), key=lambda row: len(token_ids[row]))
@@ -69,7 +84,7 @@ def cut_step(
     size = -(-len(order) // n_passes)
     parts = [order[at : at + size] for at in range(0, len(order), size)]
     fill = size if base.device.type == "cuda" else 0
-    return [_batch(part, token_ids, labels, weights, base=base, fill=fill) for part in parts]
+    return [_batch(part, token_ids, labels, weights, base=base, fill=fill, shared=shared) for part in parts]
 
 
 def _batch(
@@ -80,18 +95,22 @@ def _batch(
     *,
     base: Base,
     fill: int,
+    shared: int,
 ) -> Batch:
     n = max(len(part), fill)
     longest = max(len(token_ids[row]) for row in part)
     if base.device.type == "cuda":
         longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
     ids = np.full((n, longest), base.pad_id, dtype=np.int64)
-    last, bits, shares = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.float32)
+    ids[:, :shared] = token_ids[part[0]][:shared]
+    last, bits, shares = np.full(n, shared, np.int64), np.zeros(n, np.int64), np.zeros(n, np.float32)
     for at, row in enumerate(part):
         ids[at, : len(token_ids[row])] = token_ids[row]
         last[at], bits[at], shares[at] = len(token_ids[row]) - 1, labels[row], weights[row]
     on_device = (torch.from_numpy(array).to(base.device) for array in (ids, last, bits, shares))
-    return Batch(**dict(zip(("token_ids", "last", "labels", "weights"), on_device, strict=True)))
+    return Batch(
+        **dict(zip(("token_ids", "last", "labels", "weights"), on_device, strict=True)), shared=shared
+    )
 
 
 def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
@@ -103,7 +122,7 @@ def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
 
 def _eager(base: Base, batch: Batch) -> torch.Tensor:
     try:
-        scores, _ = label_scores(base, batch.token_ids, batch.last)
+        scores, _ = label_scores(base, batch.token_ids, batch.last, shared=batch.shared)
         loss = (row_losses(scores, batch.labels) * batch.weights).sum()
         loss.backward()
     except BaseException:
@@ -116,15 +135,15 @@ def _eager(base: Base, batch: Batch) -> torch.Tensor:
 def _replay(base: Base, batch: Batch) -> torch.Tensor:
     """As `_eager`, from a recorded graph of this shape: a small model is otherwise bound by launching kernels."""
     adapter: Adapter = base.adapter
-    shape = tuple(batch.token_ids.shape)
+    shape = (*batch.token_ids.shape, batch.shared)
     if shape not in adapter.graphs:
         recorded = _record(base, batch)
         if recorded is None:
             return _eager(base, batch)
         adapter.graphs[shape] = recorded
     graph, inputs, loss = adapter.graphs[shape]
-    for field in dataclasses.fields(Batch):
-        getattr(inputs, field.name).copy_(getattr(batch, field.name))
+    for name, tensor in batch.tensors.items():
+        getattr(inputs, name).copy_(tensor)
     graph.replay()
     result: torch.Tensor = loss.clone()
     return result
@@ -140,7 +159,7 @@ def _record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Tensor] | None:
 def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Tensor] | None:
     adapter: Adapter = base.adapter
     kept, before = adapter.flat.grad.clone(), torch.cuda.current_stream()
-    inputs = Batch(**{name: tensor.clone() for name, tensor in vars(batch).items()})
+    inputs = dataclasses.replace(batch, **{name: tensor.clone() for name, tensor in batch.tensors.items()})
     side = torch.cuda.Stream()
     side.wait_stream(before)
     with torch.cuda.stream(side):
@@ -183,6 +202,8 @@ def _end_broken_capture(base: Base, pool: Any, before: Any) -> None:
 def set_checkpointing(base: Base, *, on: bool) -> None:
     """Let the layers keep their activations, or compute them again."""
     model = base.model
+    if base.adapter is not None and base.adapter.decoder is not None:
+        base.adapter.decoder.checkpointing = on
     name = (
         "activation_checkpointing"
         if hasattr(model, "activation_checkpointing_enable")
@@ -198,23 +219,33 @@ def set_checkpointing(base: Base, *, on: bool) -> None:
 
 
 def choose_pass(
-    base: Base, config: TrainConfig, *, longest: int, wanted: int | None = None, ranks: int = 1
+    base: Base,
+    config: TrainConfig,
+    *,
+    longest: int,
+    shared: int = 0,
+    wanted: int | None = None,
+    ranks: int = 1,
 ) -> PassSize:
     """The size of a pass over prompts of up to `longest` tokens, and the layers set accordingly.
 
     On a CPU `config.batch_size`, so that its results are the same everywhere. On a GPU as many of a step's prompts
-    as its memory (`config.max_memory`) takes, tried with the longest; with checkpointing only where too few fit
-    otherwise. `wanted` is what the run had so far, `ranks` how many processes take a share of each step. Raises
-    `PermanentError` when not even one prompt fits.
+    as its memory (`config.max_memory`) takes and keep it busy, tried with the longest; with checkpointing only where
+    too few fit otherwise. All prompts begin with the same `shared` tokens. `wanted` is what the run had so far,
+    `ranks` how many processes take a share of each step. Raises `PermanentError` when not even one prompt fits.
     """
     if base.device.type != "cuda":
         return PassSize(rows=config.batch_size, ranks=ranks)
     window = -(-config.batch_size * config.accumulation // ranks)
     room = limit_memory(config.max_memory)
     longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
-    key = (base.adapter.name, longest, window, room)
+    if not base.records:
+        # Rather passes alike than one of a rest.
+        most = max(1, BUSY_TOKENS // (longest - shared))
+        window = -(-window // -(-window // most))
+    key = (base.adapter.name, longest, shared, window, room)
     if key not in base.passes:
-        base.passes[key] = _probe_sizes(base, longest=longest, window=window, room=room)
+        base.passes[key] = _probe_sizes(base, longest=longest, shared=shared, window=window, room=room)
     size: PassSize = base.passes[key]
     size = size.model_copy(update={"rows": min(size.rows, wanted or size.rows), "ranks": ranks})
     set_checkpointing(base, on=size.checkpointing)
@@ -229,10 +260,10 @@ def limit_memory(max_memory: int | None) -> int:
     return room
 
 
-def _probe_sizes(base: Base, *, longest: int, window: int, room: int) -> PassSize:
+def _probe_sizes(base: Base, *, longest: int, shared: int, window: int, room: int) -> PassSize:
     for checkpointing in (False, True):
         set_checkpointing(base, on=checkpointing)
-        rows = _largest(base, longest=longest, window=window, room=room)
+        rows = _largest(base, longest=longest, shared=shared, window=window, room=room)
         if rows == window or rows * longest >= ENOUGH_TOKENS or (rows and checkpointing):
             return PassSize(rows=rows, checkpointing=checkpointing)
     raise PermanentError(
@@ -241,21 +272,26 @@ def _probe_sizes(base: Base, *, longest: int, window: int, room: int) -> PassSiz
     )
 
 
-def _largest(base: Base, *, longest: int, window: int, room: int) -> int:
+def _largest(base: Base, *, longest: int, shared: int, window: int, room: int) -> int:
     """The most rows of a pass that fit, by the peaks of two small passes, then tried; 0 when one does not."""
-    one = _peak(base, 1, longest)
+    one = _peak(base, 1, longest, shared)
     if one is None:
         return 0
-    two = _peak(base, 2, longest) if window > 1 else None
+    two = _peak(base, 2, longest, shared) if window > 1 else None
     if two is None:
         return 1
     rows = max(1, min(window, 1 + int((_USABLE * room - one) // max(two - one, 1))))
-    while rows > 1 and _peak(base, rows, longest) is None:
-        rows = rows * 4 // 5
+    while rows > 1:
+        peak = _peak(base, rows, longest, shared)
+        if peak is not None and peak <= _ACCEPTED * room:
+            break
+        # What is largest in a small pass, unpacked weights, is not in a large one: its peak rises faster.
+        rest = (_USABLE * room - one) / (peak - one) if peak is not None else 0.8
+        rows = max(1, min(rows - 1, int(rows * rest)))
     return rows
 
 
-def _peak(base: Base, rows: int, longest: int) -> int | None:
+def _peak(base: Base, rows: int, longest: int, shared: int) -> int | None:
     """Bytes allocated at the peak of one pass of this shape; None when there are too few."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -264,6 +300,7 @@ def _peak(base: Base, rows: int, longest: int) -> int | None:
         last=torch.full((rows,), longest - 1, device=base.device),
         labels=torch.zeros(rows, dtype=torch.int64, device=base.device),
         weights=torch.full((rows,), 1.0 / rows, device=base.device),
+        shared=shared,
     )
     try:
         _eager(base, batch)

@@ -298,7 +298,13 @@ class Follower:
         self._base.peft.train()
         self._upcoming: tuple[int, Step] | None = None
         with explained_memory():
-            self.size = choose_pass(self._base, self._config, longest=self._data.longest, ranks=ranks)
+            self.size = choose_pass(
+                self._base,
+                self._config,
+                longest=self._data.longest,
+                shared=self._data.shared,
+                ranks=ranks,
+            )
             """The passes that this rank could do."""
 
     def work(self, *, step: int, until: int, size: dict[str, Any]) -> None:

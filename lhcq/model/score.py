@@ -1,6 +1,7 @@
 """P(signal) of events from a checkpoint, in one forward pass each."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from lhcq.errors import BadInput
 from lhcq.model.adapter import attach_lora, load_adapter
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import verified_step
-from lhcq.model.loss import label_scores, pad_right, vocabulary_logits
+from lhcq.model.compute import has_fp8
+from lhcq.model.loss import label_scores, pad_right, shared_tokens, vocabulary_logits
 from lhcq.model.passes import limit_memory
+
+log = logging.getLogger(__name__)
 
 # Tokens that keep a GPU busy; twice as many bring no more events a second.
 _GPU_TOKENS = 16384
@@ -39,7 +43,7 @@ def score_prompts(
     batch_size: int,
     on_batch: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Score `prompts` with the adapter in `checkpoint`, which `config` trained.
+    """Score `prompts` with the adapter in `checkpoint`, which `config` trained, in 8 bits if that did and can be.
 
     `on_batch` is told how many prompts are done. Raises `BadInput` for a damaged checkpoint and a prompt longer
     than `config.max_tokens`.
@@ -47,6 +51,9 @@ def score_prompts(
     verified_step(checkpoint, base)
     if base.device.type == "cuda":
         limit_memory(config.max_memory)
+    if config.compute == "fp8" and not has_fp8(base):
+        log.info("%s was trained in 8 bits; it is scored in %s here", checkpoint.name, base.compute_dtype)
+        config = config.model_copy(update={"compute": "auto"})
     load_adapter(attach_lora(base, config), checkpoint)
     return score_attached(base, prompts, config.max_tokens, batch_size=batch_size, on_batch=on_batch)
 
@@ -98,7 +105,7 @@ def _batch_rows(base: Base, batch_size: int, longest: int) -> int:
 @torch.inference_mode()
 def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """l_signal - l_background, and whether the likeliest token begins neither label, for one batch."""
-    scores, ends = label_scores(base, *pad_right(token_ids, base))
+    scores, ends = label_scores(base, *pad_right(token_ids, base), shared=shared_tokens(token_ids))
     # The vocabulary is looked at where the answer begins, and nowhere else.
     greedy = vocabulary_logits(base, ends).argmax(dim=-1)
     logits = scores.double()

@@ -6,6 +6,7 @@ samples are seen, in the same steps, however many ranks there are.
 
 import contextlib
 import dataclasses
+import functools
 import heapq
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,10 +19,13 @@ from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, PermanentError
 from lhcq.model.adapter import Adapter
 from lhcq.model.base import Base
+from lhcq.model.loss import shared_tokens
 from lhcq.model.passes import Batch, PassSize, cut_step, run_pass
 from lhcq.model.plan import balanced_rows, class_weights, step_rows
 
 _LONGEST_READ = 256
+_FEWEST_SHARED = 4
+"""Tokens that are worth the trouble."""
 
 
 class Step(NamedTuple):
@@ -55,6 +59,24 @@ class StepData:
         longest = heapq.nlargest(_LONGEST_READ, self.prompts, key=len)
         return min(max(map(len, self.base.encode(longest))), self.config.max_tokens)
 
+    @functools.cached_property
+    def shared(self) -> int:
+        """Tokens that all prompts begin with and that a pass computes once, as far as the first in order tell.
+
+        None with dropout, which hits other places in each row.
+        """
+        if self.base.device.type != "cuda" or self.base.records or self.config.dropout:
+            return 0
+        if self.base.adapter.decoder is None:
+            return 0
+        ordered = [min(self.prompts), max(self.prompts), *self.prompts[:_LONGEST_READ]]
+        shared = shared_tokens(self.base.encode(ordered))
+        return shared if shared >= _FEWEST_SHARED else 0
+
+    def _shared(self, token_ids: list[list[int]]) -> int:
+        """As `shared`, of the prompts of a step: the same for all steps but in the rarest case."""
+        return min(self.shared, shared_tokens(token_ids)) if self.shared else 0
+
     def step(self, step: int, size: PassSize, rank: int = 0) -> Step:
         """The share of `rank` of a step that is cut as `size` says; `BadInput` for a prompt that is too long."""
         if self.balanced:
@@ -67,7 +89,9 @@ class StepData:
         bits = [int(self.labels[row]) for row in mine]
         # Over the number of rows, not of their weights: the weights count also where a pass holds one row.
         shares = [self.class_weights[bit] / len(rows) for bit in bits]
-        batches = cut_step(token_ids, bits, shares, base=self.base, rows=size.rows)
+        batches = cut_step(
+            token_ids, bits, shares, base=self.base, rows=size.rows, shared=self._shared(token_ids)
+        )
         return Step(batches=batches, rows=len(rows), tokens=sum(map(len, token_ids)))
 
 

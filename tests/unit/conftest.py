@@ -13,3 +13,21 @@ def base(smollm2):
     # These prompts gain nothing from a second thread, and threads that share a core with other tests crawl.
     torch.set_num_threads(1)
     return resident_base(smollm2)
+
+
+@pytest.fixture(scope="session")
+def exact(base, smollm2):
+    """The base computing in float32, on a GPU too.
+
+    What a test says of two ways to the same number is held to float32's rounding everywhere: bfloat16's, 2^-9 at some
+    hundred places of a pass, would hide a row that is missing.
+    """
+    import torch
+
+    from lhcq.model import base as base_module
+
+    if base.compute_dtype == torch.float32:
+        return base
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(base_module, "compute_dtype", lambda device: torch.float32)
+        return base_module.load_base(smollm2)

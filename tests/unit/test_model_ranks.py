@@ -1,4 +1,7 @@
-"""Training by two processes on the CPU: the same samples, the same result to rounding, and no hang when one dies."""
+"""Training by two processes: the same samples, the same result to rounding, and no hang when one dies.
+
+On the CPU, also where there is a GPU, since two ranks cannot share one; and on two GPUs where they are.
+"""
 
 import os
 import signal
@@ -94,12 +97,29 @@ def test_each_rank_drops_other_places_and_the_first_those_that_it_drops_alone():
     assert torch.equal(drawn(1), drawn(1))
 
 
-@pytest.fixture(scope="module")
-def small(few_layers):
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=TWO_GPUS)])
+def small(few_layers, request):
     """A base of few layers, and no rank left behind."""
     torch.set_num_threads(1)
-    yield load_base(few_layers)
-    ranks.dismiss_ranks()
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "cpu":
+            patched.setenv("CUDA_VISIBLE_DEVICES", "")  # for the other process
+            patched.setattr(torch.cuda, "is_available", lambda: False)
+        yield load_base(few_layers)
+        ranks.dismiss_ranks()
+
+
+def rounding(base):
+    """How far two ways to one gradient may be apart, of its size.
+
+    bfloat16 rounds what the four layers hand on, forward and back, at about 4 x 2 x 8 places, by 2^-9 / sqrt(3) each
+    on average; both ways do. A row that was missing, or counted twice, would be a sixth.
+    """
+    one = 2.0**-9 / 3**0.5
+    return 1e-4 if base.compute_dtype == torch.float32 else 3 * (2 * 64) ** 0.5 * one
 
 
 def prompts():
@@ -178,8 +198,8 @@ def test_two_ranks_see_the_same_samples_and_give_the_same_gradient_to_rounding(s
             for count in (1, 2)
         )
         assert (one.step, one.tokens, one.learning_rate) == (two.step, two.tokens, two.learning_rate)
-        assert two.loss == pytest.approx(one.loss, rel=1e-5)
-        assert apart(first, second) < 1e-4 * float(torch.linalg.vector_norm(first))
+        assert two.loss == pytest.approx(one.loss, rel=rounding(small) / 10)
+        assert apart(first, second) < rounding(small) * float(torch.linalg.vector_norm(first))
         state, _ = train(small, 1, checkpoint=checkpoint, until=step)
         checkpoint = tmp_path / f"{step:08d}"
         write_checkpoint(checkpoint, state, config_hash="c")
@@ -188,10 +208,12 @@ def test_two_ranks_see_the_same_samples_and_give_the_same_gradient_to_rounding(s
 def test_two_ranks_end_with_the_adapter_of_one_to_rounding_and_always_with_the_same(small, alone):
     """In its first steps Adam makes much of a gradient that is all but zero, since it divides by its size. How far
     rounding moves the weights, other cuts of the steps in one process say."""
+    if small.device.type == "cuda":
+        pytest.skip("a GPU cuts no step, whatever it is told")
     weights, expected = alone
     state, records = train(small, 2)
     flat = state.current_adapter().flat.detach().clone()
-    assert state.size == PassSize(rows=3, ranks=2)
+    assert (state.size.rows, state.size.ranks) == (3, 2)
     assert [(one.step, one.tokens) for one in records] == [(one.step, one.tokens) for one in expected]
     cuts = [CONFIG.model_copy(update={"batch_size": n, "accumulation": 6 // n}) for n in (1, 6)]
     rounding = max(apart(train(small, 1, config=cut)[0].current_adapter().flat, weights) for cut in cuts)

@@ -9,6 +9,7 @@ import torch
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, NotThere
+from lhcq.model.adapter import attach_lora
 from lhcq.model.checkpoint import newest_checkpoint, verified_step, write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.resident import resident_base
@@ -20,10 +21,10 @@ PROMPTS = ["357 120 447 53 10:", "1:", "88 99 7:", "2048 3 5 7 11 13:", "0 0:", 
 
 
 @pytest.fixture(scope="module")
-def checkpoint(base, tmp_path_factory):
+def checkpoint(exact, tmp_path_factory):
     """A checkpoint after two steps, so that no LoRA matrix is zero any more."""
     state = train_segment(
-        base,
+        exact,
         prompts=PROMPTS,
         labels=np.arange(len(PROMPTS)) % 2,
         config=CONFIG,
@@ -37,28 +38,30 @@ def checkpoint(base, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole_vocabulary(base, smollm2, checkpoint):
+def whole_vocabulary(exact, smollm2, checkpoint):
     """Logits `(n, vocabulary)` after each prompt, by transformers and PEFT alone, one prompt at a time."""
-    model = load_by_peft(smollm2, checkpoint, base)
+    model = load_by_peft(smollm2, checkpoint, exact)
     with torch.inference_mode():
         return torch.stack(
             [
-                model(torch.tensor([ids], device=base.device)).logits[0, -1].float().cpu()
-                for ids in base.encode(PROMPTS)
+                model(torch.tensor([ids], device=exact.device)).logits[0, -1].float().cpu()
+                for ids in exact.encode(PROMPTS)
             ]
         )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_scores_equal_the_softmax_of_the_whole_model_over_the_two_labels(
-    base, checkpoint, whole_vocabulary, batch_size
+    exact, checkpoint, whole_vocabulary, batch_size
 ):
-    scores = score_prompts(base, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=batch_size)
-    expected = torch.softmax(whole_vocabulary[:, list(base.label_ids)].double(), dim=1)[:, 1].numpy()
+    scores = score_prompts(
+        exact, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=batch_size
+    )
+    expected = torch.softmax(whole_vocabulary[:, list(exact.label_ids)].double(), dim=1)[:, 1].numpy()
     assert scores.p_signal.dtype == np.float64
     assert np.abs(scores.p_signal - expected).max() < 1e-4
     greedy = whole_vocabulary.argmax(dim=1)
-    assert scores.unknown.tolist() == [int(token) not in base.label_ids for token in greedy]
+    assert scores.unknown.tolist() == [int(token) not in exact.label_ids for token in greedy]
     assert expected.std() > 1e-3
 
 
@@ -74,7 +77,8 @@ def test_progress_counts_the_prompts(base, checkpoint):
     score_prompts(
         base, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=3, on_batch=done.append
     )
-    assert done == [3, 6, 7]
+    # A GPU would be idle with three.
+    assert done == ([7] if base.device.type == "cuda" else [3, 6, 7])
 
 
 def test_no_prompts_give_no_scores(base, checkpoint):
@@ -96,7 +100,7 @@ def test_a_checkpoint_holds_adapter_optimizer_and_manifest(checkpoint):
         "optimizer.safetensors",
         "state.json",
     ]
-    assert (manifest["step"], manifest["config_hash"]) == (2, "abc")
+    assert (manifest["step"], manifest["config_hash"], manifest["compute"]) == (2, "abc", "float32")
     assert manifest["versions"] == {"torch": torch.__version__}
     assert verified_step(checkpoint) == 2
 
@@ -138,6 +142,17 @@ def test_a_damaged_checkpoint_is_refused(base, checkpoint, tmp_path, name):
     (copy / name).write_bytes(data)
     with pytest.raises(BadInput, match="differs from its manifest"):
         score_prompts(base, checkpoint=copy, config=CONFIG, prompts=PROMPTS, batch_size=4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have 8 bits")
+def test_what_was_trained_in_8_bits_is_scored_where_there_are_none_but_not_trained_there(base, checkpoint):
+    asked = {"checkpoint": checkpoint, "prompts": PROMPTS, "batch_size": 4}
+    packed = CONFIG.model_copy(update={"compute": "fp8"})
+    there = score_prompts(base, config=packed, **asked)
+    assert np.array_equal(there.p_signal, score_prompts(base, config=CONFIG, **asked).p_signal)
+    with pytest.raises(BadInput, match=r"^8 bits \(--compute fp8\) need an NVIDIA GPU .* this is a CPU"):
+        attach_lora(base, packed)
+    assert np.array_equal(there.p_signal, score_prompts(base, config=CONFIG, **asked).p_signal)
 
 
 def test_an_absent_checkpoint_is_said_to_be_absent(base, tmp_path):

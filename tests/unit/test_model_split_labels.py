@@ -33,8 +33,9 @@ def splitting(smollm2, tmp_path_factory):
 
 
 @pytest.fixture
-def split_base(base, splitting, monkeypatch):
+def split_base(exact, splitting, monkeypatch):
     """The small model with that tokenizer, and a fresh adapter."""
+    base = exact
     assert not base.splits_labels
     labels = label_ids(splitting, PROMPTS[0])
     assert all(len(tokens) > 1 for tokens in labels)
@@ -75,13 +76,13 @@ def test_the_score_of_split_labels_is_their_whole_log_likelihood(split_base) -> 
     assert alone.unknown.tolist() == scores.unknown.tolist()
 
 
-def test_for_single_tokens_the_log_likelihood_says_what_the_two_rows_say(base) -> None:
-    reset_adapter(attach_lora(base, CONFIG), 3)
-    base.peft.eval()
+def test_for_single_tokens_the_log_likelihood_says_what_the_two_rows_say(exact) -> None:
+    reset_adapter(attach_lora(exact, CONFIG), 3)
+    exact.peft.eval()
     with torch.inference_mode():
-        padded = pad_right(base.encode(PROMPTS), base)
-        rows, ends = label_scores(base, *padded)
-        long, long_ends = _label_log_likelihoods(base, *padded)
+        padded = pad_right(exact.encode(PROMPTS), exact)
+        rows, ends = label_scores(exact, *padded)
+        long, long_ends = _label_log_likelihoods(exact, *padded)
     torch.testing.assert_close(long[:, 1] - long[:, 0], rows[:, 1] - rows[:, 0], rtol=0, atol=1e-4)
     torch.testing.assert_close(long_ends, ends, rtol=0, atol=1e-4)
 

@@ -103,6 +103,13 @@ def test_segments_equal_an_uncut_run_bit_for_bit_whatever_happens_in_between(
     ]
 
 
+def test_steps_after_the_last_are_refused_by_name(base, prompts, labels):
+    with pytest.raises(ValueError, match="step 7 was asked of a training that ends with step 6"):
+        train_segment(
+            base, prompts=prompts, labels=labels, config=CONFIG, checkpoint=None, until_step=7, on_step=go_on
+        )
+
+
 def test_an_evaluation_in_between_changes_no_bit_of_the_training(
     base, prompts, labels, unsegmented, tmp_path
 ):

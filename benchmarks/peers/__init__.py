@@ -1,0 +1,1 @@
+"""What others train with, measured beside lhcq: each in an environment and a process of its own."""

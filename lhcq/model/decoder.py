@@ -1,0 +1,378 @@
+"""A pass through the decoder on a GPU: few kernels, little kept, what all prompts share computed once.
+
+For decoders of the usual kind (Llama, Mistral, SmolLM2): root-mean-square norms, rotated heads, a gated feed-forward
+layer. transformers' own forward pass is what this is held to, at load (`apart`).
+
+- Prompts of a split begin alike. Without dropout those tokens have the same values in every row: they are computed
+  once a pass, before all others, and are spread to the rows for attention alone. Their gradient is the rows' sum.
+- Norms and gates, and what they give, are computed again in the backward pass: they cost little and are what a pass
+  would keep most of.
+- Of the last layer only the prompts' ends go on, since nothing looks at the rest.
+- Matrix products are joined where layers read the same input, and taken in 8 bits if asked (`lhcq.model.joint`).
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from lhcq.model.joint import Joint, Passed
+from lhcq.model.triton_kernels import (
+    Heads,
+    gate,
+    gate_backward,
+    join_heads,
+    norm,
+    norm_backward,
+    pack,
+    split_heads,
+)
+
+_ANOTHER = 0.5
+_again = False
+"""Whether a layer is computed a second time, for what its backward pass needs."""
+
+
+class _Norm(NamedTuple):
+    weight: torch.Tensor
+    eps: float
+
+
+class Way(NamedTuple):
+    """How the tokens of a pass go through a layer."""
+
+    cos: torch.Tensor
+    """`(length, size of a head)`, as `sin`."""
+    sin: torch.Tensor
+    heads: Heads
+    attended: torch.Tensor | None
+    """Where the tokens that go on are among those of attention, `(rows x length)`; None: all are, in order."""
+    kept: torch.Tensor | None
+    """Where they are among those that came; None: all are."""
+    share: float
+    """Of LoRA's inputs that is dropped."""
+
+
+class Decoder:
+    """The layers of `model` with the LoRA weights of `adapter`; call `refresh` whenever those have changed."""
+
+    def __init__(self, model: Any, adapter: str, dtype: torch.dtype, *, fp8: bool, dropout: float) -> None:
+        backbone = model.base_model
+        self.embed = backbone.embed_tokens
+        self.rotary = backbone.rotary_emb
+        self.norm = backbone.norm
+        self.dropout = dropout
+        self.fp8 = fp8
+        self.checkpointing = False
+        """Whether of a layer only its input is kept."""
+        attention = backbone.layers[0].self_attn
+        self.half = attention.head_dim // 2
+        self.layers = [_Layer(layer, adapter, dtype, fp8=fp8) for layer in backbone.layers]
+        pairs = [pair for layer in self.layers for joint in layer.joints for pair in joint.copies()]
+        self._copies = [pair[0] for pair in pairs]
+        self._trained = [pair[1] for pair in pairs]
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Let the layers see what the trained weights are now."""
+        if self._copies:
+            torch._foreach_copy_(self._copies, self._trained)
+
+    def __call__(self, token_ids: torch.Tensor, last: torch.Tensor, shared: int) -> torch.Tensor:
+        """The normed output at the prompts' ends, `(rows, hidden)`.
+
+        `token_ids` `(rows, length)` are padded to the right, `last` `(rows,)` are the prompts' last positions, and
+        the first `shared` tokens of all rows are the same, no prompt's last among them.
+        """
+        if shared and self.share:
+            raise ValueError("with dropout nothing is the same in two rows")
+        once = token_ids[0, :shared], token_ids[:, shared:].flatten()
+        x = self.embed(torch.cat(once) if shared else once[1])
+        rows, length = token_ids.shape
+        way = self.way(rows, length, shared, x)
+        row = torch.arange(rows, device=x.device)
+        ends = way._replace(attended=row * length + last, kept=row * (length - shared) + last)
+        for layer in self.layers[:-1]:
+            x = self._layer(layer, x, way)
+        x = self._layer(self.layers[-1], x, ends)
+        normed: torch.Tensor = self.norm(x)
+        return normed
+
+    def way(self, rows: int, length: int, shared: int, x: torch.Tensor) -> Way:
+        """The way of all tokens `x` of such a pass, through a layer of which all are asked."""
+        places = torch.arange(length, device=x.device)
+        cos, sin = self.rotary(x[None], position_ids=places[None])
+        heads = Heads(rows, length, shared, self.layers[0].queries, self.layers[0].keys, self.half)
+        spread = None
+        if shared:
+            row = torch.arange(rows, device=x.device)[:, None]
+            spread = torch.cat([places[:shared], (row * length + places[shared:]).flatten()])
+        return Way(cos[0], sin[0], heads, spread, None, self.share)
+
+    @property
+    def share(self) -> float:
+        """What is dropped now: nothing in an evaluation."""
+        return self.dropout if self.norm.training else 0.0
+
+    def _layer(self, layer: "_Layer", x: torch.Tensor, way: Way) -> torch.Tensor:
+        if not (self.checkpointing and torch.is_grad_enabled()):
+            return layer(x, way)
+        y: torch.Tensor = checkpoint(
+            layer, x, way, use_reentrant=False, context_fn=_twice, preserve_rng_state=way.share > 0
+        )
+        return y
+
+
+class _Layer:
+    def __init__(self, layer: Any, adapter: str, dtype: torch.dtype, *, fp8: bool) -> None:
+        attention, feed_forward = layer.self_attn, layer.mlp
+
+        def join(parent: Any, *names: str) -> Joint:
+            return Joint([getattr(parent, name) for name in names], adapter, dtype, fp8=fp8)
+
+        self.qkv = join(attention, "q_proj", "k_proj", "v_proj")
+        self.o = join(attention, "o_proj")
+        self.gate_up = join(feed_forward, "gate_proj", "up_proj")
+        self.down = join(feed_forward, "down_proj")
+        self.joints = (self.qkv, self.o, self.gate_up, self.down)
+        self.scaling: float = attention.scaling
+        self.queries: int = self.qkv.bases[0].out_features // attention.head_dim
+        self.keys: int = self.qkv.bases[1].out_features // attention.head_dim
+        self.norms = [
+            _Norm(one.weight, one.variance_epsilon)
+            for one in (layer.input_layernorm, layer.post_attention_layernorm)
+        ]
+
+    def __call__(self, x: torch.Tensor, way: Way) -> torch.Tensor:
+        x, qkv = _Project.apply(x, self.norms[0], self.qkv, way.share, *self.qkv.trained)
+        q, k, v = _Split.apply(qkv, way)
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            is_causal=True,
+            scale=self.scaling,
+            enable_gqa=self.keys != self.queries,
+        )
+        attended = attended.transpose(1, 2).reshape(way.heads.rows * way.heads.length, -1)
+        if way.attended is not None:
+            attended = _Take.apply(attended, way.attended)
+        if way.kept is not None:
+            x = _Take.apply(x, way.kept)
+        x = _Output.apply(attended, x, self.o, way.share, *self.o.trained)
+        y: torch.Tensor = _FeedForward.apply(
+            x, self.norms[1], self.gate_up, self.down, way.share, *self.gate_up.trained, *self.down.trained
+        )
+        return y
+
+
+def _twice() -> tuple[Any, Any]:
+    return contextlib.nullcontext(), _computing_again()
+
+
+@contextlib.contextmanager
+def _computing_again() -> Iterator[None]:
+    global _again  # noqa: PLW0603  torch offers no other way to tell a function that it is computed again
+    _again = True
+    try:
+        yield
+    finally:
+        _again = False
+
+
+class _Project(torch.autograd.Function):
+    """x as it is, and a joint's outputs of its norm."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, x, normed, joint, share, *trained
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        n, packed = norm(x, *normed, pack=joint.fp8)
+        y, passed = joint.forward(n, packed, share)
+        ctx.save_for_backward(x, *passed)
+        ctx.normed, ctx.joint, ctx.share, ctx.trained = normed, joint, share, len(trained)
+        return x, y
+
+    @staticmethod
+    def backward(  # type: ignore[no-untyped-def]
+        ctx, grad_x, grad
+    ) -> tuple[torch.Tensor | None, ...]:
+        x, *kept = ctx.saved_tensors
+        passed, joint, share = Passed(*kept), ctx.joint, ctx.share
+        result = None
+        if ctx.needs_input_grad[0]:
+            grad_inner, pulled = joint.pull(grad, joint.pack_grad(grad), passed, share)
+            result = norm_backward(pulled, x, ctx.normed.weight, ctx.normed.eps, grad_x)
+            del pulled
+        else:
+            grad_inner = joint.grad_inner(grad)
+        if grad_inner is not None:
+            joint.learn(grad, grad_inner, norm(x, *ctx.normed, pack=False)[0], passed, share)
+        return (result, *(None,) * (3 + ctx.trained))
+
+
+class _Split(torch.autograd.Function):
+    """The outputs of query, key and value as attention takes them."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, qkv, way
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ctx.way = way
+        return split_heads(qkv, way.cos, way.sin, way.heads)
+
+    @staticmethod
+    def backward(ctx, *grads):  # type: ignore[no-untyped-def]
+        q, k, v = (one.contiguous() for one in grads)
+        return join_heads(q, k, v, ctx.way.cos, ctx.way.sin, ctx.way.heads), None
+
+
+class _Take(torch.autograd.Function):
+    """Rows of x, each at most once."""
+
+    @staticmethod
+    def forward(ctx, x, places):  # type: ignore[no-untyped-def]
+        ctx.places, ctx.rows = places, len(x)
+        return x.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        spread = grad.new_zeros(ctx.rows, grad.shape[1])
+        return spread.index_copy_(0, ctx.places, grad), None
+
+
+class _Output(torch.autograd.Function):
+    """x plus a joint's outputs of what was attended."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, attended, x, joint, share, *trained
+    ) -> torch.Tensor:
+        y, passed = joint.forward(attended, pack(attended) if joint.fp8 else None, share, residual=x)
+        ctx.save_for_backward(attended, *passed)
+        ctx.joint, ctx.share, ctx.trained = joint, share, len(trained)
+        result: torch.Tensor = y
+        return result
+
+    @staticmethod
+    def backward(ctx, grad) -> tuple[torch.Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        attended, *kept = ctx.saved_tensors
+        passed, joint = Passed(*kept), ctx.joint
+        grad_inner, result = joint.pull(grad, joint.pack_grad(grad), passed, ctx.share)
+        joint.learn(grad, grad_inner, attended, passed, ctx.share)
+        return (result, grad, *(None,) * (2 + ctx.trained))
+
+
+class _FeedForward(torch.autograd.Function):
+    """x plus down(silu(gate) up) of its norm, of which gate and up are kept."""
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, x, normed, gate_up, down, share, *trained
+    ) -> torch.Tensor:
+        n, packed = norm(x, *normed, pack=gate_up.fp8)
+        both, first = gate_up.forward(n, packed, share)
+        del n, packed
+        act, packed = gate(both, pack=down.fp8 and not _again)
+        if _again:  # for what is kept below; nobody looks at the result
+            second = down.inner(act, share)[1]
+            y = torch.empty_like(x)
+        else:
+            y, second = down.forward(act, packed, share, residual=x)
+        ctx.save_for_backward(x, both, *first, *second)
+        ctx.normed, ctx.joints, ctx.share, ctx.trained = normed, (gate_up, down), share, len(trained)
+        result: torch.Tensor = y
+        return result
+
+    @staticmethod
+    def backward(ctx, grad) -> tuple[torch.Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        x, both, *kept = ctx.saved_tensors
+        first, second, share = Passed(*kept[:2]), Passed(*kept[2:]), ctx.share
+        gate_up, down = ctx.joints
+        grad_inner, grad_act = down.pull(grad, down.pack_grad(grad), second, share)
+        act, grad_both, packed = gate_backward(both, grad_act, gate_up.scales if gate_up.fp8 else None)
+        del grad_act
+        down.learn(grad, grad_inner, act, second, share)
+        del act
+        grad_inner, pulled = gate_up.pull(grad_both, packed, first, share)
+        del packed
+        result = norm_backward(pulled, x, ctx.normed.weight, ctx.normed.eps, grad)
+        del pulled
+        if gate_up.members:
+            gate_up.learn(grad_both, grad_inner, norm(x, *ctx.normed, pack=False)[0], first, share)
+        return (result, *(None,) * (4 + ctx.trained))
+
+
+def is_usual(model: Any) -> bool:
+    """Whether the layers of `model` have the parts that `Decoder` computes, and no others that it knows of."""
+    backbone = model.base_model
+    if not all(hasattr(backbone, name) for name in ("embed_tokens", "rotary_emb", "norm", "layers")):
+        return False
+    # Of attention that does not reach back to the beginning nothing is known here.
+    if getattr(model.config, "sliding_window", None) is not None:
+        return False
+    return all(map(_is_usual_layer, backbone.layers))
+
+
+def _is_usual_layer(layer: Any) -> bool:
+    parts = {
+        "self_attn": ("q_proj", "k_proj", "v_proj", "o_proj"),
+        "mlp": ("gate_proj", "up_proj", "down_proj"),
+    }
+    for parent, names in parts.items():
+        module = getattr(layer, parent, None)
+        for name in names:
+            linear: Any = getattr(module, name, None)
+            linear = getattr(linear, "base_layer", linear)
+            state = getattr(getattr(linear, "weight", None), "quant_state", None)
+            if state is None or not state.nested or state.blocksize != 64 or state.state2.blocksize != 256:
+                return False
+            if linear.bias is not None or linear.in_features % 64 or linear.out_features % 16:
+                return False
+    attention = layer.self_attn
+    if hasattr(attention, "q_norm") or not hasattr(attention, "scaling") or attention.head_dim % 2:
+        return False
+    return all(
+        hasattr(getattr(layer, name, None), "variance_epsilon")
+        for name in ("input_layernorm", "post_attention_layernorm")
+    )
+
+
+def apart(model: Any, decoder: Decoder) -> float:
+    """How far `decoder` is from transformers in the layer where it is farthest; nothing may be dropped.
+
+    Of what a layer adds to what it is given, and of the gradient of that, relative to their size. Each layer is
+    given what transformers' layers before it made of two prompts that begin alike. Infinite where the model does more
+    than its layers one after the other.
+    """
+    rows, length, shared = 2, 24, 8
+    device = decoder.embed.weight.device
+    place = torch.arange(length, device=device)
+    row = torch.arange(rows, device=device)[:, None]
+    ids = torch.arange(shared + rows * (length - shared), device=device) * 37 % decoder.embed.num_embeddings
+    once = torch.where(place < shared, place, row * (length - shared) + place)  # (rows, length)
+    way = decoder.way(rows, length, shared, decoder.embed(ids))
+    farthest = 0.0
+    with torch.inference_mode(False), torch.enable_grad():
+        x = decoder.embed(ids).detach()
+        for ours, theirs in zip(decoder.layers, model.base_model.layers, strict=True):
+            x.requires_grad_(True)
+            spread = theirs(x[once], position_embeddings=(way.cos[None], way.sin[None]), attention_mask=None)
+            both = ours(x, way), torch.cat([spread[0, :shared], spread[:, shared:].flatten(0, 1)])
+            probe = torch.linspace(-1.0, 1.0, x.numel(), device=device).view(x.shape).to(x.dtype)
+            pulled = [torch.autograd.grad(y, x, probe)[0] - probe for y in both]
+            added = [(y - x).detach() for y in both]
+            farthest = max(farthest, *(_relative(*pair) for pair in (pulled, added)))
+            x = both[1].detach()
+        chained = decoder.norm(x)[once]
+        whole = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
+    # What a model does around its layers, such as scaling its embeddings, makes it another one; rounding does not.
+    return farthest if _relative(chained.detach(), whole.detach()) < _ANOTHER else math.inf
+
+
+def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    sizes = [float(torch.linalg.vector_norm(x.double())) for x in (one.double() - other.double(), other)]
+    return sizes[0] / sizes[1] if sizes[0] else 0.0
