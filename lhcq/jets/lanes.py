@@ -38,7 +38,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def inlined(function: Function) -> Function:
     """Compile as a piece of the loop that calls it."""
-    options = {"error_model": "numpy", "forceinline": True, "no_cpython_wrapper": True}
+    options = {"error_model": "numpy", "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return cast("Function", numba.njit(**options)(function))
 
 
@@ -241,7 +241,32 @@ def _look_up(n_parts: int) -> Any:
     return look_up
 
 
+@intrinsic
+def numbers(context: Any) -> Any:
+    """0 to 7, in their lanes."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return ir.Constant(_INTEGERS, list(range(N_LANES)))
+
+    return longs(), generate
+
+
 look_up_two, look_up_four = _look_up(2), _look_up(4)
+
+
+@intrinsic
+def add_fours(context: Any, one: Any, other: Any, to: Any, also_to: Any) -> Any:
+    """Add four doubles at one address to those at another; write the sums to two addresses."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        four = ir.VectorType(_DOUBLE, 4)
+        one, other, *results = (builder.inttoptr(address, four.as_pointer()) for address in arguments)
+        total = builder.fadd(builder.load(one, align=8), builder.load(other, align=8))
+        for result in results:
+            builder.store(total, result, align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.intp), generate
 
 
 def _function(name: str, n_arguments: int) -> Any:

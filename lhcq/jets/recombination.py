@@ -39,6 +39,7 @@ from lhcq.jets.exact import angle_of, log_of
 from lhcq.jets.lanes import (
     N_LANES,
     Vector,
+    add_fours,
     any_of,
     choose,
     get,
@@ -46,7 +47,9 @@ from lhcq.jets.lanes import (
     inlined,
     int_row,
     least,
+    look_up_four,
     magnitude,
+    numbers,
     put,
     put_int,
     put_int_row,
@@ -70,14 +73,19 @@ _NO_ROW = -1
 _WINDOW = 8  # particles on each side in azimuth that a particle is compared with at the start
 _SECTORS = 256  # of azimuth, into which particles are sorted
 _PAD = _WINDOW + 1
+_BLOCK = 4  # slots of which a pass notes the smallest merit
 N_AXES = 4
 
 
-# Rows of the notes: what a turn leaves for the pass and for the directions of sums, what the pass leaves for the next
-# turn, and how far each lane is.
-_ASKED_SLOT, _ASKED_NAME, _ASKED_RAP, _ASKED_PHI, _ASKED_WEIGHT, _MERGED, _SUM = 0, 1, 2, 3, 4, 5, 6
-_NEAREST, _NEAREST_AT, _SMALLEST, _SMALLEST_AT = 10, 11, 12, 13
-_N, _LEFT, _N_NODES, N_DONE, _NOTES = 14, 15, 16, 17, 18
+# Rows of the notes of each lane: what a turn leaves for the pass, what the pass leaves for the next turn, and how far
+# the lane is.
+_ASKED_SLOT, _ASKED_NAME, _ASKED_RAP, _ASKED_PHI, _ASKED_WEIGHT, _MERGED = 0, 1, 2, 3, 4, 5
+_NEAREST, _NEAREST_AT, _SMALLEST, _SMALLEST_AT = 6, 7, 8, 9
+_N, _LEFT, _N_NODES, N_DONE, _NOTES = 10, 11, 12, 13, 14
+# The record of a node, one line of memory: its momentum (px, py, pz, e) first, and while it is a pseudojet its weight,
+# the name of its nearest neighbour and its slot.
+RECORD = 8
+_WEIGHT, _NEAR, _SLOT = 4, 5, 6
 
 
 class Desk(NamedTuple):
@@ -87,18 +95,16 @@ class Desk(NamedTuple):
     # a row of eight for each slot
     rap: int
     phi: int
-    weight: int
     distance: int
     merit: int
-    near: int
     name: int
-    # lane after lane: of each node its momentum (4), its parents (2), the slot that it is in; the complete nodes
-    nodes: int
+    # lane after lane: records, the two parents of each node, the complete nodes
+    records: int
     links: int
-    place: int
     done: int
-    # rows of eight, see above, and scratch of the exact functions
+    # rows of eight, see above, momenta of the sums (8, 4), and scratch
     notes: int
+    sums: int
     scratch: int
     # rows of eight for each particle in the order of azimuth, and for each sector
     sorted_rap: int
@@ -115,12 +121,12 @@ _ROW = 8 * N_LANES  # bytes
 
 
 def _rows_of(most: int) -> tuple[int, ...]:
-    """How many rows each table of a desk takes, in the order of `Desk`."""
-    slots, ordered = most + 1, most + 1 + 2 * _PAD
+    """How many rows of eight doubles each table of a desk takes, in the order of `Desk`."""
+    slots, ordered = most + _BLOCK, most + 1 + 2 * _PAD
     return (
-        *(slots, slots, slots, slots, slots, slots, slots),
-        *(8 * most, 4 * most, 2 * most, most),
-        *(_NOTES, 3),
+        *(slots, slots, slots, slots, slots),
+        *(2 * most * RECORD, 4 * most, most),
+        *(_NOTES, 4, 4),
         *(ordered, ordered, ordered, ordered, ordered, ordered, slots, _SECTORS),
     )
 
@@ -140,26 +146,24 @@ def lay_out(address: int, most: int) -> Any:
     rows = _rows_of_compiled(most)
     rap = a
     phi = rap + rows[0] * _ROW
-    weight = phi + rows[1] * _ROW
-    distance = weight + rows[2] * _ROW
-    merit = distance + rows[3] * _ROW
-    near = merit + rows[4] * _ROW
-    name = near + rows[5] * _ROW
-    nodes = name + rows[6] * _ROW
-    links = nodes + rows[7] * _ROW
-    place = links + rows[8] * _ROW
-    done = place + rows[9] * _ROW
-    notes = done + rows[10] * _ROW
-    scratch = notes + rows[11] * _ROW
-    sorted_rap = scratch + rows[12] * _ROW
-    sorted_phi = sorted_rap + rows[13] * _ROW
-    sorted_edge = sorted_phi + rows[14] * _ROW
-    sorted_slot = sorted_edge + rows[15] * _ROW
-    found = sorted_slot + rows[16] * _ROW
-    found_near = found + rows[17] * _ROW
-    sector = found_near + rows[18] * _ROW
-    sectors = sector + rows[19] * _ROW
-    return Desk(most, rap, phi, weight, distance, merit, near, name, nodes, links, place, done, notes, scratch, sorted_rap, sorted_phi, sorted_edge, sorted_slot, found, found_near, sector, sectors)
+    distance = phi + rows[1] * _ROW
+    merit = distance + rows[2] * _ROW
+    name = merit + rows[3] * _ROW
+    records = name + rows[4] * _ROW
+    links = records + rows[5] * _ROW
+    done = links + rows[6] * _ROW
+    notes = done + rows[7] * _ROW
+    sums = notes + rows[8] * _ROW
+    scratch = sums + rows[9] * _ROW
+    sorted_rap = scratch + rows[10] * _ROW
+    sorted_phi = sorted_rap + rows[11] * _ROW
+    sorted_edge = sorted_phi + rows[12] * _ROW
+    sorted_slot = sorted_edge + rows[13] * _ROW
+    found = sorted_slot + rows[14] * _ROW
+    found_near = found + rows[15] * _ROW
+    sector = found_near + rows[16] * _ROW
+    sectors = sector + rows[17] * _ROW
+    return Desk(most, rap, phi, distance, merit, name, records, links, done, notes, sums, scratch, sorted_rap, sorted_phi, sorted_edge, sorted_slot, found, found_near, sector, sectors)
 
 
 @inlined
@@ -206,26 +210,23 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
     notes = desk.notes
     for note in range(_N):
         put_int_row(notes, note, spread(0))
-    for component in range(4):  # a lane that does not merge sums nothing, which costs least if it is an ordinary momentum
-        put_row(notes, _SUM + component, spread(2.0))
+    for component in range(4):  # a lane that does not merge sums nothing; an ordinary momentum costs least
+        put_row(desk.sums, component, spread(2.0))
     put_int_row(notes, _ASKED_SLOT, spread(_NO_ROW))
     put_row(notes, _ASKED_RAP, spread(-_AWAY))
     put_int_row(notes, N_DONE, spread(0))
     put_int_row(notes, _LEFT, int_row(notes, _N))
     put_int_row(notes, _N_NODES, int_row(notes, _N))
     _find_neighbours(desk, n_most, limit)
-    for slot in range(n_most):
-        distance = row(desk.distance, slot)
-        put_row(desk.merit, slot, choose(distance < 0.0, BEYOND, distance * row(desk.weight, slot)))
     n_slots = n_most
     while n_slots > 0:
-        _pass(desk, n_slots)
+        _pass(desk, n_slots, limit)
         n_slots, n_merged = 0, 0
         for lane in range(N_LANES):
-            n_merged += _turn(desk, lane, limit, axes)
+            n_merged += _turn(desk, lane, axes)
             n_slots = max(n_slots, get_int(notes, N_LANES * _LEFT + lane))
         if n_merged > 0:
-            px, py, pz, e = row(notes, _SUM), row(notes, _SUM + 1), row(notes, _SUM + 2), row(notes, _SUM + 3)
+            px, py, pz, e = look_up_four(desk.sums, numbers())
             pt2, rap, phi = directions_of(px, py, pz, e, by_libm, desk.scratch)
             merged = int_row(notes, _MERGED) != 0
             put_row(notes, _ASKED_RAP, choose(merged, rap, row(notes, _ASKED_RAP)))
@@ -235,165 +236,168 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
 
 
 @inlined
-def _pass(desk: Any, n_slots: int) -> None:
-    """The row of each lane: its smallest distance and where; and the smallest merit of each lane and where."""
-    rap, phi = row(desk.notes, _ASKED_RAP), row(desk.notes, _ASKED_PHI)
+def _pass(desk: Any, n_slots: int, limit: float) -> None:
+    """The row of each lane: its smallest distance and where; and the smallest merit of each lane and in which block."""
+    notes = desk.notes
+    rap, phi = row(notes, _ASKED_RAP), row(notes, _ASKED_PHI)
     nearest, smallest = spread(BEYOND), spread(2 * BEYOND)
     nearest_at, smallest_at = spread(0), spread(0)
-    for slot in range(n_slots):
-        this = separations(rap, phi, row(desk.rap, slot), row(desk.phi, slot))
-        closer = this < row(desk.distance, slot)
+    for block in range((n_slots + _BLOCK - 1) // _BLOCK):
+        k = _BLOCK * block
+        a = separations(rap, phi, row(desk.rap, k), row(desk.phi, k))
+        b = separations(rap, phi, row(desk.rap, k + 1), row(desk.phi, k + 1))
+        c = separations(rap, phi, row(desk.rap, k + 2), row(desk.phi, k + 2))
+        d = separations(rap, phi, row(desk.rap, k + 3), row(desk.phi, k + 3))
+        closer = (a < row(desk.distance, k)) | (b < row(desk.distance, k + 1))
+        closer = closer | (c < row(desk.distance, k + 2)) | (d < row(desk.distance, k + 3))
         if any_of(closer):  # of one event in a row or two
-            put_row(desk.distance, slot, choose(closer, this, row(desk.distance, slot)))
-            asking = int_row(desk.notes, _ASKED_NAME)
-            put_int_row(desk.near, slot, choose(closer, asking, int_row(desk.near, slot)))
-            merit = choose(closer, this * row(desk.weight, slot), row(desk.merit, slot))
-            put_row(desk.merit, slot, merit)
-        nearest_at = choose(this < nearest, slot, nearest_at)
-        nearest = least(this, nearest)
-        merit = row(desk.merit, slot)
-        smallest_at = choose(merit < smallest, slot, smallest_at)
+            put_row(desk.scratch, 0, a)
+            put_row(desk.scratch, 1, b)
+            put_row(desk.scratch, 2, c)
+            put_row(desk.scratch, 3, d)
+            _come_closer(desk, k)
+        nearest_at = choose(a < nearest, k, nearest_at)
+        nearest = least(a, nearest)
+        nearest_at = choose(b < nearest, k + 1, nearest_at)
+        nearest = least(b, nearest)
+        nearest_at = choose(c < nearest, k + 2, nearest_at)
+        nearest = least(c, nearest)
+        nearest_at = choose(d < nearest, k + 3, nearest_at)
+        nearest = least(d, nearest)
+        merit = least(least(row(desk.merit, k), row(desk.merit, k + 1)), least(row(desk.merit, k + 2), row(desk.merit, k + 3)))
+        smallest_at = choose(merit < smallest, k, smallest_at)
         smallest = least(merit, smallest)
-    put_row(desk.notes, _NEAREST, nearest)
-    put_int_row(desk.notes, _NEAREST_AT, nearest_at)
-    put_row(desk.notes, _SMALLEST, smallest)
-    put_int_row(desk.notes, _SMALLEST_AT, smallest_at)
+    put_int_row(notes, _NEAREST_AT, choose(nearest < limit, nearest_at, _BEAM))
+    put_row(notes, _NEAREST, least(nearest, limit))
+    put_row(notes, _SMALLEST, smallest)
+    put_int_row(notes, _SMALLEST_AT, smallest_at)
 
 
 @inlined
-def _note(desk: Any, what: int, lane: int) -> Any:
-    return get(desk.notes, N_LANES * what + lane)
+def _come_closer(desk: Any, slot: int) -> None:
+    """Whoever asked is the nearest neighbour of those in a block to which its distance, in the scratch, is the least."""
+    for k in range(_BLOCK * N_LANES):
+        at, this = N_LANES * slot + k, get(desk.scratch, k)
+        if this < get(desk.distance, at):
+            lane = k % N_LANES
+            record = desk.records + 8 * RECORD * (2 * desk.most * lane + get_int(desk.name, at))
+            put(desk.distance, at, this)
+            put(desk.merit, at, this * get(record, _WEIGHT))
+            put_int(record, _NEAR, get_int(desk.notes, N_LANES * _ASKED_NAME + lane))
 
 
 @inlined
-def _int_note(desk: Any, what: int, lane: int) -> Any:
-    return get_int(desk.notes, N_LANES * what + lane)
-
-
-@inlined
-def _set_note(desk: Any, what: int, lane: int, value: float) -> None:
-    put(desk.notes, N_LANES * what + lane, value)
-
-
-@inlined
-def _set_int_note(desk: Any, what: int, lane: int, value: int) -> None:
-    put_int(desk.notes, N_LANES * what + lane, value)
-
-
-@inlined
-def _turn(desk: Any, lane: int, limit: float, axes: int) -> int:
+def _turn(desk: Any, lane: int, axes: int) -> int:
     """What one lane does between two passes; 1 if it merges."""
-    left, nodes = _int_note(desk, _LEFT, lane), 2 * desk.most * lane
-    _set_int_note(desk, _MERGED, lane, 0)
+    mine, records = desk.notes + 8 * lane, desk.records + 8 * RECORD * 2 * desk.most * lane
+    left = get_int(mine, N_LANES * _LEFT)
+    put_int(mine, N_LANES * _MERGED, 0)
     if left == 0:
         return 0
-    slot, smallest = _int_note(desk, _SMALLEST_AT, lane), _note(desk, _SMALLEST, lane)
-    asked = _int_note(desk, _ASKED_SLOT, lane)
-    if asked != _NO_ROW:
-        # the row that this lane asked for is there
-        at = N_LANES * asked + lane
-        distance, near = _note(desk, _NEAREST, lane), _BEAM
-        if distance < limit:
-            near = get_int(desk.name, N_LANES * _int_note(desk, _NEAREST_AT, lane) + lane)
-        else:
-            distance = limit
-        weight = _note(desk, _ASKED_WEIGHT, lane)
-        merit = distance * weight
-        put(desk.rap, at, _note(desk, _ASKED_RAP, lane))
-        put(desk.phi, at, _note(desk, _ASKED_PHI, lane))
-        put(desk.weight, at, weight)
+    slot, smallest = get_int(mine, N_LANES * _SMALLEST_AT), get(mine, N_LANES * _SMALLEST)
+    at = N_LANES * slot + lane
+    if get(desk.merit, at) != smallest:
+        first = get(desk.merit, at + N_LANES) == smallest
+        second = get(desk.merit, at + 2 * N_LANES) == smallest
+        slot += 1 if first else (2 if second else 3)
+    asked = get_int(mine, N_LANES * _ASKED_SLOT)
+    if asked != _NO_ROW:  # the row is there
+        at, record = N_LANES * asked + lane, records + 8 * RECORD * get_int(mine, N_LANES * _ASKED_NAME)
+        distance, weight = get(mine, N_LANES * _NEAREST), get(mine, N_LANES * _ASKED_WEIGHT)
+        near, merit = get_int(mine, N_LANES * _NEAREST_AT), distance * weight
+        if near != _BEAM:
+            near = get_int(desk.name, N_LANES * near + lane)
+        put(desk.rap, at, get(mine, N_LANES * _ASKED_RAP))
+        put(desk.phi, at, get(mine, N_LANES * _ASKED_PHI))
         put(desk.distance, at, distance)
         put(desk.merit, at, merit)
-        put_int(desk.near, at, near)
+        put(record, _WEIGHT, weight)
+        put_int(record, _NEAR, near)
         if merit < smallest or (merit == smallest and asked < slot):
             slot = asked
-        _set_int_note(desk, _ASKED_SLOT, lane, _NO_ROW)
-        _set_note(desk, _ASKED_RAP, lane, -_AWAY)
+        put_int(mine, N_LANES * _ASKED_SLOT, _NO_ROW)
+        put(mine, N_LANES * _ASKED_RAP, -_AWAY)
     if axes != 0 and left <= N_AXES:
         _note_axes(desk, lane, left, axes)
     at = N_LANES * slot + lane
-    name, near = get_int(desk.name, at), get_int(desk.near, at)
+    name = get_int(desk.name, at)
+    record = records + 8 * RECORD * name
+    near = get_int(record, _NEAR)
     if near == _BEAM:
-        n_done = _int_note(desk, N_DONE, lane)
+        n_done = get_int(mine, N_LANES * N_DONE)
         put_int(desk.done, desk.most * lane + n_done, name)
-        _set_int_note(desk, N_DONE, lane, n_done + 1)
-        put_int(desk.place, nodes + name, _GONE)
-        _set_int_note(desk, _LEFT, lane, left - 1)
-        _move_last(desk, lane, left - 1, slot)
+        put_int(mine, N_LANES * N_DONE, n_done + 1)
+        put_int(record, _SLOT, _GONE)
+        put_int(mine, N_LANES * _LEFT, left - 1)
+        _move_last(desk, lane, records, left - 1, slot)
         return 0
-    other = _GONE if near == _UNKNOWN else get_int(desk.place, nodes + near)
+    other = _GONE
+    if near != _UNKNOWN:
+        other = get_int(records + 8 * RECORD * near, _SLOT)
     if other == _GONE:
         _ask(desk, lane, slot, name)
-        _set_note(desk, _ASKED_RAP, lane, get(desk.rap, at))
-        _set_note(desk, _ASKED_PHI, lane, get(desk.phi, at))
-        _set_note(desk, _ASKED_WEIGHT, lane, get(desk.weight, at))
+        put(mine, N_LANES * _ASKED_RAP, get(desk.rap, at))
+        put(mine, N_LANES * _ASKED_PHI, get(desk.phi, at))
+        put(mine, N_LANES * _ASKED_WEIGHT, get(record, _WEIGHT))
         put(desk.rap, at, _AWAY)
         return 0
+    partner = records + 8 * RECORD * near
+    node = get_int(mine, N_LANES * _N_NODES)
+    sum_of = records + 8 * RECORD * node
+    add_fours(record, partner, sum_of, desk.sums + 32 * lane)
+    parents = desk.links + 16 * (2 * desk.most * lane + node)
+    put_int(parents, 0, name if slot < other else near)
+    put_int(parents, 1, near if slot < other else name)
+    put_int(record, _SLOT, _GONE)
+    put_int(partner, _SLOT, _GONE)
     slot, other = min(slot, other), max(slot, other)
-    one, two = get_int(desk.name, N_LANES * slot + lane), get_int(desk.name, N_LANES * other + lane)
-    node = _int_note(desk, _N_NODES, lane)
-    _set_int_note(desk, _N_NODES, lane, node + 1)
-    put_int(desk.links, 2 * (nodes + node), one)
-    put_int(desk.links, 2 * (nodes + node) + 1, two)
-    for component in range(4):
-        total = get(desk.nodes, 4 * (nodes + one) + component) + get(desk.nodes, 4 * (nodes + two) + component)
-        put(desk.nodes, 4 * (nodes + node) + component, total)
-        _set_note(desk, _SUM + component, lane, total)
-    put_int(desk.place, nodes + one, _GONE)
-    put_int(desk.place, nodes + two, _GONE)
-    put_int(desk.place, nodes + node, slot)
+    put_int(sum_of, _SLOT, slot)
+    put_int(mine, N_LANES * _N_NODES, node + 1)
+    put_int(mine, N_LANES * _LEFT, left - 1)
+    put_int(mine, N_LANES * _MERGED, 1)
     put_int(desk.name, N_LANES * slot + lane, node)
     put(desk.rap, N_LANES * slot + lane, _AWAY)
-    _set_int_note(desk, _LEFT, lane, left - 1)
-    _move_last(desk, lane, left - 1, other)
     _ask(desk, lane, slot, node)
-    _set_int_note(desk, _MERGED, lane, 1)
+    _move_last(desk, lane, records, left - 1, other)
     return 1
 
 
 @inlined
 def _ask(desk: Any, lane: int, slot: int, name: int) -> None:
-    """Ask for the row of a slot, which until then is nobody's neighbour and has no merit."""
+    """Ask for the row of a slot, which until then has no merit."""
     put(desk.merit, N_LANES * slot + lane, BEYOND)
-    _set_int_note(desk, _ASKED_SLOT, lane, slot)
-    _set_int_note(desk, _ASKED_NAME, lane, name)
+    put_int(desk.notes, N_LANES * _ASKED_SLOT + lane, slot)
+    put_int(desk.notes, N_LANES * _ASKED_NAME + lane, name)
 
 
 @inlined
-def _move_last(desk: Any, lane: int, last: int, to: int) -> None:
+def _move_last(desk: Any, lane: int, records: int, last: int, to: int) -> None:
     """The pseudojet of the last slot takes another, and leaves its own empty."""
     here, there = N_LANES * last + lane, N_LANES * to + lane
     if last != to:
         name = get_int(desk.name, here)
         put_int(desk.name, there, name)
-        put_int(desk.place, 2 * desk.most * lane + name, to)
-        put_int(desk.near, there, get_int(desk.near, here))
+        put_int(records + 8 * RECORD * name, _SLOT, to)
         put(desk.rap, there, get(desk.rap, here))
         put(desk.phi, there, get(desk.phi, here))
-        put(desk.weight, there, get(desk.weight, here))
         put(desk.distance, there, get(desk.distance, here))
         put(desk.merit, there, get(desk.merit, here))
-    _empty(desk, lane, last)
+    _empty(desk, here)
 
 
 @inlined
-def _empty(desk: Any, lane: int, slot: int) -> None:
-    at = N_LANES * slot + lane
+def _empty(desk: Any, at: int) -> None:
     put(desk.rap, at, _AWAY)
-    put(desk.phi, at, 0.0)
     put(desk.distance, at, -1.0)
     put(desk.merit, at, BEYOND)
 
 
 @inlined
-def set_out(desk: Any, lane: int, slot: int, px: float, py: float, pz: float, e: float, rap: float, phi: float) -> None:
-    """Put a particle of a lane on the desk."""
-    node = 2 * desk.most * lane + slot
-    put(desk.nodes, 4 * node, px)
-    put(desk.nodes, 4 * node + 1, py)
-    put(desk.nodes, 4 * node + 2, pz)
-    put(desk.nodes, 4 * node + 3, e)
-    put_int(desk.place, node, slot)
+def set_out(desk: Any, lane: int, slot: int, rap: float, phi: float, weight: float) -> None:
+    """Put a particle of a lane on the desk; its momentum goes to the first four places of its record."""
+    record = record_of(desk, lane, slot)
+    put(record, _WEIGHT, weight)
+    put_int(record, _SLOT, slot)
     at = N_LANES * slot + lane
     put_int(desk.name, at, slot)
     put(desk.rap, at, rap)
@@ -401,11 +405,18 @@ def set_out(desk: Any, lane: int, slot: int, px: float, py: float, pz: float, e:
 
 
 @inlined
+def record_of(desk: Any, lane: int, node: int) -> Any:
+    """The address of a node's record; its momentum (px, py, pz, e) comes first."""
+    return desk.records + 8 * RECORD * (2 * desk.most * lane + node)
+
+
+@inlined
 def close_lane(desk: Any, lane: int, n: int, n_most: int) -> None:
     """Say how many particles a lane has."""
     put_int(desk.notes, N_LANES * _N + lane, n)
-    for slot in range(n, n_most):
-        _empty(desk, lane, slot)
+    for slot in range(n, n_most + _BLOCK - 1):
+        put(desk.phi, N_LANES * slot + lane, 0.0)
+        _empty(desk, N_LANES * slot + lane)
 
 
 @inlined
@@ -415,7 +426,7 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         put_int_row(desk.sectors, sector, spread(0))
     n_least = n_most
     for lane in range(N_LANES):
-        n = _int_note(desk, _N, lane)
+        n = get_int(desk.notes, N_LANES * _N + lane)
         n_least = min(n_least, n) if n > 0 else n_least
         for slot in range(n):
             at = N_LANES * slot + lane
@@ -428,16 +439,19 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         put_int_row(desk.sectors, sector, total)
         total = total + n_here
     for lane in range(N_LANES):
-        n = _int_note(desk, _N, lane)
+        n = get_int(desk.notes, N_LANES * _N + lane)
         if n > 0:
             _sort_by_azimuth(desk, lane, n)
     _compare_in_order(desk, n_most, min(_WINDOW, n_least - 1), limit)
     for lane in range(N_LANES):
-        for index in range(_int_note(desk, _N, lane)):
+        for index in range(get_int(desk.notes, N_LANES * _N + lane)):
             here = N_LANES * (index + _PAD) + lane
             there = N_LANES * get_int(desk.sorted_slot, here) + lane
-            put(desk.distance, there, get(desk.found, here))
-            put_int(desk.near, there, get_int(desk.found_near, here))
+            record = record_of(desk, lane, get_int(desk.sorted_slot, here))
+            distance = get(desk.found, here)
+            put(desk.distance, there, distance)
+            put(desk.merit, there, distance * get(record, _WEIGHT))
+            put_int(record, _NEAR, get_int(desk.found_near, here))
 
 
 @inlined
