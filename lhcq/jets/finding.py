@@ -62,9 +62,9 @@ def _sort_by_pt(desk, lane, n_done, pt_min):
     return kept
 
 @compiled
-def find_groups(px, py, pz, e, rap, phi, pt2, weight, offsets, order, most, power, radius, pt_min, by_libm, work, n_jets, held, held_members):
+def find_groups(px, py, pz, e, rap, phi, pt2, weight, offsets, order, most, power, radius, pt_min, by_libm, n_lanes, work, n_jets, held, held_members):
     """held (n,6): px py pz e size pt_lead"""
-    desk = lay_out(address_of(work), most)
+    desk = lay_out(address_of(work), most, n_lanes)
     n_events = len(order)
     for start in range(0, n_events, 8):
         n_most = 0
@@ -75,7 +75,7 @@ def find_groups(px, py, pz, e, rap, phi, pt2, weight, offsets, order, most, powe
             for lane in range(min(8, n_events-start)):
                 n_jets[order[start+lane]] = 0
             continue
-        for lane in range(8):
+        for lane in range(n_lanes):
             n = 0
             if start+lane < n_events:
                 ev = order[start+lane]
@@ -139,7 +139,7 @@ def run(v, power=-2, R=1.0, pt_min=20.0, by_libm=0):
     n_jets=np.zeros(ev,np.int64); held=np.empty((n,6)); hm=np.empty(n,np.int64)
     for b in range(0,ev,256) if ev>300 else (0,):
         pass
-    find_groups(v.px,v.py,v.pz,v.e,rap,phi,pt2,w,off,order,most,power,R,pt_min,by_libm,work,n_jets,held,hm)
+    find_groups(v.px,v.py,v.pz,v.e,rap,phi,pt2,w,off,order,most,power,R,pt_min,by_libm,8,work,n_jets,held,hm)
     m=np.empty((4,n)); s=np.empty(n+1,np.int64); mem=np.empty(n,np.int64); pl=np.empty(n)
     assemble(off,n_jets,held,hm,m,s,mem,pl)
     return n_jets,m,s,mem,pl

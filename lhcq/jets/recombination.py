@@ -92,6 +92,7 @@ class Desk(NamedTuple):
     """Addresses of the tables of eight events of at most `most` particles."""
 
     most: int
+    n_lanes: int  # which the compiler may not know, or it writes every turn eight times
     # a row of eight for each slot
     rap: int
     phi: int
@@ -140,7 +141,7 @@ _rows_of_compiled = inlined(_rows_of)
 
 
 @inlined
-def lay_out(address: int, most: int) -> Any:
+def lay_out(address: int, most: int, n_lanes: int) -> Any:
     """The desk in the `room_for(most)` doubles from an address on."""
     a = (address + _ROW - 1) & -_ROW
     rows = _rows_of_compiled(most)
@@ -163,7 +164,7 @@ def lay_out(address: int, most: int) -> Any:
     found_near = found + rows[15] * _ROW
     sector = found_near + rows[16] * _ROW
     sectors = sector + rows[17] * _ROW
-    return Desk(most, rap, phi, distance, merit, name, records, links, done, notes, sums, scratch, sorted_rap, sorted_phi, sorted_edge, sorted_slot, found, found_near, sector, sectors)
+    return Desk(most, n_lanes, rap, phi, distance, merit, name, records, links, done, notes, sums, scratch, sorted_rap, sorted_phi, sorted_edge, sorted_slot, found, found_near, sector, sectors)
 
 
 @inlined
@@ -222,7 +223,7 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
     while n_slots > 0:
         _pass(desk, n_slots, limit)
         n_slots, n_merged = 0, 0
-        for lane in range(N_LANES):
+        for lane in range(desk.n_lanes):
             n_merged += _turn(desk, lane, axes)
             n_slots = max(n_slots, get_int(notes, N_LANES * _LEFT + lane))
         if n_merged > 0:
@@ -425,7 +426,7 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
     for sector in range(_SECTORS):
         put_int_row(desk.sectors, sector, spread(0))
     n_least = n_most
-    for lane in range(N_LANES):
+    for lane in range(desk.n_lanes):
         n = get_int(desk.notes, N_LANES * _N + lane)
         n_least = min(n_least, n) if n > 0 else n_least
         for slot in range(n):
@@ -438,12 +439,12 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         n_here = int_row(desk.sectors, sector)
         put_int_row(desk.sectors, sector, total)
         total = total + n_here
-    for lane in range(N_LANES):
+    for lane in range(desk.n_lanes):
         n = get_int(desk.notes, N_LANES * _N + lane)
         if n > 0:
             _sort_by_azimuth(desk, lane, n)
     _compare_in_order(desk, n_most, min(_WINDOW, n_least - 1), limit)
-    for lane in range(N_LANES):
+    for lane in range(desk.n_lanes):
         for index in range(get_int(desk.notes, N_LANES * _N + lane)):
             here = N_LANES * (index + _PAD) + lane
             there = N_LANES * get_int(desk.sorted_slot, here) + lane
