@@ -81,7 +81,7 @@ N_AXES = 4
 # the lane is.
 _ASKED_SLOT, _ASKED_NAME, _ASKED_RAP, _ASKED_PHI, _ASKED_WEIGHT, _MERGED = 0, 1, 2, 3, 4, 5
 _NEAREST, _NEAREST_AT, _SMALLEST, _SMALLEST_AT = 6, 7, 8, 9
-_N, _LEFT, _N_NODES, N_DONE, _NOTES = 10, 11, 12, 13, 14
+_CHOSEN, _CHOSEN_NAME, _CHOSEN_NEAR, N_PARTICLES, _LEFT, _N_NODES, N_DONE, _NOTES = 10, 11, 12, 13, 14, 15, 16, 17
 # The record of a node, one line of memory: its momentum (px, py, pz, e) first, and while it is a pseudojet its weight,
 # the name of its nearest neighbour and its slot.
 RECORD = 8
@@ -93,12 +93,17 @@ class Desk(NamedTuple):
 
     most: int
     n_lanes: int  # which the compiler may not know, or it writes every turn eight times
+    # a row of eight for each particle
+    particle_rap: int
+    particle_phi: int
+    particle_pt2: int
     # a row of eight for each slot
     rap: int
     phi: int
     distance: int
     merit: int
     name: int
+    weight: int  # of the particles, at the start
     # lane after lane: records, the two parents of each node, the complete nodes
     records: int
     links: int
@@ -125,7 +130,7 @@ def _rows_of(most: int) -> tuple[int, ...]:
     """How many rows of eight doubles each table of a desk takes, in the order of `Desk`."""
     slots, ordered = most + _BLOCK, most + 1 + 2 * _PAD
     return (
-        *(slots, slots, slots, slots, slots),
+        *(slots, slots, slots, slots, slots, slots, slots, slots, slots),
         *(2 * most * RECORD, 4 * most, most),
         *(_NOTES, 4, 4),
         *(ordered, ordered, ordered, ordered, ordered, ordered, slots, _SECTORS),
@@ -145,26 +150,30 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
     """The desk in the `room_for(most)` doubles from an address on."""
     a = (address + _ROW - 1) & -_ROW
     rows = _rows_of_compiled(most)
-    rap = a
-    phi = rap + rows[0] * _ROW
-    distance = phi + rows[1] * _ROW
-    merit = distance + rows[2] * _ROW
-    name = merit + rows[3] * _ROW
-    records = name + rows[4] * _ROW
-    links = records + rows[5] * _ROW
-    done = links + rows[6] * _ROW
-    notes = done + rows[7] * _ROW
-    sums = notes + rows[8] * _ROW
-    scratch = sums + rows[9] * _ROW
-    sorted_rap = scratch + rows[10] * _ROW
-    sorted_phi = sorted_rap + rows[11] * _ROW
-    sorted_edge = sorted_phi + rows[12] * _ROW
-    sorted_slot = sorted_edge + rows[13] * _ROW
-    found = sorted_slot + rows[14] * _ROW
-    found_near = found + rows[15] * _ROW
-    sector = found_near + rows[16] * _ROW
-    sectors = sector + rows[17] * _ROW
-    return Desk(most, n_lanes, rap, phi, distance, merit, name, records, links, done, notes, sums, scratch, sorted_rap, sorted_phi, sorted_edge, sorted_slot, found, found_near, sector, sectors)
+    particle_rap = a
+    particle_phi = particle_rap + rows[0] * _ROW
+    particle_pt2 = particle_phi + rows[1] * _ROW
+    rap = particle_pt2 + rows[2] * _ROW
+    phi = rap + rows[3] * _ROW
+    distance = phi + rows[4] * _ROW
+    merit = distance + rows[5] * _ROW
+    name = merit + rows[6] * _ROW
+    weight = name + rows[7] * _ROW
+    records = weight + rows[8] * _ROW
+    links = records + rows[9] * _ROW
+    done = links + rows[10] * _ROW
+    notes = done + rows[11] * _ROW
+    sums = notes + rows[12] * _ROW
+    scratch = sums + rows[13] * _ROW
+    sorted_rap = scratch + rows[14] * _ROW
+    sorted_phi = sorted_rap + rows[15] * _ROW
+    sorted_edge = sorted_phi + rows[16] * _ROW
+    sorted_slot = sorted_edge + rows[17] * _ROW
+    found = sorted_slot + rows[18] * _ROW
+    found_near = found + rows[19] * _ROW
+    sector = found_near + rows[20] * _ROW
+    sectors = sector + rows[21] * _ROW
+    return Desk(most, n_lanes, particle_rap, particle_phi, particle_pt2, rap, phi, distance, merit, name, weight, records, links, done, notes, sums, scratch, sorted_rap, sorted_phi, sorted_edge, sorted_slot, found, found_near, sector, sectors)
 
 
 @inlined
@@ -209,22 +218,33 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
     is not 0, the last four, three, two and one pseudojets of each lane are noted there.
     """
     notes = desk.notes
-    for note in range(_N):
+    for note in range(N_PARTICLES):
         put_int_row(notes, note, spread(0))
     for component in range(4):  # a lane that does not merge sums nothing; an ordinary momentum costs least
         put_row(desk.sums, component, spread(2.0))
     put_int_row(notes, _ASKED_SLOT, spread(_NO_ROW))
     put_row(notes, _ASKED_RAP, spread(-_AWAY))
     put_int_row(notes, N_DONE, spread(0))
-    put_int_row(notes, _LEFT, int_row(notes, _N))
-    put_int_row(notes, _N_NODES, int_row(notes, _N))
+    put_int_row(notes, _LEFT, int_row(notes, N_PARTICLES))
+    put_int_row(notes, _N_NODES, int_row(notes, N_PARTICLES))
+    n_particles = int_row(notes, N_PARTICLES)
+    for slot in range(n_most + _BLOCK - 1):
+        filled = n_particles > slot
+        put_row(desk.rap, slot, choose(filled, row(desk.particle_rap, slot), _AWAY))
+        put_row(desk.phi, slot, row(desk.particle_phi, slot))
+        put_row(desk.distance, slot, choose(filled, BEYOND, -1.0))
+        put_row(desk.merit, slot, spread(BEYOND))
+        put_int_row(desk.name, slot, spread(slot))
+        put_row(desk.weight, slot, weights_of(row(desk.particle_pt2, slot), power))
     _find_neighbours(desk, n_most, limit)
     n_slots = n_most
     while n_slots > 0:
         _pass(desk, n_slots, limit)
         n_slots, n_merged = 0, 0
         for lane in range(desk.n_lanes):
-            n_merged += _turn(desk, lane, axes)
+            _choose(desk, lane, axes)
+        for lane in range(desk.n_lanes):  # apart, so that eight lanes wait for memory at once
+            n_merged += _act(desk, lane)
             n_slots = max(n_slots, get_int(notes, N_LANES * _LEFT + lane))
         if n_merged > 0:
             px, py, pz, e = look_up_four(desk.sums, numbers())
@@ -288,13 +308,12 @@ def _come_closer(desk: Any, slot: int) -> None:
 
 
 @inlined
-def _turn(desk: Any, lane: int, axes: int) -> int:
-    """What one lane does between two passes; 1 if it merges."""
+def _choose(desk: Any, lane: int, axes: int) -> None:
+    """Put down the row that a lane has asked for, and see whose turn it is."""
     mine, records = desk.notes + 8 * lane, desk.records + 8 * RECORD * 2 * desk.most * lane
     left = get_int(mine, N_LANES * _LEFT)
-    put_int(mine, N_LANES * _MERGED, 0)
     if left == 0:
-        return 0
+        return
     slot, smallest = get_int(mine, N_LANES * _SMALLEST_AT), get(mine, N_LANES * _SMALLEST)
     at = N_LANES * slot + lane
     if get(desk.merit, at) != smallest:
@@ -302,7 +321,7 @@ def _turn(desk: Any, lane: int, axes: int) -> int:
         second = get(desk.merit, at + 2 * N_LANES) == smallest
         slot += 1 if first else (2 if second else 3)
     asked = get_int(mine, N_LANES * _ASKED_SLOT)
-    if asked != _NO_ROW:  # the row is there
+    if asked != _NO_ROW:
         at, record = N_LANES * asked + lane, records + 8 * RECORD * get_int(mine, N_LANES * _ASKED_NAME)
         distance, weight = get(mine, N_LANES * _NEAREST), get(mine, N_LANES * _ASKED_WEIGHT)
         near, merit = get_int(mine, N_LANES * _NEAREST_AT), distance * weight
@@ -320,10 +339,22 @@ def _turn(desk: Any, lane: int, axes: int) -> int:
         put(mine, N_LANES * _ASKED_RAP, -_AWAY)
     if axes != 0 and left <= N_AXES:
         _note_axes(desk, lane, left, axes)
-    at = N_LANES * slot + lane
-    name = get_int(desk.name, at)
-    record = records + 8 * RECORD * name
-    near = get_int(record, _NEAR)
+    name = get_int(desk.name, N_LANES * slot + lane)
+    put_int(mine, N_LANES * _CHOSEN, slot)
+    put_int(mine, N_LANES * _CHOSEN_NAME, name)
+    put_int(mine, N_LANES * _CHOSEN_NEAR, get_int(records + 8 * RECORD * name, _NEAR))
+
+
+@inlined
+def _act(desk: Any, lane: int) -> int:
+    """The turn of the chosen pseudojet of a lane; 1 if it merges."""
+    mine, records = desk.notes + 8 * lane, desk.records + 8 * RECORD * 2 * desk.most * lane
+    left = get_int(mine, N_LANES * _LEFT)
+    put_int(mine, N_LANES * _MERGED, 0)
+    if left == 0:
+        return 0
+    slot, name = get_int(mine, N_LANES * _CHOSEN), get_int(mine, N_LANES * _CHOSEN_NAME)
+    near, record, at = get_int(mine, N_LANES * _CHOSEN_NEAR), records + 8 * RECORD * name, N_LANES * slot + lane
     if near == _BEAM:
         n_done = get_int(mine, N_LANES * N_DONE)
         put_int(desk.done, desk.most * lane + n_done, name)
@@ -394,30 +425,31 @@ def _empty(desk: Any, at: int) -> None:
 
 
 @inlined
-def set_out(desk: Any, lane: int, slot: int, rap: float, phi: float, weight: float) -> None:
-    """Put a particle of a lane on the desk; its momentum goes to the first four places of its record."""
-    record = record_of(desk, lane, slot)
-    put(record, _WEIGHT, weight)
-    put_int(record, _SLOT, slot)
-    at = N_LANES * slot + lane
-    put_int(desk.name, at, slot)
-    put(desk.rap, at, rap)
-    put(desk.phi, at, phi)
-
-
-@inlined
 def record_of(desk: Any, lane: int, node: int) -> Any:
     """The address of a node's record; its momentum (px, py, pz, e) comes first."""
     return desk.records + 8 * RECORD * (2 * desk.most * lane + node)
 
 
 @inlined
-def close_lane(desk: Any, lane: int, n: int, n_most: int) -> None:
-    """Say how many particles a lane has."""
-    put_int(desk.notes, N_LANES * _N + lane, n)
-    for slot in range(n, n_most + _BLOCK - 1):
-        put(desk.phi, N_LANES * slot + lane, 0.0)
-        _empty(desk, N_LANES * slot + lane)
+def set_count(desk: Any, lane: int, n: int) -> None:
+    """Say how many particles a lane has; their momenta go to the records from 0 on."""
+    put_int(desk.notes, N_LANES * N_PARTICLES + lane, n)
+    put_int(desk.notes, N_LANES * _CHOSEN + lane, 2 * 2 * desk.most * lane)
+
+
+@inlined
+def set_directions(desk: Any, n_most: int, by_libm: int) -> None:
+    """The directions of all particles, once their momenta are in the records."""
+    n_particles, places = int_row(desk.notes, N_PARTICLES), int_row(desk.notes, _CHOSEN)
+    for slot in range(n_most + _BLOCK - 1):
+        filled = n_particles > slot
+        # records are two fours long; where there is none, an ordinary momentum costs least
+        px, py, pz, e = look_up_four(desk.records, choose(filled, places + 2 * slot, 0))
+        px, py, pz, e = choose(filled, px, 2.0), choose(filled, py, 2.0), choose(filled, pz, 2.0), choose(filled, e, 4.0)
+        pt2, rap, phi = directions_of(px, py, pz, e, by_libm, desk.scratch)
+        put_row(desk.particle_pt2, slot, pt2)
+        put_row(desk.particle_rap, slot, rap)
+        put_row(desk.particle_phi, slot, phi)
 
 
 @inlined
@@ -427,7 +459,7 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         put_int_row(desk.sectors, sector, spread(0))
     n_least = n_most
     for lane in range(desk.n_lanes):
-        n = get_int(desk.notes, N_LANES * _N + lane)
+        n = get_int(desk.notes, N_LANES * N_PARTICLES + lane)
         n_least = min(n_least, n) if n > 0 else n_least
         for slot in range(n):
             at = N_LANES * slot + lane
@@ -440,19 +472,21 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         put_int_row(desk.sectors, sector, total)
         total = total + n_here
     for lane in range(desk.n_lanes):
-        n = get_int(desk.notes, N_LANES * _N + lane)
+        n = get_int(desk.notes, N_LANES * N_PARTICLES + lane)
         if n > 0:
             _sort_by_azimuth(desk, lane, n)
     _compare_in_order(desk, n_most, min(_WINDOW, n_least - 1), limit)
     for lane in range(desk.n_lanes):
-        for index in range(get_int(desk.notes, N_LANES * _N + lane)):
+        for index in range(get_int(desk.notes, N_LANES * N_PARTICLES + lane)):
             here = N_LANES * (index + _PAD) + lane
             there = N_LANES * get_int(desk.sorted_slot, here) + lane
-            record = record_of(desk, lane, get_int(desk.sorted_slot, here))
-            distance = get(desk.found, here)
+            slot = get_int(desk.sorted_slot, here)
+            record, distance, weight = record_of(desk, lane, slot), get(desk.found, here), get(desk.weight, there)
             put(desk.distance, there, distance)
-            put(desk.merit, there, distance * get(record, _WEIGHT))
+            put(desk.merit, there, distance * weight)
+            put(record, _WEIGHT, weight)
             put_int(record, _NEAR, get_int(desk.found_near, here))
+            put_int(record, _SLOT, slot)
 
 
 @inlined
