@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lhcq.config import ClusterConfig
-from lhcq.jets.kernels import ANTIKT, CAMBRIDGE, KT, find_jets
+from lhcq.jets.kernels import ANTIKT, CAMBRIDGE, KT, find_jets, lanes_for_libm, room_for, room_of
 from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
@@ -67,9 +67,14 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     counts, momenta = np.zeros(len(vectors.counts), np.int64), np.empty((4, n_particles))
     starts, members = np.empty(n_particles + 1, np.int64), np.empty(n_particles, np.int64)
     pt_lead = np.empty(n_particles)
-    particles = (vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets)
-    power, radius, pt_min = _POWERS[config.algorithm], config.radius, config.pt_min
-    find_jets(*particles, power, radius, pt_min, counts, momenta, starts, members, pt_lead)
+    room = room_of("desk", room_for(int(vectors.counts.max(initial=1))))
+    order = np.argsort(vectors.counts, kind="stable")
+    find_jets(
+        *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, order),
+        *(_POWERS[config.algorithm], config.radius, config.pt_min),
+        *(lanes_for_libm(), room),
+        *(counts, momenta, starts, members, pt_lead),
+    )
     n_jets = int(counts.sum())
     px, py, pz, e = (component[:n_jets].copy() for component in momenta)
     jets = Jets(

@@ -9,8 +9,10 @@ The order of every sum is written out and nothing is compiled with fastmath, so 
 width of the CPU's vectors.
 """
 
+import functools
 import hashlib
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,17 +21,38 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.jets import recombination
-from lhcq.jets.lanes import N_LANES, address_of, get, get_int, inlined, put, put_int
+from lhcq.jets.correlations import correlate, room_to_correlate
+from lhcq.jets.exact import ALL_LANES, angle_of, log_of
+from lhcq.jets.lanes import (
+    N_LANES,
+    address_of,
+    choose,
+    get,
+    get_int,
+    inlined,
+    int_row,
+    least,
+    put,
+    put_int,
+    put_row,
+    root,
+    row,
+    spread,
+)
 from lhcq.jets.recombination import (
     ANTIKT,
+    BEYOND,
     CAMBRIDGE,
+    EVERYWHERE,
     KT,
+    N_AXES,
     N_DONE,
+    N_PARTICLES,
     cluster,
     lay_out,
     record_of,
     room_for,
+    separations,
     set_count,
     set_directions,
 )
@@ -40,11 +63,15 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The columns of the result of `measure_jets`, in this order.
 MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
+_TAU, _M_SD, _Z_G, _WIDTH, _Z1, _Z2, _C2, _D2 = 0, 4, 5, 6, 7, 8, 9, 10
 
-_SOURCES = ("exact", "kernels", "lanes", "recombination")
+_SOURCES = ("correlations", "exact", "kernels", "lanes", "recombination")
 _STAMP = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)).digest()
 # Particles that are copied into one lane before the next: few enough that the lines they share stay in the cache.
 _COPIED = 16
+_N_COMPARED = 4096
+_rooms = threading.local()
+AXES_ROOM = N_LANES * 3 * (1 + 2 + 3 + 4)
 
 
 def compiled(function: Function) -> Function:
@@ -57,6 +84,40 @@ def compiled(function: Function) -> Function:
     # numba's cache knows the changes of the file that a function stands in, not of those that it is compiled from.
     made._cache._cache_file._source_stamp = _STAMP
     return cast("Function", made)
+
+
+def room_of(name: str, size: int) -> Floats:
+    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth."""
+    held: Floats | None = getattr(_rooms, name, None)
+    if held is None or len(held) < size:
+        held = np.empty(size)
+        setattr(_rooms, name, held)
+    return held
+
+
+@functools.cache
+def lanes_for_libm() -> int:
+    """The mask of lanes that `log` and `atan2` are left to libm in: none, or all where libm is not as exact as hoped."""
+    rng = np.random.default_rng(1)
+    y, x = rng.normal(0.0, 1.0, (2, _N_COMPARED)) * rng.exponential(1.0, (2, _N_COMPARED))
+    ratio = np.exp(-rng.exponential(3.0, _N_COMPARED))
+    return ALL_LANES if count_differences(y, x, ratio, room_of("functions", 3 * N_LANES)) else 0
+
+
+@compiled
+def count_differences(y: Floats, x: Floats, ratio: Floats, room: Floats) -> int:
+    """How many of atan2(y, x) and log(ratio), (n,) each with n a multiple of eight, are not libm's."""
+    n_wrong, scratch = 0, address_of(room)
+    for k in range(len(x) // N_LANES):
+        angles = angle_of(row(address_of(y), k), row(address_of(x), k), 0, scratch)
+        logs = log_of(row(address_of(ratio), k), 0, scratch)
+        put_row(scratch, 0, angles)
+        put_row(scratch, 1, logs)
+        for lane in range(N_LANES):
+            at = N_LANES * k + lane
+            n_wrong += get(scratch, lane) != math.atan2(y[at], x[at])
+            n_wrong += get(scratch, N_LANES + lane) != math.log(ratio[at])
+    return n_wrong
 
 
 @compiled
@@ -87,6 +148,17 @@ def count_filled(particles: Floats) -> Integers:
         for slot in range(particles.shape[1]):
             counts[event] += particles[event, slot, 0] != 0.0
     return counts
+
+
+@inlined
+def _pt2_of(desk: Any, lane: int, node: int) -> Any:
+    px, py = get(record_of(desk, lane, node), 0), get(record_of(desk, lane, node), 1)
+    return px * px + py * py
+
+
+@inlined
+def _pt_of(desk: Any, lane: int, node: int) -> Any:
+    return math.sqrt(_pt2_of(desk, lane, node))
 
 
 @compiled
@@ -162,7 +234,7 @@ def _list_jets(
 
     `starts` receives their numbers of particles, from `first + 1` on.
     """
-    n, done = get_int(desk.notes, N_LANES * recombination.N_PARTICLES + lane), desk.done + 8 * desk.most * lane
+    n, done = get_int(desk.notes, N_LANES * N_PARTICLES + lane), desk.done + 8 * desk.most * lane
     links, at = desk.links + 16 * 2 * desk.most * lane, first
     n_kept = _sort_by_pt(desk, lane, done, pt_min)
     for k in range(n_kept):
@@ -186,8 +258,7 @@ def _sort_by_pt(desk: Any, lane: int, done: int, pt_min: float) -> int:
     kept, pts = 0, desk.found
     for k in range(get_int(desk.notes, N_LANES * N_DONE + lane)):
         node = get_int(done, k)
-        px, py = get(record_of(desk, lane, node), 0), get(record_of(desk, lane, node), 1)
-        pt = math.sqrt(px * px + py * py)
+        pt = _pt_of(desk, lane, node)
         if pt < pt_min:
             continue
         place = kept
@@ -237,3 +308,116 @@ def _close_ranks(
             at, taken, n_listed = at + n, taken + n, n_listed + 1
             starts[n_listed] = at
     starts[0] = 0
+
+
+@compiled
+def measure_jets(
+    px: Floats,
+    py: Floats,
+    pz: Floats,
+    e: Floats,
+    starts: Integers,
+    members: Integers,
+    chosen: Integers,
+    order: Integers,
+    jet_pt: Floats,
+    z_cut: float,
+    by_libm: int,
+    room: Floats,
+    axes_room: Floats,
+    matrix_room: Floats,
+    out: Floats,
+) -> None:
+    """Fill `out` (n_chosen, 11) with the `MEASURES` of the jets `chosen` (n_chosen,) of a list.
+
+    `px` to `e` (n_particles,) are momenta in GeV; the constituents of jet k of the list are the particles
+    `members[starts[k]:starts[k + 1]]`; `jet_pt` (n_chosen,) are the pt of the chosen ones in GeV. `order` (n_chosen,)
+    has the places in `chosen` by the number of constituents; the rooms are at least `room_for(most)`, `AXES_ROOM` and
+    `room_to_correlate(most)` doubles.
+    """
+    most = 1
+    for jet in chosen:
+        most = max(most, starts[jet + 1] - starts[jet])
+    desk = lay_out(address_of(room), most, min(N_LANES, max(1, len(order))))
+    axes, space = address_of(axes_room), address_of(matrix_room)
+    for begin in range(0, len(order), N_LANES):
+        n_lanes, n_most = min(N_LANES, len(order) - begin), 0
+        for lane in range(N_LANES):
+            n = 0
+            if lane < n_lanes:
+                jet = chosen[order[begin + lane]]
+                n = starts[jet + 1] - starts[jet]
+                for k in range(n):
+                    record, particle = record_of(desk, lane, k), members[starts[jet] + k]
+                    put(record, 0, px[particle])
+                    put(record, 1, py[particle])
+                    put(record, 2, pz[particle])
+                    put(record, 3, e[particle])
+            n_most = max(n_most, n)
+            set_count(desk, lane, n)
+        set_directions(desk, n_most, by_libm)
+        for power in range(KT, CAMBRIDGE - 1, CAMBRIDGE - KT):
+            cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
+            if power == KT:
+                _sum_to_axes(desk, n_most, axes)
+            for lane in range(n_lanes):
+                index = order[begin + lane]
+                if power == KT:
+                    for n_axes in range(1, N_AXES + 1):
+                        out[index, _TAU + n_axes - 1] = get(desk.found, N_LANES * (n_axes - 1) + lane)
+                    _compare_subjets(desk, lane, axes, jet_pt[index], out[index])
+                else:
+                    _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[index])
+        for lane in range(n_lanes):
+            measures = out[order[begin + lane]]
+            n = get_int(desk.notes, N_LANES * N_PARTICLES + lane)
+            e2, e3, total = correlate(desk, lane, n, space)
+            measures[_WIDTH] = measures[_TAU] / total
+            measures[_C2], measures[_D2] = 0.0, 0.0
+            if e2 * e2 * e2 > 0.0:
+                measures[_C2], measures[_D2] = e3 / (e2 * e2), e3 / (e2 * e2 * e2)
+
+
+@inlined
+def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
+    """tau1 to tau4 of all lanes into the first four rows of `found`."""
+    n_particles = int_row(desk.notes, N_PARTICLES)
+    for n_axes in range(1, N_AXES + 1):
+        total, first = spread(0.0), 3 * (n_axes * (n_axes - 1) // 2)
+        for k in range(n_most):
+            rap, phi, square = row(desk.particle_rap, k), row(desk.particle_phi, k), spread(BEYOND)
+            for axis in range(first, first + 3 * n_axes, 3):
+                square = least(separations(rap, phi, row(axes, axis), row(axes, axis + 1)), square)
+            term = root(row(desk.particle_pt2, k)) * root(square)
+            total = total + choose(n_particles > k, term, 0.0)
+        put_row(desk.found, n_axes - 1, choose(n_particles >= n_axes, total, 0.0))
+
+
+@inlined
+def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats) -> None:
+    """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
+    out[_Z1], out[_Z2] = 0.0, 0.0
+    if get_int(desk.notes, N_LANES * N_PARTICLES + lane) > 1:
+        one = _pt_of(desk, lane, get_int(axes, N_LANES * 5 + lane))
+        other = _pt_of(desk, lane, get_int(axes, N_LANES * 8 + lane))
+        out[_Z1], out[_Z2] = max(one, other) / jet_pt, min(one, other) / jet_pt
+    if get_int(axes, N_LANES * 2 + lane) == 0:
+        out[_Z1] = _pt_of(desk, lane, 0) / jet_pt
+
+
+@inlined
+def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> None:
+    """Groomed mass and z of the first Cambridge/Aachen splitting with z > `z_cut`, following the harder branch."""
+    links, n = desk.links + 16 * 2 * desk.most * lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane)
+    out[_Z_G] = 0.0
+    while node >= n:
+        harder, softer = get_int(links, 2 * node), get_int(links, 2 * node + 1)
+        if _pt2_of(desk, lane, harder) < _pt2_of(desk, lane, softer):
+            harder, softer = softer, harder
+        pt_harder, pt_softer = _pt_of(desk, lane, harder), _pt_of(desk, lane, softer)
+        if pt_softer > z_cut * (pt_harder + pt_softer):
+            out[_Z_G] = pt_softer / (pt_harder + pt_softer)
+            break
+        node = harder
+    pz, e = get(record_of(desk, lane, node), 2), get(record_of(desk, lane, node), 3)
+    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - _pt2_of(desk, lane, node)))

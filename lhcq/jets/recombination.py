@@ -126,7 +126,7 @@ class Desk(NamedTuple):
 _ROW = 8 * N_LANES  # bytes
 
 
-def _rows_of(most: int) -> tuple[int, ...]:
+def rows_of(most: int) -> tuple[int, ...]:
     """How many rows of eight doubles each table of a desk takes, in the order of `Desk`."""
     slots, ordered = most + _BLOCK, most + 1 + 2 * _PAD
     return (
@@ -139,17 +139,17 @@ def _rows_of(most: int) -> tuple[int, ...]:
 
 def room_for(most: int) -> int:
     """Doubles that a desk for events of `most` particles takes."""
-    return N_LANES * (sum(_rows_of(most)) + 1)
+    return N_LANES * (sum(rows_of(most)) + 1)
 
 
-_rows_of_compiled = inlined(_rows_of)
+_rows_of = inlined(rows_of)
 
 
 @inlined
 def lay_out(address: int, most: int, n_lanes: int) -> Any:
     """The desk in the `room_for(most)` doubles from an address on."""
     a = (address + _ROW - 1) & -_ROW
-    rows = _rows_of_compiled(most)
+    rows = _rows_of(most)
     particle_rap = a
     particle_phi = particle_rap + rows[0] * _ROW
     particle_pt2 = particle_phi + rows[1] * _ROW
