@@ -201,6 +201,10 @@ def find_jets(
                 n = offsets[event + 1] - offsets[event]
             n_most = max(n_most, n)
             set_count(desk, lane, n)
+        if n_most == 0:  # the desk has nothing to say of them
+            for lane in range(n_lanes):
+                n_jets[order[begin + lane]] = 0
+            continue
         for slot in range(0, n_most, _COPIED):
             for lane in range(n_lanes):
                 first = offsets[order[begin + lane]]
@@ -210,9 +214,8 @@ def find_jets(
                     put(record, 1, py[first + k])
                     put(record, 2, pz[first + k])
                     put(record, 3, e[first + k])
-        if n_most > 0:
-            set_directions(desk, n_most, by_libm)
-            cluster(desk, n_most, power, radius * radius, by_libm, 0)
+        set_directions(desk, n_most, by_libm)
+        cluster(desk, n_most, power, radius * radius, by_libm, 0)
         for lane in range(n_lanes):
             event = order[begin + lane]
             n_jets[event] = _list_jets(desk, lane, offsets[event], pt_min, momenta, starts, members, pt_lead)

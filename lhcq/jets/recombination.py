@@ -233,7 +233,7 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
         put_row(desk.rap, slot, choose(filled, row(desk.particle_rap, slot), _AWAY))
         put_row(desk.phi, slot, row(desk.particle_phi, slot))
         put_row(desk.distance, slot, choose(filled, BEYOND, -1.0))
-        put_row(desk.merit, slot, spread(BEYOND))
+        put_row(desk.merit, slot, spread(math.inf))
         put_int_row(desk.name, slot, spread(slot))
         put_row(desk.weight, slot, weights_of(row(desk.particle_pt2, slot), power))
     _find_neighbours(desk, n_most, limit)
@@ -261,7 +261,7 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
     """The row of each lane: its smallest distance and where; and the smallest merit of each lane and in which block."""
     notes = desk.notes
     rap, phi = row(notes, _ASKED_RAP), row(notes, _ASKED_PHI)
-    nearest, smallest = spread(BEYOND), spread(2 * BEYOND)
+    nearest, smallest = spread(BEYOND), spread(math.inf)
     nearest_at, smallest_at = spread(0), spread(0)
     for block in range((n_slots + _BLOCK - 1) // _BLOCK):
         k = _BLOCK * block
@@ -397,7 +397,7 @@ def _act(desk: Any, lane: int) -> int:
 @inlined
 def _ask(desk: Any, lane: int, slot: int, name: int) -> None:
     """Ask for the row of a slot, which until then has no merit."""
-    put(desk.merit, N_LANES * slot + lane, BEYOND)
+    put(desk.merit, N_LANES * slot + lane, math.inf)
     put_int(desk.notes, N_LANES * _ASKED_SLOT + lane, slot)
     put_int(desk.notes, N_LANES * _ASKED_NAME + lane, name)
 
@@ -421,7 +421,7 @@ def _move_last(desk: Any, lane: int, records: int, last: int, to: int) -> None:
 def _empty(desk: Any, at: int) -> None:
     put(desk.rap, at, _AWAY)
     put(desk.distance, at, -1.0)
-    put(desk.merit, at, BEYOND)
+    put(desk.merit, at, math.inf)
 
 
 @inlined
