@@ -69,6 +69,7 @@ _SOURCES = ("correlations", "exact", "kernels", "lanes", "recombination")
 _STAMP = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)).digest()
 # Particles that are copied into one lane before the next: few enough that the lines they share stay in the cache.
 _COPIED = 16
+_SLOT_BYTES = 24
 _N_COMPARED = 4096
 _rooms = threading.local()
 AXES_ROOM = N_LANES * 3 * (1 + 2 + 3 + 4)
@@ -121,17 +122,17 @@ def count_differences(y: Floats, x: Floats, ratio: Floats, room: Floats) -> int:
 
 
 @compiled
-def to_momenta(particles: Floats, counts: Integers, momenta: Floats) -> None:
-    """Fill `momenta` (4, n_filled) with px, py, pz, e (GeV) of `particles` (n_events, n_slots, 3).
+def to_momenta(particles: int, stride: int, counts: Integers, momenta: Floats) -> None:
+    """Fill `momenta` (4, n_filled) with px, py, pz, e (GeV) of events of (pt in GeV, eta, phi), massless.
 
-    The particles are massless (pt in GeV, eta, phi); slots of pt 0 are left out. `counts` (n_events,) are given.
+    Slots of pt 0 are left out, of which `count_filled` says `counts` (n_events,); `particles` and `stride` as there.
     """
     at = 0
-    for event in range(particles.shape[0]):
-        stop, slot = at + counts[event], 0
+    for event in range(len(counts)):
+        stop, slot = at + counts[event], particles + event * stride
         while at < stop:
-            pt, eta, phi = particles[event, slot, 0], particles[event, slot, 1], particles[event, slot, 2]
-            slot += 1
+            pt, eta, phi = get(slot, 0), get(slot, 1), get(slot, 2)
+            slot += _SLOT_BYTES
             if pt != 0.0:
                 momenta[0, at] = pt * math.cos(phi)
                 momenta[1, at] = pt * math.sin(phi)
@@ -141,13 +142,16 @@ def to_momenta(particles: Floats, counts: Integers, momenta: Floats) -> None:
 
 
 @compiled
-def count_filled(particles: Floats) -> Integers:
-    """How many slots of each event have a pt that is not 0: (n_events,)."""
-    counts = np.zeros(particles.shape[0], np.int64)
-    for event in range(particles.shape[0]):
-        for slot in range(particles.shape[1]):
-            counts[event] += particles[event, slot, 0] != 0.0
-    return counts
+def count_filled(particles: int, stride: int, n_slots: int, counts: Integers) -> None:
+    """How many of the `n_slots` slots of each event have a pt that is not 0, into `counts` (n_events,).
+
+    `particles` is the address of the first event, a slot after the other, and `stride` the bytes to the next.
+    """
+    for event in range(len(counts)):
+        slot, filled = particles + event * stride, 0
+        for k in range(n_slots):
+            filled += get(slot, 3 * k) != 0.0
+        counts[event] = filled
 
 
 @inlined
