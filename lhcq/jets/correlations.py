@@ -9,8 +9,8 @@ sum over all triangles i > j > k of A_ij A_jk A_ik. A is kept below its diagonal
       i = 2   A A 0 0 0            e3 = sum_0 + sum_1 + ...
       i = 3   A A A 0 0
 
-Eight k are eight lanes here, for a jet's matrix fits the nearest cache, which those of eight jets do not. Two i and
-two times eight k are done at once: four sums that do not wait for each other. A zero added to a sum that is not
+Eight k are eight lanes here, for a jet's matrix fits the nearest cache, which those of eight jets do not. Four i are
+done at once: four sums that do not wait for each other, and one line of A for four of them. A zero added to a sum that is not
 negative changes no bit, so the zeros above the diagonal need no care.
 """
 
@@ -19,17 +19,17 @@ from typing import Any
 from lhcq.jets.lanes import N_LANES, choose, get, inlined, numbers, put, put_row, root, row, spread
 from lhcq.jets.recombination import separations
 
-_TWICE = 2 * N_LANES
+_LINES = 4  # of the matrix at once
 
 
 def columns_for(most: int) -> int:
-    """Columns of the matrix of a jet of at most `most` particles: whole pairs of vectors."""
-    return (most + _TWICE - 1) // _TWICE * _TWICE
+    """Columns of the matrix of a jet of at most `most` particles: whole vectors."""
+    return (most + N_LANES - 1) // N_LANES * N_LANES
 
 
 def room_to_correlate(most: int) -> int:
     """Doubles that `correlate` takes for a jet of at most `most` particles."""
-    return (most + 6) * columns_for(most)
+    return (4 + most + _LINES - 1) * columns_for(most)
 
 
 _columns_for = inlined(columns_for)
@@ -60,7 +60,7 @@ def correlate(desk: Any, lane: int, n: int, room: int) -> Any:
     total = add_up(pt, n)
     for chunk in range(columns // N_LANES):
         put_row(pt, chunk, root(row(pt, chunk)))
-    for i in range(n + 1):  # the last line is zero: n may be odd
+    for i in range(n + _LINES - 1):  # the lines after the last are zero
         line, last = matrix + 8 * columns * i, i if i < n else 0
         rap_i, phi_i, pt_i = spread(get(rap, i)), spread(get(phi, i)), spread(get(pt, i))
         for chunk in range((last + N_LANES - 1) // N_LANES):
@@ -74,20 +74,19 @@ def correlate(desk: Any, lane: int, n: int, room: int) -> Any:
     e2 = add_up(sums, n) / (total * total)
     for chunk in range(columns // N_LANES):
         put_row(sums, chunk, spread(0.0))
-    for i in range(0, n, 2):
-        line, next_line = matrix + 8 * columns * i, matrix + 8 * columns * (i + 1)
-        for chunk in range(0, i // N_LANES + 1, 2):
-            first, second = spread(0.0), spread(0.0)
-            next_first, next_second = spread(0.0), spread(0.0)
-            for j in range(N_LANES * chunk + 1, i + 1):
-                factor, next_factor = get(line, j), get(next_line, j)
-                near, far = row(matrix + 8 * columns * j, chunk), row(matrix + 8 * columns * j, chunk + 1)
-                first = first + factor * near
-                second = second + factor * far
-                next_first = next_first + next_factor * near
-                next_second = next_second + next_factor * far
-            put_row(sums, chunk, (row(sums, chunk) + first * row(line, chunk)) + next_first * row(next_line, chunk))
-            chunk += 1
-            total_second = row(sums, chunk) + second * row(line, chunk)
-            put_row(sums, chunk, total_second + next_second * row(next_line, chunk))
+    step = 8 * columns
+    for i in range(0, n, _LINES):
+        line = matrix + step * i
+        for chunk in range((i + _LINES - 2) // N_LANES + 1):
+            one, two, three, four = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
+            for j in range(N_LANES * chunk + 1, min(i + _LINES - 1, n)):
+                other = row(matrix + step * j, chunk)
+                one = one + get(line, j) * other
+                two = two + get(line + step, j) * other
+                three = three + get(line + 2 * step, j) * other
+                four = four + get(line + 3 * step, j) * other
+            triangles = row(sums, chunk) + one * row(line, chunk)
+            triangles = triangles + two * row(line + step, chunk)
+            triangles = triangles + three * row(line + 2 * step, chunk)
+            put_row(sums, chunk, triangles + four * row(line + 3 * step, chunk))
     return e2, add_up(sums, n) / (total * total * total), total

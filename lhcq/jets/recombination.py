@@ -243,6 +243,9 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
         n_slots, n_merged = 0, 0
         for lane in range(desk.n_lanes):
             _choose(desk, lane, axes)
+        put_int_row(notes, _ASKED_SLOT, spread(_NO_ROW))
+        put_row(notes, _ASKED_RAP, spread(-_AWAY))
+        put_int_row(notes, _MERGED, spread(0))
         for lane in range(desk.n_lanes):  # apart, so that eight lanes wait for memory at once
             n_merged += _act(desk, lane)
             n_slots = max(n_slots, get_int(notes, N_LANES * _LEFT + lane))
@@ -264,29 +267,21 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
     nearest, smallest = spread(BEYOND), spread(math.inf)
     nearest_at, smallest_at = spread(0), spread(0)
     for block in range((n_slots + _BLOCK - 1) // _BLOCK):
-        k = _BLOCK * block
-        a = separations(rap, phi, row(desk.rap, k), row(desk.phi, k))
-        b = separations(rap, phi, row(desk.rap, k + 1), row(desk.phi, k + 1))
-        c = separations(rap, phi, row(desk.rap, k + 2), row(desk.phi, k + 2))
-        d = separations(rap, phi, row(desk.rap, k + 3), row(desk.phi, k + 3))
-        closer = (a < row(desk.distance, k)) | (b < row(desk.distance, k + 1))
-        closer = closer | (c < row(desk.distance, k + 2)) | (d < row(desk.distance, k + 3))
+        first = _BLOCK * block
+        this = separations(rap, phi, row(desk.rap, first), row(desk.phi, first))
+        closer = this < row(desk.distance, first)
+        nearest_at, nearest = choose(this < nearest, first, nearest_at), least(this, nearest)
+        merit = row(desk.merit, first)
+        for slot in (first + 1, first + 2, first + 3):
+            this = separations(rap, phi, row(desk.rap, slot), row(desk.phi, slot))
+            closer = closer | (this < row(desk.distance, slot))
+            nearest_at, nearest = choose(this < nearest, slot, nearest_at), least(this, nearest)
+            merit = least(row(desk.merit, slot), merit)
         if any_of(closer):  # of one event in a row or two
-            put_row(desk.scratch, 0, a)
-            put_row(desk.scratch, 1, b)
-            put_row(desk.scratch, 2, c)
-            put_row(desk.scratch, 3, d)
-            _come_closer(desk, k)
-        nearest_at = choose(a < nearest, k, nearest_at)
-        nearest = least(a, nearest)
-        nearest_at = choose(b < nearest, k + 1, nearest_at)
-        nearest = least(b, nearest)
-        nearest_at = choose(c < nearest, k + 2, nearest_at)
-        nearest = least(c, nearest)
-        nearest_at = choose(d < nearest, k + 3, nearest_at)
-        nearest = least(d, nearest)
-        merit = least(least(row(desk.merit, k), row(desk.merit, k + 1)), least(row(desk.merit, k + 2), row(desk.merit, k + 3)))
-        smallest_at = choose(merit < smallest, k, smallest_at)
+            _come_closer(desk, first)
+            merit = least(row(desk.merit, first), row(desk.merit, first + 1))
+            merit = least(least(row(desk.merit, first + 2), row(desk.merit, first + 3)), merit)
+        smallest_at = choose(merit < smallest, first, smallest_at)
         smallest = least(merit, smallest)
     put_int_row(notes, _NEAREST_AT, choose(nearest < limit, nearest_at, _BEAM))
     put_row(notes, _NEAREST, least(nearest, limit))
@@ -296,7 +291,10 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
 
 @inlined
 def _come_closer(desk: Any, slot: int) -> None:
-    """Whoever asked is the nearest neighbour of those in a block to which its distance, in the scratch, is the least."""
+    """Whoever asked is the nearest neighbour of those in a block to which it is nearer than what they know."""
+    rap, phi = row(desk.notes, _ASKED_RAP), row(desk.notes, _ASKED_PHI)
+    for k in range(_BLOCK):
+        put_row(desk.scratch, k, separations(rap, phi, row(desk.rap, slot + k), row(desk.phi, slot + k)))
     for k in range(_BLOCK * N_LANES):
         at, this = N_LANES * slot + k, get(desk.scratch, k)
         if this < get(desk.distance, at):
@@ -335,8 +333,6 @@ def _choose(desk: Any, lane: int, axes: int) -> None:
         put_int(record, _NEAR, near)
         if merit < smallest or (merit == smallest and asked < slot):
             slot = asked
-        put_int(mine, N_LANES * _ASKED_SLOT, _NO_ROW)
-        put(mine, N_LANES * _ASKED_RAP, -_AWAY)
     if axes != 0 and left <= N_AXES:
         _note_axes(desk, lane, left, axes)
     name = get_int(desk.name, N_LANES * slot + lane)
@@ -350,7 +346,6 @@ def _act(desk: Any, lane: int) -> int:
     """The turn of the chosen pseudojet of a lane; 1 if it merges."""
     mine, records = desk.notes + 8 * lane, desk.records + 8 * RECORD * 2 * desk.most * lane
     left = get_int(mine, N_LANES * _LEFT)
-    put_int(mine, N_LANES * _MERGED, 0)
     if left == 0:
         return 0
     slot, name = get_int(mine, N_LANES * _CHOSEN), get_int(mine, N_LANES * _CHOSEN_NAME)
