@@ -69,10 +69,20 @@ def rows_of(level: str, rounds: dict[str, list[float]]) -> list[Row]:
         "antikt": ("jets: rate over plain C++ FastJet", rounds["fastjet"], fastjet),
         "antikt, before": (f"jets: rate over {BEFORE}", rounds.get("antikt, before"), antikt),
         "kt, before": (f"kt: rate over {BEFORE}", rounds.get("kt, before"), kt),
-        "cambridge, before": (f"Cambridge/Aachen: rate over {BEFORE}", rounds.get("cambridge, before"), cambridge),
-        "substructure, before": (f"substructure: rate over {BEFORE}", rounds.get("substructure, before"), substructure),
+        "cambridge, before": (
+            f"Cambridge/Aachen: rate over {BEFORE}",
+            rounds.get("cambridge, before"),
+            cambridge,
+        ),
+        "substructure, before": (
+            f"substructure: rate over {BEFORE}",
+            rounds.get("substructure, before"),
+            substructure,
+        ),
     }
-    rows = [row(f"{level}, {name}", values, "us/event") for name, values in rounds.items() if "N = " not in name]
+    rows = [
+        row(f"{level}, {name}", values, "us/event") for name, values in rounds.items() if "N = " not in name
+    ]
     for name, (figure, others, bound) in ratios.items():
         if others:
             ours = rounds[name.removesuffix(", before")]
@@ -85,7 +95,9 @@ def rows_of(level: str, rounds: dict[str, list[float]]) -> list[Row]:
     }
     if by_size:
         least = min(by_size.values())
-        rows.append(row(f"{level}, any N: least rate over {BEFORE}", least, "times", at_least=1.0, by_size=by_size))
+        rows.append(
+            row(f"{level}, any N: least rate over {BEFORE}", least, "times", at_least=1.0, by_size=by_size)
+        )
     return rows
 
 
@@ -96,10 +108,10 @@ def main() -> None:
     vectors, program, before = momenta_of(Path(sys.argv[1])), reference.build("plain"), loops_before()
     n_events = len(vectors.counts)
     work: dict[str, Callable[[], object]] = {}
-    for algorithm in POWERS:
+    for algorithm, power in POWERS.items():
         work[algorithm] = lambda algorithm=algorithm: cluster_four_vectors(vectors, config_of(algorithm))
         if before:
-            work[f"{algorithm}, before"] = lambda power=POWERS[algorithm]: jets_before(before, vectors, power)
+            work[f"{algorithm}, before"] = lambda power=power: jets_before(before, vectors, power)
     jets = cluster_four_vectors(vectors, config_of("antikt"))
     leading, pt = np.flatnonzero(jets.rank < 2), jets.vectors.pt
     work["substructure"] = lambda: measure_ours(jets, vectors, leading, pt)
@@ -113,7 +125,9 @@ def main() -> None:
             for algorithm, power in POWERS.items():
                 name = f"{algorithm}, N = {n}"
                 sized: dict[str, Callable[[], object]] = {
-                    name: lambda some=some, algorithm=algorithm: cluster_four_vectors(some, config_of(algorithm)),
+                    name: lambda some=some, algorithm=algorithm: cluster_four_vectors(
+                        some, config_of(algorithm)
+                    ),
                     f"{name}, before": lambda some=some, power=power: jets_before(before, some, power),
                 }
                 rounds.update(time_all(sized, len(some.counts)))
@@ -148,13 +162,14 @@ def made_up(n: int) -> FourVectors:
 def loops_before() -> Any:
     """The module of the loops before; None where the history is not at hand."""
     words = ("git", "show", f"{BEFORE}:lhcq/jets/kernels.py")
-    found = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True)
+    found = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     if found.returncode:
         return None
     place = Path(tempfile.mkdtemp(prefix="lhcq-")) / "kernels_before.py"
     place.write_text(found.stdout)
     specification = importlib.util.spec_from_file_location("kernels_before", place)
-    assert specification and specification.loader
+    assert specification
+    assert specification.loader
     module = importlib.util.module_from_spec(specification)
     sys.modules["kernels_before"] = module
     specification.loader.exec_module(module)
@@ -165,7 +180,13 @@ def jets_before(before: Any, vectors: FourVectors, power: int) -> None:
     n, n_events = len(vectors.px), len(vectors.counts)
     before.find_jets(
         *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, power, 1.0, PT_MIN),
-        *(np.zeros(n_events, np.int64), np.empty((4, n)), np.empty(n + 1, np.int64), np.empty(n, np.int64), np.empty(n)),
+        *(
+            np.zeros(n_events, np.int64),
+            np.empty((4, n)),
+            np.empty(n + 1, np.int64),
+            np.empty(n, np.int64),
+            np.empty(n),
+        ),
     )
 
 

@@ -44,7 +44,7 @@ def find_faults(values: NDArray[np.float64], *, first_row: int) -> list[Fault]:
 
 
 def _is_sound(values: NDArray[np.float64]) -> bool:
-    """The fast answer for a good file: the least and the greatest of each column, and no array of the input's size."""
+    """The fast answer for a good file, by the least and the greatest of each column: no array of the input's size."""
     least, greatest = values.min(axis=0), values.max(axis=0)  # not a number where any is
     return bool(
         np.isfinite(least).all()

@@ -179,7 +179,9 @@ def to_block(file: EventFile, values: Floats, start: int) -> EventBlock:
     faults = find_faults(values, first_row=start)
     if faults:
         raise WrongValues(f"{file.path}: {faults[0].describe()}")
-    particles = values[:, :UNLABELLED_WIDTH].reshape(-1, N_PARTICLES, 3)  # no copy, since whoever clusters makes one
+    particles = values[:, :UNLABELLED_WIDTH].reshape(
+        -1, N_PARTICLES, 3
+    )  # no copy, since whoever clusters makes one
     return EventBlock(
         rows=np.arange(start, start + len(values), dtype=np.int64),
         particles=particles,

@@ -8,7 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lhcq.config import ClusterConfig
-from lhcq.jets.kernels import ANTIKT, CAMBRIDGE, KT, find_jets, lanes_for_libm, room_for, room_of
+from lhcq.jets.kernels import find_jets, lanes_for_libm, room_of
+from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, room_for
 from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
@@ -56,7 +57,7 @@ def cluster_events(
 
 
 def compile_kernels() -> None:
-    """Have the loops compiled, or loaded from the cache, before a process forks: 10 s the first time, then 2 s."""
+    """Have the loops compiled, or loaded from the cache, before a process forks: 20 s the first time, then 2 s."""
     two = np.array([[[1.0, 0.0, 0.0], [1.0, 0.5, 0.5]]])
     cluster_events(two, ClusterConfig(pt_min=0.0, features="full"), rows=np.zeros(1, np.int64), labels=None)
 
@@ -70,10 +71,22 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     room = room_of("desk", room_for(int(vectors.counts.max(initial=1))))
     order = np.argsort(vectors.counts, kind="stable")
     find_jets(
-        *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, order),
-        *(_POWERS[config.algorithm], config.radius, config.pt_min),
-        *(lanes_for_libm(), room),
-        *(counts, momenta, starts, members, pt_lead),
+        vectors.px,
+        vectors.py,
+        vectors.pz,
+        vectors.e,
+        vectors.offsets,
+        order,
+        _POWERS[config.algorithm],
+        config.radius,
+        config.pt_min,
+        lanes_for_libm(),
+        room,
+        counts,
+        momenta,
+        starts,
+        members,
+        pt_lead,
     )
     n_jets = int(counts.sum())
     px, py, pz, e = (component[:n_jets].copy() for component in momenta)

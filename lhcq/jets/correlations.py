@@ -1,7 +1,7 @@
 """The energy correlators e2 and e3 of a jet at beta = 1 (arXiv:1305.0007), the sums over its pairs and triples.
 
-With A_ij = R_ij sqrt(pt_i pt_j) the product of A around a triangle is pt_i pt_j pt_k R_ij R_jk R_ik, so that e3 is the
-sum over all triangles i > j > k of A_ij A_jk A_ik. A is kept below its diagonal and is zero elsewhere:
+With A_ij = R_ij sqrt(pt_i pt_j) the product of A around a triangle is pt_i pt_j pt_k R_ij R_jk R_ik, so e3 is the sum
+over all triangles i > j > k of A_ij A_jk A_ik. A is kept below its diagonal and is zero elsewhere:
 
            k: 0 1 2 3 4 ...
       i = 0   0 0 0 0 0            for each i:  row_k = sum over j < i of A_ij A_jk, a line of A for each j
@@ -10,8 +10,8 @@ sum over all triangles i > j > k of A_ij A_jk A_ik. A is kept below its diagonal
       i = 3   A A A 0 0
 
 Eight k are eight lanes here, for a jet's matrix fits the nearest cache, which those of eight jets do not. Four i are
-done at once: four sums that do not wait for each other, and one line of A for four of them. A zero added to a sum that is not
-negative changes no bit, so the zeros above the diagonal need no care.
+done at once: four sums that do not wait for each other, and one line of A for all of them. A zero added to a sum that
+is not negative changes no bit, so the zeros above the diagonal need no care.
 """
 
 from typing import Any
@@ -46,7 +46,7 @@ def add_up(values: int, n: int) -> Any:
 
 @inlined
 def correlate(desk: Any, lane: int, n: int, room: int) -> Any:
-    """e2 and e3 of the particles of a lane, normalised by the sum of pt, and that sum; `room_to_correlate(n)` doubles."""
+    """e2 and e3 of a lane's particles, normalised by the sum of pt, and that sum; in `room_to_correlate` doubles."""
     columns = _columns_for(n)
     rap, phi = room, room + 8 * columns
     pt, sums, matrix = phi + 8 * columns, phi + 16 * columns, phi + 24 * columns

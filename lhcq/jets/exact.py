@@ -61,7 +61,7 @@ def _fixed_log(numerator: int, denominator: int) -> int:
 
 
 def _fixed_atan(numerator: int, denominator: int) -> int:
-    """The arctangent of a fraction in 2^-200, by Euler's series: a / (1 + a^2) sum prod 2k a^2 / (2k + 1)(1 + a^2)."""
+    """The arctangent of a fraction in 2^-200, by Euler's series."""
     over = numerator * numerator + denominator * denominator
     term, total, k = (numerator * denominator << _POINT) // over, 0, 0
     while term:
@@ -84,7 +84,7 @@ def _parts(fixed: int, grain: int | None = None) -> tuple[float, float]:
 
 # log x = k log 2 - log c + log(1 + r), where x = 2^k z, z in [11/16, 22/16), c is 1/z to eight bits and r = c z - 1,
 # which then is a double: its last bit is 2^-60 at least and |r| < 2^-7. c is 1 around z = 1, and the result is
-# log(1 + r): no digits are lost there. All but the last bits of k log 2 - log c are kept apart so that their sum is exact.
+# log(1 + r): no digits are lost there. The high parts of log 2 and log c are cut so that their sum is exact.
 _LOG_STEPS = 256
 _LOG_FIRST = 0x3FE6000000000000  # the bits of 11/16
 _LOG_GRAIN = 42
@@ -95,9 +95,7 @@ def _log_table() -> Floats:
     """c and the two parts of -log c (256, 4) for the steps of z, which the bits after the exponent name."""
     table = np.zeros((_LOG_STEPS, 4))
     for step in range(_LOG_STEPS):
-        low, high = (
-            float(np.int64(_LOG_FIRST + ((step + end) << 44)).view(np.float64)) for end in (0, 1)
-        )
+        low, high = (float(np.int64(_LOG_FIRST + ((step + end) << 44)).view(np.float64)) for end in (0, 1))
         # The binade changes at 1: a step below it is half as wide as one above.
         grain = 256 if high > 1.0 else 128
         c = 1.0 if low < 1.0 + 2**-8 and high > 1.0 - 2**-8 else round(2 * grain / (low + high)) / grain
@@ -107,8 +105,8 @@ def _log_table() -> Floats:
 
 
 # atan2(y, x): the smaller of |x| and |y| over the larger is near a = step / 128, and by the tangent of a difference
-# atan u = atan a + atan t, t = (n - a d) / (d + a n). The table has, for each of the four half quadrants with y > 0, the angle
-# that `atan a` makes there, to which atan t is added or from which it is taken.
+# atan u = atan a + atan t, t = (n - a d) / (d + a n). The table has the angle that `atan a` makes in each of the four
+# half quadrants with y > 0, to which atan t is added or from which it is taken.
 _ATAN_STEPS = 129
 _HALF_PI = 2 * _fixed_atan(1, 1)
 
@@ -159,7 +157,7 @@ def log_of(x: Vector, by_libm: int, scratch: int) -> Any:
     lost = (base - (high - taken)) + (r - taken)
     low = fused(series, square, rest) + lost
     value, unsure = _round(high, low, least(magnitude(high) * 2.0**-57, 2.0**-61))
-    asked = mask_of(unsure | (x < _SMALL) | (x > _LARGE) | (x != x)) | by_libm
+    asked = mask_of(unsure | (x < _SMALL) | (x > _LARGE)) | by_libm
     if asked != 0:
         put_row(scratch, 0, x)
         put_row(scratch, 1, value)
@@ -172,15 +170,17 @@ def log_of(x: Vector, by_libm: int, scratch: int) -> Any:
 
 @inlined
 def angle_of(y: Vector, x: Vector, by_libm: int, scratch: int) -> Any:
-    """atan2(y, x) of eight pairs; lanes of the mask `by_libm` are left to libm. `scratch`: room for 24 doubles."""
+    """atan2(y, x) of eight pairs; lanes of the mask `by_libm` are left to libm. `scratch` has room for 24 doubles."""
     along, up = magnitude(x), magnitude(y)
     steep, left = along < up, x < 0.0
     smaller, larger = choose(steep, along, up), choose(steep, up, along)
-    special = (smaller < _SMALL) | (larger > _LARGE) | (x != x) | (y != y)
-    whole = fused(choose(special, 0.0, smaller / larger), 128.0, _TO_INTEGER)
+    ordinary = (smaller >= _SMALL) & (larger <= _LARGE)  # both are false of what is not a number
+    whole = fused(choose(ordinary, smaller / larger, 0.0), 128.0, _TO_INTEGER)
     a = (whole - _TO_INTEGER) * (1 / 128)
     step = reals_as_bits(whole) - _INTEGER_BITS
-    place = step + choose(left, choose(steep, 3 * _ATAN_STEPS, 2 * _ATAN_STEPS), choose(steep, _ATAN_STEPS, 0))
+    place = step + choose(
+        left, choose(steep, 3 * _ATAN_STEPS, 2 * _ATAN_STEPS), choose(steep, _ATAN_STEPS, 0)
+    )
     base, rest = look_up_two(address_of(_ATANS), place)
     # t = above / below, in two parts; `above` is exact, since a has seven bits and is near
     above = fused(0.0 - a, larger, smaller)
@@ -199,7 +199,7 @@ def angle_of(y: Vector, x: Vector, by_libm: int, scratch: int) -> Any:
     lost = (base - (high - taken)) + (t - taken)
     value, unsure = _round(high, lost + (rest + series), least(magnitude(high) * 2.0**-56, 2.0**-60))
     value = choose(y < 0.0, 0.0 - value, value)
-    asked = mask_of(unsure | special) | by_libm
+    asked = mask_of(unsure) | (ALL_LANES - mask_of(ordinary)) | by_libm
     if asked != 0:
         put_row(scratch, 0, y)
         put_row(scratch, 1, x)

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.jets.correlations import correlate, room_to_correlate
+from lhcq.jets.correlations import correlate
 from lhcq.jets.exact import ALL_LANES, angle_of, log_of
 from lhcq.jets.lanes import (
     N_LANES,
@@ -40,7 +40,6 @@ from lhcq.jets.lanes import (
     spread,
 )
 from lhcq.jets.recombination import (
-    ANTIKT,
     BEYOND,
     CAMBRIDGE,
     EVERYWHERE,
@@ -51,7 +50,6 @@ from lhcq.jets.recombination import (
     cluster,
     lay_out,
     record_of,
-    room_for,
     separations,
     set_count,
     set_directions,
@@ -66,7 +64,9 @@ MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", 
 _TAU, _M_SD, _Z_G, _WIDTH, _Z1, _Z2, _C2, _D2 = 0, 4, 5, 6, 7, 8, 9, 10
 
 _SOURCES = ("correlations", "exact", "kernels", "lanes", "recombination")
-_STAMP = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)).digest()
+_STAMP = hashlib.sha256(
+    b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
+).digest()
 # Particles that are copied into one lane before the next: few enough that the lines they share stay in the cache.
 _COPIED = 16
 _SLOT_BYTES = 24
@@ -98,7 +98,7 @@ def room_of(name: str, size: int) -> Floats:
 
 @functools.cache
 def lanes_for_libm() -> int:
-    """The mask of lanes that `log` and `atan2` are left to libm in: none, or all where libm is not as exact as hoped."""
+    """The lanes that leave `log` and `atan2` to libm, as a mask: none, or all if libm errs more than `exact` says."""
     rng = np.random.default_rng(1)
     y, x = rng.normal(0.0, 1.0, (2, _N_COMPARED)) * rng.exponential(1.0, (2, _N_COMPARED))
     ratio = np.exp(-rng.exponential(3.0, _N_COMPARED))
@@ -354,12 +354,7 @@ def measure_jets(
             if lane < n_lanes:
                 jet = chosen[order[begin + lane]]
                 n = starts[jet + 1] - starts[jet]
-                for k in range(n):
-                    record, particle = record_of(desk, lane, k), members[starts[jet] + k]
-                    put(record, 0, px[particle])
-                    put(record, 1, py[particle])
-                    put(record, 2, pz[particle])
-                    put(record, 3, e[particle])
+                _set_out(desk, lane, members[starts[jet] : starts[jet + 1]], px, py, pz, e)
             n_most = max(n_most, n)
             set_count(desk, lane, n)
         set_directions(desk, n_most, by_libm)
@@ -376,13 +371,29 @@ def measure_jets(
                 else:
                     _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[index])
         for lane in range(n_lanes):
-            measures = out[order[begin + lane]]
-            n = get_int(desk.notes, N_LANES * N_PARTICLES + lane)
-            e2, e3, total = correlate(desk, lane, n, space)
-            measures[_WIDTH] = measures[_TAU] / total
-            measures[_C2], measures[_D2] = 0.0, 0.0
-            if e2 * e2 * e2 > 0.0:
-                measures[_C2], measures[_D2] = e3 / (e2 * e2), e3 / (e2 * e2 * e2)
+            _correlate(desk, lane, space, out[order[begin + lane]])
+
+
+@inlined
+def _set_out(
+    desk: Any, lane: int, particles: Integers, px: Floats, py: Floats, pz: Floats, e: Floats
+) -> None:
+    for k in range(len(particles)):
+        record, particle = record_of(desk, lane, k), particles[k]
+        put(record, 0, px[particle])
+        put(record, 1, py[particle])
+        put(record, 2, pz[particle])
+        put(record, 3, e[particle])
+
+
+@inlined
+def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
+    """C2, D2 and the width of a jet."""
+    e2, e3, total = correlate(desk, lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane), space)
+    out[_WIDTH] = out[_TAU] / total
+    out[_C2], out[_D2] = 0.0, 0.0
+    if e2 * e2 * e2 > 0.0:
+        out[_C2], out[_D2] = e3 / (e2 * e2), e3 / (e2 * e2 * e2)
 
 
 @inlined

@@ -38,14 +38,29 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def inlined(function: Function) -> Function:
     """Compile as a piece of the loop that calls it."""
-    options = {"error_model": "numpy", "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    options = {
+        "error_model": "numpy",
+        "forceinline": True,
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+    }
     return cast("Function", numba.njit(**options)(function))
+
+
+def _built_in(function: Callable[..., Any]) -> Any:
+    """A function that writes LLVM's code itself."""
+    return intrinsic(function)
+
+
+def _typed(symbol: Callable[..., Any]) -> Callable[[Function], Function]:
+    """What says the type of an operator's result."""
+    return cast("Callable[[Function], Function]", type_callable(symbol))
 
 
 _DOUBLE, _LONG, _BIT = ir.DoubleType(), ir.IntType(64), ir.IntType(1)
 
 
-class Doubles(types.Type):
+class Doubles(types.Type):  # type: ignore[misc]
     """Eight doubles."""
 
     element = _DOUBLE
@@ -54,7 +69,7 @@ class Doubles(types.Type):
         super().__init__(name="Doubles")
 
 
-class Longs(types.Type):
+class Longs(types.Type):  # type: ignore[misc]
     """Eight integers of 64 bits."""
 
     element = _LONG
@@ -63,7 +78,7 @@ class Longs(types.Type):
         super().__init__(name="Longs")
 
 
-class Marks(types.Type):
+class Marks(types.Type):  # type: ignore[misc]
     """Eight times yes or no."""
 
     element = _BIT
@@ -105,7 +120,7 @@ def _fits(given: types.Type, kind: types.Type) -> bool:
 def _operate(symbol: Callable[..., Any], emit: dict[types.Type, tuple[str, Any, types.Type]]) -> None:
     """Give an operator to vectors; `emit` says for each kind the builder's method, its first words, the result."""
 
-    @type_callable(symbol)
+    @_typed(symbol)
     def _type(context: Any) -> Callable[..., Any]:
         def typer(one: types.Type, other: types.Type) -> types.Type | None:
             for kind, (_, _, result) in emit.items():
@@ -126,7 +141,9 @@ def _operate(symbol: Callable[..., Any], emit: dict[types.Type, tuple[str, Any, 
         return lowered
 
     for kind, (method, words, _) in emit.items():
-        beside = (types.Float, types.Integer) if kind == doubles else (types.Integer,) if kind == longs else ()
+        beside = (
+            (types.Float, types.Integer) if kind == doubles else (types.Integer,) if kind == longs else ()
+        )
         lowered = lower(kind, method, words)
         lower_builtin(symbol, type(kind), type(kind))(lowered)
         for number in beside:
@@ -176,18 +193,22 @@ _REALS, _INTEGERS = ir.VectorType(_DOUBLE, N_LANES), ir.VectorType(_LONG, N_LANE
 def _memory(item: ir.Type, kind: types.Type) -> tuple[Any, Any]:
     """The pair of functions that read and write an `item`."""
 
-    @intrinsic
+    @_built_in
     def read(context: Any, address: Any, place: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            return builder.load(_pointer(builder, *arguments, item), align=8)
+            return builder.load(_pointer(builder, arguments[0], arguments[1], item), align=8)
 
         return kind(types.intp, types.intp), generate
 
-    @intrinsic
+    @_built_in
     def write(context: Any, address: Any, place: Any, value: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            value = arguments[2] if item in (_DOUBLE, _LONG) else _spread(builder, arguments[2], signature.args[2], kind)
-            builder.store(value, _pointer(builder, *arguments[:2], item), align=8)
+            value = (
+                arguments[2]
+                if item in (_DOUBLE, _LONG)
+                else _spread(builder, arguments[2], signature.args[2], kind)
+            )
+            builder.store(value, _pointer(builder, arguments[0], arguments[1], item), align=8)
             return context.get_dummy_value()
 
         taken = kind if isinstance(kind, types.Number) or value == kind else value
@@ -202,7 +223,7 @@ row, put_row = _memory(_REALS, doubles)
 int_row, put_int_row = _memory(_INTEGERS, longs)
 
 
-@intrinsic
+@_built_in
 def address_of(context: Any, array: Any) -> Any:
     """Where the first element of an array is."""
 
@@ -227,21 +248,25 @@ def _look_up(n_parts: int) -> Any:
         while len(found) > 1:  # side by side, two and two
             width = found[0].type.count
             order = ir.Constant(ir.VectorType(ir.IntType(32), 2 * width), list(range(2 * width)))
-            found = [builder.shuffle_vector(*pair, order) for pair in zip(found[::2], found[1::2], strict=True)]
+            found = [
+                builder.shuffle_vector(*pair, order) for pair in zip(found[::2], found[1::2], strict=True)
+            ]
         parts = []
         for k in range(n_parts):
-            order = ir.Constant(ir.VectorType(ir.IntType(32), N_LANES), list(range(k, n_parts * N_LANES, n_parts)))
+            order = ir.Constant(
+                ir.VectorType(ir.IntType(32), N_LANES), list(range(k, n_parts * N_LANES, n_parts))
+            )
             parts.append(builder.shuffle_vector(found[0], found[0], order))
         return context.make_tuple(builder, signature.return_type, parts)
 
-    @intrinsic
+    @_built_in
     def look_up(context: Any, address: Any, places: Any) -> Any:
         return types.UniTuple(doubles, n_parts)(types.intp, longs), generate
 
     return look_up
 
 
-@intrinsic
+@_built_in
 def numbers(context: Any) -> Any:
     """0 to 7, in their lanes."""
 
@@ -254,7 +279,7 @@ def numbers(context: Any) -> Any:
 look_up_two, look_up_four = _look_up(2), _look_up(4)
 
 
-@intrinsic
+@_built_in
 def add_fours(context: Any, one: Any, other: Any, to: Any, also_to: Any) -> Any:
     """Add four doubles at one address to those at another; write the sums to two addresses."""
 
@@ -281,13 +306,13 @@ def _function(name: str, n_arguments: int) -> Any:
 
     if n_arguments == 1:
 
-        @intrinsic
+        @_built_in
         def of_one(context: Any, a: Any) -> Any:
             return doubles(a), generate
 
         return of_one
 
-    @intrinsic
+    @_built_in
     def of_three(context: Any, a: Any, b: Any, c: Any) -> Any:
         return doubles(a, b, c), generate
 
@@ -297,7 +322,7 @@ def _function(name: str, n_arguments: int) -> Any:
 root, magnitude, fused = _function("sqrt", 1), _function("fabs", 1), _function("fma", 3)
 
 
-@intrinsic
+@_built_in
 def choose(context: Any, marked: Any, one: Any, other: Any) -> Any:
     """`one` where marked, `other` elsewhere."""
     kind = longs if _fits(one, longs) and _fits(other, longs) else doubles
@@ -305,13 +330,15 @@ def choose(context: Any, marked: Any, one: Any, other: Any) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         _, first, second = signature.args
         return builder.select(
-            arguments[0], _spread(builder, arguments[1], first, kind), _spread(builder, arguments[2], second, kind)
+            arguments[0],
+            _spread(builder, arguments[1], first, kind),
+            _spread(builder, arguments[2], second, kind),
         )
 
     return kind(marks, one, other), generate
 
 
-@intrinsic
+@_built_in
 def least(context: Any, one: Any, other: Any) -> Any:
     """`one` where it is less than `other`, `other` elsewhere."""
 
@@ -325,7 +352,7 @@ def least(context: Any, one: Any, other: Any) -> Any:
     return doubles(one, other), generate
 
 
-@intrinsic
+@_built_in
 def spread(context: Any, value: Any) -> Any:
     """A number in all lanes."""
     kind = doubles if isinstance(value, types.Float) else longs
@@ -336,7 +363,7 @@ def spread(context: Any, value: Any) -> Any:
     return kind(value), generate
 
 
-@intrinsic
+@_built_in
 def mask_of(context: Any, marked: Any) -> Any:
     """The marks as the eight lowest bits of an integer, the first lane's the lowest."""
 
@@ -346,7 +373,7 @@ def mask_of(context: Any, marked: Any) -> Any:
     return types.int64(marks), generate
 
 
-@intrinsic
+@_built_in
 def any_of(context: Any, marked: Any) -> Any:
     """Whether any lane is marked."""
 
@@ -358,7 +385,7 @@ def any_of(context: Any, marked: Any) -> Any:
 
 
 def _recast(to: types.Type, kind: ir.Type) -> Any:
-    @intrinsic
+    @_built_in
     def recast(context: Any, value: Any) -> Any:
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
             return builder.bitcast(arguments[0], kind)

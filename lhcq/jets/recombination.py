@@ -81,9 +81,18 @@ N_AXES = 4
 # the lane is.
 _ASKED_SLOT, _ASKED_NAME, _ASKED_RAP, _ASKED_PHI, _ASKED_WEIGHT, _MERGED = 0, 1, 2, 3, 4, 5
 _NEAREST, _NEAREST_AT, _SMALLEST, _SMALLEST_AT = 6, 7, 8, 9
-_CHOSEN, _CHOSEN_NAME, _CHOSEN_NEAR, N_PARTICLES, _LEFT, _N_NODES, N_DONE, _NOTES = 10, 11, 12, 13, 14, 15, 16, 17
-# The record of a node, one line of memory: its momentum (px, py, pz, e) first, and while it is a pseudojet its weight,
-# the name of its nearest neighbour and its slot.
+_CHOSEN, _CHOSEN_NAME, _CHOSEN_NEAR, N_PARTICLES, _LEFT, _N_NODES, N_DONE, _NOTES = (
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+    17,
+)
+# The record of a node, one line of memory: its momentum (px, py, pz, e), and while it is a pseudojet its weight, the
+# name of its nearest neighbour and its slot.
 RECORD = 8
 _WEIGHT, _NEAR, _SLOT = 4, 5, 6
 
@@ -173,7 +182,33 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
     found_near = found + rows[19] * _ROW
     sector = found_near + rows[20] * _ROW
     sectors = sector + rows[21] * _ROW
-    return Desk(most, n_lanes, particle_rap, particle_phi, particle_pt2, rap, phi, distance, merit, name, weight, records, links, done, notes, sums, scratch, sorted_rap, sorted_phi, sorted_edge, sorted_slot, found, found_near, sector, sectors)
+    return Desk(
+        most,
+        n_lanes,
+        particle_rap,
+        particle_phi,
+        particle_pt2,
+        rap,
+        phi,
+        distance,
+        merit,
+        name,
+        weight,
+        records,
+        links,
+        done,
+        notes,
+        sums,
+        scratch,
+        sorted_rap,
+        sorted_phi,
+        sorted_edge,
+        sorted_slot,
+        found,
+        found_near,
+        sector,
+        sectors,
+    )
 
 
 @inlined
@@ -261,7 +296,7 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
 
 @inlined
 def _pass(desk: Any, n_slots: int, limit: float) -> None:
-    """The row of each lane: its smallest distance and where; and the smallest merit of each lane and in which block."""
+    """The smallest distance of each lane's row and its slot, and the smallest merit of each lane and its block."""
     notes = desk.notes
     rap, phi = row(notes, _ASKED_RAP), row(notes, _ASKED_PHI)
     nearest, smallest = spread(BEYOND), spread(math.inf)
@@ -349,7 +384,11 @@ def _act(desk: Any, lane: int) -> int:
     if left == 0:
         return 0
     slot, name = get_int(mine, N_LANES * _CHOSEN), get_int(mine, N_LANES * _CHOSEN_NAME)
-    near, record, at = get_int(mine, N_LANES * _CHOSEN_NEAR), records + 8 * RECORD * name, N_LANES * slot + lane
+    near, record, at = (
+        get_int(mine, N_LANES * _CHOSEN_NEAR),
+        records + 8 * RECORD * name,
+        N_LANES * slot + lane,
+    )
     if near == _BEAM:
         n_done = get_int(mine, N_LANES * N_DONE)
         put_int(desk.done, desk.most * lane + n_done, name)
@@ -440,7 +479,12 @@ def set_directions(desk: Any, n_most: int, by_libm: int) -> None:
         filled = n_particles > slot
         # records are two fours long; where there is none, an ordinary momentum costs least
         px, py, pz, e = look_up_four(desk.records, choose(filled, places + 2 * slot, 0))
-        px, py, pz, e = choose(filled, px, 2.0), choose(filled, py, 2.0), choose(filled, pz, 2.0), choose(filled, e, 4.0)
+        px, py, pz, e = (
+            choose(filled, px, 2.0),
+            choose(filled, py, 2.0),
+            choose(filled, pz, 2.0),
+            choose(filled, e, 4.0),
+        )
         pt2, rap, phi = directions_of(px, py, pz, e, by_libm, desk.scratch)
         put_row(desk.particle_pt2, slot, pt2)
         put_row(desk.particle_rap, slot, rap)
@@ -476,7 +520,11 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
             here = N_LANES * (index + _PAD) + lane
             there = N_LANES * get_int(desk.sorted_slot, here) + lane
             slot = get_int(desk.sorted_slot, here)
-            record, distance, weight = record_of(desk, lane, slot), get(desk.found, here), get(desk.weight, there)
+            record, distance, weight = (
+                record_of(desk, lane, slot),
+                get(desk.found, here),
+                get(desk.weight, there),
+            )
             put(desk.distance, there, distance)
             put(desk.merit, there, distance * weight)
             put(record, _WEIGHT, weight)
@@ -513,7 +561,7 @@ def _copy_around(desk: Any, lane: int, to: int, place: int, turns: float) -> Non
 
 @inlined
 def _compare_in_order(desk: Any, n_most: int, window: int, limit: float) -> None:
-    """Compare each particle with `window` before and after it in azimuth; all others are farther than the next ones."""
+    """Compare each particle with `window` before and after it in azimuth; all others are beyond the next ones."""
     for index in range(_PAD, _PAD + n_most):
         rap, phi = row(desk.sorted_rap, index), row(desk.sorted_phi, index)
         nearest, near = spread(BEYOND), spread(_UNKNOWN)

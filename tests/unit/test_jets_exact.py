@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ N = 1 << 17
 
 
 def differences(y, x, ratio) -> int:
-    return count_differences(*(np.ascontiguousarray(values, np.float64) for values in (y, x, ratio)), np.empty(24))
+    return count_differences(
+        *(np.ascontiguousarray(values, np.float64) for values in (y, x, ratio)), np.empty(24)
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -36,14 +39,21 @@ def test_results_that_lie_in_the_middle_between_two_doubles_have_the_bits_of_lib
     near = np.exp(logs.astype(np.longdouble) + 0.5 * np.spacing(logs)).astype(np.float64)
     x = rng.uniform(0.5, 1.0, N)
     y = (np.tan(angles.astype(np.longdouble) + 0.5 * np.spacing(angles)) * x).astype(np.float64)
-    assert differences(np.abs(y + steps * np.spacing(y)), np.where(y < 0, -x, x), near + steps * np.spacing(near)) == 0
+    assert (
+        differences(
+            np.abs(y + steps * np.spacing(y)), np.where(y < 0, -x, x), near + steps * np.spacing(near)
+        )
+        == 0
+    )
 
 
 def test_what_is_special_is_left_to_libm():
     numbers = [0.0, -0.0, 1.0, -1.0, 5e-324, 1e-310, 1e300, -1e300, 2.0**-200, 2.0**200, math.inf, -math.inf]
     pairs = [(y, x) for y in numbers for x in numbers]
     y, x = np.array(pairs).T
-    ratio = np.resize([5e-324, 1e-310, 1e300, 2.0**-200, 2.0**200, 1.0, 1 - 2**-53, 1 + 2**-52, math.inf], len(y))
+    ratio = np.resize(
+        [5e-324, 1e-310, 1e300, 2.0**-200, 2.0**200, 1.0, 1 - 2**-53, 1 + 2**-52, math.inf], len(y)
+    )
     assert len(y) % 8 == 0
     assert differences(y, x, ratio) == 0
 
@@ -105,7 +115,14 @@ def digest_of_jets(monkeypatch=None) -> str:
     for algorithm in ("antikt", "kt", "cambridge"):
         config = ClusterConfig(algorithm=algorithm, radius=0.9, pt_min=0.0, features="full")
         jets = clustering.cluster_four_vectors(FourVectors(counts=counts, px=px, py=py, pz=pz, e=e), config)
-        for column in (jets.vectors.px, jets.vectors.e, jets.starts, jets.members, jets.pt_lead, jets.substructure):
+        for column in (
+            jets.vectors.px,
+            jets.vectors.e,
+            jets.starts,
+            jets.members,
+            jets.pt_lead,
+            jets.substructure,
+        ):
             found.update(np.ascontiguousarray(column).tobytes())
     return found.hexdigest()
 
@@ -117,13 +134,24 @@ def test_jets_have_the_same_bits_on_a_processor_with_narrower_vectors(tmp_path, 
     import llvmlite.binding
 
     features = ",".join(
-        ("-" if without in name or (without == "avx" and name in ("fma", "f16c", "fma4", "xop")) or not has else "+") + name
+        (
+            "-"
+            if without in name or (without == "avx" and name in ("fma", "f16c", "fma4", "xop")) or not has
+            else "+"
+        )
+        + name
         for name, has in llvmlite.binding.get_host_cpu_features().items()
     )
-    code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import test_jets_exact as t; print(t.digest_of_jets())"
+    code = "import test_jets_exact as test; print(test.digest_of_jets())"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parent),
+            "NUMBA_CPU_NAME": "x86-64",
+            "NUMBA_CPU_FEATURES": features,
+            "NUMBA_CACHE_DIR": str(tmp_path),
+        },
         capture_output=True,
         text=True,
         check=True,

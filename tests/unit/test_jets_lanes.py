@@ -18,10 +18,8 @@ from lhcq.jets.lanes import (
     get,
     get_int,
     int_row,
-    least,
     look_up_four,
     look_up_two,
-    magnitude,
     mask_of,
     numbers,
     put,
@@ -29,14 +27,33 @@ from lhcq.jets.lanes import (
     put_int_row,
     put_row,
     reals_as_bits,
-    root,
     row,
     spread,
 )
 
-SPECIAL = [0.0, -0.0, 1.0, -1.5, math.inf, -math.inf, math.nan, 5e-324, 1e308, 1 + 2**-52, 2**53 + 2.0, -1e-300]
+SPECIAL = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.5,
+    math.inf,
+    -math.inf,
+    math.nan,
+    5e-324,
+    1e308,
+    1 + 2**-52,
+    2**53 + 2.0,
+    -1e-300,
+]
 ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
-COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne}
+COMPARISONS = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 
 
 def same_bits(one, other) -> bool:
@@ -56,7 +73,7 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
 def compile_loop(source: str):
     """A loop over vectors a, b of `lines`, whose result is put into `out`."""
     names = {**{name: getattr(lanes, name) for name in dir(lanes)}, "numba": numba}
-    exec(  # one loop for each operator
+    exec(  # noqa: S102 - one loop for each operator
         "def loop(one, other, out):\n"
         "    for k in range(len(one) // 8):\n"
         "        a, b = row(address_of(one), k), row(address_of(other), k)\n"
@@ -125,7 +142,11 @@ def test_integers_shift_mask_and_keep_the_bits_of_doubles():
         put_int_row(address_of(out), 2, numbers() + 10 - spread(1))
         put_int_row(address_of(out), 3, reals_as_bits(bits_as_reals(int_row(address_of(out), 1))))
         put_int_row(address_of(out), 4, choose(numbers() > 3, numbers(), -1))
-        return mask_of(numbers() == 2) + mask_of(numbers() < 2), any_of(numbers() == 9), any_of(numbers() == 7)
+        return (
+            mask_of(numbers() == 2) + mask_of(numbers() < 2),
+            any_of(numbers() == 9),
+            any_of(numbers() == 7),
+        )
 
     given, out = np.array(SPECIAL[:8]), np.empty(40, np.int64)
     assert run(given, out) == (0b111, False, True)
@@ -154,7 +175,12 @@ def test_memory_is_read_and_written_where_an_address_and_a_place_say():
 
     run(table, whole, out)
     places = np.arange(8, 16)
-    assert out.reshape(4, 8).tolist() == [(2 * places).tolist(), (2 * places + 1).tolist(), (4 * places + 2).tolist(), (4 * places + 3).tolist()]
+    assert out.reshape(4, 8).tolist() == [
+        (2 * places).tolist(),
+        (2 * places + 1).tolist(),
+        (4 * places + 2).tolist(),
+        (4 * places + 3).tolist(),
+    ]
     assert (table[3], whole[0]) == (104.0, 107)
     assert table[16:24].tolist() == [20.0, 22.0, 24.0, 26.0] * 2
 

@@ -328,7 +328,8 @@ def test_compiled_loops_need_no_second_compilation(monkeypatch):
 
     compile_kernels()
     known = {
-        name: len(getattr(kernels, name).signatures) for name in ("find_jets", "measure_jets", "to_momenta", "count_filled", "count_differences")
+        name: len(getattr(kernels, name).signatures)
+        for name in ("find_jets", "measure_jets", "to_momenta", "count_filled", "count_differences")
     }
     cluster_full(make_event(50.0, 60.0))
     assert {name: len(getattr(kernels, name).signatures) for name in known} == known
