@@ -356,3 +356,17 @@ def test_loops_are_compiled_also_where_no_cache_can_be_written(tmp_path):
         check=True,
     )
     assert done.stdout.split() == [str(package / "jets" / "kernels.py"), "4", "None"]
+
+
+def test_a_change_of_any_file_that_loops_are_made_of_makes_them_compile_anew():
+    from lhcq.jets import kernels
+
+    made_of = {
+        line.split()[1].removeprefix("lhcq.jets.")
+        for name in kernels._SOURCES
+        for line in Path(kernels.__file__).with_name(f"{name}.py").read_text().splitlines()
+        if line.startswith("from lhcq.jets.")
+    }
+    assert made_of <= set(kernels._SOURCES)
+    for name in ("find_jets", "measure_jets", "to_momenta"):
+        assert getattr(kernels, name)._cache._cache_file._source_stamp == kernels._STAMP
