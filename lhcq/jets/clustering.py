@@ -14,6 +14,7 @@ from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 
+_LARGEST = 1e100  # GeV
 _POWERS = {"antikt": ANTIKT, "kt": KT, "cambridge": CAMBRIDGE}
 
 
@@ -63,7 +64,13 @@ def compile_kernels() -> None:
 
 
 def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
-    """All jets above `config.pt_min` of events given as four-vectors; `config.max_jets` is not applied."""
+    """All jets above `config.pt_min` of events given as four-vectors; `config.max_jets` is not applied.
+
+    Raises `ValueError` where a momentum is not a number or beyond 1e100 GeV, which the loops could not order.
+    """
+    for column in (vectors.px, vectors.py, vectors.pz, vectors.e):
+        if not (column.min(initial=0.0) > -_LARGEST and column.max(initial=0.0) < _LARGEST):
+            raise ValueError(f"a momentum that is not a number or beyond {_LARGEST:g} GeV")
     n_particles = len(vectors.px)
     counts, momenta = np.zeros(len(vectors.counts), np.int64), np.empty((4, n_particles))
     starts, members = np.empty(n_particles + 1, np.int64), np.empty(n_particles, np.int64)

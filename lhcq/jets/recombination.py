@@ -75,22 +75,12 @@ _SECTORS = 256  # of azimuth, into which particles are sorted
 _PAD = _WINDOW + 1
 _BLOCK = 4  # slots of which a pass notes the smallest merit
 N_AXES = 4
-
-
 # Rows of the notes of each lane: what a turn leaves for the pass, what the pass leaves for the next turn, and how far
 # the lane is.
 _ASKED_SLOT, _ASKED_NAME, _ASKED_RAP, _ASKED_PHI, _ASKED_WEIGHT, _MERGED = 0, 1, 2, 3, 4, 5
 _NEAREST, _NEAREST_AT, _SMALLEST, _SMALLEST_AT = 6, 7, 8, 9
-_CHOSEN, _CHOSEN_NAME, _CHOSEN_NEAR, N_PARTICLES, _LEFT, _N_NODES, N_DONE, _NOTES = (
-    10,
-    11,
-    12,
-    13,
-    14,
-    15,
-    16,
-    17,
-)
+_CHOSEN, _CHOSEN_NAME, _CHOSEN_NEAR = 10, 11, 12
+N_PARTICLES, _LEFT, _N_NODES, N_DONE, _NOTES = 13, 14, 15, 16, 17
 # The record of a node, one line of memory: its momentum (px, py, pz, e), and while it is a pseudojet its weight, the
 # name of its nearest neighbour and its slot.
 RECORD = 8
