@@ -58,7 +58,7 @@ def build(program: str, directory: Path = SOURCES / "build") -> Path:
 def run(
     program: Path, vectors: FourVectors, *, radius: float = 1.0, pt_min: float = 20.0
 ) -> tuple[float, NDArray[np.float64]]:
-    """Seconds of the program's loop over the events, and its values (n_events, 2, n_columns).
+    """CPU seconds of the program's loop over the events, and its values (n_events, 2, n_columns).
 
     The columns are those of `COLUMNS`, for the two leading jets; NaN where there are fewer.
     """

@@ -18,7 +18,7 @@ _HALF, _ONE, _ZERO = np.uint64(32), np.uint64(1), np.uint64(0)
 
 def _compiled(function: Function) -> Function:
     """Compile when this module is imported, or load what an earlier process compiled."""
-    signature = "void(uint64[:, ::1], int64[::1], uint64[::1])"
+    signature = "void(uint64[::1], int64, int64[::1], uint64[::1])"
     try:
         return cast("Function", numba.njit(signature, cache=True, nogil=True)(function))
     except RuntimeError:  # there is nowhere to keep it
@@ -26,9 +26,9 @@ def _compiled(function: Function) -> Function:
 
 
 @_compiled
-def _hash_rows(rows: Contents, counts: NDArray[np.int64], contents: Contents) -> None:
-    for event in range(rows.shape[0]):
-        row, count = rows[event], counts[event]
+def _hash_rows(numbers: Contents, stride: int, counts: NDArray[np.int64], contents: Contents) -> None:
+    for event in range(counts.shape[0]):
+        row, count = numbers[event * stride : event * stride + 3 * _SLOTS], counts[event]
         total, seen = _ZERO, 0
         # Nearly always the particles come first; a loop without a way out is twice as fast.
         for slot in range(count):
@@ -55,7 +55,22 @@ def hash_events(values: NDArray[np.float64], n_particles: NDArray[np.int64]) -> 
     `values` (n, 700, 3) or (n, 2100 or 2101) are the rows of an event file, `n_particles` (n,) the slots whose pt is
     not 0. Particles are equal where their bytes are.
     """
-    rows = np.ascontiguousarray(values).reshape(len(values), -1).view(np.uint64)
-    contents = np.empty(len(rows), np.uint64)
-    _hash_rows(rows, np.ascontiguousarray(n_particles, np.int64), contents)
+    contents = np.empty(len(values), np.uint64)
+    if len(values):
+        particles = np.asarray(values, np.float64).reshape(len(values), -1)[:, : 3 * _SLOTS]
+        numbers, stride = _from_the_first_on(particles)
+        _hash_rows(numbers, stride, np.ascontiguousarray(n_particles, np.int64), contents)
     return contents
+
+
+def _from_the_first_on(rows: NDArray[np.float64]) -> tuple[Contents, int]:
+    """What lies in memory from the first number to the last, and how far two rows are apart in it.
+
+    The particles of a file's rows are a view that steps over the labels; a copy would cost more than the hash.
+    """
+    step, size = rows.strides[0], rows.itemsize
+    if rows.strides[1] != size or step < rows.shape[1] * size or step % size:
+        rows = np.ascontiguousarray(rows)
+        step = rows.strides[0]
+    length = (len(rows) - 1) * (step // size) + rows.shape[1]
+    return np.lib.stride_tricks.as_strided(rows, (length,), (size,)).view(np.uint64), step // size

@@ -80,7 +80,7 @@ class EventBlock:
     rows: NDArray[np.int64]
     """(n,): the row of each event in its file."""
     particles: Floats
-    """(n, 700, 3): pt (GeV), eta, phi; unused slots are zero, and need not be the last ones."""
+    """(n, 700, 3): pt (GeV), eta, phi, a view of the table; unused slots are zero, and need not be the last ones."""
     n_particles: NDArray[np.int64]
     """(n,): particles with pt > 0."""
     labels: NDArray[np.int8] | None
@@ -175,7 +175,9 @@ def to_block(file: EventFile, values: Floats, start: int) -> EventBlock:
     faults = find_faults(values, first_row=start)
     if faults:
         raise WrongValues(f"{file.path}: {faults[0].describe()}{faults[0].remedy}")
-    particles = np.ascontiguousarray(values[:, :UNLABELLED_WIDTH]).reshape(-1, N_PARTICLES, 3)
+    particles = values[:, :UNLABELLED_WIDTH].reshape(
+        -1, N_PARTICLES, 3
+    )  # no copy, since whoever clusters makes one
     return EventBlock(
         rows=np.arange(start, start + len(values), dtype=np.int64),
         particles=particles,

@@ -8,11 +8,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lhcq.config import ClusterConfig
-from lhcq.jets.kernels import ANTIKT, CAMBRIDGE, KT, find_jets
+from lhcq.jets.kernels import find_jets, lanes_for_libm, room_of
+from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, room_for
 from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 
+_LARGEST = 1e100  # GeV
 _POWERS = {"antikt": ANTIKT, "kt": KT, "cambridge": CAMBRIDGE}
 
 
@@ -62,14 +64,37 @@ def compile_kernels() -> None:
 
 
 def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
-    """All jets above `config.pt_min` of events given as four-vectors; `config.max_jets` is not applied."""
+    """All jets above `config.pt_min` of events given as four-vectors; `config.max_jets` is not applied.
+
+    Raises `ValueError` where a momentum is not a number or beyond 1e100 GeV, which the loops could not order.
+    """
+    for column in (vectors.px, vectors.py, vectors.pz, vectors.e):
+        if not (column.min(initial=0.0) > -_LARGEST and column.max(initial=0.0) < _LARGEST):
+            raise ValueError(f"a momentum that is not a number or beyond {_LARGEST:g} GeV")
     n_particles = len(vectors.px)
     counts, momenta = np.zeros(len(vectors.counts), np.int64), np.empty((4, n_particles))
     starts, members = np.empty(n_particles + 1, np.int64), np.empty(n_particles, np.int64)
     pt_lead = np.empty(n_particles)
-    particles = (vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets)
-    power, radius, pt_min = _POWERS[config.algorithm], config.radius, config.pt_min
-    find_jets(*particles, power, radius, pt_min, counts, momenta, starts, members, pt_lead)
+    room = room_of("desk", room_for(int(vectors.counts.max(initial=1))))
+    order = np.argsort(vectors.counts, kind="stable")
+    find_jets(
+        vectors.px,
+        vectors.py,
+        vectors.pz,
+        vectors.e,
+        vectors.offsets,
+        order,
+        _POWERS[config.algorithm],
+        config.radius,
+        config.pt_min,
+        lanes_for_libm(),
+        room,
+        counts,
+        momenta,
+        starts,
+        members,
+        pt_lead,
+    )
     n_jets = int(counts.sum())
     px, py, pz, e = (component[:n_jets].copy() for component in momenta)
     jets = Jets(

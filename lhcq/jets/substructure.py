@@ -20,7 +20,9 @@ A mass is 0.0 where rounding makes its square negative. No value is ever NaN or 
 
 import numpy as np
 
-from lhcq.jets.kernels import MEASURES, measure_jets
+from lhcq.jets.correlations import room_to_correlate
+from lhcq.jets.kernels import AXES_ROOM, MEASURES, lanes_for_libm, measure_jets, room_of
+from lhcq.jets.recombination import room_for
 from lhcq.jets.records import SUBSTRUCTURE
 from lhcq.jets.vectors import Floats, FourVectors, Integers
 
@@ -40,7 +42,23 @@ def measure_substructure(
     pt of the chosen ones, GeV.
     """
     out = np.empty((len(chosen), len(MEASURES)))
+    counts = starts[chosen + 1] - starts[chosen]
+    most = int(counts.max(initial=1))
     measure_jets(
-        particles.px, particles.py, particles.pz, particles.e, starts, members, chosen, pt, Z_CUT, out
+        particles.px,
+        particles.py,
+        particles.pz,
+        particles.e,
+        starts,
+        members,
+        chosen,
+        np.argsort(counts, kind="stable"),
+        pt,
+        Z_CUT,
+        lanes_for_libm(),
+        room_of("desk", room_for(most)),
+        room_of("axes", AXES_ROOM),
+        room_of("matrix", room_to_correlate(most)),
+        out,
     )
     return out

@@ -58,9 +58,14 @@ class FourVectors:
         from lhcq.jets.kernels import count_filled, to_momenta
 
         particles = np.asarray(particles, np.float64)  # single precision moves a jet's mass by 0.1 GeV
-        counts = count_filled(particles)
+        if particles.strides[1:] != (24, 8):
+            particles = np.ascontiguousarray(particles)
+        n_events, n_slots, _ = particles.shape
+        first, stride = particles.ctypes.data, particles.strides[0]
+        counts = np.empty(n_events, np.int64)
+        count_filled(first, stride, n_slots, counts)
         momenta = np.empty((4, counts.sum()))
-        to_momenta(particles, counts, momenta)
+        to_momenta(first, stride, counts, momenta)
         px, py, pz, e = momenta
         return cls(counts=counts, px=px, py=py, pz=pz, e=e)
 

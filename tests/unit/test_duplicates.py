@@ -331,3 +331,18 @@ def test_a_split_that_fails_for_its_duplicates_says_so(tmp_path: Path):
     cluster(tmp_path / "events.h5", tmp_path / "made", 100, ClusterConfig())
     with pytest.raises(BadInput, match="199 of its rows repeat others, and all rows of one event are in one"):
         write_split(tmp_path / "made", tmp_path / "split", config=SplitConfig())
+
+
+def test_the_content_of_an_event_does_not_depend_on_how_its_numbers_lie_in_memory():
+    random = np.random.default_rng(1)
+    rows = np.zeros((9, 2101))
+    rows[:, :300] = random.random((9, 300))
+    counts = np.full(9, 100)
+    stepping = rows[:, :2100].reshape(-1, 700, 3)  # over the labels
+    assert not stepping.flags.c_contiguous
+    expected = hash_events(np.ascontiguousarray(stepping), counts)
+    for same in (stepping, rows, np.asfortranarray(rows)):
+        assert hash_events(same, counts).tolist() == expected.tolist()
+    assert hash_events(rows[::-1], counts).tolist() == expected[::-1].tolist()
+    assert hash_events(stepping[:1], counts[:1]).tolist() == expected[:1].tolist()
+    assert hash_events(stepping[:0], counts[:0]).tolist() == []

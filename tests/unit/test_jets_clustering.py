@@ -304,3 +304,11 @@ def test_clustering_prints_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e120])
+def test_a_momentum_that_cannot_be_ordered_is_refused_before_the_loops_see_it(value):
+    one = np.ones(3)
+    vectors = FourVectors(counts=np.array([3]), px=one, py=np.array([1.0, value, 2.0]), pz=one, e=3 * one)
+    with pytest.raises(ValueError, match="a momentum that is not a number or beyond 1e\\+100 GeV"):
+        cluster_four_vectors(vectors, ClusterConfig())

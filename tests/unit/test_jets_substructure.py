@@ -328,7 +328,8 @@ def test_compiled_loops_need_no_second_compilation(monkeypatch):
 
     compile_kernels()
     known = {
-        name: len(getattr(kernels, name).signatures) for name in ("find_jets", "measure_jets", "to_momenta")
+        name: len(getattr(kernels, name).signatures)
+        for name in ("find_jets", "measure_jets", "to_momenta", "count_filled", "count_differences")
     }
     cluster_full(make_event(50.0, 60.0))
     assert {name: len(getattr(kernels, name).signatures) for name in known} == known
@@ -342,7 +343,9 @@ def test_loops_are_compiled_also_where_no_cache_can_be_written(tmp_path):
     Path(nowhere).write_text("")
     code = (
         "import numpy as np; from lhcq.jets import kernels\n"
-        "print(kernels.__file__, kernels._add_up(np.full(4, 3.0), 4), kernels._add_up.stats.cache_path)"
+        "held, counts = np.full(12, 3.0), np.zeros(1, np.int64)\n"
+        "kernels.count_filled(held.ctypes.data, 96, 4, counts)\n"
+        "print(kernels.__file__, counts[0], kernels.count_filled.stats.cache_path)"
     )
     done = subprocess.run(
         [sys.executable, "-B", "-c", code],
@@ -352,4 +355,18 @@ def test_loops_are_compiled_also_where_no_cache_can_be_written(tmp_path):
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [str(package / "jets" / "kernels.py"), "12.0", "None"]
+    assert done.stdout.split() == [str(package / "jets" / "kernels.py"), "4", "None"]
+
+
+def test_a_change_of_any_file_that_loops_are_made_of_makes_them_compile_anew():
+    from lhcq.jets import kernels
+
+    made_of = {
+        line.split()[1].removeprefix("lhcq.jets.")
+        for name in kernels._SOURCES
+        for line in Path(kernels.__file__).with_name(f"{name}.py").read_text().splitlines()
+        if line.startswith("from lhcq.jets.")
+    }
+    assert made_of <= set(kernels._SOURCES)
+    for name in ("find_jets", "measure_jets", "to_momenta"):
+        assert getattr(kernels, name)._cache._cache_file._source_stamp == kernels._STAMP

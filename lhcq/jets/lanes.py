@@ -1,0 +1,398 @@
+"""Vectors of eight for numba: eight doubles, eight integers or eight marks (yes or no), one for each lane.
+
+numba has scalars and arrays, and leaves it to LLVM to find vectors. Here LLVM is given them: `<8 x double>` is one
+register with AVX-512, two with AVX2, four with NEON or SSE2, and an operation on it rounds each lane as the operation
+on scalars would. So the bits of a lane depend neither on the width of registers nor on the other lanes.
+
+In compiled functions:
+
+- `+ - * / < <= > >= == !=` on doubles, `+ - & | << >>` and comparisons on integers, `& |` on marks. A number beside
+  a vector is spread over the lanes.
+- `choose(marks, a, b)` is `a` where marked and `b` elsewhere; `least(a, b)` is `a` where a < b and `b` elsewhere.
+- `fused(a, b, c)` is a * b + c, rounded once; `root` and `magnitude` are the square root and the absolute value.
+- `reals_as_bits`, `bits_as_reals` keep the 64 bits; `any_of(marks)` is one yes or no, `mask_of(marks)` eight bits.
+- Memory is an address, an integer from `address_of(array)`, and a place from there on: `get` and `put` one double,
+  `get_int` and `put_int` one integer, places counted in ones; `row` and `put_row` eight doubles, `int_row` and
+  `put_int_row` eight integers, counted in eights. `look_up_two(address, places)` and `look_up_four`
+  take two or four doubles side by side from each of eight places, counted in twos or fours.
+  Arrays cost more than half of the speed here (their bounds, their shapes, their counts of references). An address
+  keeps nothing alive, so the array belongs to a caller that outlives the loop.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+
+N_LANES = 8
+
+Vector = Any
+"""What a compiled function takes for eight numbers or marks."""
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def inlined(function: Function) -> Function:
+    """Compile as a piece of the loop that calls it."""
+    options = {
+        "error_model": "numpy",
+        "forceinline": True,
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+    }
+    return cast("Function", numba.njit(**options)(function))
+
+
+def _built_in(function: Callable[..., Any]) -> Any:
+    """A function that writes LLVM's code itself."""
+    return intrinsic(function)
+
+
+def _typed(symbol: Callable[..., Any]) -> Callable[[Function], Function]:
+    """What says the type of an operator's result."""
+    return cast("Callable[[Function], Function]", type_callable(symbol))
+
+
+_DOUBLE, _LONG, _BIT = ir.DoubleType(), ir.IntType(64), ir.IntType(1)
+
+
+class Doubles(types.Type):  # type: ignore[misc]
+    """Eight doubles."""
+
+    element = _DOUBLE
+
+    def __init__(self) -> None:
+        super().__init__(name="Doubles")
+
+
+class Longs(types.Type):  # type: ignore[misc]
+    """Eight integers of 64 bits."""
+
+    element = _LONG
+
+    def __init__(self) -> None:
+        super().__init__(name="Longs")
+
+
+class Marks(types.Type):  # type: ignore[misc]
+    """Eight times yes or no."""
+
+    element = _BIT
+
+    def __init__(self) -> None:
+        super().__init__(name="Marks")
+
+
+doubles, longs, marks = Doubles(), Longs(), Marks()
+
+
+@register_model(Doubles)
+@register_model(Longs)
+@register_model(Marks)
+class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, ir.VectorType(kind.element, N_LANES))
+
+
+def _spread(builder: ir.IRBuilder, value: ir.Value, given: types.Type, wanted: types.Type) -> ir.Value:
+    """`value` in all lanes, unless it is a vector already."""
+    if given == wanted:
+        return value
+    if wanted == doubles and isinstance(given, types.Integer):
+        value = builder.sitofp(value, _DOUBLE)
+    elif wanted == longs and value.type.width < _LONG.width:
+        value = builder.sext(value, _LONG)
+    vector = ir.VectorType(wanted.element, N_LANES)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), N_LANES), [0] * N_LANES)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def _fits(given: types.Type, kind: types.Type) -> bool:
+    numbers = (types.Float, types.Integer) if kind == doubles else (types.Integer,)
+    return given == kind or (kind != marks and isinstance(given, numbers))
+
+
+def _operate(symbol: Callable[..., Any], emit: dict[types.Type, tuple[str, Any, types.Type]]) -> None:
+    """Give an operator to vectors; `emit` says for each kind the builder's method, its first words, the result."""
+
+    @_typed(symbol)
+    def _type(context: Any) -> Callable[..., Any]:
+        def typer(one: types.Type, other: types.Type) -> types.Type | None:
+            for kind, (_, _, result) in emit.items():
+                if kind in (one, other) and _fits(one, kind) and _fits(other, kind):
+                    return result
+            return None
+
+        return typer
+
+    def lower(kind: types.Type, method: str, words: tuple[Any, ...]) -> Callable[..., ir.Value]:
+        def lowered(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            one, other = (
+                _spread(builder, value, given, kind)
+                for value, given in zip(arguments, signature.args, strict=True)
+            )
+            return getattr(builder, method)(*words, one, other)
+
+        return lowered
+
+    for kind, (method, words, _) in emit.items():
+        beside = (
+            (types.Float, types.Integer) if kind == doubles else (types.Integer,) if kind == longs else ()
+        )
+        lowered = lower(kind, method, words)
+        lower_builtin(symbol, type(kind), type(kind))(lowered)
+        for number in beside:
+            lower_builtin(symbol, type(kind), number)(lowered)
+            lower_builtin(symbol, number, type(kind))(lowered)
+
+
+_operate(operator.add, {doubles: ("fadd", (), doubles), longs: ("add", (), longs)})
+_operate(operator.sub, {doubles: ("fsub", (), doubles), longs: ("sub", (), longs)})
+_operate(operator.mul, {doubles: ("fmul", (), doubles)})
+_operate(operator.truediv, {doubles: ("fdiv", (), doubles)})
+_operate(operator.and_, {longs: ("and_", (), longs), marks: ("and_", (), marks)})
+_operate(operator.or_, {longs: ("or_", (), longs), marks: ("or_", (), marks)})
+_operate(operator.lshift, {longs: ("shl", (), longs)})
+_operate(operator.rshift, {longs: ("ashr", (), longs)})
+for _symbol, _words in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+    (operator.ne, "!="),
+):
+    # "not equal" is true of what is not a number, as in Python; all others are false
+    _of_doubles = "fcmp_unordered" if _words == "!=" else "fcmp_ordered"
+    _operate(
+        _symbol,
+        {doubles: (_of_doubles, (_words,), marks), longs: ("icmp_signed", (_words,), marks)},
+    )
+
+
+def _call(builder: ir.IRBuilder, name: str, kind: ir.Type, *values: ir.Value) -> ir.Value:
+    """Call one of LLVM's own functions."""
+    function = builder.module.globals.get(name) or ir.Function(
+        builder.module, ir.FunctionType(kind, [value.type for value in values]), name
+    )
+    return builder.call(function, values)
+
+
+def _pointer(builder: ir.IRBuilder, address: ir.Value, place: ir.Value, item: ir.Type) -> ir.Value:
+    return builder.gep(builder.inttoptr(address, item.as_pointer()), [place])
+
+
+_REALS, _INTEGERS = ir.VectorType(_DOUBLE, N_LANES), ir.VectorType(_LONG, N_LANES)
+
+
+def _memory(item: ir.Type, kind: types.Type) -> tuple[Any, Any]:
+    """The pair of functions that read and write an `item`."""
+
+    @_built_in
+    def read(context: Any, address: Any, place: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            return builder.load(_pointer(builder, arguments[0], arguments[1], item), align=8)
+
+        return kind(types.intp, types.intp), generate
+
+    @_built_in
+    def write(context: Any, address: Any, place: Any, value: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            value = (
+                arguments[2]
+                if item in (_DOUBLE, _LONG)
+                else _spread(builder, arguments[2], signature.args[2], kind)
+            )
+            builder.store(value, _pointer(builder, arguments[0], arguments[1], item), align=8)
+            return context.get_dummy_value()
+
+        taken = kind if isinstance(kind, types.Number) or value == kind else value
+        return types.void(types.intp, types.intp, taken), generate
+
+    return read, write
+
+
+get, put = _memory(_DOUBLE, types.float64)
+get_int, put_int = _memory(_LONG, types.int64)
+row, put_row = _memory(_REALS, doubles)
+int_row, put_int_row = _memory(_INTEGERS, longs)
+
+
+@_built_in
+def address_of(context: Any, array: Any) -> Any:
+    """Where the first element of an array is."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.ptrtoint(made.data, _LONG)
+
+    return types.intp(array), generate
+
+
+def _look_up(n_parts: int) -> Any:
+    """A function that takes `n_parts` doubles side by side from each of eight places; `n_parts` vectors."""
+    part = ir.VectorType(_DOUBLE, n_parts)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        address, places = arguments
+        address = builder.inttoptr(address, part.as_pointer())
+        found = []
+        for lane in range(N_LANES):
+            place = builder.extract_element(places, ir.Constant(ir.IntType(32), lane))
+            found.append(builder.load(builder.gep(address, [place]), align=8))
+        while len(found) > 1:  # side by side, two and two
+            width = found[0].type.count
+            order = ir.Constant(ir.VectorType(ir.IntType(32), 2 * width), list(range(2 * width)))
+            found = [
+                builder.shuffle_vector(*pair, order) for pair in zip(found[::2], found[1::2], strict=True)
+            ]
+        parts = []
+        for k in range(n_parts):
+            order = ir.Constant(
+                ir.VectorType(ir.IntType(32), N_LANES), list(range(k, n_parts * N_LANES, n_parts))
+            )
+            parts.append(builder.shuffle_vector(found[0], found[0], order))
+        return context.make_tuple(builder, signature.return_type, parts)
+
+    @_built_in
+    def look_up(context: Any, address: Any, places: Any) -> Any:
+        return types.UniTuple(doubles, n_parts)(types.intp, longs), generate
+
+    return look_up
+
+
+@_built_in
+def numbers(context: Any) -> Any:
+    """0 to 7, in their lanes."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return ir.Constant(_INTEGERS, list(range(N_LANES)))
+
+    return longs(), generate
+
+
+look_up_two, look_up_four = _look_up(2), _look_up(4)
+
+
+@_built_in
+def add_fours(context: Any, one: Any, other: Any, to: Any, also_to: Any) -> Any:
+    """Add four doubles at one address to those at another; write the sums to two addresses."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        four = ir.VectorType(_DOUBLE, 4)
+        one, other, *results = (builder.inttoptr(address, four.as_pointer()) for address in arguments)
+        total = builder.fadd(builder.load(one, align=8), builder.load(other, align=8))
+        for result in results:
+            builder.store(total, result, align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.intp), generate
+
+
+def _function(name: str, n_arguments: int) -> Any:
+    """One of LLVM's functions of doubles, lane by lane."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        values = [
+            _spread(builder, value, given, doubles)
+            for value, given in zip(arguments, signature.args, strict=True)
+        ]
+        return _call(builder, f"llvm.{name}.v8f64", _REALS, *values)
+
+    if n_arguments == 1:
+
+        @_built_in
+        def of_one(context: Any, a: Any) -> Any:
+            return doubles(a), generate
+
+        return of_one
+
+    @_built_in
+    def of_three(context: Any, a: Any, b: Any, c: Any) -> Any:
+        return doubles(a, b, c), generate
+
+    return of_three
+
+
+root, magnitude, fused = _function("sqrt", 1), _function("fabs", 1), _function("fma", 3)
+
+
+@_built_in
+def choose(context: Any, marked: Any, one: Any, other: Any) -> Any:
+    """`one` where marked, `other` elsewhere."""
+    kind = longs if _fits(one, longs) and _fits(other, longs) else doubles
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        _, first, second = signature.args
+        return builder.select(
+            arguments[0],
+            _spread(builder, arguments[1], first, kind),
+            _spread(builder, arguments[2], second, kind),
+        )
+
+    return kind(marks, one, other), generate
+
+
+@_built_in
+def least(context: Any, one: Any, other: Any) -> Any:
+    """`one` where it is less than `other`, `other` elsewhere."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        first, second = (
+            _spread(builder, value, given, doubles)
+            for value, given in zip(arguments, signature.args, strict=True)
+        )
+        return builder.select(builder.fcmp_ordered("<", first, second), first, second)
+
+    return doubles(one, other), generate
+
+
+@_built_in
+def spread(context: Any, value: Any) -> Any:
+    """A number in all lanes."""
+    kind = doubles if isinstance(value, types.Float) else longs
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return _spread(builder, arguments[0], signature.args[0], kind)
+
+    return kind(value), generate
+
+
+@_built_in
+def mask_of(context: Any, marked: Any) -> Any:
+    """The marks as the eight lowest bits of an integer, the first lane's the lowest."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.zext(builder.bitcast(arguments[0], ir.IntType(N_LANES)), _LONG)
+
+    return types.int64(marks), generate
+
+
+@_built_in
+def any_of(context: Any, marked: Any) -> Any:
+    """Whether any lane is marked."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        bits = builder.bitcast(arguments[0], ir.IntType(N_LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(marks), generate
+
+
+def _recast(to: types.Type, kind: ir.Type) -> Any:
+    @_built_in
+    def recast(context: Any, value: Any) -> Any:
+        def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            return builder.bitcast(arguments[0], kind)
+
+        return to(value), generate
+
+    return recast
+
+
+reals_as_bits, bits_as_reals = _recast(longs, _INTEGERS), _recast(doubles, _REALS)

@@ -1,0 +1,139 @@
+"""Jets of strange small events against FastJet, and log and atan2 against libm; outside CI, but for a sample.
+
+`python -m tests.fuzz.jets --events 100000 --functions 100000000 --seed 1` prints what it compared and what differs.
+An event may differ where two distances tie, and only there: FastJet takes the one, the loops the other.
+"""
+
+import argparse
+import sys
+from collections import Counter
+
+import awkward as ak
+import fastjet
+import numpy as np
+
+from benchmarks.rows import say
+from lhcq.config import ClusterConfig
+from lhcq.jets.clustering import cluster_four_vectors
+from lhcq.jets.kernels import count_differences
+from lhcq.jets.vectors import FourVectors
+
+CODES = {
+    "antikt": fastjet.antikt_algorithm,
+    "kt": fastjet.kt_algorithm,
+    "cambridge": fastjet.cambridge_algorithm,
+}
+KINDS = (
+    *("spread", "around zero", "around pi", "narrow", "forward", "equal pt", "tiny pt", "huge pt", "any pt"),
+    *("collinear", "two jets", "massive"),
+)
+RADII = (0.2, 0.4, 0.7, 1.0, 1.5)
+MOST = (1, 3, 8, 12, 20, 40, 100, 300, 700)
+CHANCES = (0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.06, 0.03, 0.01)
+SIZES = (1, 3, 8, 13, 256)
+
+
+def make_events(rng: np.random.Generator, kind: str, n_events: int, most: int) -> FourVectors:
+    """Events of 0 to `most` particles of one of `KINDS`."""
+    counts = rng.integers(0, most + 1, n_events)
+    n = int(counts.sum())
+    pt, eta, phi = rng.exponential(20, n) + 1e-3, rng.normal(0, 2, n), rng.uniform(-np.pi, np.pi, n)
+    mass = np.zeros(n)
+    match kind:
+        case "around zero":
+            phi = rng.normal(0, 0.1, n)
+        case "around pi":
+            phi = np.pi + rng.normal(0, 0.1, n)
+        case "narrow":
+            phi, eta = rng.normal(rng.uniform(-3, 3), 0.05, n), rng.normal(0, 0.05, n)
+        case "forward":
+            eta = rng.choice([-1, 1], n) * rng.uniform(3, 12, n)
+        case "equal pt":
+            pt = np.full(n, 20.0)
+        case "tiny pt":
+            pt = np.exp(rng.uniform(-60, 0, n))
+        case "huge pt":
+            pt = np.exp(rng.uniform(0, 20, n))
+        case "any pt":
+            pt = np.exp(rng.uniform(-30, 20, n))
+        case "collinear":
+            phi = rng.choice(rng.uniform(-3, 3, 8), n) + rng.choice([1e-9, 1e-6], n) * rng.normal(0, 1, n)
+            eta = rng.choice(rng.normal(0, 1, 8), n) + rng.choice([1e-9, 1e-6], n) * rng.normal(0, 1, n)
+        case "two jets":
+            phi = rng.choice([0.0, np.pi], n) + rng.normal(0, 0.2, n)
+        case "massive":
+            mass = rng.exponential(1, n)
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    e = np.hypot(pt * np.cosh(eta), mass) if mass.any() else pt * np.cosh(eta)
+    return FourVectors(counts=counts, px=px, py=py, pz=pz, e=e)
+
+
+def count_wrong_events(vectors: FourVectors, config: ClusterConfig) -> int:
+    """How many events have jets that are not FastJet's, bit for bit."""
+    columns = [ak.contents.NumpyArray(column) for column in (vectors.px, vectors.py, vectors.pz, vectors.e)]
+    momenta = ak.contents.RecordArray(columns, ["px", "py", "pz", "E"])
+    events = ak.Array(ak.contents.ListOffsetArray(ak.index.Index64(vectors.offsets), momenta))
+    sequence = fastjet.ClusterSequence(events, fastjet.JetDefinition(CODES[config.algorithm], config.radius))
+    theirs = sequence.inclusive_jets(min_pt=config.pt_min)
+    found = cluster_four_vectors(vectors, config).vectors
+    expected = [ak.to_numpy(ak.flatten(theirs[name])) for name in ("px", "py", "pz", "E")]
+    counts = ak.to_numpy(ak.num(theirs))
+    ours = np.stack([found.px, found.py, found.pz, found.e], axis=1)
+    wrong, at, there = 0, 0, 0
+    for n, m in zip(found.counts.tolist(), counts.tolist(), strict=True):
+        one = sorted(map(tuple, ours[at : at + n].tolist()))
+        other = sorted(zip(*(column[there : there + m].tolist() for column in expected), strict=True))
+        wrong += one != other
+        at, there = at + n, there + m
+    return wrong
+
+
+def compare_jets(n_events: int, seed: int) -> tuple[Counter[str], Counter[str]]:
+    """Events compared, and those that differ, by kind."""
+    rng, compared, wrong = np.random.default_rng(seed), Counter[str](), Counter[str]()
+    while compared.total() < n_events:
+        kind, most, size = str(rng.choice(KINDS)), int(rng.choice(MOST, p=CHANCES)), int(rng.choice(SIZES))
+        vectors = make_events(rng, kind, size if most < 300 else min(size, 13), most)
+        config = ClusterConfig(
+            algorithm=str(rng.choice(sorted(CODES))),  # type: ignore[arg-type]
+            radius=float(rng.choice(RADII)),
+            pt_min=float(rng.choice([0.0, 15.0])),
+            features="jets",
+        )
+        if len(vectors.px) == 0:
+            continue
+        compared[kind] += len(vectors.counts)
+        wrong[kind] += count_wrong_events(vectors, config)
+    return compared, wrong
+
+
+def compare_functions(n: int, seed: int) -> int:
+    """How many of about `n` results of log and of atan2 differ from libm's."""
+    rng, wrong, size = np.random.default_rng(seed), 0, 1 << 16
+    for turn in range(-(-n // size)):
+        y, x = rng.normal(0, 1, (2, size)) * np.exp(rng.normal(0, (0.1, 1, 4)[turn % 3], (2, size)))
+        ratio = (
+            np.exp(-rng.exponential(3, size)),
+            1 + rng.normal(0, 0.02, size),
+            np.exp(rng.uniform(-130, 130, size)),
+        )
+        wrong += count_differences(y, x, ratio[turn % 3], np.empty(24))
+    return wrong
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--functions", type=int, default=100_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    compared, wrong = compare_jets(given.events, given.seed)
+    for kind in KINDS:
+        say(f"{kind:<12} {compared[kind]:>9,} events, {wrong[kind]} differ from FastJet")
+    differences = compare_functions(given.functions, given.seed)
+    say(f"{given.functions:,} of log and of atan2, {differences} differ from libm")
+    return int(wrong.total() > 0 or differences > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
