@@ -129,7 +129,13 @@ def test_a_worker_that_has_the_old_weights_in_memory_notices_new_ones(llama):
 
 def test_a_checkpoint_is_not_loaded_onto_another_base(llama, tmp_path):
     base = load_base(llama)
-    run = {"prompts": ["1:", "2:"], "labels": np.array([0, 1]), "config": CONFIG, "on_step": lambda _: True}
+    many = 2 * CONFIG.batch_size
+    run = {
+        "prompts": ["1:"] * many,
+        "labels": np.arange(many) % 2,
+        "config": CONFIG,
+        "on_step": lambda _: True,
+    }
     state = train_segment(base, **run, checkpoint=None, until_step=1)
     write_checkpoint(tmp_path / "1", state, config_hash="c")
     assert json.loads((tmp_path / "1" / "manifest.json").read_text())["base"] == base.identity.model_dump()
