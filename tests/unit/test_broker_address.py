@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -155,17 +156,25 @@ def test_a_broker_whose_socket_s_path_has_blanks_and_more_is_brought_as_well(
     import tempfile
 
     from lhcq.workspace import Workspace
+
+    before = app.conf.broker_url
+    with (
+        tempfile.TemporaryDirectory(prefix="t #1 %20 ") as name,  # tmp_path may be too long for a socket
+        monkeypatch.context() as patch,
+    ):
+        odd = Path(name)
+        patch.setattr(tempfile, "tempdir", name)
+        _stands_where_it_says(odd, Workspace(tmp_path / "workspace"))
+    connect(before or "")
+
+
+def _stands_where_it_says(odd: Path, workspace: Any) -> None:
     from tasks.broker import embedded_broker
 
-    odd = tmp_path / "t #1 %20"
-    odd.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(odd))
-    before = app.conf.broker_url
-    with embedded_broker(Workspace(tmp_path / "workspace")) as url:
+    with embedded_broker(workspace) as url:
         connect(url)
         ask_broker()
         with app.connection_for_write() as connection:
             connection.default_channel.client.ping()
         app._get_backend().client.ping()
         assert os.path.samefile(broker_address().socket, next(odd.rglob("*.sock")))  # noqa: PTH121
-    connect(before or "")
