@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.commits import read_verified
+from lhcq.commits import differing, read_verified
 from lhcq.config import SplitConfig
 from lhcq.duplicates import DUPLICATES_FILE, read_firsts
 from lhcq.errors import BadInput, NameTaken
@@ -103,7 +103,7 @@ def write_split(
 
 def _check_standing(final: Path, fields: dict[str, Any], audited_for: str | None) -> dict[str, Any]:
     manifest: dict[str, Any] = read_json(final / MANIFEST)
-    different = [name for name, value in fields.items() if manifest.get(name) != value]
+    different = differing(manifest, fields)
     if (manifest["tokens"] or {}).get("model") != audited_for:
         different.append("token audit")
     if different:
