@@ -19,10 +19,10 @@ from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
 from lhcq.workspace import Workspace, read_manifest
 from tasks.app import connect
-from tasks.broker import embedded_broker
-from tasks.flows import publish_job
-from tasks.jobs import Outcome, create_job, outcome_of
-from tasks.workers import LocalWorker, local_workers
+from tasks.broker.embedded import embedded_broker
+from tasks.engine.publish import publish_job
+from tasks.jobs.store import Outcome, create_job, outcome_of
+from tasks.workers.local import LocalWorker, local_workers
 
 N_ROWS = 200_000
 ROUNDS = 7

@@ -62,9 +62,9 @@ from lhcq.cli.cluster import _job
 from lhcq.config import CLUSTER_PRESETS
 from lhcq.events.layout import open_event_file
 from tasks.app import workspace
-from tasks.flows import publish_unit
-from tasks.jobs import create_job
-from tasks.pending import part_path, part_unit
+from tasks.engine.publish import publish_unit
+from tasks.jobs.store import create_job
+from tasks.jobs.planner import part_path, part_unit
 file = open_event_file(Path({str(events)!r}))
 job = create_job(workspace(), _job("alone", file, CLUSTER_PRESETS["lhco"], None, 0.0, 1))
 def act(index):

@@ -150,7 +150,7 @@ def _storm(
 
 
 def _lhcq_figures(rig: Rig, job: Any, chain: Any, killed: list[tuple[float, int]]) -> dict[str, Any]:
-    from tasks.pending import part_path
+    from tasks.jobs.planner import part_path
 
     commits = rig.commits()
     paths = [str(part_path(rig.place, job, index)) for index in range(job.parts)]
@@ -223,8 +223,8 @@ def _plain_figures(plain: Plain, parts: int, kills: int) -> dict[str, Any]:
 CHAIN = """
 from lhcq.workspace import Workspace
 from tasks.app import workspace
-from tasks.jobs import Job, create_job
-from tasks.flows import publish_job
+from tasks.jobs.store import Job, create_job
+from tasks.engine.publish import publish_job
 job = create_job(workspace(), Job(kind="train", name="chain", created=1.0, spec={{"checkpoint_steps": {steps}}}))
 publish_job(workspace(), job)
 """

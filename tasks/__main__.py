@@ -15,7 +15,7 @@ def main() -> None:
     if name == "worker":
         _run_worker(arguments)
     elif name == "flower":
-        from tasks.flower import run_flower
+        from tasks.workers.flower import run_flower
 
         run_flower(arguments)
     else:

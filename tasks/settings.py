@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.address import BrokerAddress
-from tasks.results import result_url
 
 QUEUES = ("cpu", "gpu", "validate")
 
@@ -26,6 +25,8 @@ def with_again(queue: str) -> tuple[str, str]:
 VISIBILITY_TIMEOUT_SECONDS = 2 * 3600
 
 CHORD_JOIN_SECONDS = 30.0
+
+_BACKEND = "tasks.broker.results:QuietRedisBackend"
 
 _TRANSPORT: dict[str, Any] = {
     "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
@@ -60,6 +61,11 @@ def tls_options(address: BrokerAddress, authority: Path | None) -> dict[str, Any
         return {}
     options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
     return options | ({"ssl_ca_certs": str(authority)} if authority else {})
+
+
+def result_url(address: BrokerAddress) -> str:
+    """The result backend's URL on the broker's own database; `redis+socket` becomes `socket`, as Celery has it."""
+    return f"{_BACKEND}+{address.url.removeprefix('redis+')}"
 
 
 def celery_settings(address: BrokerAddress | None, authority: Path | None = None) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def place(tmp_path: Path) -> Workspace:
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real broker, one for the session."""
     from tasks.app import connect
-    from tasks.broker import embedded_broker
+    from tasks.broker.embedded import embedded_broker
 
     with embedded_broker(Workspace(tmp_path_factory.mktemp("broker"))) as url:
         connect(url)
@@ -98,7 +98,7 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def broker(broker_url: str) -> Any:
     """A client of the real broker, whose database is empty; this process's application uses it."""
-    from tasks.app import redis_client
+    from tasks.broker.connection import redis_client
 
     client = redis_client()
     client.flushall()
@@ -119,7 +119,7 @@ def here(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspac
 @pytest.fixture
 def new_job(place: Workspace) -> Callable[..., Any]:
     """Record a job that was asked for: a clustering into three parts, unless told otherwise."""
-    from tasks.jobs import Job, create_job
+    from tasks.jobs.store import Job, create_job
 
     def create(kind: Any = "cluster", name: str = "made", *, parts: int = 3, **spec: Any) -> Job:
         return create_job(place, Job(kind=kind, name=name, created=1.0, spec=spec, parts=parts))

@@ -193,7 +193,7 @@ def build_model(architecture: str, seed: int = 1) -> Any:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from lhcq.model.quiet import quiet_transformers
+    from lhcq.model.library_output import quiet_transformers
 
     torch.manual_seed(seed)
     with quiet_transformers():
@@ -234,7 +234,7 @@ def write_model(
     directory: Path, architecture: str = "llama", *, seed: int = 1, dtype: Any = None, **frame: str
 ) -> Path:
     """The model saved whole, and the tokenizer beside it."""
-    from lhcq.model.quiet import quiet_transformers
+    from lhcq.model.library_output import quiet_transformers
 
     with quiet_transformers():
         build_model(architecture, seed).to(dtype).save_pretrained(directory)

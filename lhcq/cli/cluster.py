@@ -13,7 +13,7 @@ from lhcq.errors import BadInput
 
 if TYPE_CHECKING:
     from lhcq.events.layout import EventFile
-    from tasks.jobs import Job
+    from tasks.jobs.store import Job
 
 _BYTES_PER_EVENT = {"jets": 600, "full": 1000}  # a clustered event, once in a part and once in the dataset
 _LONG_TO_HASH = 500_000_000  # bytes
@@ -72,12 +72,12 @@ def command(
     """
     from lhcq.cli.session import check_room, default_processes, open_workspace, run_job, session
     from lhcq.cli.status import done_parts
-    from lhcq.events.apart import read_apart
     from lhcq.events.layout import open_event_file
+    from lhcq.events.sandboxed_read import read_apart
     from lhcq.workspace import read_manifest
-    from tasks.clustering import chunks_of
-    from tasks.jobs import refuse_taken_name, renew_terms
-    from tasks.workers import LocalWorker
+    from tasks.jobs.store import refuse_taken_name, renew_terms
+    from tasks.stages.cluster import chunks_of
+    from tasks.workers.local import LocalWorker
 
     config = _config(**jets)
     if math.isnan(tolerate):  # which lies in every range
@@ -129,7 +129,7 @@ def _job(
     """The request: its spec decides the result, its terms do not."""
     from lhcq.jets.plan import events_per_chunk, plan_chunks
     from lhcq.workspace import sha256_of
-    from tasks.jobs import Job
+    from tasks.jobs.store import Job
 
     if key and events.labelled:
         raise BadInput(f"{events.path}: has labels of its own. Leave --labels out.")

@@ -64,7 +64,7 @@ def _export_jsonl(dataset: Path, folder: Path) -> list[Path]:
 
 
 def _export_one(dataset: Path, form: str, path: Path) -> Path:
-    from lhcq.jets.flat import export_csv, export_parquet
+    from lhcq.jets.export_table import export_csv, export_parquet
 
     if form == "csv":
         return export_csv(dataset, path)

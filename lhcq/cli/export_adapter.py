@@ -36,7 +36,7 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     from lhcq.model.tokens import tokens_before
     from lhcq.report.card import model_card
     from lhcq.report.collect import collect_run
-    from tasks.jobs import load_job
+    from tasks.jobs.store import load_job
 
     require_training()
     workspace = open_workspace()

@@ -16,10 +16,10 @@ def command(port: int | None) -> None:
     from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.acceptance import ask_broker
     from tasks.app import connect
-    from tasks.broker import running_broker
-    from tasks.flower import local_flower
+    from tasks.broker.acceptance import ask_broker
+    from tasks.broker.embedded import running_broker
+    from tasks.workers.flower import local_flower
 
     workspace = open_workspace()
     url = Settings.from_environment().broker_url or running_broker(workspace)

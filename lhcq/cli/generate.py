@@ -48,8 +48,8 @@ def command(
     from lhcq.errors import BadInput
     from lhcq.events.pythia import plan_parts, require_pythia
     from lhcq.workspace import sha256_of_json
-    from tasks.jobs import Job, refuse_taken_name
-    from tasks.workers import LocalWorker
+    from tasks.jobs.store import Job, refuse_taken_name
+    from tasks.workers.local import LocalWorker
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     n_events = background + signal

@@ -12,7 +12,7 @@ from lhcq.cli.progress import Update, progress
 
 if TYPE_CHECKING:
     from lhcq.events.featurefile import FeatureFile
-    from lhcq.jets.imported import Block
+    from lhcq.jets.import_features import Block
 
 _BYTES_PER_EVENT = 250
 
@@ -35,11 +35,11 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     """
     from lhcq.cli.session import check_room, open_workspace
     from lhcq.errors import BadInput
-    from lhcq.events.apart import read_apart
     from lhcq.events.featurefile import open_feature_file
-    from lhcq.jets.imported import imported_schema, write_imported
+    from lhcq.events.sandboxed_read import read_apart
+    from lhcq.jets.import_features import imported_schema, write_imported
     from lhcq.workspace import sha256_of
-    from tasks.jobs import Job, refuse_taken_name
+    from tasks.jobs.store import Job, refuse_taken_name
 
     workspace = open_workspace()
     final = workspace.dataset(name)
@@ -73,9 +73,9 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
 
 def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update: Update) -> Iterator["Block"]:
     from lhcq.errors import BadInput
-    from lhcq.events.apart import read_apart
     from lhcq.events.featurefile import read_features
     from lhcq.events.masterkey import read_master_key
+    from lhcq.events.sandboxed_read import read_apart
     from lhcq.jets.merge import ROW_GROUP
 
     truth = read_master_key(key, source.n_events) if key else None

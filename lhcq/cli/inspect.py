@@ -13,8 +13,8 @@ from lhcq.cli.options import answer, json_option
 @json_option
 def command(file: Path, as_json: bool) -> int:
     """Say what FILE is: its kind, events, labels, particles, storage, and what is wrong with it."""
-    from lhcq.events.apart import read_apart
     from lhcq.events.inspect import inspect_file
+    from lhcq.events.sandboxed_read import read_apart
 
     (report,) = read_apart(file, lambda: [inspect_file(file)])
     fields = report.model_dump()

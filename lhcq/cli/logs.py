@@ -9,8 +9,8 @@ import click
 from lhcq.cli.options import kind_option
 
 if TYPE_CHECKING:
-    from tasks.jobs import Kind
-    from tasks.logbook import Line
+    from tasks.jobs.store import Kind
+    from tasks.observe.log_reader import Line
 
 _POLL_SECONDS = 0.5
 
@@ -24,8 +24,8 @@ _POLL_SECONDS = 0.5
 def command(job: str, part: int | None, kind: "Kind | None", follow: bool, as_json: bool) -> None:
     """Show what workers on all hosts logged about JOB, or about its PART (of a run: a step), in the order of time."""
     from lhcq.cli.session import open_workspace
-    from tasks.jobs import named_job, outcome_of
-    from tasks.logbook import LogReader, is_about
+    from tasks.jobs.store import named_job, outcome_of
+    from tasks.observe.log_reader import LogReader, is_about
 
     workspace = open_workspace()
     found = named_job(workspace, job, kind)

@@ -26,7 +26,7 @@ def command(listen: str, once: bool) -> None:
 
     from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.errors import BadInput
-    from tasks.metrics import LhcqCollector
+    from tasks.observe.metrics import LhcqCollector
 
     host, port = _address(listen)
     registry = CollectorRegistry(auto_describe=False)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tasks.tracing import flush, note_failure, note_span, span
+from tasks.observe.tracing import flush, note_failure, note_span, span
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -11,8 +11,8 @@ from lhcq.cli.options import answer, json_option
 def command(run: str, as_json: bool) -> int:
     """Stop training RUN within a step; `lhcq resume` goes on from its newest checkpoint."""
     from lhcq.cli.session import open_workspace
-    from tasks.controls import set_wish
-    from tasks.jobs import require_open
+    from lhcq.records.run_control import set_wish
+    from tasks.jobs.store import require_open
 
     workspace = open_workspace()
     require_open(workspace, run)

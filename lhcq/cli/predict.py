@@ -11,7 +11,7 @@ from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
-    from tasks.jobs import Job
+    from tasks.jobs.store import Job
 
 # A stretch is some seconds on a GPU; a small dataset is cut finer, so that several workers share it.
 _MOST_EVENTS, _FEWEST_EVENTS, _STRETCHES = 4096, 250, 16
@@ -61,8 +61,8 @@ def command(
     """
     from lhcq.cli.session import check_room, open_workspace, run_job, session
     from lhcq.cli.status import done_parts
-    from tasks.jobs import refuse_taken_name, renew_terms
-    from tasks.workers import LocalWorker
+    from tasks.jobs.store import refuse_taken_name, renew_terms
+    from tasks.workers.local import LocalWorker
 
     workspace = open_workspace()
     job = _job(
@@ -103,8 +103,8 @@ def _job(
     from lhcq.commits import read_verified, require_commit, split_of_run
     from lhcq.evaluate.tags import resolve_step
     from lhcq.workspace import sha256_of
-    from tasks.jobs import Job, load_job
-    from tasks.prediction import stretches_of
+    from tasks.jobs.store import Job, load_job
+    from tasks.stages.predict import stretches_of
 
     workspace.prediction(name)
     trained = load_job(workspace, "train", run).spec

@@ -53,8 +53,8 @@ def command(
     from lhcq.cli.session import open_workspace, run_job, session
     from lhcq.config import SplitConfig, training_prompts
     from lhcq.workspace import read_manifest
-    from tasks.jobs import Job, refuse_taken_name
-    from tasks.workers import LocalWorker
+    from tasks.jobs.store import Job, refuse_taken_name
+    from tasks.workers.local import LocalWorker
 
     resolved = SplitConfig.checked(**config)
     workspace = open_workspace()

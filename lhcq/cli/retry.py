@@ -8,9 +8,9 @@ from lhcq.cli.options import answer, json_option, kind_option, traced, wait_opti
 from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
-    from tasks.jobs import Job, Kind
-    from tasks.pending import Unit
-    from tasks.workers import LocalWorker
+    from tasks.jobs.planner import Unit
+    from tasks.jobs.store import Job, Kind
+    from tasks.workers.local import LocalWorker
 
 
 @click.command("retry")
@@ -30,8 +30,8 @@ def command(
     """
     from lhcq.cli.session import follow_job, open_workspace, session
     from lhcq.cli.status import progress_of
-    from tasks.flows import retry_units
-    from tasks.jobs import failures_of, named_job, outcome_of
+    from tasks.engine.publish import retry_units
+    from tasks.jobs.store import failures_of, named_job, outcome_of
 
     workspace = open_workspace()
     job = named_job(workspace, name, kind)
@@ -70,7 +70,7 @@ def command(
 
 
 def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
-    from tasks.pending import part_unit, unit_of_key
+    from tasks.jobs.planner import part_unit, unit_of_key
 
     if part is not None:
         if not part < job.parts:
@@ -89,7 +89,7 @@ def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
 
 def _worker(job: "Job", processes: int | None, n_units: int) -> "LocalWorker":
     from lhcq.cli.session import default_processes
-    from tasks.workers import LocalWorker
+    from tasks.workers.local import LocalWorker
 
     if job.kind in ("train", "predict"):
         return LocalWorker(kind="gpu")

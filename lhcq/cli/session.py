@@ -19,11 +19,11 @@ from lhcq.cli.progress import Update, progress
 from lhcq.config import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
 from lhcq.workspace import Workspace
-from tasks.tracing import note_span
+from tasks.observe.tracing import note_span
 
 if TYPE_CHECKING:
-    from tasks.jobs import Job, Outcome
-    from tasks.workers import LocalWorker, LocalWorkers
+    from tasks.jobs.store import Job, Outcome
+    from tasks.workers.local import LocalWorker, LocalWorkers
 
 INTERRUPTED = 130
 _POLL_SECONDS = 0.2
@@ -60,10 +60,10 @@ def open_workspace() -> Workspace:
 @contextlib.contextmanager
 def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool = False) -> Iterator[Session]:
     """Meet the configured broker, or that of `lhcq up`, or bring a broker and the `wanted` workers."""
-    from tasks.acceptance import ask_broker
     from tasks.app import connect
-    from tasks.broker import embedded_broker, running_broker
-    from tasks.workers import local_workers
+    from tasks.broker.acceptance import ask_broker
+    from tasks.broker.embedded import embedded_broker, running_broker
+    from tasks.workers.local import local_workers
 
     url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)
     if url:
@@ -83,9 +83,9 @@ def session(workspace: Workspace, wanted: "list[LocalWorker]", *, detach: bool =
 
 def meet_broker(workspace: Workspace) -> bool:
     """Point at the broker of this workspace's jobs, to ask it; False where none answers."""
-    from tasks.acceptance import ask_broker
     from tasks.app import connect
-    from tasks.broker import running_broker
+    from tasks.broker.acceptance import ask_broker
+    from tasks.broker.embedded import running_broker
 
     url = Settings.from_environment().broker_url or running_broker(workspace)
     if url is None:
@@ -114,7 +114,7 @@ def stop_at_signals(stop: threading.Event) -> None:
 @contextlib.contextmanager
 def staying_up(workspace: Workspace) -> Iterator[None]:
     """Tell other commands of this workspace that `lhcq up` keeps workers for them."""
-    from tasks.broker import try_lock
+    from tasks.broker.embedded import try_lock
 
     with _up_lock(workspace) as lock:
         if not try_lock(lock, fcntl.LOCK_EX):
@@ -124,7 +124,7 @@ def staying_up(workspace: Workspace) -> Iterator[None]:
 
 def is_up(workspace: Workspace) -> bool:
     """Whether `lhcq up` runs for this workspace; the kernel drops its lock when it dies."""
-    from tasks.broker import try_lock
+    from tasks.broker.embedded import try_lock
 
     with _up_lock(workspace) as lock:
         return not try_lock(lock, fcntl.LOCK_SH)
@@ -162,8 +162,8 @@ def run_job(
     current: Session, request: "Job", *, total: int, unit: str, count: Count, again: str, wait: bool
 ) -> Waited:
     """Record and publish a job, and wait for its outcome unless told not to."""
-    from tasks.flows import publish_job
-    from tasks.jobs import create_job
+    from tasks.engine.publish import publish_job
+    from tasks.jobs.store import create_job
 
     job = create_job(current.workspace, request)
 
@@ -224,7 +224,7 @@ def _publish(current: Session, publish: Callable[[], None]) -> None:
 
 def _tell_end(workspace: Workspace, job: "Job", outcome: "Outcome | None", again: str) -> int:
     """Say why a job did not end well; gives the exit code."""
-    from tasks.jobs import failures_of
+    from tasks.jobs.store import failures_of
 
     if outcome is None:
         _say_end(job, "paused", f"{job.title} is paused. `lhcq resume {job.name}` goes on.")
@@ -246,11 +246,11 @@ def _say_end(job: "Job", state: str, message: str) -> None:
 
 def _wait(current: Session, job: "Job", count: Count, update: Update) -> "Outcome | None":
     """Wait for the outcome; None when the run was paused."""
-    from tasks.app import redis_client
-    from tasks.controls import wish_of
-    from tasks.jobs import outcome_of
-    from tasks.leases import is_leased
-    from tasks.pending import segment_unit
+    from lhcq.records.run_control import wish_of
+    from tasks.broker.connection import redis_client
+    from tasks.jobs.leases import is_leased
+    from tasks.jobs.planner import segment_unit
+    from tasks.jobs.store import outcome_of
 
     asked = time.monotonic()
     told = ""
@@ -273,9 +273,9 @@ def _let_tidy_up(job: "Job") -> None:
     """Leave our workers the time to end the unit that ended the job: it writes a run's last page, removes parts."""
     import redis
 
-    from tasks.app import redis_client
-    from tasks.leases import is_leased
-    from tasks.pending import last_unit
+    from tasks.broker.connection import redis_client
+    from tasks.jobs.leases import is_leased
+    from tasks.jobs.planner import last_unit
 
     deadline = time.monotonic() + _TIDY_SECONDS
     with contextlib.suppress(redis.RedisError):
@@ -287,7 +287,7 @@ def _tell_trouble(current: Session, job: "Job", told: str) -> str:
     """Show a new trouble once; a full disk ends the waiting, since only the user can mend it."""
     import redis
 
-    from tasks.attempts import trouble_of
+    from tasks.jobs.attempts import trouble_of
 
     try:
         trouble = trouble_of(job)

@@ -10,7 +10,7 @@ from lhcq.cli.options import answer, json_option
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
-    from tasks.jobs import Job
+    from tasks.jobs.store import Job
 
 
 @click.command("status")
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> int:
     """List all jobs of the workspace: what they are, how far they got, how they ended."""
     from lhcq.cli.session import meet_broker, open_workspace
-    from tasks.jobs import list_jobs
+    from tasks.jobs.store import list_jobs
 
     workspace = open_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
@@ -28,9 +28,9 @@ def command(as_json: bool) -> int:
 
 
 def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
-    from lhcq.evaluate.course import alarms_of
-    from tasks.controls import wish_of
-    from tasks.jobs import outcome_of
+    from lhcq.records.run_control import wish_of
+    from lhcq.records.run_state import alarms_of
+    from tasks.jobs.store import outcome_of
 
     alarms = alarms_of(workspace.run(job.name)) if job.kind == "train" else []
     outcome = outcome_of(workspace, job)
@@ -55,7 +55,7 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
 def progress_of(workspace: "Workspace", job: "Job", *, ended: bool) -> tuple[int, int, str]:
     """How much of a job is done, of how much, and of what."""
     from lhcq.cli.runs import last_step
-    from tasks.pending import PART_SUFFIX
+    from tasks.jobs.planner import PART_SUFFIX
 
     if job.kind == "train":
         return last_step(workspace, job.name)[0], job.spec["total_steps"], "steps"
@@ -68,11 +68,11 @@ def done_parts(workspace: "Workspace", job: "Job") -> int:
     """How many parts of a fan-out stand: as the broker counts them, or, where it cannot tell, as they are listed."""
     import redis
 
-    from tasks.app import app
-    from tasks.counters import counted_parts
-    from tasks.pending import finished_parts
+    from tasks.broker.connection import has_broker
+    from tasks.jobs.planner import finished_parts
+    from tasks.jobs.progress import counted_parts
 
-    if app.conf.broker_url:
+    if has_broker():
         with contextlib.suppress(redis.RedisError, ValueError):
             counted = counted_parts(job)
             if counted is not None:

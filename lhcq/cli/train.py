@@ -11,7 +11,7 @@ from lhcq.cli.options import answer, json_option, traced, wait_option
 if TYPE_CHECKING:
     from lhcq.config import TrainConfig
     from lhcq.workspace import Workspace
-    from tasks.jobs import Job
+    from tasks.jobs.store import Job
 
 _BYTES_PER_CHECKPOINT = 60_000_000
 _ALARMS = ("nan", "divergence", "collapse", "unknown", "overfitting")
@@ -129,7 +129,7 @@ def command(
     from lhcq.model.sources import default_model, obtain
     from lhcq.model.tracking import require_tracker
     from lhcq.workspace import sha256_of_json
-    from tasks.jobs import Job, refuse_taken_name
+    from tasks.jobs.store import Job, refuse_taken_name
 
     workspace = open_workspace()
     workspace.run(name)
@@ -176,7 +176,7 @@ def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool)
     """Publish what a run needs next, wait for its end, and print its table."""
     from lhcq.cli.runs import alarm_lines, last_step, run_answer, validations_note
     from lhcq.cli.session import run_job, session
-    from tasks.workers import LocalWorker
+    from tasks.workers.local import LocalWorker
 
     def count() -> tuple[int, str]:
         step, note = last_step(workspace, job.name)

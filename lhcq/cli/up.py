@@ -26,11 +26,11 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
 
     from lhcq.cli.session import default_processes, open_workspace, staying_up, stop_at_signals
     from lhcq.config import Settings
-    from tasks.acceptance import ask_broker
     from tasks.app import connect
-    from tasks.broker import embedded_broker
-    from tasks.flower import local_flower
-    from tasks.workers import LocalWorker, local_workers
+    from tasks.broker.acceptance import ask_broker
+    from tasks.broker.embedded import embedded_broker
+    from tasks.workers.flower import local_flower
+    from tasks.workers.local import LocalWorker, local_workers
 
     workspace = open_workspace()
     train = importlib.util.find_spec("torch") is not None if gpu is None else gpu

@@ -21,8 +21,8 @@ def command(run: str, once: bool, as_json: bool) -> int:
     from lhcq.cli.progress import progress
     from lhcq.cli.runs import last_step, run_answer, validations_note
     from lhcq.cli.session import EXIT_CODES, open_workspace
-    from tasks.controls import wish_of
-    from tasks.jobs import load_job, outcome_of
+    from lhcq.records.run_control import wish_of
+    from tasks.jobs.store import load_job, outcome_of
 
     workspace = open_workspace()
     job = load_job(workspace, "train", run)

@@ -10,10 +10,10 @@ from lhcq.errors import NotThere
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
-    from tasks.jobs import Job, Kind
-    from tasks.leases import Holder
-    from tasks.pending import Unit
-    from tasks.standing import Standing
+    from tasks.jobs.leases import Holder
+    from tasks.jobs.planner import Unit
+    from tasks.jobs.store import Job, Kind
+    from tasks.observe.unit_status import Standing
 
 _SHOWN = 10
 
@@ -26,7 +26,7 @@ _SHOWN = 10
 def command(job: str, part: int | None, kind: "Kind | None", as_json: bool) -> int:
     """Tell why JOB, or its PART, is not done: attempts, who is at work, the last traceback, what it waits for."""
     from lhcq.cli.session import open_workspace
-    from tasks.jobs import named_job, outcome_of
+    from tasks.jobs.store import named_job, outcome_of
 
     workspace = open_workspace()
     found = named_job(workspace, job, kind)
@@ -48,8 +48,8 @@ def command(job: str, part: int | None, kind: "Kind | None", as_json: bool) -> i
 
 def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
     """What to tell of: the part, or what was given up and what is left to do; and how many more there are."""
-    from tasks.jobs import failures_of, outcome_of
-    from tasks.pending import part_unit, pending_units, unit_of_key
+    from tasks.jobs.planner import part_unit, pending_units, unit_of_key
+    from tasks.jobs.store import failures_of, outcome_of
 
     if part is not None:
         if not part < job.parts:
@@ -63,7 +63,7 @@ def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[
 
 def _standings(workspace: "Workspace", job: "Job", units: "list[Unit]") -> "list[Standing]":
     from lhcq.cli.session import meet_broker
-    from tasks.standing import listened_queues, standing_of
+    from tasks.observe.unit_status import listened_queues, standing_of
 
     listened = listened_queues() if units and meet_broker(workspace) else None
     return [standing_of(workspace, job, unit, listened) for unit in units]

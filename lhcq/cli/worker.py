@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from tasks.workers import WorkerKind
+    from tasks.workers.local import WorkerKind
 
 
 @click.command("worker")
@@ -29,11 +29,11 @@ def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None
     from lhcq.cli.session import default_processes, is_up, open_workspace
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.acceptance import ask_broker
     from tasks.app import connect
-    from tasks.broker import running_broker
-    from tasks.duty import IDLE_VARIABLE
-    from tasks.workers import worker_command, worker_environment
+    from tasks.broker.acceptance import ask_broker
+    from tasks.broker.embedded import running_broker
+    from tasks.workers.lifecycle import IDLE_VARIABLE
+    from tasks.workers.local import worker_command, worker_environment
 
     workspace = open_workspace()
     url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)

@@ -14,7 +14,7 @@ from lhcq.cli.options import answer, json_option
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
-    from tasks.workers import WorkerKind
+    from tasks.workers.local import WorkerKind
 
 KINDS = click.Choice(["cpu", "gpu", "validate"])
 _REPLY_SECONDS = 2.0
@@ -137,9 +137,9 @@ def submit(
 def pending(kind: "WorkerKind") -> int:
     """Print how many units of open jobs wait for a worker of this kind, or are under way, as the workspace tells."""
     from lhcq.cli.session import open_workspace
-    from tasks.jobs import list_jobs, outcome_of
-    from tasks.pending import pending_units
-    from tasks.workers import queues_of
+    from tasks.jobs.planner import pending_units
+    from tasks.jobs.store import list_jobs, outcome_of
+    from tasks.workers.local import queues_of
 
     workspace = open_workspace()
     queues = queues_of(kind)
@@ -162,12 +162,12 @@ def ping(host: str | None, as_json: bool) -> int:
 
     from lhcq.config import Settings
     from lhcq.errors import BadInput, TransientError
-    from tasks.acceptance import ask_broker
-    from tasks.app import app
+    from tasks.app import app, workspace
+    from tasks.broker.acceptance import ask_broker
 
     if Settings.from_environment().broker_url is None:
         raise BadInput("there is no broker to ask through: set LHCQ_BROKER_URL or LHCQ_BROKER_URL_FILE.")
-    ask_broker()
+    ask_broker(workspace())
     host = host or socket.gethostname()
     replies = app.control.broadcast(
         "ping", reply=True, timeout=_REPLY_SECONDS, pattern=f"*@{host}", matcher="glob"
@@ -185,7 +185,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
 
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.tracing import public_variables
+    from tasks.observe.tracing import public_variables
 
     settings = Settings.from_environment()
     if settings.broker_url is None:

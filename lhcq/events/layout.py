@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, TransientError
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, Arrangement, arrange
+from lhcq.events.error_keeping_file import Sink
 from lhcq.events.faults import find_faults
 from lhcq.events.frames import Column, NoFrame, find_frame
 from lhcq.events.plain import describe_contents, find_plain
 from lhcq.events.pytables import create_frame
-from lhcq.events.sink import Sink
 from lhcq.events.storage import describe_filter, first_line, opened, reading, refuse_no_file
 
 VALUES = "df/block0_values"

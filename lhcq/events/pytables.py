@@ -12,7 +12,7 @@ import hdf5plugin  # noqa: F401  (registers the Blosc filter with HDF5)
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.events.sink import Sink
+from lhcq.events.error_keeping_file import Sink
 
 BLOSC = 32001
 # Four values that the filter fills in by itself, then compression level 5 and byte shuffling.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lhcq.errors import BadInput
 from lhcq.jets.export import BATCH, check_columns, read_batches, read_dataset
-from lhcq.jets.flat import nth_jet
+from lhcq.jets.export_table import nth_jet
 
 OF_JET = {"px": "px", "py": "py", "pz": "pz", "m": "m", "tau1": "tau1", "tau2": "tau2", "tau3": "tau3"}
 N_JETS = 2

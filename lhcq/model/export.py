@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.model.labels import LABELS, label_ids
-from lhcq.model.quiet import quiet_transformers
+from lhcq.model.library_output import quiet_transformers
 from lhcq.model.tokens import encode_prompts
 from lhcq.workspace import MANIFEST, read_json, staged_directory, write_json, write_text
 
@@ -136,7 +136,7 @@ def _scorer(
     """Scores the prompts by lhcq, here and now."""
 
     def score() -> Sequence[float]:
-        from lhcq.model.resident import resident_base
+        from lhcq.model.model_cache import resident_base
         from lhcq.model.score import score_prompts
 
         scores = score_prompts(

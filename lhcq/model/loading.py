@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lhcq.errors import BadInput
-from lhcq.model.quiet import quiet_transformers
+from lhcq.model.library_output import quiet_transformers
 
 
 def load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) -> Any:

@@ -29,9 +29,9 @@ import torch.distributed
 from lhcq.config import TrainConfig
 from lhcq.errors import LhcqError, TransientError
 from lhcq.model.adapter import Adapter, attach_lora
+from lhcq.model.model_cache import resident_base
 from lhcq.model.passes import PassSize, choose_pass, set_checkpointing
-from lhcq.model.peer import Peer
-from lhcq.model.resident import resident_base
+from lhcq.model.rank_process import Peer
 from lhcq.model.steps import Step, StepData, accumulate, explained_memory, seeded_dropout
 
 log = logging.getLogger(__name__)

@@ -42,7 +42,7 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from lhcq.model.quiet import quiet_transformers
+    from lhcq.model.library_output import quiet_transformers
 
     # The loader of GGUF draws a progress bar that no setting turns off.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):

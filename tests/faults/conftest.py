@@ -37,7 +37,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     measured = session.config.stash.get(_rows, [])
     if where and measured:
         from benchmarks.machine import machine
-        from tasks.leases import LEASE_SECONDS
+        from tasks.jobs.leases import LEASE_SECONDS
 
         path = Path(where)
         earlier = json.loads(path.read_text())["rows"] if path.exists() else []

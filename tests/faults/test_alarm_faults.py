@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lhcq.commits import committed_steps
-from lhcq.evaluate.course import MAX_ROLLBACKS, alarms_of, read_course
-from tasks.jobs import identity_of
+from lhcq.records.run_state import MAX_ROLLBACKS, alarms_of, read_course
+from tasks.jobs.store import identity_of
 from tests.faults.rig import Rig, running_rig
 
 pytestmark = pytest.mark.torture

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tasks.leases import LEASE_SECONDS
+from tasks.jobs.leases import LEASE_SECONDS
 from tests.faults.conftest import PER_CHUNK
 from tests.faults.rig import RECOVERY_LEASES, Rig, wait_until
 

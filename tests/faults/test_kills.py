@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tasks.leases import LEASE_SECONDS
+from tasks.jobs.leases import LEASE_SECONDS
 from tests.faults.conftest import PER_CHUNK
 from tests.faults.rig import RECOVERY_LEASES
 
@@ -55,9 +55,9 @@ def test_a_killed_child_is_replaced_and_its_part_done_again(rig, events, serial,
 
 @pytest.mark.torture
 def test_a_part_that_kills_its_process_every_time_is_given_up_alone(rig, events, recovered) -> None:
-    from tasks.attempts import MAX_ATTEMPTS
-    from tasks.jobs import failures_of
-    from tasks.pending import finished_parts
+    from tasks.jobs.attempts import MAX_ATTEMPTS
+    from tasks.jobs.planner import finished_parts
+    from tasks.jobs.store import failures_of
 
     unit = "lhcq.cluster_part:poison:11"
     rig.arm(f"working@{unit}", "kill-child!")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.internals import UNACKED_KEY
-from tasks.leases import LEASE_SECONDS
+from tasks.broker.transport import UNACKED_KEY
+from tasks.jobs.leases import LEASE_SECONDS
 from tests.faults.conftest import PER_CHUNK
 from tests.faults.rig import RECOVERY_LEASES, Rig, wait_until
 

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from lhcq.workspace import Workspace
-from tasks.jobs import load_job, outcome_of
-from tasks.pending import finished_parts
+from tasks.jobs.planner import finished_parts
+from tasks.jobs.store import load_job, outcome_of
 from tests.deployed import DEPLOY, here, make_secrets, tls_server, unit_command
 from tests.faults.many import ONE_BY_ONE, lhcq, many_events, single_machine
 from tests.faults.rig import wait_until

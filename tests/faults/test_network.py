@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.leases import LEASE_SECONDS
+from tasks.jobs.leases import LEASE_SECONDS
 from tests.faults.conftest import PER_CHUNK
 from tests.faults.rig import RECOVERY_LEASES, Rig, Worker, running_rig, wait_until
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lhcq.workspace import Workspace
-from tasks.jobs import load_job, outcome_of
-from tasks.pending import finished_parts
+from tasks.jobs.planner import finished_parts
+from tasks.jobs.store import load_job, outcome_of
 from tests.faults.many import ONE_BY_ONE, lhcq, many_events, single_machine
 from tests.faults.rig import Broker, wait_until
 

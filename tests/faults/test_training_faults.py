@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.leases import LEASE_SECONDS
+from tasks.jobs.leases import LEASE_SECONDS
 from tests.faults.rig import Rig, running_rig, wait_until
 
 pytestmark = pytest.mark.torture
@@ -92,7 +92,10 @@ def test_two_workers_race_for_one_run_and_every_message_comes_twice(trainer: Rig
     trainer.arm("step@1", "hold")
     job = submit(trainer, "race", smollm2)
     held = trainer.reached("step@1", 120)
-    again = "from tasks.pending import segment_unit, validate_unit; from tasks.flows import publish_unit\n"
+    again = (
+        "from tasks.engine.publish import publish_unit\n"
+        "from tasks.jobs.planner import segment_unit, validate_unit\n"
+    )
     trainer.python(f"{again}[publish_unit(segment_unit('race')) for _ in range(2)]")
     with trainer.broker.client() as client:
         wait_until(lambda: client.llen("gpu") == 0, "the other worker to take the segment")

@@ -28,7 +28,7 @@ from typing import Any
 os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # its own allocator reserves more than a child may have
 
 from lhcq.errors import LhcqError
-from lhcq.events.apart import ReaderCrashed
+from lhcq.events.sandboxed_read import ReaderCrashed
 
 SECONDS = 10.0
 """For one input."""

@@ -11,13 +11,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lhcq.events.apart import read_apart
 from lhcq.events.blocks import read_blocks
 from lhcq.events.featurefile import OF_JETS, open_feature_file, read_features
 from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.events.pytables import write_frame
-from lhcq.jets.imported import build_records, imported_schema
+from lhcq.events.sandboxed_read import read_apart
+from lhcq.jets.import_features import build_records, imported_schema
 from lhcq.jets.plan import events_per_chunk, plan_chunks
 from tests.fuzz.mutation import mutate_bytes, strange_value
 from tests.fuzz.spoilt import refused

@@ -7,8 +7,8 @@ from random import Random
 
 from lhcq.config import check_name
 from lhcq.errors import BadInput
-from tasks.admission import refusal
-from tasks.internals import task_and_arguments
+from tasks.broker.admission import refusal
+from tasks.broker.transport import task_and_arguments
 from tests.fuzz.mutation import mutate_json
 
 

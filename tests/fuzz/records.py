@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-from lhcq.evaluate.course import read_course
 from lhcq.model.checkpoint import newest_checkpoint, recorded_rows, verified_step
+from lhcq.records.run_control import wish_of
+from lhcq.records.run_state import read_course
 from lhcq.workspace import Workspace, write_json, write_manifest
-from tasks.controls import wish_of
-from tasks.jobs import Failure, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
-from tasks.leases import Holder
-from tasks.pending import pending_units, unit_of_key
+from tasks.jobs.leases import Holder
+from tasks.jobs.planner import pending_units, unit_of_key
+from tasks.jobs.store import Failure, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
 from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
 
 

@@ -20,15 +20,15 @@ import redis
 
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace, write_json
-from tasks import broker as broker_module
-from tasks.broker import answers, embedded_broker, running_broker, socket_path
-from tasks.leases import lease_key
+from tasks.broker import embedded
+from tasks.broker.embedded import answers, embedded_broker, running_broker, socket_path
+from tasks.jobs.leases import lease_key
 
 USER = """
 import sys
 from pathlib import Path
 from lhcq.workspace import Workspace
-from tasks.broker import embedded_broker
+from tasks.broker.embedded import embedded_broker
 with embedded_broker(Workspace(Path(sys.argv[1]))) as url:
     print(url, flush=True)
     sys.stdin.read()
@@ -263,7 +263,7 @@ def test_a_server_of_another_host_is_told_as_that(
 ) -> None:
     use(place).url()
     (server,) = servers(place)
-    monkeypatch.setattr(broker_module, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(embedded, "_GRACE_SECONDS", 0.5)
     monkeypatch.setattr(socket, "gethostname", lambda: "other")
     who = rf"cannot be reached from here: process {server.pid} of \S+, at {socket_path(place)}\. Run this command"
     with pytest.raises(TransientError, match=who), embedded_broker(place):
@@ -275,10 +275,10 @@ def test_a_process_that_has_the_number_of_a_server_is_not_ended(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A held lock and a record that names somebody else: nothing is proved, so nothing is ended."""
-    monkeypatch.setattr(broker_module, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(embedded, "_GRACE_SECONDS", 0.5)
     place.broker.mkdir(parents=True)
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        record = broker_module.Record(pid=bystander.pid, host=socket.gethostname(), socket="/tmp/none.sock")  # noqa: S108
+        record = embedded.Record(pid=bystander.pid, host=socket.gethostname(), socket="/tmp/none.sock")  # noqa: S108
         write_json(place.broker / "server.json", record.model_dump())
         with (place.broker / "server.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

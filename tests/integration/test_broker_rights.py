@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from lhcq.workspace import Workspace
-from tasks.acceptance import _commands
+from tasks.broker.acceptance import _commands
 from tests.integration.server import Server
 from tests.integration.test_configured_broker import refuse_soon
 
@@ -127,7 +127,7 @@ def test_what_is_tried_is_all_that_is_needed(lhcq, server: Guarded, event_file: 
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_each_command_is_missed_when_it_is_missing(server: Guarded, name: str, tmp_path: Path) -> None:
-    from tasks.acceptance import denials
+    from tasks.broker.acceptance import denials
 
     url = server.allow("+@all", f"-{name}", "~*", "&*")
     with redis.Redis.from_url(url, decode_responses=True) as client:

@@ -13,10 +13,10 @@ from lhcq.cli import flower
 from lhcq.errors import BadInput
 from lhcq.workspace import Workspace
 from tasks.app import app
-from tasks.flower import local_flower
-from tasks.flows import publish_unit
-from tasks.jobs import Job, create_job
-from tasks.pending import part_unit
+from tasks.engine.publish import publish_unit
+from tasks.jobs.planner import part_unit
+from tasks.jobs.store import Job, create_job
+from tasks.workers.flower import local_flower
 from tests.integration.flower import ask
 
 PAGES = ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/api/task/types", "/metrics")
@@ -45,7 +45,7 @@ def test_flower_is_closed_counts_what_is_lhcqs_and_remembers(lhcq, broker, broke
     spec = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
     job = create_job(place, Job(kind="cluster", name="made", created=1.0, spec=spec, parts=5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.flows.workspace", lambda: place)
+        patch.setattr("tasks.engine.publish.workspace", lambda: place)
 
         def shown() -> Any:
             publish_unit(part_unit(job, 3))  # until it listens, what is sent is lost

@@ -7,9 +7,9 @@ import pytest
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
 from lhcq.workspace import Workspace
-from tasks.jobs import Failure, Job, create_job, end_with_failures, failures_of, record_failure
-from tasks.leases import Holder
-from tasks.pending import part_unit
+from tasks.jobs.leases import Holder
+from tasks.jobs.planner import part_unit
+from tasks.jobs.store import Failure, Job, create_job, end_with_failures, failures_of, record_failure
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lhcq.workspace import Workspace
-from tasks.workers import worker_command, worker_environment
+from tasks.workers.local import worker_command, worker_environment
 
 USERS = ("tasks", "random", "pickle", "billiard", "kombu", "redis", "lhcq")
 

@@ -15,11 +15,12 @@ from lhcq.errors import BadInput, LeaseLost, NameTaken
 from lhcq.evaluate.validation import validated_steps, write_validation
 from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.workspace import Workspace, sha256_of, staged_directory, write_manifest
-from tasks import generation, jobs
-from tasks.clustering import cluster_merge, cluster_part
-from tasks.jobs import Job, create_job, discard_job, failures_of, outcome_of
-from tasks.parts import perform_merge, perform_part
-from tasks.pending import finished_parts, part_path, pending_units, reached_step, validate_unit
+from tasks.jobs import store
+from tasks.jobs.planner import finished_parts, part_path, pending_units, reached_step, validate_unit
+from tasks.jobs.store import Job, create_job, discard_job, failures_of, outcome_of
+from tasks.stages import generate
+from tasks.stages.cluster import cluster_merge, cluster_part
+from tasks.stages.fanout import perform_merge, perform_part
 
 N_EVENTS = 40
 
@@ -72,7 +73,7 @@ def test_a_worker_still_at_an_earlier_job_leaves_nothing_in_the_later_one(here: 
         held.check()
 
     assert perform_part("cluster", "made", 2, make) == "leased"  # it stopped, and counts as no attempt
-    narrow = jobs.load_job(here, "cluster", "made")
+    narrow = store.load_job(here, "cluster", "made")
     assert narrow.identity != wide.identity
     assert finished_parts(here, narrow) == set()
     assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
@@ -101,9 +102,9 @@ def test_a_dataset_that_an_earlier_job_left_is_not_the_result_of_a_later_one(
     assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
 
     def late_merge(place: Workspace, job: Job, parts: Any, lost: Any) -> str:
-        from tasks import clustering
+        from tasks.stages import cluster
 
-        said: str = clustering._merge(place, job, parts, lost)
+        said: str = cluster._merge(place, job, parts, lost)
         discard_job(place, job)  # it was removed while the merge ran
         return said
 
@@ -123,7 +124,7 @@ def test_a_job_of_another_lhcq_is_refused_by_commands_and_workers(
     here: Workspace, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ask(1.0)
-    monkeypatch.setitem(jobs.BYTES, "cluster", jobs.BYTES["cluster"] + 1)
+    monkeypatch.setitem(store.BYTES, "cluster", store.BYTES["cluster"] + 1)
     with pytest.raises(NameTaken, match="begun by another version of lhcq"):
         ask(1.0)
     assert cluster_part("made", 0) == "failed"
@@ -206,7 +207,7 @@ def test_of_two_commands_that_generate_into_one_file_the_second_is_told(
         job = Job(kind="generate", name=f"e{seed}", created=1.0, spec={"out": str(out), "config": config})
         made.append(create_job(here, job.model_copy(update={"parts": 0})))
     for job in made:
-        generation.generate_merge(job.name)
+        generate.generate_merge(job.name)
     outcomes = [outcome_of(here, job) for job in made]
     assert [outcome.state for outcome in outcomes] == ["done", "failed"]
     assert "is not what this command makes" in outcomes[1].message
@@ -224,7 +225,7 @@ def _stage(out: Path, text: str, on_made: Any) -> None:
 def test_a_split_is_not_the_result_of_a_job_that_asked_for_another(
     here: Workspace, broker: Any, new_job: Any
 ) -> None:
-    from tasks.prompting import prepare
+    from tasks.stages.prepare import prepare
 
     with staged_directory(here.split("made")) as directory:
         write_manifest(directory, dataset="one", dataset_sha256="1", config={})
@@ -232,7 +233,7 @@ def test_a_split_is_not_the_result_of_a_job_that_asked_for_another(
     job = new_job("prepare", "made", parts=0, dataset="two", dataset_sha256="2", config={})
     aside.rename(here.split("made"))
     prepare("made")
-    from tasks.prompting import baseline
+    from tasks.stages.prepare import baseline
 
     baseline("made")
     outcome = outcome_of(here, job)
@@ -243,7 +244,7 @@ def test_a_split_is_not_the_result_of_a_job_that_asked_for_another(
 def test_the_record_of_a_job_says_what_its_parts_carry(here: Workspace, ask: Any) -> None:
     job = ask(1.0)
     recorded = json.loads((here.job("cluster", "made") / "job.json").read_text())
-    assert recorded["identity"] == jobs.identity_of("cluster", recorded["spec"]) == job.identity
+    assert recorded["identity"] == store.identity_of("cluster", recorded["spec"]) == job.identity
     assert part_path(here, job, 3).parent.name == job.identity
     with pytest.raises(BadInput):
-        jobs.require_same_bytes(job.model_copy(update={"identity": ""}))
+        store.require_same_bytes(job.model_copy(update={"identity": ""}))

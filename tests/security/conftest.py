@@ -16,8 +16,9 @@ from tests.security.rig import Target
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """One worker for all attacks of a module."""
-    from tasks.app import app, connect, redis_client, workspace
-    from tasks.broker import embedded_broker
+    from tasks.app import app, connect, workspace
+    from tasks.broker.connection import redis_client
+    from tasks.broker.embedded import embedded_broker
 
     before = app.conf.broker_url
     place = Workspace(tmp_path_factory.mktemp("target"))

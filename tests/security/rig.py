@@ -64,7 +64,7 @@ class Target:
     """A worker of the cpu queue, and its broker."""
 
     def __init__(self, place: Workspace, url: str, client: Any) -> None:
-        from tasks.workers import worker_command, worker_environment
+        from tasks.workers.local import worker_command, worker_environment
 
         self.place, self.url, self.client = place, url, client
         self.log = place.root / "worker.log"

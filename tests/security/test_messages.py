@@ -112,8 +112,8 @@ def test_it_is_refused_and_never_comes_back(target: Target, attack: Any) -> None
 
 def test_none_of_them_ran_and_the_worker_is_the_same(target: Target) -> None:
     from tasks.app import app
-    from tasks.flows import publish_job
-    from tasks.jobs import Job, create_job, outcome_of
+    from tasks.engine.publish import publish_job
+    from tasks.jobs.store import Job, create_job, outcome_of
 
     assert not [path for path in target.place.root.iterdir() if path.name in ("pickled", "owned", "chord")]
     log = target.log.read_text()

@@ -11,7 +11,7 @@ import pytest
 
 from lhcq.errors import BadInput
 from lhcq.workspace import Workspace
-from tasks.broker import embedded_broker, running_broker, socket_path
+from tasks.broker.embedded import embedded_broker, running_broker, socket_path
 
 Stranger = Callable[..., "subprocess.CompletedProcess[str]"]
 KNOCK = """
@@ -75,7 +75,7 @@ def test_a_broker_directory_of_another_user_is_refused(place: Workspace) -> None
 def test_a_login_for_flower_that_others_may_know_makes_way_for_a_new_one(
     place: Workspace, tmp_path: Path, trap: str
 ) -> None:
-    from tasks.flower import _login
+    from tasks.workers.flower import _login
 
     path = place.root / "flower-login"
     place.root.mkdir()

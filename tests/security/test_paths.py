@@ -11,8 +11,8 @@ import pytest
 from lhcq.config import Settings
 from lhcq.errors import BadInput, LhcqError
 from lhcq.workspace import Workspace, verify_files, write_json
-from tasks.jobs import Job, find_job, list_jobs
-from tasks.pending import finished_parts, part_path, part_unit, validate_unit
+from tasks.jobs.planner import finished_parts, part_path, part_unit, validate_unit
+from tasks.jobs.store import Job, find_job, list_jobs
 
 NAMES = (
     "..", ".", "../x", "a/b", "/etc", "a\\..\\b/", "a\0b", "a\nb", "a\n", "\na", " a", "a ", "", "-rf", "~", "~root",
@@ -81,8 +81,8 @@ def test_a_path_is_followed_to_its_end_before_it_is_allowed(
 def test_a_record_that_names_a_file_outside_is_refused_by_every_task_that_would_open_it(
     guarded: Workspace, tmp_path: Path, event_file_outside: Path
 ) -> None:
-    from tasks.clustering import key_of, open_source
-    from tasks.generation import _merge
+    from tasks.stages.cluster import key_of, open_source
+    from tasks.stages.generate import _merge
 
     secret = tmp_path / "secret"
     secret.write_text("the first line of somebody's file\n")
@@ -185,7 +185,7 @@ def test_a_manifest_may_name_files_of_its_own_directory_alone(tmp_path: Path) ->
 @pytest.fixture
 def training(here: Workspace) -> Job:
     """A run with a checkpoint at 10 and none at 20."""
-    from tasks.jobs import create_job
+    from tasks.jobs.store import create_job
 
     spec = {"checkpoint_steps": [10, 20], "total_steps": 20, "config": {}}
     job = create_job(here, Job(kind="train", name="run", created=1.0, spec=spec))
@@ -196,9 +196,9 @@ def training(here: Workspace) -> Job:
 def test_a_message_out_of_turn_neither_ends_a_training_nor_does_its_test(
     broker: Any, here: Workspace, training: Job
 ) -> None:
-    from tasks.jobs import failures_of, outcome_of
-    from tasks.pending import test_unit
-    from tasks.work import perform
+    from tasks.engine.execute import perform
+    from tasks.jobs.planner import test_unit
+    from tasks.jobs.store import failures_of, outcome_of
 
     def work(*_: Any) -> None:
         pytest.fail("was done")
@@ -210,7 +210,7 @@ def test_a_message_out_of_turn_neither_ends_a_training_nor_does_its_test(
 
 
 def test_a_part_that_the_job_does_not_have_is_not_made(broker: Any, here: Workspace, new_job: Any) -> None:
-    from tasks.parts import perform_part
+    from tasks.stages.fanout import perform_part
 
     job = new_job(parts=2)
     for index in (-1, 2, 10**9):
@@ -222,7 +222,7 @@ def test_a_part_that_the_job_does_not_have_is_not_made(broker: Any, here: Worksp
 def test_one_job_whose_record_makes_no_sense_does_not_keep_others_from_being_healed(
     broker: Any, here: Workspace, new_job: Any
 ) -> None:
-    from tasks.reconciler import Reconciler
+    from tasks.engine.reconciler import Reconciler
 
     new_job("train", "broken", checkpoint_steps=[3])
     record = here.run("broken") / "job.json"
@@ -243,7 +243,7 @@ def test_an_error_stays_in_one_line_whatever_a_file_is_called() -> None:
 def test_an_abandoned_job_does_not_take_with_it_what_a_link_names(
     place: Workspace, new_job: Any, tmp_path: Path
 ) -> None:
-    from tasks.jobs import discard_job
+    from tasks.jobs.store import discard_job
 
     job = new_job()
     (tmp_path / "home").mkdir()

@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from lhcq.address import public_url
-from tasks.acceptance import ask_broker
-from tasks.app import app, connect
+from tasks.app import app, connect, workspace
+from tasks.broker.acceptance import ask_broker
 
 SECRET = "s3cret-W0rd"  # noqa: S105
 
@@ -64,7 +64,7 @@ def test_what_is_said_of_a_broker_that_cannot_be_reached_tells_no_password(
 
     def meet() -> None:
         unreachable(url)
-        ask_broker()
+        ask_broker(workspace())
 
     with pytest.raises(LhcqError) as caught:
         meet()

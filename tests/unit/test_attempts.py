@@ -10,7 +10,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lhcq.errors import BadInput, DiskFull, TransientError
-from tasks.attempts import (
+from tasks.engine.execute import perform
+from tasks.jobs.attempts import (
     MAX_ATTEMPTS,
     announce_trouble,
     backoff_key,
@@ -19,11 +20,10 @@ from tasks.attempts import (
     latest_attempt,
     trouble_of,
 )
-from tasks.jobs import end_job, failures_of, outcome_of
-from tasks.leases import lease
-from tasks.parts import perform_merge, perform_part
-from tasks.pending import part_unit, segment_unit
-from tasks.work import perform
+from tasks.jobs.leases import lease
+from tasks.jobs.planner import part_unit, segment_unit
+from tasks.jobs.store import end_job, failures_of, outcome_of
+from tasks.stages.fanout import perform_merge, perform_part
 
 
 def raising(error: BaseException) -> Any:
@@ -154,7 +154,7 @@ def test_a_duplicate_returns_at_once_while_the_first_is_at_work(broker, here, ne
 def test_a_broker_that_is_away_raises_nothing(broker, here, new_job, monkeypatch) -> None:
     job = new_job("train", "run", checkpoint_steps=[10])
     away = redis.Redis(unix_socket_path=str(here.root / "no.sock"), retry=Retry(NoBackoff(), 0))
-    for module in ("work", "attempts"):
+    for module in ("engine.execute", "jobs.attempts"):
         monkeypatch.setattr(f"tasks.{module}.redis_client", lambda: away)
     assert perform("train", segment_unit("run"), raising(AssertionError("worked")), done=never) == "again"
     assert failures_of(here, job) == []
@@ -170,7 +170,7 @@ def test_a_broker_that_leaves_during_the_last_attempt_does_not_undo_it(
     away = redis.Redis(unix_socket_path=str(here.root / "no.sock"), retry=Retry(NoBackoff(), 0))
 
     def work(*_: Any) -> None:
-        monkeypatch.setattr("tasks.attempts.redis_client", lambda: away)
+        monkeypatch.setattr("tasks.jobs.attempts.redis_client", lambda: away)
 
     assert perform("train", unit, work, done=never) == "done"
     assert failures_of(here, job) == []

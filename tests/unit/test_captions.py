@@ -5,8 +5,8 @@ import json
 from typing import Any
 
 from lhcq.workspace import write_manifest
-from tasks.flows import publish_job, publish_unit
-from tasks.pending import Unit, merge_unit, part_unit, segment_unit, validate_unit
+from tasks.engine.publish import publish_job, publish_unit
+from tasks.jobs.planner import Unit, merge_unit, part_unit, segment_unit, validate_unit
 
 SPEC = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
 

@@ -27,8 +27,8 @@ from lhcq.model.score import score_prompts
 from lhcq.prompts.writing import write_split
 from lhcq.workspace import Workspace, read_json, write_manifest
 from tasks.app import app
-from tasks.jobs import Job, create_job, load_job, outcome_of
-from tasks.pending import pending_units
+from tasks.jobs.planner import pending_units
+from tasks.jobs.store import Job, create_job, load_job, outcome_of
 from tests.peft_alone import load_by_peft
 
 N = 44

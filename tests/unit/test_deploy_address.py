@@ -10,7 +10,7 @@ from lhcq.config import Settings
 from lhcq.errors import BadInput
 from lhcq.workspace import Workspace
 from tasks.settings import celery_settings
-from tasks.workers import worker_environment
+from tasks.workers.local import worker_environment
 
 ADDRESS = "rediss://lhcq:s3cret@broker.example.org:6379/0"
 

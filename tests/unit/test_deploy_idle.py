@@ -4,7 +4,7 @@ from typing import Any
 
 from celery.worker import state
 
-from tasks.internals import at_work
+from tasks.broker.transport import at_work
 
 
 class Request:

@@ -17,7 +17,7 @@ from lhcq.address import BrokerAddress
 from lhcq.errors import TransientError
 from lhcq.model.gpus import Gpu, read_gpu
 from tasks.app import connect
-from tasks.diagnosis import (
+from tasks.doctor.checks import (
     _examine,
     broker_findings,
     clock_finding,
@@ -28,10 +28,10 @@ from tasks.diagnosis import (
     persistence_finding,
     visibility_finding,
 )
-from tasks.examination import Examined, clock_ahead, lhcq_examine, lhcq_seen, mark_of
-from tasks.exposure import broker_exposure, flower_exposure, is_loopback
-from tasks.filesystem import filesystem_findings
-from tasks.findings import Finding
+from tasks.doctor.filesystem import filesystem_findings
+from tasks.doctor.finding import Finding
+from tasks.doctor.security import broker_exposure, flower_exposure, is_loopback
+from tasks.doctor.worker_probe import Examined, clock_ahead, lhcq_examine, lhcq_seen, mark_of
 from tasks.settings import VISIBILITY_TIMEOUT_SECONDS
 
 GIB = 1 << 30
@@ -143,7 +143,7 @@ def a_worker(**changes: Any) -> Examined:
 
 
 def test_workers_of_other_versions_and_other_hardware_are_told_apart(monkeypatch) -> None:
-    monkeypatch.setattr("tasks.diagnosis.versions_here", lambda: {"lhcq": "1", "numpy": "2"})
+    monkeypatch.setattr("tasks.doctor.checks.versions_here", lambda: {"lhcq": "1", "numpy": "2"})
     same = comparisons({"a": a_worker(), "b": a_worker()})
     assert set(states(same).values()) == {"ok"}
     other = comparisons({"a": a_worker(), "b": a_worker(versions={"lhcq": "2", "numpy": "2"})})
@@ -158,7 +158,7 @@ def test_a_worker_of_another_version_is_told_of_and_ends_nothing(monkeypatch) ->
     older = a_worker().model_dump()
     del older["confined"]
     replies = {"new": a_worker().model_dump(), "old": older}
-    monkeypatch.setattr("tasks.diagnosis._ask", lambda *_: replies)
+    monkeypatch.setattr("tasks.doctor.checks._ask", lambda *_: replies)
     workers, silent = _examine(["new", "old"], "token")
     assert set(workers) == {"new"}
     assert silent == {"old": "it answers as another version of lhcq does"}

@@ -6,7 +6,12 @@ import pytest
 from lhcq.commits import committed_steps, identity_of_run
 from lhcq.config import TrainConfig
 from lhcq.errors import Diverged
-from lhcq.evaluate.course import (
+from lhcq.evaluate.checkpoint_review import judge_run
+from lhcq.evaluate.retention import plan_retention, remove_checkpoints
+from lhcq.evaluate.tags import tag_step
+from lhcq.evaluate.validation import best_step, write_validation
+from lhcq.records.run_control import wish_of
+from lhcq.records.run_state import (
     MAX_ROLLBACKS,
     RATE_FACTOR,
     Alarm,
@@ -20,16 +25,11 @@ from lhcq.evaluate.course import (
     write_alarm,
     write_answer,
 )
-from lhcq.evaluate.judgement import judge_run
-from lhcq.evaluate.retention import plan_retention, remove_checkpoints
-from lhcq.evaluate.tags import tag_step
-from lhcq.evaluate.validation import best_step, write_validation
 from lhcq.workspace import MANIFEST, write_json
-from tasks.controls import wish_of
-from tasks.jobs import Job
-from tasks.pending import pending_units, segment_unit, validate_unit
-from tasks.pending import test_unit as final_unit
-from tasks.watching import SegmentWatch, begin_segment
+from tasks.jobs.planner import pending_units, segment_unit, validate_unit
+from tasks.jobs.planner import test_unit as final_unit
+from tasks.jobs.store import Job
+from tasks.stages.alarms import SegmentWatch, begin_segment
 
 LABELS = np.tile([0, 1], 40)
 GOOD = np.where(LABELS == 1, 0.9, 0.1)

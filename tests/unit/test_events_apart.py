@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.events.apart import ReaderCrashed, read_apart
+from lhcq.events.sandboxed_read import ReaderCrashed, read_apart
 
 FILE = Path("/data/events.h5")
 
@@ -80,7 +80,7 @@ def test_a_bug_keeps_its_traceback_whatever_it_is_made_of() -> None:
 
 def test_the_reader_ends_with_a_parent_that_is_killed() -> None:
     program = (
-        "import os, time\nfrom pathlib import Path\nfrom lhcq.events.apart import read_apart\n"
+        "import os, time\nfrom pathlib import Path\nfrom lhcq.events.sandboxed_read import read_apart\n"
         "def read():\n    yield os.getpid()\n    time.sleep(600)\n"
         "one = read_apart(Path('/data'), read)\nprint(next(one), flush=True)\nnext(one)"
     )

@@ -21,8 +21,8 @@ from lhcq.events.layout import open_event_file, read_rows
 from lhcq.events.pytables import write_frame
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.export import export_jsonl
-from lhcq.jets.flat import export_csv, export_parquet, flatten_dataset
-from lhcq.jets.imported import imported_schema, write_imported
+from lhcq.jets.export_table import export_csv, export_parquet, flatten_dataset
+from lhcq.jets.import_features import imported_schema, write_imported
 from lhcq.jets.lhco_features import OF_JET, read_lhco_features
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part

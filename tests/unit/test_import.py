@@ -19,7 +19,7 @@ from lhcq.events.featurefile import LABEL, OF_JETS, open_feature_file, read_feat
 from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, read_rows, write_event_file
 from lhcq.jets.clustering import cluster_events
-from lhcq.jets.imported import imported_schema, write_imported
+from lhcq.jets.import_features import imported_schema, write_imported
 from lhcq.prompts.features import compute_features
 from lhcq.prompts.split import PARTS
 from lhcq.prompts.templates import render

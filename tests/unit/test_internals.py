@@ -10,10 +10,16 @@ from kombu.transport.redis import Channel
 
 from lhcq.address import BrokerAddress
 from tasks.app import app
-from tasks.flows import publish_job, publish_unit
-from tasks.internals import UNACKED_INDEX_KEY, UNACKED_KEY, queue_length, task_and_arguments, waiting_messages
-from tasks.pending import part_unit, unit_key, unit_of_key, validate_unit
-from tasks.results import QuietRedisBackend
+from tasks.broker.results import QuietRedisBackend
+from tasks.broker.transport import (
+    UNACKED_INDEX_KEY,
+    UNACKED_KEY,
+    queue_length,
+    task_and_arguments,
+    waiting_messages,
+)
+from tasks.engine.publish import publish_job, publish_unit
+from tasks.jobs.planner import part_unit, unit_key, unit_of_key, validate_unit
 from tasks.settings import CHORD_JOIN_SECONDS, VISIBILITY_TIMEOUT_SECONDS, celery_settings
 
 
@@ -44,7 +50,7 @@ def test_a_message_of_a_chord_tells_its_unit_as_well(broker, place, new_job) -> 
 
 
 def test_a_long_queue_is_read_to_its_end(broker, new_job, monkeypatch) -> None:
-    monkeypatch.setattr("tasks.internals._AT_ONCE", 2)
+    monkeypatch.setattr("tasks.broker.transport._AT_ONCE", 2)
     job = new_job(parts=5)
     for index in range(5):
         publish_unit(part_unit(job, index))
@@ -70,8 +76,8 @@ def test_every_setting_is_one_of_celerys() -> None:
 
 
 def test_the_timeouts_keep_their_relations() -> None:
-    from tasks.leases import _EXTEND_EVERY_SECONDS, LEASE_SECONDS
-    from tasks.reconciler import _LOCK_SECONDS, SCAN_SECONDS
+    from tasks.engine.reconciler import _LOCK_SECONDS, SCAN_SECONDS
+    from tasks.jobs.leases import _EXTEND_EVERY_SECONDS, LEASE_SECONDS
 
     # What a chord's claim may last: shorter than it, the visibility timeout would leave a killed claim for ever.
     claim = max(5.0, 2 * CHORD_JOIN_SECONDS)

@@ -9,7 +9,9 @@ import pytest
 
 from lhcq.errors import BadInput, NameTaken, NotThere, TransientError
 from lhcq.workspace import Workspace
-from tasks.jobs import (
+from tasks.jobs.leases import Holder
+from tasks.jobs.planner import finished_parts, part_path
+from tasks.jobs.store import (
     Failure,
     Job,
     Kind,
@@ -31,8 +33,6 @@ from tasks.jobs import (
     require_open,
     result_of,
 )
-from tasks.leases import Holder
-from tasks.pending import finished_parts, part_path
 
 
 def request(kind: Kind = "cluster", name: str = "made", created: float = 1.0, **spec: Any) -> Job:
@@ -249,7 +249,7 @@ def test_joining_a_job_that_ends_meanwhile_keeps_its_outcome(
 ) -> None:
     job = create_job(place, request())
     seen = iter([None, None])  # it was open when we looked
-    monkeypatch.setattr("tasks.jobs.outcome_of", lambda *_: next(seen))
+    monkeypatch.setattr("tasks.jobs.store.outcome_of", lambda *_: next(seen))
     end_job(place, job, "done", "made")
     create_job(place, request())
     monkeypatch.undo()

@@ -15,9 +15,9 @@ import redis
 
 from lhcq.errors import LeaseLost
 from lhcq.workspace import Workspace
-from tasks import leases
-from tasks.broker import embedded_broker
-from tasks.leases import LOG_VARIABLE, holder_of, is_leased, lease, lease_key
+from tasks.broker.embedded import embedded_broker
+from tasks.jobs import leases
+from tasks.jobs.leases import LOG_VARIABLE, holder_of, is_leased, lease, lease_key
 
 UNIT = "lhcq.cluster_part:made:0"
 
@@ -130,7 +130,7 @@ def test_the_lease_tells_who_holds_it(broker, monkeypatch) -> None:
 
 def test_a_process_that_stood_still_for_longer_than_its_lease_knows_at_once(broker) -> None:
     program = (
-        "import sys, time; import redis; from tasks import leases\n"
+        "import sys, time; import redis; from tasks.jobs import leases\n"
         "leases.LEASE_SECONDS = 0.5; leases._EXTEND_EVERY_SECONDS = 0.1\n"
         "client = redis.Redis(unix_socket_path=sys.argv[1], decode_responses=True)\n"
         f"with leases.lease(client, {UNIT!r}) as held:\n"

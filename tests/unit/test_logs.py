@@ -16,12 +16,12 @@ from lhcq.cli import logs
 from lhcq.config import Settings
 from lhcq.errors import BadInput
 from tasks.app import app
-from tasks.jobs import Kind, end_job
-from tasks.leases import LOG_VARIABLE
-from tasks.logbook import LogReader, is_about, read_line
-from tasks.logs import JsonFormatter, TextFormatter, format_lines, masked, note_attempt, working_on
-from tasks.parts import perform_part
-from tasks.pending import kind_of, merge_unit, part_unit, segment_unit, validate_unit
+from tasks.jobs.leases import LOG_VARIABLE
+from tasks.jobs.planner import kind_of, merge_unit, part_unit, segment_unit, validate_unit
+from tasks.jobs.store import Kind, end_job
+from tasks.observe.log_reader import LogReader, is_about, read_line
+from tasks.observe.logging import JsonFormatter, TextFormatter, format_lines, masked, note_attempt, working_on
+from tasks.stages.fanout import perform_part
 
 HOST = socket.gethostname()
 

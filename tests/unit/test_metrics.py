@@ -19,13 +19,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lhcq.cli import metrics
 from lhcq.model.gpus import Gpu
+from lhcq.records.journal import Journal
 from lhcq.workspace import append_line
-from tasks.jobs import end_job
-from tasks.journal import Journal
-from tasks.leases import lease
-from tasks.metrics import LhcqCollector
-from tasks.parts import perform_part
-from tasks.pending import part_unit, segment_unit
+from tasks.jobs.leases import lease
+from tasks.jobs.planner import part_unit, segment_unit
+from tasks.jobs.store import end_job
+from tasks.observe.metrics import LhcqCollector
+from tasks.stages.fanout import perform_part
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SPEC = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
@@ -127,7 +127,7 @@ def test_the_broker_may_be_away(here, new_job, told, monkeypatch) -> None:
 def test_what_waits_in_the_queues_is_counted(with_broker, here, told) -> None:
     assert told("lhcq_broker_up") == 1
     assert told("lhcq_queue_messages", {"queue": "gpu"}) == 0
-    from tasks.flows import publish_unit
+    from tasks.engine.publish import publish_unit
 
     publish_unit(segment_unit("run"))
     assert told("lhcq_queue_messages", {"queue": "gpu"}) == 1
@@ -137,7 +137,7 @@ def test_gpu_memory_is_told_of_this_host(with_broker, here, told, monkeypatch) -
     cards = [
         Gpu(index=1, identifier="GPU-1", name="Toy", used=2 << 30, free=6 << 30, total=8 << 30, bfloat16=True)
     ]
-    monkeypatch.setattr("tasks.metrics.gpus_of_host", lambda: cards)
+    monkeypatch.setattr("tasks.observe.metrics.gpus_of_host", lambda: cards)
     labels = {"host": socket.gethostname(), "gpu": "1", "name": "Toy"}
     assert told("lhcq_gpu_memory_used_bytes", labels) == 2 << 30
     assert told("lhcq_gpu_memory_total_bytes", labels) == 8 << 30
@@ -227,7 +227,7 @@ def test_prometheus_itself_reads_the_queries_and_the_configuration(tmp_path: Pat
 
 
 def test_prometheus_scrapes_the_addresses_that_the_verbs_have() -> None:
-    from tasks.flower import DEFAULT_PORT
+    from tasks.workers.flower import DEFAULT_PORT
 
     text = (DEPLOY / "prometheus.yml").read_text("utf-8")
     assert re.findall(r'targets: \["(.*)"\]', text) == [metrics.DEFAULT_ADDRESS, f"127.0.0.1:{DEFAULT_PORT}"]

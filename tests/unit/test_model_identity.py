@@ -16,8 +16,8 @@ from lhcq.model import identity, resident
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.identity import identify, require_same
+from lhcq.model.library_output import quiet_transformers
 from lhcq.model.loop import train_segment
-from lhcq.model.quiet import quiet_transformers
 from lhcq.model.score import score_prompts
 from tests.tiny_models import build_model, write_model, write_tokenizer
 

@@ -11,8 +11,8 @@ from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.adapter import attach_lora
 from lhcq.model.base import load_base
+from lhcq.model.library_output import quiet_transformers
 from lhcq.model.preflight import check_packages
-from lhcq.model.quiet import quiet_transformers
 from lhcq.model.sources import check_model_directory
 from tests.tiny_models import build_model, write_model, write_tokenizer
 

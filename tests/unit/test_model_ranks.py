@@ -364,7 +364,7 @@ def killed(program):
 @pytest.mark.parametrize("half", ["", "half a comm"])
 def test_a_rank_ends_when_the_process_that_started_it_is_killed(half):
     killed(
-        "import os, time\nfrom lhcq.model.peer import Peer\n"
+        "import os, time\nfrom lhcq.model.rank_process import Peer\n"
         "peer = Peer(1, 2, threads=1, cpu=True, meeting='/nowhere')\n"
         f"os.write(peer.process.stdin.fileno(), {half.encode()!r})\n"
         "print(peer.process.pid, flush=True)\ntime.sleep(600)"

@@ -12,7 +12,7 @@ from lhcq.errors import BadInput, NotThere
 from lhcq.model.adapter import attach_lora
 from lhcq.model.checkpoint import newest_checkpoint, verified_step, write_checkpoint
 from lhcq.model.loop import train_segment
-from lhcq.model.resident import resident_base
+from lhcq.model.model_cache import resident_base
 from lhcq.model.score import score_attached, score_prompts
 from tests.peft_alone import load_by_peft
 

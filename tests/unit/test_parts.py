@@ -7,9 +7,9 @@ import pytest
 
 from lhcq.errors import RowsMissing
 from lhcq.workspace import Workspace
-from tasks.jobs import Job, failures_of, outcome_of
-from tasks.parts import perform_merge, perform_part
-from tasks.pending import finished_parts, part_path, part_unit
+from tasks.jobs.planner import finished_parts, part_path, part_unit
+from tasks.jobs.store import Job, failures_of, outcome_of
+from tasks.stages.fanout import perform_merge, perform_part
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhcq.records.run_control import set_wish
 from lhcq.workspace import MANIFEST, Workspace
-from tasks.controls import set_wish
-from tasks.jobs import Failure, Job, create_job, record_failure
-from tasks.leases import Holder
-from tasks.pending import (
+from tasks.jobs.leases import Holder
+from tasks.jobs.planner import (
     PART_SUFFIX,
     Unit,
     finished_parts,
@@ -22,7 +21,8 @@ from tasks.pending import (
     segment_unit,
     validate_unit,
 )
-from tasks.pending import test_unit as final_unit
+from tasks.jobs.planner import test_unit as final_unit
+from tasks.jobs.store import Failure, Job, create_job, record_failure
 
 
 def finish_parts(place: Workspace, job: Job, *indices: int) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from tasks.attempts import announce_trouble
-from tasks.counters import count_part, counted_parts
-from tasks.flows import publish_job, publish_unit
-from tasks.jobs import end_job
-from tasks.leases import lease
-from tasks.parts import perform_part
-from tasks.pending import merge_unit, part_path, part_unit, segment_unit, validate_unit
-from tasks.reconciler import Reconciler
+from tasks.engine.publish import publish_job, publish_unit
+from tasks.engine.reconciler import Reconciler
+from tasks.jobs.attempts import announce_trouble
+from tasks.jobs.leases import lease
+from tasks.jobs.planner import merge_unit, part_path, part_unit, segment_unit, validate_unit
+from tasks.jobs.progress import count_part, counted_parts
+from tasks.jobs.store import end_job
+from tasks.stages.fanout import perform_part
 
 
 def queued(broker: Any, queue: str = "cpu") -> list[str]:
@@ -142,7 +142,7 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
     busy, job = new_job(name="busy", parts=2), new_job(parts=4)
     publish_job(place, busy)
     publish_unit(part_unit(job, 3))
-    monkeypatch.setattr("tasks.reconciler._FIRST_READING_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.engine.reconciler._FIRST_READING_SECONDS", 0.0)
     short_lived = Reconciler()
     short_lived.scan(place)
     assert short_lived.suspects == set()  # the queue is not read through at once
@@ -156,7 +156,7 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
 
 
 def test_a_queue_that_was_empty_is_not_read_through_at_once(broker, place, new_job, monkeypatch) -> None:
-    monkeypatch.setattr("tasks.reconciler._FIRST_READING_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.engine.reconciler._FIRST_READING_SECONDS", 0.0)
     job = new_job(parts=2)
     publish_unit(part_unit(job, 0))
     reconciler = Reconciler()

@@ -21,10 +21,10 @@ from lhcq.commits import digests_of
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
-from lhcq.evaluate.course import Alarm, go_back, go_on, read_course, write_alarm, write_answer
+from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.figures import figures_of
-from lhcq.evaluate.judgement import judge_run
 from lhcq.evaluate.validation import best_step, read_figures, write_validation
+from lhcq.records.run_state import Alarm, go_back, go_on, read_course, write_alarm, write_answer
 from lhcq.report.collect import Checkpoint, RunView, choose_best, collect_run
 from lhcq.report.page import render_page, verdict_of, write_report
 from lhcq.report.plots import (

@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from lhcq.cli import retry, status, why
 from lhcq.errors import BadInput, NotThere
 from tasks.app import connect
-from tasks.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
-from tasks.counters import count_part
-from tasks.flows import publish_job, publish_unit, retry_units
-from tasks.jobs import end_job, failures_of, outcome_of
-from tasks.leases import lease
-from tasks.parts import perform_merge, perform_part
-from tasks.pending import merge_unit, part_unit, pending_units, segment_unit
-from tasks.standing import standing_of
+from tasks.engine.publish import publish_job, publish_unit, retry_units
+from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
+from tasks.jobs.leases import lease
+from tasks.jobs.planner import merge_unit, part_unit, pending_units, segment_unit
+from tasks.jobs.progress import count_part
+from tasks.jobs.store import end_job, failures_of, outcome_of
+from tasks.observe.unit_status import standing_of
+from tasks.stages.fanout import perform_merge, perform_part
 
 QUEUES = {"cpu", "gpu", "validate"}
 
@@ -41,7 +41,7 @@ def merged(place: Any, job: Any, parts: dict[int, Any], lost: dict[int, Any]) ->
 @pytest.fixture
 def incomplete(broker, here, new_job) -> Any:
     """A clustering of four parts, of which 1 and 3 were given up."""
-    from tasks.jobs import end_with_failures
+    from tasks.jobs.store import end_with_failures
 
     job = new_job(parts=4)
     for index in (0, 2):
@@ -84,7 +84,7 @@ def test_a_part_that_is_tried_again_has_all_its_attempts(broker, here, incomplet
 
 
 def test_a_segment_that_was_given_up_is_tried_again(broker, here, new_job) -> None:
-    from tasks.work import perform
+    from tasks.engine.execute import perform
 
     job = new_job("train", "run", parts=0, checkpoint_steps=[3])
     for _ in range(MAX_ATTEMPTS):

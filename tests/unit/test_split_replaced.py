@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from lhcq.config import TrainConfig
 from lhcq.workspace import MANIFEST, Workspace, read_json, sha256_of, staged_directory, write_manifest
-from tasks.jobs import outcome_of
-from tasks.prompting import baseline
-from tasks.training import train_segment
+from tasks.jobs.store import outcome_of
+from tasks.stages.prepare import baseline
+from tasks.stages.train import train_segment
 
 PARTS = ("train", "validation", "calibration", "test")
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 from lhcq.cli import retry
 from lhcq.errors import BadInput
-from tasks import tracing
-from tasks.flows import publish_job, publish_unit
-from tasks.jobs import Job, create_job, find_job, load_job, renew_terms, set_trace
-from tasks.parts import perform_part
-from tasks.pending import part_unit
+from tasks.engine.publish import publish_job, publish_unit
+from tasks.jobs.planner import part_unit
+from tasks.jobs.store import Job, create_job, find_job, load_job, renew_terms, set_trace
+from tasks.observe import tracing
+from tasks.stages.fanout import perform_part
 from tests.collector import Collector, Span, collecting
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -13,21 +13,21 @@ import torch
 
 from lhcq.commits import committed_steps
 from lhcq.config import TrainConfig
-from lhcq.evaluate.course import RATE_FACTOR, alarms_of, read_course
 from lhcq.model.plan import plan_run
+from lhcq.records.run_state import RATE_FACTOR, alarms_of, read_course
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
 from lhcq.workspace import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
-from tasks import training
 from tasks.app import app
-from tasks.jobs import outcome_of
-from tasks.pending import pending_units
+from tasks.jobs.planner import pending_units
+from tasks.jobs.store import outcome_of
+from tasks.stages import train
 
 PARTS = {"train": 32, "validation": 24, "calibration": 24, "test": 24}
 TASKS = {
-    "lhcq.train_segment": training.train_segment,
-    "lhcq.validate": training.validate,
-    "lhcq.test": training.test,
+    "lhcq.train_segment": train.train_segment,
+    "lhcq.validate": train.validate,
+    "lhcq.test": train.test,
 }
 
 
@@ -116,8 +116,8 @@ def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(
     job = start(learning_rate=1e-3, batch_size=4, max_steps=2, checkpoint_every=1, warmup_fraction=0.0)
     assert deliver(here, job) == "done"  # the first segment
     assert committed_steps(here.run("run") / "checkpoints") == [1]
-    spoiled = training.config_of(job).model_copy(update={"learning_rate": 1e30})
-    monkeypatch.setattr(training, "config_of", lambda _: spoiled)
+    spoiled = train.config_of(job).model_copy(update={"learning_rate": 1e30})
+    monkeypatch.setattr(train, "config_of", lambda _: spoiled)
     outcome = follow(here, job)
     told = [
         (alarm.after, alarm.round, alarm.act) for alarm in alarms_of(here.run("run")) if alarm.kind == "nan"

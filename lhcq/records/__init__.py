@@ -1,0 +1,1 @@
+"""What stands in a workspace and more than one module reads: one schema, one writer, one reader each."""

@@ -1,0 +1,125 @@
+"""What lhcq knows of the insides of Celery and of kombu's Redis transport, in one place.
+
+None of it is documented, so `tests/unit/test_internals.py` holds each to the installed version on a real broker: an
+upgrade that changes one fails there, and not in somebody's job.
+"""
+
+import base64
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import celery.worker.state
+import redis
+from celery.loaders.app import AppLoader
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport.redis import Channel, Transport
+
+from tasks.broker.admission import refusal
+from tasks.settings import QUEUES, with_again
+
+log = logging.getLogger(__name__)
+
+UNACKED_KEY: str = Channel.unacked_key
+"""Hash of the messages that were popped and not acknowledged, by delivery tag."""
+UNACKED_INDEX_KEY: str = Channel.unacked_index_key
+"""Sorted set of their delivery tags by the time of the pop."""
+
+CHANNELS = ("/{db}.celery.pidbox", "/{db}.celeryev/*")
+"""What workers, Flower and `lhcq doctor` listen to, for a database: remote control and events."""
+KEYS = (
+    *(name for queue in QUEUES for name in with_again(queue)),
+    *(UNACKED_KEY, UNACKED_INDEX_KEY, Channel.unacked_mutex_key),
+    *(
+        Channel.keyprefix_queue % name
+        for name in (*QUEUES, "celeryev", "celery.pidbox", "reply.celery.pidbox")
+    ),
+    *("id.reply.celery.pidbox", "celery-task-meta-id", "celery-taskset-meta-id.j", "chord-unlock-id"),
+)
+"""A key of each family that Celery and kombu write."""
+
+_AT_ONCE = 1000
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What taking apart a message raises that is none."""
+
+
+def queue_length(client: "redis.Redis", *queues: str) -> int:
+    """How many messages wait in queues, each of which is a Redis list of that name."""
+    return sum(int(client.llen(queue)) for queue in queues)
+
+
+def waiting_messages(client: "redis.Redis", *queues: str) -> Iterator[tuple[str, list[Any]]]:
+    """The task and the arguments of each message that waits in one of the queues, newest first in each.
+
+    Read while others work: a message may be given twice, and none that waits all the while is left out, since new
+    ones come in at the front and workers pop at the other end.
+    """
+    for queue in queues:
+        at = 0
+        while messages := client.lrange(queue, at, at + _AT_ONCE - 1):
+            at += len(messages)
+            for message in messages:
+                try:
+                    yield task_and_arguments(str(message))
+                except _UNREADABLE:
+                    continue  # it is no unit's; whoever takes it says what is wrong with it
+
+
+def task_and_arguments(message: str) -> tuple[str, list[Any]]:
+    """What one message asks for."""
+    envelope = json.loads(message)
+    arguments, _, _ = json.loads(base64.b64decode(envelope["body"]))
+    return envelope["headers"]["task"], arguments
+
+
+def at_work() -> bool:
+    """Whether this process, a worker's main one, has taken a message whose work has not ended."""
+    state = celery.worker.state
+    return bool(state.reserved_requests or state.active_requests)
+
+
+class CheckedChannel(Channel):
+    """Outlives messages that cannot be parsed at all."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except _UNREADABLE as error:
+            log.error("a message was refused: it cannot be read (%s)", type(error).__name__)
+            return True
+
+
+class CheckedTransport(Transport):
+    """Hands on the messages of the task queues that `tasks.broker.admission` lets in, and drops the others.
+
+    They have left their queue and are not yet among the unacknowledged, so that a dropped one never comes back.
+    """
+
+    Channel = CheckedChannel
+
+    known_tasks: Callable[[], Mapping[str, Any]] = dict
+    """The tasks of the application, by name."""
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        if queue in QUEUES and (reason := refusal(message, type(self).known_tasks())):
+            log.error("a message in queue %s was refused: %s", queue, reason)
+            return
+        try:
+            super()._deliver(message, queue)
+        except _UNREADABLE as error:
+            log.error("a message to %s was refused: it cannot be read (%s)", queue, type(error).__name__)
+
+
+class OwnLoader(AppLoader):
+    """Imports as Python does; Celery's own looks into the current directory first, where a user's modules lie."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
+        """Import a module, by the search path alone."""
+        return (imp or self.import_module)(module, package=package)
+
+
+def check_messages(known_tasks: Callable[[], Mapping[str, Any]]) -> None:
+    """Have every connection to a Redis of this process check what it receives against the tasks that there are."""
+    CheckedTransport.known_tasks = staticmethod(known_tasks)
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "tasks.broker.transport:CheckedTransport"))

@@ -1,0 +1,1 @@
+"""What `lhcq doctor` looks at."""

@@ -1,0 +1,1 @@
+"""What makes units of work run: publishing, executing once at a time, and healing what was lost."""

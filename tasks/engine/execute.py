@@ -1,0 +1,142 @@
+"""How every task does its work: once at a time, counted, and without raising.
+
+A chord header that raises takes the chord with it, and a merge that was refused can be asked for again; so a task
+returns a word about what happened, and what it could not do is left to the reconciler or given up in the open.
+"""
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Literal
+
+import redis
+from celery import current_task
+
+from lhcq.errors import LeaseLost, LhcqError
+from lhcq.workspace import Workspace
+from tasks.app import workspace
+from tasks.broker.connection import redis_client
+from tasks.jobs.attempts import (
+    MAX_ATTEMPTS,
+    announce_trouble,
+    count_attempt,
+    forget_attempt,
+    take_back_attempt,
+)
+from tasks.jobs.leases import Holder, Lease, lease
+from tasks.jobs.planner import PART_SUFFIX, Unit, pending_units
+from tasks.jobs.store import (
+    Failure,
+    Job,
+    Kind,
+    Standing,
+    end_with_failures,
+    failures_of,
+    find_job,
+    is_permanent,
+    message_of,
+    outcome_of,
+    record_failure,
+    require_same_bytes,
+)
+from tasks.observe.logging import note_attempt, working_on
+from tasks.observe.tracing import note_error, note_span, span_under
+
+log = logging.getLogger(__name__)
+
+Status = Literal["done", "already", "leased", "closed", "again", "failed"]
+Work = Callable[[Workspace, Job, Lease], None]
+
+
+def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Job], bool]) -> Status:
+    """Do `work` for `unit` under its lease, unless its output stands or its job has ended.
+
+    An error that is wrong input, or the last of `MAX_ATTEMPTS`, is recorded beside the job; any other leaves the
+    unit pending, and the reconciler publishes it again after a pause that doubles. Work that finds its lease lost
+    stops by `LeaseLost`, which counts as no attempt.
+    """
+    place = workspace()
+    job = find_job(place, kind, str(unit.args[0]))
+    if job is None or outcome_of(place, job) is not None:
+        return "closed"
+    with working_on(unit):
+        return _perform(place, job, unit, work, done)
+
+
+def _perform(
+    place: Workspace, job: Job, unit: Unit, work: Work, done: Callable[[Workspace, Job], bool]
+) -> Status:
+    try:
+        with lease(redis_client(), unit.key, job_ended=Standing(place, job).ended) as held:
+            if held is None:
+                return "leased"
+            if done(place, job):
+                return "already"
+            if job.kind not in PART_SUFFIX and unit not in pending_units(place, job):
+                return "closed"  # out of turn: a test before the training's end, a step that nobody planned
+            with span_under(job.trace, unit.task, **_told(job, unit)):
+                status = _attempt(place, job, unit, held, work)
+                note_span(status=status)
+                return status
+    except redis.RedisError as error:
+        log.warning("%s: the broker is away, so this waits for the reconciler: %s", unit.key, error)
+        return "again"
+
+
+def _told(job: Job, unit: Unit) -> dict[str, str | int | None]:
+    """What the span of an attempt tells beside its name."""
+    request = current_task.request if current_task else None
+    delivery = (request and request.delivery_info) or {}
+    part = unit.args[1] if len(unit.args) > 1 else None
+    return {
+        "job": job.title,
+        "unit": unit.key,
+        "part" if job.kind in PART_SUFFIX else "step": part,
+        "queue": delivery.get("routing_key", unit.queue),  # which tells whether it was published again
+        "worker": request and request.hostname,
+    }
+
+
+def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) -> Status:
+    attempts = count_attempt(job, unit)
+    note_attempt(attempts)
+    note_span(attempt=attempts)
+    log.info("begun")  # the last line of an attempt whose worker was killed
+    try:
+        if attempts > MAX_ATTEMPTS:
+            raise _WorkerKilled(f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs.")
+        require_same_bytes(job)
+        work(place, job, held)
+    except LeaseLost as error:
+        log.warning("%s: %s", unit.key, error)
+        take_back_attempt(job, unit)
+        return "leased"
+    except Exception as error:
+        return _handle(place, job, unit, error, attempts)
+    forget_attempt(job, unit)
+    return "done"
+
+
+class _WorkerKilled(LhcqError):
+    """The attempts ran out without one ending."""
+
+
+def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: int) -> Status:
+    permanent = is_permanent(error)
+    note_error(error)
+    log.error("%s, attempt %d: %s", unit.key, attempts, message_of(error), exc_info=not permanent)
+    if not permanent and attempts < MAX_ATTEMPTS:
+        announce_trouble(job, unit, error, attempts)
+        return "again"
+    failure = Failure(
+        unit=unit.key,
+        message=message_of(error),
+        permanent=permanent,
+        attempts=attempts,
+        by=Holder.this_process(),
+        traceback="".join(traceback.format_exception(error)),
+    )
+    record_failure(place, job, failure)
+    if not unit.task.endswith("_part"):  # a fan-out goes on with its other parts; the merge ends it
+        end_with_failures(place, job, failures_of(place, job))
+    return "failed"

@@ -1,0 +1,88 @@
+"""The lines that workers logged about a job, found again in the logs of the workspace."""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lhcq.config import Frozen
+from lhcq.workspace import Workspace
+from tasks.jobs.planner import kind_of
+from tasks.jobs.store import Job
+
+_TEXT = re.compile(
+    r"\[(?P<time>\S+Z) (?P<level>[A-Z]+) (?P<host>[^\s/]+)/(?P<process>\S+)"
+    r"(?: (?P<unit>lhcq\.\S+?))?(?: attempt (?P<attempt>\d+))?\] ?(?P<message>.*)"
+)
+
+
+class Line(Frozen):
+    """One line, or one record of many lines where the log is JSON."""
+
+    time: str
+    """UTC, ISO 8601, by the clock of its host; so that equal lengths sort as times do."""
+    level: str
+    host: str
+    process: str
+    unit: str
+    attempt: int | None
+    message: str
+
+    @property
+    def part(self) -> int | None:
+        """The part or the step that it is about; None for a unit that has none."""
+        words = self.unit.split(":")
+        return int(words[2]) if len(words) > 2 else None
+
+
+def read_line(raw: bytes) -> Line | None:
+    """The line of a log, in either format, that is about a unit; None for any other."""
+    text = raw.decode("utf-8", errors="replace").rstrip("\n")
+    if b"lhcq." not in raw:
+        return None
+    with contextlib.suppress(ValueError, TypeError):
+        if text.startswith("{"):
+            found = json.loads(text)
+        else:
+            match = _TEXT.fullmatch(text)
+            found = match.groupdict() if match else {}
+        if found.get("unit"):
+            return Line(**{key: found[key] for key in Line.model_fields})
+    return None
+
+
+def is_about(line: Line, job: Job, part: int | None = None) -> bool:
+    """Whether a line is about `job`, or about that part of it."""
+    task, name, *_ = line.unit.split(":")
+    return name == job.name and kind_of(task) == job.kind and (part is None or line.part == part)
+
+
+class LogReader:
+    """Reads what came to the logs of a workspace since it read last."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._directory = workspace.logs
+        self._read: dict[Path, int] = {}
+
+    def lines(self, wanted: Callable[[Line], bool]) -> list[Line]:
+        """The new lines that are wanted, of all logs in the order of time."""
+        found = []
+        for path in sorted(self._directory.glob("*.log")):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+                found += [line for line in self._new_lines(path, stream) if wanted(line)]
+        return sorted(found, key=lambda line: line.time)
+
+    def _new_lines(self, path: Path, stream: BinaryIO) -> Iterator[Line]:
+        stream.seek(0, 2)
+        start = self._read.get(path, 0)
+        stream.seek(start if start <= stream.tell() else 0)  # a rotated log begins anew
+        at = stream.tell()
+        for raw in stream:
+            if not raw.endswith(b"\n"):
+                break  # the rest of it is still to come
+            at += len(raw)
+            if (line := read_line(raw)) is not None:
+                yield line
+        self._read[path] = at

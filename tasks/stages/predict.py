@@ -1,0 +1,171 @@
+"""Prediction: one task a stretch of events on the queue of validations, merged by a chord into one directory.
+
+The first parts score the background of the split's calibration part, which p-values are taken against; the others
+score the dataset.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lhcq.commits import read_verified, require_commit
+from lhcq.config import TrainConfig
+from lhcq.errors import BadInput, RowsMissing
+from lhcq.workspace import MANIFEST, Workspace
+from tasks.app import app, workspace
+from tasks.jobs.leases import Lease
+from tasks.jobs.store import Failure, Job, summary_of
+from tasks.observe.tracing import note_span
+from tasks.stages.cluster import key_of
+from tasks.stages.fanout import perform_merge, perform_part
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lhcq.jets.plan import Chunk
+
+REFERENCE = "calibration"
+"""The part of the split whose background p-values are taken against."""
+REMADE = "Predict again, under another name."
+
+
+class Stretches(NamedTuple):
+    """What the parts of a prediction score, the reference first, each by positions in its file."""
+
+    reference: "list[Chunk]"
+    events: "list[Chunk]"
+
+
+@app.task(name="lhcq.predict_part")
+def predict_part(name: str, index: int) -> str:
+    """Score one stretch of events."""
+    return perform_part("predict", name, index, _make)
+
+
+@app.task(name="lhcq.predict_merge")
+def predict_merge(name: str) -> str:
+    """Merge all scores, and say what they amount to."""
+    return perform_merge("predict", name, _merge)
+
+
+def stretches_of(spec: dict[str, Any]) -> Stretches:
+    """The stretches of a prediction, by the spec of its job."""
+    from lhcq.jets.plan import plan_chunks
+
+    target = spec["events_per_chunk"]
+    return Stretches(
+        *(plan_chunks(spec[count], storage_rows=1, target=target) for count in ("n_reference", "n_events"))
+    )
+
+
+def _make(job: Job, index: int, path: Path, held: Lease) -> None:
+    from lhcq.evaluate.predictions import write_scored
+    from lhcq.model.model_cache import resident_base
+    from lhcq.model.score import score_prompts
+
+    place = workspace()
+    reference, events = stretches_of(job.spec)
+    if index < len(reference):
+        columns, prompts = _read_reference(place, job, reference[index])
+    else:
+        columns, prompts = _read_events(place, job, events[index - len(reference)])
+    note_span(events=len(prompts))
+    config = TrainConfig.checked(**job.spec["config"])
+    checkpoint = place.checkpoint(job.spec["run"], job.spec["step"])
+    _refuse_another_checkpoint(job, checkpoint)
+    scores = score_prompts(
+        resident_base(
+            place.permitted(place.root / job.spec["model_dir"]),
+            recorded=job.spec.get("base"),
+            cache=place.digests,
+        ),
+        checkpoint=checkpoint,
+        config=config,
+        prompts=prompts,
+        batch_size=config.evaluation_batch,
+        on_batch=lambda _: held.check(),
+    )
+    write_scored(path, **columns, p_signal=scores.p_signal, unknown=scores.unknown)
+
+
+def _refuse_another_checkpoint(job: Job, checkpoint: Path) -> None:
+    """The run's name may mean another run by now, or its checkpoint may have been made again."""
+    manifest = require_commit(checkpoint, what=f"checkpoint {checkpoint.name}", remedy=REMADE)
+    if manifest["files"]["adapter_model.safetensors"]["sha256"] != job.spec["checkpoint_sha256"]:
+        raise BadInput(f"{checkpoint}: is not what this prediction began with. {REMADE}")
+
+
+def _read_reference(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
+    """Rows and labels of the background of a stretch of the calibration part, and its prompts as they were made."""
+    import pyarrow.compute as pc
+
+    from lhcq.prompts.records import read_stretch
+
+    split = place.split(job.spec["split"])
+    _refuse_remade(split, f"{REFERENCE}.parquet", job.spec["reference_sha256"])
+    table = read_stretch(
+        split / f"{REFERENCE}.parquet", stretch.start, stretch.stop, ["row", "label", "prompt"]
+    )
+    table = table.filter(pc.equal(table["label"], 0))
+    return {"rows": table["row"], "labels": table["label"], "mjj": None}, table["prompt"].to_pylist()
+
+
+def _read_events(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
+    """Rows, labels and masses of a stretch of the dataset, and its prompts as the run's split would have them."""
+    import pyarrow.parquet as pq
+
+    from lhcq.prompts.features import EVENTS_FILE, record_columns
+    from lhcq.prompts.records import read_stretch
+    from lhcq.prompts.templates import Template, render_as
+
+    dataset = place.dataset(job.spec["dataset"])
+    _refuse_remade(dataset, EVENTS_FILE, job.spec["dataset_sha256"])
+    columns = record_columns(pq.read_schema(dataset / EVENTS_FILE))
+    records = read_stretch(dataset / EVENTS_FILE, stretch.start, stretch.stop, columns)
+    prompts = render_as(Template.checked(**job.spec["template"]), records)
+    mjj = records["mjj"] if "mjj" in columns else None
+    return {"rows": records["row"], "labels": records["label"], "mjj": mjj}, prompts
+
+
+def _refuse_remade(directory: Path, file: str, sha256: str) -> None:
+    manifest = read_verified(directory, what=directory.name, remedy=REMADE)
+    if manifest["files"][file]["sha256"] != sha256:
+        raise BadInput(f"{directory}: is not what this prediction began with. {REMADE}")
+
+
+def _merge(place: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
+    from lhcq.evaluate.predictions import write_prediction
+    from lhcq.report.prediction import prediction_verdict, render_prediction
+
+    if lost:
+        raise RowsMissing(summary_of(list(lost.values())))
+    final = place.prediction(job.name)
+    paths = [parts[index] for index in sorted(parts)]
+    if (final / MANIFEST).exists():  # the parts may be gone
+        paths = []
+    n_reference = len(stretches_of(job.spec).reference)
+    summary = write_prediction(
+        final,
+        reference=paths[:n_reference],
+        scored=paths[n_reference:],
+        n_events=job.spec["n_events"],
+        largest_p_value=job.spec["largest_p_value"],
+        labels=key_of(job, job.spec["n_source"]),
+        parts=_parts_of(place, job) if job.spec["trained_on"] else None,
+        fields={"name": job.name, **job.spec},
+        page=render_prediction,
+    )
+    return " ".join(prediction_verdict(summary)[:2])
+
+
+def _parts_of(place: Workspace, job: Job) -> "dict[str, NDArray[np.int64]]":
+    """The rows of each part of the run's split."""
+    import pyarrow.parquet as pq
+
+    from lhcq.prompts.split import PARTS
+
+    split = place.split(job.spec["split"])
+    _refuse_remade(split, f"{REFERENCE}.parquet", job.spec["reference_sha256"])
+    return {
+        part: pq.read_table(split / f"{part}.parquet", columns=["row"])["row"].to_numpy() for part in PARTS
+    }

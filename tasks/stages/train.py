@@ -1,0 +1,310 @@
+"""Training and validation: a chain of segments on the `gpu` queue, a validation for each checkpoint.
+
+A segment trains from the newest checkpoint to the next, commits it, publishes its validation, then the next
+segment. A committed checkpoint without a validation is by that fact a validation to publish, so nothing is lost
+when a trainer dies between the two. What alarms lead to is decided between segments, by `records.run_state`.
+"""
+
+import logging
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lhcq.commits import is_commit, make_way, require_commit, split_of_run
+from lhcq.records.run_control import wish_of
+from lhcq.records.run_state import Alarm, read_course
+from lhcq.workspace import Workspace, append_line, write_json
+from tasks.app import app, workspace
+from tasks.engine.execute import perform
+from tasks.engine.publish import publish_unit
+from tasks.jobs.leases import Lease
+from tasks.jobs.planner import (
+    Unit,
+    config_of,
+    pending_units,
+    reached_step,
+    segment_unit,
+    test_unit,
+    validate_unit,
+)
+from tasks.jobs.store import Job, end_job, find_job, list_jobs, outcome_of
+from tasks.observe.tracing import note_span
+from tasks.stages.alarms import SegmentWatch, begin_segment, judge_validations
+
+_VERSIONED = ("lhcq", "torch", "transformers", "peft", "bitsandbytes")
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name="lhcq.train_segment", bind=True)
+def train_segment(self: Any, run: str) -> str:
+    """Train a run to its next checkpoint."""
+    committed: list[int] = []
+    alarms: list[Alarm] = []
+
+    def work(place: Workspace, job: Job, held: Lease) -> None:
+        committed.extend(_train(place, job, held, alarms))
+
+    status = perform("train", segment_unit(run), work, done=_trained)
+    for step in committed:
+        self.send_event("lhcq-checkpoint", run=run, step=step)
+    _send_alarms(self, run, alarms)
+    if status == "done":
+        for unit in _after_segment(run, committed):
+            publish_unit(unit)
+    return status
+
+
+@app.task(name="lhcq.validate", bind=True)
+def validate(self: Any, run: str, step: int) -> str:
+    """Score a checkpoint on the validation part."""
+    alarms: list[Alarm] = []
+    status = perform(
+        "train",
+        validate_unit(run, step),
+        lambda place, job, held: _validate(place, job, step, held, alarms),
+        done=lambda place, job: is_commit(place.validation(run, step)),
+    )
+    _send_alarms(self, run, alarms)
+    if status == "done":
+        for unit in _after_validation(run):
+            publish_unit(unit)
+    return status
+
+
+@app.task(name="lhcq.test")
+def test(run: str) -> str:
+    """Score the best checkpoint on the test part, and end the run."""
+    return perform("train", test_unit(run), _test, done=lambda *_: False)
+
+
+def _send_alarms(task: Any, run: str, alarms: list[Alarm]) -> None:
+    """For people who look at events; the truth is the record."""
+    for alarm in alarms:
+        task.send_event("lhcq-alarm", run=run, **alarm.model_dump())
+
+
+def _after_segment(run: str, committed: list[int]) -> list[Unit]:
+    """What a segment publishes: the validation of what it committed, then the next segment, or the test.
+
+    Validations of earlier checkpoints were published by their own segments, or will be by the reconciler. So is the
+    test when its run's last checkpoint is being validated; here it follows an alarm that ends the training.
+    """
+    wanted = [*(validate_unit(run, step) for step in committed), segment_unit(run), test_unit(run)]
+    return [unit for unit in _pending(run) if unit in wanted]
+
+
+def _after_validation(run: str) -> list[Unit]:
+    """What a validation publishes: the test, or the segment that has waited for it."""
+    place = workspace()
+    job = find_job(place, "train", run)
+    if job is None:
+        return []
+    run_dir = place.run(run)
+    waited = config_of(job).waits_for_validation or read_course(run_dir, reached_step(run_dir)).demand
+    wanted = [test_unit(run), *([segment_unit(run)] if waited else [])]
+    return [unit for unit in _pending(run) if unit in wanted]
+
+
+def _pending(run: str) -> list[Unit]:
+    place = workspace()
+    job = find_job(place, "train", run)
+    return pending_units(place, job) if job else []
+
+
+def _trained(place: Workspace, job: Job) -> bool:
+    last: int = job.spec["checkpoint_steps"][-1]
+    return is_commit(place.checkpoint(job.name, last))
+
+
+def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list[int]:
+    """Train one segment; gives the step committed, or nothing when the run is held or must answer an alarm first."""
+    from lhcq.model.checkpoint import write_checkpoint
+    from lhcq.model.loop import StepRecord, train_segment
+    from lhcq.model.ranks import ranks_here
+
+    config = config_of(job)
+    run_dir = place.run(job.name)
+    journal = run_dir / "events.jsonl"
+    judge_validations(place, job, alarms)
+    if segment_unit(job.name) not in pending_units(place, job):
+        return []
+    course = begin_segment(run_dir, reached_step(run_dir))
+    until = min(step for step in job.spec["checkpoint_steps"] if step > course.step)
+    watch = SegmentWatch(run_dir, config, course, alarms)
+
+    told: list[tuple[int, dict[str, float]]] = []
+
+    def on_step(record: StepRecord) -> bool:
+        append_line(journal, {"event": "step", "time": time.time(), **record.model_dump()})
+        told.append((record.step, record.model_dump(exclude={"step"})))
+        watch.see(record.step, record.loss, record.grad_norm)
+        return not held.lost and not watch.ends_segment and wish_of(place, job.name) == "run"
+
+    prompts, labels, _ = _part(place, job, "train")
+    base = _base(place, job)
+    state = None
+    with watch.refused_numbers():
+        state = train_segment(
+            base,
+            prompts=prompts,
+            labels=labels,
+            config=config,
+            checkpoint=place.checkpoint(job.name, course.origin) if course.origin else None,
+            until_step=until,
+            on_step=on_step,
+            after_step=course.step,
+            rate_factor=course.rate_factor,
+            ranks=ranks_here(),
+        )
+    held.check()
+    if watch.failure is not None:
+        raise watch.failure
+    if state is None or state.stopped:
+        return []
+    make_way(place.checkpoint(job.name, until))
+    write_checkpoint(
+        place.checkpoint(job.name, until),
+        state,
+        config_hash=job.spec["config_sha256"],
+        extra={
+            "of": job.identity,
+            "versions": {name: version(name) for name in _VERSIONED},
+            **watch.summary(),
+        },
+    )
+    append_line(journal, {"event": "checkpoint", "time": time.time(), "step": until})
+    note_span(step=until, events=(until - course.step) * config.batch_size * config.accumulation)
+    _track(place, job, told)
+    return [until]
+
+
+def _track(place: Workspace, job: Job, values: list[tuple[int, dict[str, float]]]) -> None:
+    """Tell the tracker that the run was asked to tell, if any. Nothing depends on it, so nothing fails with it."""
+    name = job.terms.get("track")
+    if name is None:
+        return
+    from lhcq.model.tracking import tell_tracker
+
+    try:
+        tell_tracker(name, place.run(job.name), values)
+    except Exception as error:
+        log.warning("%s: %s was not told (%s: %s)", job.title, name, type(error).__name__, error)
+
+
+def _base(place: Workspace, job: Job) -> Any:
+    """The run's base model, which must be the one that the run began with."""
+    from lhcq.model.model_cache import resident_base
+
+    directory = place.permitted(place.root / job.spec["model_dir"])
+    return resident_base(directory, recorded=job.spec.get("base"), cache=place.digests)
+
+
+def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
+    """Prompts, labels and rows of one part of the run's split."""
+    import pyarrow.parquet as pq
+
+    split = place.split(job.spec["split"])
+    split_of_run(split, job.name, job.spec["split_sha256"])
+    table = pq.read_table(split / f"{part}.parquet", columns=["prompt", "label", "row"])
+    return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
+
+
+def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[Alarm]) -> None:
+    from lhcq.evaluate.retention import remove_checkpoints
+    from lhcq.report.page import write_report
+
+    started = time.time()
+    run_dir = place.run(job.name)
+    figures = _score(place, job, step, "validation", place.validation(job.name, step), held)
+    line = {"event": "validation", "step": step, "seconds": time.time() - started}
+    append_line(run_dir / "events.jsonl", {**line, "time": time.time(), **figures})
+    judge_validations(place, job, alarms)
+    told = {
+        key: figures[key] for key in ("accuracy", "auc", "max_sic", "nll", "ece") if figures[key] is not None
+    }
+    _track(place, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
+    keep = config_of(job).keep
+    if keep is not None:
+        for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(place, job.name)):
+            append_line(run_dir / "events.jsonl", {"event": "removed", "time": time.time(), "step": removed})
+    write_report(place, job.name)
+
+
+def _predicting(place: Workspace, run: str) -> set[int]:
+    """The checkpoints with which predictions are still being made."""
+    jobs = [job for job in list_jobs(place) if job.kind == "predict" and job.spec["run"] == run]
+    return {job.spec["step"] for job in jobs if outcome_of(place, job) is None}
+
+
+def _test(place: Workspace, job: Job, held: Lease) -> None:
+    from lhcq.evaluate.validation import best_step
+    from lhcq.report.page import write_report
+
+    run_dir = place.run(job.name)
+    final = run_dir / "test"
+    judge_validations(place, job, [])
+    step = best_step(run_dir)
+    if step is None:
+        end_job(place, job, "done", "trained; the validation part is empty")
+        return
+    if not is_commit(final):
+        _score(place, job, step, "test", final, held)
+    _calibrate(place, job, step, held)
+    stop = read_course(run_dir, reached_step(run_dir)).stop
+    end_job(place, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else ""))
+    write_report(place, job.name)
+
+
+def _calibrate(place: Workspace, job: Job, step: int, held: Lease) -> None:
+    """Fit temperature and thresholds to the tested checkpoint on the calibration part; show them on the test part."""
+    from lhcq.evaluate.calibration import calibrated_figures, fit_calibration
+    from lhcq.evaluate.scores import read_scores
+    from lhcq.evaluate.validation import SCORES
+
+    run_dir = place.run(job.name)
+    part = run_dir / "calibration"
+    if not is_commit(part):
+        _score(place, job, step, "calibration", part, held)
+    for directory in (part, run_dir / "test"):
+        require_commit(directory, what=directory.name, remedy="Remove it; it will be made again.")
+    fitted, shown = (read_scores(directory / SCORES) for directory in (part, run_dir / "test"))
+    calibration = fit_calibration(fitted.labels, fitted.p_signal)
+    figures = calibrated_figures(calibration, shown.labels, shown.p_signal, shown.unknown)
+    write_json(run_dir / "calibrated.json", figures.model_dump())
+
+
+def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: Lease) -> dict[str, Any]:
+    """Score one part with one checkpoint and commit the figures."""
+    from lhcq.evaluate.validation import write_validation
+    from lhcq.model.score import score_prompts
+
+    config = config_of(job)
+    checkpoint = require_commit(
+        place.checkpoint(job.name, step), what=f"checkpoint {step}", remedy="Look at `lhcq status`."
+    )
+    prompts, labels, rows = _part(place, job, part)
+    note_span(events=len(prompts))
+    scores = score_prompts(
+        _base(place, job),
+        checkpoint=place.checkpoint(job.name, step),
+        config=config,
+        prompts=prompts,
+        batch_size=config.evaluation_batch,
+        on_batch=lambda _: held.check(),
+    )
+    make_way(final)
+    figures = write_validation(
+        final,
+        step=step,
+        rows=rows,
+        labels=labels,
+        p_signal=scores.p_signal,
+        unknown=scores.unknown,
+        of=job.identity,
+        checkpoint_sha256=checkpoint["files"]["adapter_model.safetensors"]["sha256"],
+        training=checkpoint.get("training"),
+    )
+    log.info("%s, step %d, %s part:\n%s", job.name, step, part, (final / "report.txt").read_text("utf-8"))
+    return figures.model_dump()

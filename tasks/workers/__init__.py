@@ -1,0 +1,1 @@
+"""Processes: a worker's life, the local ones of a command, Flower."""

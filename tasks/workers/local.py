@@ -1,0 +1,185 @@
+"""Worker processes: the command line of each kind, and local ones that live as long as a command."""
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from lhcq.config import Frozen, Settings
+from lhcq.errors import TransientError
+from lhcq.workspace import Workspace
+from tasks.broker.connection import redis_client
+from tasks.jobs.leases import LOG_VARIABLE
+from tasks.settings import with_again
+from tasks.workers.lifecycle import PARENT_VARIABLE, READY_KEY
+
+WorkerKind = Literal["cpu", "gpu", "validate"]
+
+# A GPU worker validates first. A `validate` worker with a GPU of its own takes the same messages beside it.
+_QUEUES: dict[WorkerKind, tuple[str, ...]] = {
+    "cpu": ("cpu",),
+    "gpu": ("validate", "gpu"),
+    "validate": ("validate",),
+}
+_START_SECONDS = 180.0  # the first one on a machine compiles the loops, on a busy one slowly
+_STOP_SECONDS = 1.0
+_MAX_RESTARTS = 5
+
+
+class LocalWorker(Frozen):
+    """A worker to run beside a command."""
+
+    kind: WorkerKind
+    processes: int = 1
+
+
+def queues_of(kind: WorkerKind) -> tuple[str, ...]:
+    """The queues that a kind of worker serves."""
+    return _QUEUES[kind]
+
+
+def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
+    """The command that runs one worker; kinds that use a GPU have one process, which is spawned.
+
+    Raises `BadInput` where a kind cannot work for want of what trains.
+    """
+    if kind != "cpu":
+        from lhcq.model.sources import require_training
+
+        require_training()
+    # Gossip and mingle share clocks and revokes; lhcq pauses and cancels by the workspace instead.
+    start_method = "fork" if kind == "cpu" else "spawn"  # a forked child cannot use CUDA
+    return [
+        *(sys.executable, "-P", "-m", "tasks", "worker"),
+        *(
+            "--hostname",
+            f"{kind}-{name}",
+            "--queues",
+            ",".join(name for queue in _QUEUES[kind] for name in with_again(queue)),
+        ),
+        *("--concurrency", str(processes if kind == "cpu" else 1)),
+        *("--pool", "prefork", "--pool-start-method", start_method, "--without-gossip", "--without-mingle"),
+        *("--loglevel", "INFO", "--events"),
+    ]
+
+
+def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) -> dict[str, str]:
+    """The environment of a worker process."""
+    environment = {**os.environ, "LHCQ_WORKSPACE": str(workspace.root)}
+    environment["PYTHONSAFEPATH"] = (
+        "1"  # for what it starts: the user's directory holds modules of the user's
+    )
+    if Settings.from_environment().broker_url != broker_url:  # what stands in a file stays there
+        environment["LHCQ_BROKER_URL"] = broker_url
+    if kind == "cpu":
+        # One process a core: numerical libraries must not start a thread a core in each.
+        environment.setdefault("OMP_NUM_THREADS", "1")
+        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # In the workspace, where `lhcq logs` finds it; a file a host, since hosts cannot append to one.
+    environment.setdefault(LOG_VARIABLE, str(workspace.logs / f"{kind}-{socket.gethostname()}.log"))
+    return environment
+
+
+@contextlib.contextmanager
+def local_workers(
+    workspace: Workspace, broker_url: str, wanted: list[LocalWorker]
+) -> Iterator["LocalWorkers"]:
+    """Run workers for the body; they end with it, and by themselves when this process is killed."""
+    workers = LocalWorkers(workspace, broker_url, wanted)
+    try:
+        workers.start()
+        yield workers
+    finally:
+        workers.stop()
+
+
+class LocalWorkers:
+    """Worker processes that are started again when they die, and stopped together."""
+
+    def __init__(self, workspace: Workspace, broker_url: str, wanted: list[LocalWorker]) -> None:
+        self._workspace = workspace
+        self._broker_url = broker_url
+        self._wanted = wanted
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._restarts = 0
+        self._names: list[str] = []
+        self._ending = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether workers died too often to be started again."""
+        return self._restarts > _MAX_RESTARTS
+
+    def check(self) -> None:
+        """Raise when the workers keep dying."""
+        if self.given_up:
+            raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
+
+    def start(self) -> None:
+        """Start all of them, and wait until they are up."""
+        self._workspace.logs.mkdir(parents=True, exist_ok=True)
+        for worker in self._wanted:
+            self._processes.append(
+                self._launch(worker)
+            )  # one by one: what was started is stopped in any case
+        self._keeper.start()
+        deadline = time.monotonic() + _START_SECONDS
+        while len(up := set(self._names) & redis_client().smembers(READY_KEY)) < len(self._wanted):
+            self.check()
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"{len(self._wanted) - len(up)} local workers did not start within {_START_SECONDS:.0f} s; "
+                    f"see {self._workspace.logs}."
+                )
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop all of them at once: what they do is idempotent, so nothing is lost by not waiting long."""
+        self._ending.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        for process in self._processes:
+            process.terminate()  # the main process alone: it ends its pool in order
+        deadline = time.monotonic() + _STOP_SECONDS
+        for process in self._processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
+
+    def _launch(self, worker: LocalWorker) -> "subprocess.Popen[bytes]":
+        environment = worker_environment(self._workspace, self._broker_url, worker.kind)
+        environment[PARENT_VARIABLE] = str(os.getpid())
+        name = f"{os.getpid()}-{secrets.token_hex(2)}@{socket.gethostname()}"
+        self._names.append(f"{worker.kind}-{name}")
+        path = self._workspace.logs / f"{worker.kind}.log"
+        environment[LOG_VARIABLE] = str(path)
+        with path.open("ab") as log:
+            return subprocess.Popen(
+                worker_command(worker.kind, processes=worker.processes, name=name),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _keep(self) -> None:
+        while not self._ending.wait(0.5):
+            for place, process in enumerate(self._processes):
+                if process.poll() is not None and not self.given_up:
+                    self._restarts += 1
+                    self._processes[place] = self._launch(self._wanted[place])
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
