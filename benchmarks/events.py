@@ -18,7 +18,7 @@ from lhcq.events.layout import VALUES
 from lhcq.events.pytables import create_frame
 from lhcq.events.pythia import GeneratePart, assemble, generate_part, plan_parts, write_part
 from lhcq.events.storage import opened
-from lhcq.workspace import sha256_of_json, staged_file
+from lhcq.storage import sha256_of_json, staged_file
 
 # The released mixture, 10 to 1, in whole storage chunks.
 CONFIG = GenerateConfig(background=20_480, signal=2_048, seed=4)

@@ -17,7 +17,8 @@ from benchmarks.rows import Row, row, say
 from lhcq.cli.cluster import _job as request_of
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
-from lhcq.workspace import Workspace, read_manifest
+from lhcq.storage import read_manifest
+from lhcq.workspace import Workspace
 from tasks.app import connect
 from tasks.broker.embedded import embedded_broker
 from tasks.engine.publish import publish_job

@@ -23,7 +23,8 @@ from lhcq.jets.parts import fingerprint, write_part
 from lhcq.prompts.features import compute_features
 from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
-from lhcq.workspace import Workspace, sha256_of_json, staged_file
+from lhcq.storage import sha256_of_json, staged_file
+from lhcq.workspace import Workspace
 
 SEED = 20
 MORE, CONFIG_KEY = "more.parquet", b"lhcq.config"

@@ -15,7 +15,8 @@ from benchmarks.quality_variants import REFERENCE, VARIANTS
 from benchmarks.rows import RESULTS, row
 from lhcq.evaluate.figures import Z95, figures_of, midranks
 from lhcq.evaluate.scores import Scores, read_scores
-from lhcq.workspace import Workspace, read_json, read_manifest
+from lhcq.storage import read_json, read_manifest
+from lhcq.workspace import Workspace
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
 MARKS = "<!-- {}: made by `python -m benchmarks.quality --stage table` -->"

@@ -29,7 +29,8 @@ from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import StepRecord, train_segment
 from lhcq.model.plan import plan_run
 from lhcq.model.score import score_prompts
-from lhcq.workspace import Workspace, sha256_of_json, write_json
+from lhcq.storage import sha256_of_json, write_json
+from lhcq.workspace import Workspace
 
 
 class Events:

@@ -9,7 +9,8 @@ from benchmarks.command import watch
 from benchmarks.events import N_EVENTS, cache_directory, generated_events, repeat_events
 from benchmarks.rows import Row, row, say
 from lhcq.errors import DiskFull
-from lhcq.workspace import Workspace, read_manifest
+from lhcq.storage import read_manifest
+from lhcq.workspace import Workspace
 
 N_ROWS = 1_100_000
 MB = 1e6

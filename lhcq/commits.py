@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
-from lhcq.workspace import MANIFEST, read_json, read_manifest, verify_files
+from lhcq.storage import MANIFEST, read_json, read_manifest, verify_files
 
 OF = "of"
 """Field of a manifest: the identity of the job that the directory is a result of."""

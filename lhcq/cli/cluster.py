@@ -74,7 +74,7 @@ def command(
     from lhcq.cli.status import done_parts
     from lhcq.events.layout import open_event_file
     from lhcq.events.sandboxed_read import read_apart
-    from lhcq.workspace import read_manifest
+    from lhcq.storage import read_manifest
     from tasks.jobs.store import refuse_taken_name, renew_terms
     from tasks.stages.cluster import chunks_of
     from tasks.workers.local import LocalWorker
@@ -128,7 +128,7 @@ def _job(
 ) -> "Job":
     """The request: its spec decides the result, its terms do not."""
     from lhcq.jets.plan import events_per_chunk, plan_chunks
-    from lhcq.workspace import sha256_of
+    from lhcq.storage import sha256_of
     from tasks.jobs.store import Job
 
     if key and events.labelled:

@@ -76,7 +76,7 @@ def _export_lhco_features(dataset: Path, path: Path) -> Path:
     from lhcq.events.pytables import write_frame
     from lhcq.jets.export import refuse_existing
     from lhcq.jets.lhco_features import read_lhco_features
-    from lhcq.workspace import staged_file
+    from lhcq.storage import staged_file
 
     features = read_lhco_features(dataset)
     refuse_existing(path)

@@ -47,7 +47,7 @@ def command(
     from lhcq.config import GenerateConfig
     from lhcq.errors import BadInput
     from lhcq.events.pythia import plan_parts, require_pythia
-    from lhcq.workspace import sha256_of_json
+    from lhcq.storage import sha256_of_json
     from tasks.jobs.store import Job, refuse_taken_name
     from tasks.workers.local import LocalWorker
 

@@ -38,7 +38,7 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     from lhcq.events.featurefile import open_feature_file
     from lhcq.events.sandboxed_read import read_apart
     from lhcq.jets.import_features import imported_schema, write_imported
-    from lhcq.workspace import sha256_of
+    from lhcq.storage import sha256_of
     from tasks.jobs.store import Job, refuse_taken_name
 
     workspace = open_workspace()

@@ -102,7 +102,7 @@ def _job(
     """The request: its spec decides the result, its terms do not."""
     from lhcq.commits import read_verified, require_commit, split_of_run
     from lhcq.evaluate.tags import resolve_step
-    from lhcq.workspace import sha256_of
+    from lhcq.storage import sha256_of
     from tasks.jobs.store import Job, load_job
     from tasks.stages.predict import stretches_of
 
@@ -156,7 +156,7 @@ def _check_events(
     import pyarrow.parquet as pq
 
     from lhcq.prompts.templates import Template, check_renders
-    from lhcq.workspace import read_manifest
+    from lhcq.storage import read_manifest
 
     directory = workspace.dataset(dataset)
     if events["rows"] == 0:
@@ -193,7 +193,7 @@ def _check_key(key: Path, dataset: str, events: dict[str, Any], n_source: int) -
 def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) -> None:
     from lhcq.evaluate.predictions import PAGE, SCORES, SUMMARY
     from lhcq.report.prediction import prediction_figures, prediction_verdict
-    from lhcq.workspace import read_json
+    from lhcq.storage import read_json
 
     final = workspace.prediction(job.name)
     summary = read_json(final / SUMMARY)

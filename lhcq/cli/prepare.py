@@ -52,7 +52,7 @@ def command(
     """
     from lhcq.cli.session import open_workspace, run_job, session
     from lhcq.config import SplitConfig, training_prompts
-    from lhcq.workspace import read_manifest
+    from lhcq.storage import read_manifest
     from tasks.jobs.store import Job, refuse_taken_name
     from tasks.workers.local import LocalWorker
 

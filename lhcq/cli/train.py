@@ -128,7 +128,7 @@ def command(
     from lhcq.model.plan import plan_run, recommended_learning_rate
     from lhcq.model.sources import default_model, obtain
     from lhcq.model.tracking import require_tracker
-    from lhcq.workspace import sha256_of_json
+    from lhcq.storage import sha256_of_json
     from tasks.jobs.store import Job, refuse_taken_name
 
     workspace = open_workspace()

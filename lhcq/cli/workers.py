@@ -214,7 +214,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
 def _submit(files: dict[Path, str], order: list[str]) -> str:
     """Write the files and hand them over; gives the batch system's number."""
     from lhcq.errors import BadInput, TransientError
-    from lhcq.workspace import explained_os_errors
+    from lhcq.storage import explained_os_errors
 
     if not shutil.which(order[0]):
         raise BadInput(f"there is no {order[0]} here: run this where jobs are submitted, or use --dry-run.")

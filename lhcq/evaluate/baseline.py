@@ -14,7 +14,7 @@ from lhcq.commits import digests_of, read_verified
 from lhcq.errors import BadInput
 from lhcq.evaluate.figures import figures_of
 from lhcq.evaluate.scores import write_scores
-from lhcq.workspace import MANIFEST, sha256_of, staged_directory, write_json, write_manifest
+from lhcq.storage import MANIFEST, sha256_of, staged_directory, write_json, write_manifest
 
 MANY_EVENTS = 50_000
 """Training events from which several threads help. Below, they cost: a tree is many short parallel loops, and on a

@@ -25,7 +25,7 @@ from lhcq.records.run_state import (
     write_alarm,
     write_judgement,
 )
-from lhcq.workspace import MANIFEST, read_json
+from lhcq.storage import MANIFEST, read_json
 
 
 def judge_run(

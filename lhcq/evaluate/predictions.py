@@ -25,7 +25,7 @@ from lhcq.commits import differing, read_verified
 from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.figures import Z95, figures_of, wilson_interval
 from lhcq.seals import OPEN, check_seal, seal
-from lhcq.workspace import (
+from lhcq.storage import (
     MANIFEST,
     read_json,
     staged_directory,

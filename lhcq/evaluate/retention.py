@@ -7,7 +7,7 @@ from pathlib import Path
 from lhcq.commits import committed_steps
 from lhcq.evaluate.tags import retention_lock, tags_of
 from lhcq.evaluate.validation import best_step, validated_steps
-from lhcq.workspace import exclusive
+from lhcq.storage import exclusive
 
 _REMOVED = ".removed.tmp"
 

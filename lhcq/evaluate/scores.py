@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from lhcq.errors import BadInput, NotThere
-from lhcq.workspace import staged_file
+from lhcq.storage import staged_file
 
 SCHEMA = pa.schema(
     [

@@ -5,7 +5,7 @@ from pathlib import Path
 from lhcq.commits import committed_steps
 from lhcq.config import check_name
 from lhcq.errors import BadInput, NameTaken, NotThere
-from lhcq.workspace import exclusive, read_json, staged_file, to_json
+from lhcq.storage import exclusive, read_json, staged_file, to_json
 
 BEST, LATEST = "best", "latest"
 

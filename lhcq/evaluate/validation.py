@@ -11,7 +11,7 @@ from lhcq.errors import NotThere
 from lhcq.evaluate.figures import Figures, figures_of
 from lhcq.evaluate.scores import write_scores
 from lhcq.evaluate.text import text_report
-from lhcq.workspace import read_json, staged_directory, write_json, write_manifest, write_text
+from lhcq.storage import read_json, staged_directory, write_json, write_manifest, write_text
 
 SCORES, FIGURES, REPORT = "scores.parquet", "figures.json", "report.txt"
 

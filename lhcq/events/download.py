@@ -31,7 +31,7 @@ from lhcq.events.ranges import (
     read_answer,
 )
 from lhcq.events.web import Interrupted, open_url, read_some
-from lhcq.workspace import explained_os_errors
+from lhcq.storage import explained_os_errors
 
 _BLOCK = 1 << 18
 

@@ -221,7 +221,7 @@ def write_event_file(path: Path, blocks: Iterable[Block], n_events: int, storage
     """Stream `blocks` of (particles (k, 700, 3), labels (k,)) into a new file of the LHC Olympics layout.
 
     Equal events give equal bytes, however they are cut into blocks. `path` is written in place: give a staged one
-    (`lhcq.workspace.staged_file`). Raises `ValueError` when the blocks do not hold `n_events` events.
+    (`lhcq.storage.staged_file`). Raises `ValueError` when the blocks do not hold `n_events` events.
     """
     # "earliest": the format of the released files, and the only one that every reader knows.
     with Sink(path) as sink, h5py.File(sink, "w", libver="earliest") as file:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from lhcq.errors import BadInput, NameTaken
 from lhcq.events.ranges import Version
-from lhcq.workspace import commit_file, explained_os_errors, read_json, write_json
+from lhcq.storage import commit_file, explained_os_errors, read_json, write_json
 
 
 class PartialFile:

@@ -44,7 +44,7 @@ def write_frame(
 ) -> None:
     """Stream `blocks`, each float64 (k, n_columns), into a new pandas frame `df` of named columns.
 
-    `path` is written in place: give a staged one (`lhcq.workspace.staged_file`). Raises `ValueError` when the blocks
+    `path` is written in place: give a staged one (`lhcq.storage.staged_file`). Raises `ValueError` when the blocks
     do not hold `rows` rows.
     """
     with Sink(path) as sink, h5py.File(sink, "w", libver="earliest") as file:

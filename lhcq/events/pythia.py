@@ -19,7 +19,7 @@ from lhcq.errors import BadInput, TransientError
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH
 from lhcq.events.generator import Generator, require_pythia
 from lhcq.events.layout import write_event_file
-from lhcq.workspace import staged_file
+from lhcq.storage import staged_file
 
 __all__ = [
     "EVENTS_PER_PART",

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from lhcq.commits import read_verified
 from lhcq.errors import BadInput, NameTaken
 from lhcq.jets.records import EVENTS_FILE
-from lhcq.workspace import staged_file
+from lhcq.storage import staged_file
 
 BATCH = 8192
 """Events that an export holds at a time; the row groups of a dataset are a multiple of it."""

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from lhcq.jets.export import BATCH, names_of_jet, read_batches, read_dataset, read_schema, refuse_existing
 from lhcq.jets.merge import ROW_GROUP
-from lhcq.workspace import staged_file
+from lhcq.storage import staged_file
 
 
 def export_csv(dataset_dir: Path, path: Path) -> Path:

@@ -21,7 +21,7 @@ from lhcq.jets.merge import ROW_GROUP
 from lhcq.jets.parts import WRITER_OPTIONS
 from lhcq.jets.records import EVENTS_FILE, KINEMATICS, SUBSTRUCTURE, schema_of
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
-from lhcq.workspace import read_manifest, staged_directory, write_manifest
+from lhcq.storage import read_manifest, staged_directory, write_manifest
 
 Block = tuple[Integers, dict[str, Floats], NDArray[np.int8] | None]
 """Rows (n,), columns (n,) each by their names in a features file, and labels (n,) where they are known."""

@@ -22,7 +22,7 @@ from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps, re
 from lhcq.jets.records import CONTENT, EVENTS_FILE, schema_of
 from lhcq.jets.vectors import Integers
 from lhcq.seals import check_seal
-from lhcq.workspace import MANIFEST, read_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
 
 # Rows in a row group of the merged file, whatever the chunks were.
 ROW_GROUP = 16_384

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
 from lhcq.seals import OPEN, seal
-from lhcq.workspace import staged_file
+from lhcq.storage import staged_file
 
 FINGERPRINT_KEY = b"lhcq.fingerprint"
 GAPS_KEY = b"lhcq.gaps"

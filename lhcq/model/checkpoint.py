@@ -6,12 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lhcq.commits import committed_steps, read_verified
 from lhcq.errors import BadInput
 from lhcq.model.identity import require_same
-from lhcq.workspace import (
-    read_json,
-    staged_directory,
-    write_json,
-    write_manifest,
-)
+from lhcq.storage import read_json, staged_directory, write_json, write_manifest
 
 STATE = "state.json"
 

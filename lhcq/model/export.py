@@ -12,7 +12,7 @@ from lhcq.errors import BadInput, NameTaken
 from lhcq.model.labels import LABELS, label_ids
 from lhcq.model.library_output import quiet_transformers
 from lhcq.model.tokens import encode_prompts
-from lhcq.workspace import MANIFEST, read_json, staged_directory, write_json, write_text
+from lhcq.storage import MANIFEST, read_json, staged_directory, write_json, write_text
 
 CARD = "README.md"
 _ADAPTER_WEIGHTS, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"

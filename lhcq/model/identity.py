@@ -18,7 +18,7 @@ from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError
 from lhcq.model.tokens import TOKENIZER, TOKENIZER_CONFIG, describe_tokenizer
 from lhcq.model.weights import Tensor, read_tensors_of, weight_files
-from lhcq.workspace import read_json, sha256_of_json, write_json
+from lhcq.storage import read_json, sha256_of_json, write_json
 
 _BLOCK = 8 << 20
 _AT_ONCE = 4

@@ -10,7 +10,7 @@ from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.gpus import gpus_here
 from lhcq.model.weights import Tensor, read_tensors_of, weight_files
-from lhcq.workspace import read_json
+from lhcq.storage import read_json
 
 GIB = 1 << 30
 _LARGEST_SIZE = 1 << 48

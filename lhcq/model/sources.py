@@ -15,14 +15,8 @@ from typing import Any
 from lhcq.errors import BadInput
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
-from lhcq.workspace import (
-    MANIFEST,
-    Workspace,
-    explained_os_errors,
-    read_json,
-    staged_directory,
-    write_manifest,
-)
+from lhcq.storage import MANIFEST, explained_os_errors, read_json, staged_directory, write_manifest
+from lhcq.workspace import Workspace
 
 SMOLLM2 = "smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
-from lhcq.workspace import read_json
+from lhcq.storage import read_json
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _PROBE = "12"

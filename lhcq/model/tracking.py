@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
-from lhcq.workspace import read_json, write_json
+from lhcq.storage import read_json, write_json
 
 _PROJECT = "lhcq"
 _MLFLOW = "mlflow.json"

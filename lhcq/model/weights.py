@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lhcq.errors import BadInput
-from lhcq.workspace import read_json
+from lhcq.storage import read_json
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _LONGEST_HEADER = 100_000_000

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
 from lhcq.prompts.features import compute_features, features_of, flatten_jets
-from lhcq.workspace import sha256_of_json
+from lhcq.storage import sha256_of_json
 
 
 class Template(Frozen):

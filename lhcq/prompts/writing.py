@@ -18,7 +18,7 @@ from lhcq.prompts.features import EVENTS_FILE, compute_features, features_of, re
 from lhcq.prompts.split import Integers, assign_parts, select
 from lhcq.prompts.templates import Template, describe_template, render, render_moved
 from lhcq.prompts.tokens import audit
-from lhcq.workspace import MANIFEST, read_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
 
 Encode = Callable[[list[str]], list[list[int]]]
 

@@ -4,7 +4,8 @@ import contextlib
 from typing import Literal
 
 from lhcq.records.run_state import open_pause
-from lhcq.workspace import Workspace, read_json, write_json
+from lhcq.storage import read_json, write_json
+from lhcq.workspace import Workspace
 
 Wish = Literal["run", "pause", "cancel"]
 

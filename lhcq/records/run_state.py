@@ -22,7 +22,7 @@ from typing import Literal
 from pydantic import Field
 
 from lhcq.config import Act, Frozen, TrainConfig
-from lhcq.workspace import read_json, staged_file, to_json
+from lhcq.storage import read_json, staged_file, to_json
 
 AlarmKind = Literal["nan", "divergence", "collapse", "unknown", "overfitting"]
 

@@ -9,7 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lhcq.report.collect import Evaluation, RunView
 from lhcq.report.dataset_page import said_config
 from lhcq.report.table import printed, printed_interval
-from lhcq.workspace import MANIFEST, Workspace, read_json
+from lhcq.storage import MANIFEST, read_json
+from lhcq.workspace import Workspace
 
 
 class Base(Protocol):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lhcq.commits import committed_steps, digests_of, is_commit, read_verified
 from lhcq.errors import BadInput, NotThere
-from lhcq.workspace import MANIFEST, Workspace, read_json
+from lhcq.storage import MANIFEST, read_json
+from lhcq.workspace import Workspace
 
 _REPLACED = (
     "The split {!r} has been made again of other events since, so boosted trees, jet masses and whatever else is of "

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from lhcq.report.dataset import ClassSpectrum, DatasetView, Spectrum, collect_dataset
 from lhcq.report.spectra import draw_png
 from lhcq.report.templates import html_template
-from lhcq.workspace import Workspace, write_bytes, write_text
+from lhcq.storage import write_bytes, write_text
+from lhcq.workspace import Workspace
 
 COLUMNS = ("Class", "Events", "Missing", "Mean", "Median", "Smallest", "Largest")
 

@@ -14,7 +14,8 @@ from lhcq.report.plots import STUDY_ACCURACY, plot_run
 from lhcq.report.style import darkened, data_uri
 from lhcq.report.table import COLUMNS, checkpoint_table, printed, printed_interval, printed_row
 from lhcq.report.templates import html_template
-from lhcq.workspace import Workspace, write_text
+from lhcq.storage import write_text
+from lhcq.workspace import Workspace
 
 STUDY_INTERVAL = (0.811, 0.857)
 """95% Wilson interval of the study's 835 right in 1,000."""

@@ -34,7 +34,8 @@ from redis.retry import Retry
 from lhcq.address import BrokerAddress
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, TransientError
-from lhcq.workspace import Workspace, explained_os_errors, read_json, write_json
+from lhcq.storage import explained_os_errors, read_json, write_json
+from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, LEASE_PREFIX
 
 _START_SECONDS = 30.0

@@ -15,7 +15,8 @@ from lhcq.address import BrokerAddress
 from lhcq.config import TrainConfig
 from lhcq.errors import LhcqError
 from lhcq.model.gpus import Gpu
-from lhcq.workspace import Workspace, staged_file
+from lhcq.storage import staged_file
+from lhcq.workspace import Workspace
 from tasks.app import app, foreign_settings
 from tasks.broker.acceptance import ask_broker
 from tasks.broker.connection import broker_address, redis_client

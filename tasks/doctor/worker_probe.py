@@ -15,7 +15,8 @@ from celery.worker.control import inspect_command
 
 from lhcq.config import Frozen, check_name
 from lhcq.model.gpus import Gpu, gpus_here
-from lhcq.workspace import Workspace, staged_file
+from lhcq.storage import staged_file
+from lhcq.workspace import Workspace
 from tasks.app import workspace
 from tasks.broker.connection import redis_client
 

@@ -8,7 +8,8 @@ from lhcq.config import Frozen, TrainConfig
 from lhcq.errors import BadInput
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import read_course
-from lhcq.workspace import MANIFEST, Workspace
+from lhcq.storage import MANIFEST
+from lhcq.workspace import Workspace
 from tasks.jobs.store import Job, Kind, failures_of
 
 _QUEUES = {

@@ -16,16 +16,8 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, fiel
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere, PermanentError
-from lhcq.workspace import (
-    Record,
-    Workspace,
-    exclusive,
-    read_json,
-    sha256_of_json,
-    staged_file,
-    to_json,
-    write_json,
-)
+from lhcq.storage import Record, exclusive, read_json, sha256_of_json, staged_file, to_json, write_json
+from lhcq.workspace import Workspace
 from tasks.jobs.leases import Holder
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,8 @@ from lhcq.records.run_state import (
     write_alarm,
     write_answer,
 )
-from lhcq.workspace import MANIFEST, Workspace, append_line, read_json
+from lhcq.storage import MANIFEST, append_line, read_json
+from lhcq.workspace import Workspace
 from tasks.jobs.planner import config_of
 from tasks.jobs.store import Job
 

@@ -9,7 +9,8 @@ from celery.signals import worker_init
 
 from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput, PermanentError, RowsMissing
-from lhcq.workspace import MANIFEST, Workspace, sha256_of
+from lhcq.storage import MANIFEST, sha256_of
+from lhcq.workspace import Workspace
 from tasks.app import app, workspace
 from tasks.jobs.leases import Lease
 from tasks.jobs.store import Failure, Job, summary_of

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from lhcq.config import GenerateConfig
 from lhcq.errors import NameTaken, RowsMissing
-from lhcq.workspace import Workspace, read_json, sha256_of, write_json
+from lhcq.storage import read_json, sha256_of, write_json
+from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.jobs.leases import Lease
 from tasks.jobs.store import Failure, Job, summary_of

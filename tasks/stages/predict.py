@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lhcq.commits import read_verified, require_commit
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, RowsMissing
-from lhcq.workspace import MANIFEST, Workspace
+from lhcq.storage import MANIFEST
+from lhcq.workspace import Workspace
 from tasks.app import app, workspace
 from tasks.jobs.leases import Lease
 from tasks.jobs.store import Failure, Job, summary_of

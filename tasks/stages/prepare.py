@@ -7,7 +7,8 @@ from pathlib import Path
 from lhcq.commits import differing
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
-from lhcq.workspace import MANIFEST, Workspace, read_json, read_manifest, sha256_of
+from lhcq.storage import MANIFEST, read_json, read_manifest, sha256_of
+from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.engine.execute import perform
 from tasks.engine.publish import publish_unit

@@ -14,7 +14,8 @@ from typing import Any
 from lhcq.commits import is_commit, make_way, require_commit, split_of_run
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import Alarm, read_course
-from lhcq.workspace import Workspace, append_line, write_json
+from lhcq.storage import append_line, write_json
+from lhcq.workspace import Workspace
 from tasks.app import app, workspace
 from tasks.engine.execute import perform
 from tasks.engine.publish import publish_unit

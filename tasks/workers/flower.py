@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.workspace import Workspace, explained_os_errors
+from lhcq.storage import explained_os_errors
+from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.broker.embedded import try_lock
 from tasks.workers.lifecycle import PARENT_VARIABLE, leave_with_parent

@@ -9,7 +9,8 @@ from random import Random
 from lhcq.model.checkpoint import newest_checkpoint, recorded_rows, verified_step
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import read_course
-from lhcq.workspace import Workspace, write_json, write_manifest
+from lhcq.storage import write_json, write_manifest
+from lhcq.workspace import Workspace
 from tasks.jobs.leases import Holder
 from tasks.jobs.planner import pending_units, unit_of_key
 from tasks.jobs.store import Failure, Job, Outcome, failures_of, find_job, list_jobs, outcome_of

@@ -20,7 +20,7 @@ from lhcq.model.tokens import encode_prompts
 from lhcq.model.weights import count_parameters
 from lhcq.prompts.writing import write_split
 from lhcq.seals import seal
-from lhcq.workspace import read_manifest, verify_files, write_manifest
+from lhcq.storage import read_manifest, verify_files, write_manifest
 from tests.fuzz.prompts import records
 from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from lhcq.errors import BadInput
-from lhcq.workspace import Workspace, read_json
+from lhcq.storage import read_json
+from lhcq.workspace import Workspace
 
 
 @pytest.mark.parametrize(

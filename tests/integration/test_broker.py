@@ -19,7 +19,8 @@ import pytest
 import redis
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.workspace import Workspace, write_json
+from lhcq.storage import write_json
+from lhcq.workspace import Workspace
 from tasks.broker import embedded
 from tasks.broker.embedded import answers, embedded_broker, running_broker, socket_path
 from tasks.jobs.leases import lease_key

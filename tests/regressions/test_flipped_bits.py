@@ -25,7 +25,8 @@ from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import Gap, fingerprint, write_part
 from lhcq.prompts.writing import write_split
 from lhcq.seals import OPEN, check_seal, seal
-from lhcq.workspace import MANIFEST, Workspace, read_json, verify_files
+from lhcq.storage import MANIFEST, read_json, verify_files
+from lhcq.workspace import Workspace
 
 N_FLIPS = 300
 N_EVENTS = 200
@@ -175,7 +176,7 @@ def test_a_file_is_hashed_once_a_process_and_again_when_it_was_written_to(
     directory = finished.dataset("made")
     manifest = read_json(directory / MANIFEST)
     verify_files(directory, manifest)
-    monkeypatch.setattr("lhcq.workspace.sha256_of", lambda path: pytest.fail(f"{path} was hashed again"))
+    monkeypatch.setattr("lhcq.storage.sha256_of", lambda path: pytest.fail(f"{path} was hashed again"))
     verify_files(directory, manifest)
     monkeypatch.undo()
     spoil(directory / "events.parquet")

@@ -14,7 +14,8 @@ from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput, LeaseLost, NameTaken
 from lhcq.evaluate.validation import validated_steps, write_validation
 from lhcq.events.layout import open_event_file, write_event_file
-from lhcq.workspace import Workspace, sha256_of, staged_directory, write_manifest
+from lhcq.storage import sha256_of, staged_directory, write_manifest
+from lhcq.workspace import Workspace
 from tasks.jobs import store
 from tasks.jobs.planner import finished_parts, part_path, pending_units, reached_step, validate_unit
 from tasks.jobs.store import Job, create_job, discard_job, failures_of, outcome_of
@@ -215,7 +216,7 @@ def test_of_two_commands_that_generate_into_one_file_the_second_is_told(
 
 
 def _stage(out: Path, text: str, on_made: Any) -> None:
-    from lhcq.workspace import staged_file
+    from lhcq.storage import staged_file
 
     with staged_file(out) as temporary:
         temporary.write_text(text)

@@ -10,7 +10,8 @@ import pytest
 
 from lhcq.config import Settings
 from lhcq.errors import BadInput, LhcqError
-from lhcq.workspace import Workspace, verify_files, write_json
+from lhcq.storage import verify_files, write_json
+from lhcq.workspace import Workspace
 from tasks.jobs.planner import finished_parts, part_path, part_unit, validate_unit
 from tasks.jobs.store import Job, find_job, list_jobs
 

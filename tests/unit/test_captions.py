@@ -4,7 +4,7 @@ import ast
 import json
 from typing import Any
 
-from lhcq.workspace import write_manifest
+from lhcq.storage import write_manifest
 from tasks.engine.publish import publish_job, publish_unit
 from tasks.jobs.planner import Unit, merge_unit, part_unit, segment_unit, validate_unit
 

@@ -8,7 +8,7 @@ import pytest
 
 from lhcq.errors import BadInput
 from lhcq.events.layout import write_event_file
-from lhcq.workspace import sha256_of
+from lhcq.storage import sha256_of
 from tasks.jobs.store import Job
 from tasks.stages.cluster import chunks_of, key_of, open_source
 

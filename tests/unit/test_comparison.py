@@ -17,7 +17,7 @@ from lhcq.evaluate.comparison import auc_difference, compare_scores
 from lhcq.evaluate.figures import delong_error
 from lhcq.evaluate.scores import Scores
 from lhcq.evaluate.validation import write_validation
-from lhcq.workspace import MANIFEST, read_json, write_json, write_manifest
+from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
 
 
 def scores(rows, labels, p_signal) -> Scores:

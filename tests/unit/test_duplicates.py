@@ -29,7 +29,7 @@ from lhcq.jets.parts import write_part
 from lhcq.jets.records import with_contents
 from lhcq.prompts.split import PARTS, _hash_rows, assign_parts, select
 from lhcq.prompts.writing import write_split
-from lhcq.workspace import read_json, read_manifest, verify_files
+from lhcq.storage import read_json, read_manifest, verify_files
 
 HOST = {"numpy": "2.0", "cpu": "x86_64 X86_V3"}
 

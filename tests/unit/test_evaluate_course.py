@@ -25,7 +25,7 @@ from lhcq.records.run_state import (
     write_alarm,
     write_answer,
 )
-from lhcq.workspace import MANIFEST, write_json
+from lhcq.storage import MANIFEST, write_json
 from tasks.jobs.planner import pending_units, segment_unit, validate_unit
 from tasks.jobs.planner import test_unit as final_unit
 from tasks.jobs.store import Job

@@ -5,7 +5,7 @@ import pytest
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere
 from lhcq.evaluate.tags import resolve_step, tag_step, tags_of
 from lhcq.evaluate.validation import write_validation
-from lhcq.workspace import MANIFEST
+from lhcq.storage import MANIFEST
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from lhcq.evaluate.figures import figures_of
 from lhcq.evaluate.scores import read_scores, write_scores
 from lhcq.evaluate.text import text_report
 from lhcq.evaluate.validation import best_step, read_figures, validated_steps, write_validation
-from lhcq.workspace import read_manifest, verify_files, write_manifest
+from lhcq.storage import read_manifest, verify_files, write_manifest
 
 LABELS = np.array([0, 1, 1, 0, 1, 0], dtype=np.int8)
 P_SIGNAL = np.array([0.1, 0.9, 0.4, 0.2, 0.8, 0.7])

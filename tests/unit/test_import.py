@@ -24,7 +24,7 @@ from lhcq.prompts.features import compute_features
 from lhcq.prompts.split import PARTS
 from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
-from lhcq.workspace import read_manifest, verify_files
+from lhcq.storage import read_manifest, verify_files
 
 COLUMNS = (*OF_JETS, LABEL)
 BLOSC = hdf5plugin.Blosc(cname="blosclz", clevel=5)

@@ -15,7 +15,7 @@ from lhcq.jets import merge
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import ChunkMissing, merge_parts
 from lhcq.jets.parts import Gap, read_gaps, write_part
-from lhcq.workspace import MANIFEST
+from lhcq.storage import MANIFEST
 
 N_EVENTS = 100
 HOST = {"numpy": "2.0", "cpu": "x86_64 X86_V3"}

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lhcq.cli import metrics
 from lhcq.model.gpus import Gpu
 from lhcq.records.journal import Journal
-from lhcq.workspace import append_line
+from lhcq.storage import append_line
 from tasks.jobs.leases import lease
 from tasks.jobs.planner import part_unit, segment_unit
 from tasks.jobs.store import end_job

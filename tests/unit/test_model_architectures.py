@@ -14,7 +14,7 @@ from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.preflight import estimate_needs
 from lhcq.model.score import score_attached
-from lhcq.workspace import read_json
+from lhcq.storage import read_json
 from tests.peft_alone import load_by_peft
 from tests.tiny_models import ARCHITECTURES, write_model
 

@@ -16,7 +16,7 @@ from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.export import BaseName, Said, export_adapter, export_merged
 from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
-from lhcq.workspace import write_manifest
+from lhcq.storage import write_manifest
 from tests.peft_alone import load_by_peft
 from tests.tiny_models import WORDS, write_model, write_tokenizer
 

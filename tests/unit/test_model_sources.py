@@ -9,7 +9,8 @@ from lhcq.errors import BadInput
 from lhcq.model.smollm2 import GGUF_SHA256, WHEEL_SHA256
 from lhcq.model.sources import check_model_directory, obtain
 from lhcq.model.weights import count_parameters
-from lhcq.workspace import Workspace, read_manifest, verify_files
+from lhcq.storage import read_manifest, verify_files
+from lhcq.workspace import Workspace
 
 
 def obtain_offline(name, workspace):

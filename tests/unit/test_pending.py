@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhcq.records.run_control import set_wish
-from lhcq.workspace import MANIFEST, Workspace
+from lhcq.storage import MANIFEST
+from lhcq.workspace import Workspace
 from tasks.jobs.leases import Holder
 from tasks.jobs.planner import (
     PART_SUFFIX,

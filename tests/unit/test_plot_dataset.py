@@ -22,7 +22,8 @@ from lhcq.report.dataset import CLASSES, DatasetView, bin_values, collect_datase
 from lhcq.report.dataset_page import describe_picture, render_dataset, said_config
 from lhcq.report.quantities import QUANTITIES, plan_edges, plan_quantities
 from lhcq.report.spectra import draw_png, draw_spectrum, plan_grid
-from lhcq.workspace import Workspace, write_manifest
+from lhcq.storage import write_manifest
+from lhcq.workspace import Workspace
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CONFIG = {"algorithm": "antikt", "radius": 1.0, "pt_min": 20.0, "max_jets": 2, "features": "full"}

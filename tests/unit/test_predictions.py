@@ -13,7 +13,7 @@ from lhcq.errors import BadInput
 from lhcq.evaluate.figures import figures_of
 from lhcq.evaluate.predictions import p_values, ranks, spectrum, write_prediction, write_scored
 from lhcq.report.prediction import prediction_verdict, render_prediction
-from lhcq.workspace import MANIFEST
+from lhcq.storage import MANIFEST
 
 N = 60
 PROBABILITIES = st.floats(0, 1).map(lambda p: round(p, 2))  # so that many are equal

@@ -18,7 +18,7 @@ from lhcq.prompts.features import compute_features, features_of
 from lhcq.prompts.split import PARTS
 from lhcq.prompts.templates import describe_template, noise_of, render
 from lhcq.prompts.writing import write_split
-from lhcq.workspace import read_manifest, verify_files, write_manifest
+from lhcq.storage import read_manifest, verify_files, write_manifest
 
 FLOATS = ("pt", "eta", "phi", "m", "px", "py", "pz", "e", "pt_lead")
 JET = pa.struct({**dict.fromkeys(FLOATS, pa.float64()), "n_constituents": pa.int32()})

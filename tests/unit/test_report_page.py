@@ -38,7 +38,8 @@ from lhcq.report.plots import (
 )
 from lhcq.report.style import DARK, darkened, draw_svg
 from lhcq.report.table import COLUMNS, checkpoint_table, printed_interval, printed_row
-from lhcq.workspace import MANIFEST, Workspace, append_line, read_json, write_json, write_manifest
+from lhcq.storage import MANIFEST, append_line, read_json, write_json, write_manifest
+from lhcq.workspace import Workspace
 
 FEATURES = ["mjj", "m_heavy", "m_light", "pt_heavy", "delta_r", "n_particles"]
 STEPS = [20, 40, 60, 80]

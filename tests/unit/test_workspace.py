@@ -17,9 +17,8 @@ import pytest
 
 from lhcq.commits import committed_steps
 from lhcq.errors import BadInput, DiskFull, NotThere
-from lhcq.workspace import (
+from lhcq.storage import (
     MANIFEST,
-    Workspace,
     append_line,
     explained_os_errors,
     read_json,
@@ -33,6 +32,7 @@ from lhcq.workspace import (
     write_manifest,
     write_text,
 )
+from lhcq.workspace import Workspace
 
 RACES = 1000
 
@@ -111,7 +111,7 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, staged: Any) -> None
 
 def test_a_killed_writer_leaves_no_final_name(tmp_path: Path) -> None:
     program = (
-        "import os, signal; from pathlib import Path; from lhcq.workspace import staged_directory\n"
+        "import os, signal; from pathlib import Path; from lhcq.storage import staged_directory\n"
         f"with staged_directory(Path({str(tmp_path)!r}) / '00000004') as d:\n"
         " (d / 'manifest.json').write_text('{}'); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -202,7 +202,7 @@ def test_a_full_disk_cuts_no_line_of_a_log(small_disk: Path) -> None:
 
 def test_a_line_cut_by_a_limit_is_taken_back(tmp_path: Path) -> None:
     program = (
-        "import resource, signal, sys; from pathlib import Path; from lhcq.workspace import append_line\n"
+        "import resource, signal, sys; from pathlib import Path; from lhcq.storage import append_line\n"
         "from lhcq.errors import DiskFull\n"
         f"log = Path({str(tmp_path)!r}) / 'log'; append_line(log, 'x' * 50)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

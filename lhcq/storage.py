@@ -1,0 +1,306 @@
+"""Every write that must be atomic, and manifests.
+
+A result is done when it stands under its final name, and not before: files are written beside it under a
+temporary name, synced and linked; directories are renamed whole, with their manifest written last inside them.
+The first commit wins, a later one is discarded.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lhcq.errors import BadInput, DiskFull, NotThere
+
+MANIFEST = "manifest.json"
+_BLOCK = 1 << 20
+_AT_ONCE = 4  # files hashed at a time, which lets other threads go on
+_DIGESTS: dict[tuple[Path, int, int, int, int], str] = {}
+"""The sha256 of files that were verified, by what would change with them."""
+# EEXIST: a file stands where a directory has to be made.
+_UNWRITABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
+
+
+@contextlib.contextmanager
+def explained_os_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, and a path that cannot be written, into errors that say so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"{path}: no space left on the device. Free some space and run the same command again."
+            ) from error
+        if error.errno in _UNWRITABLE:
+            raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno)}).") from error
+        raise
+
+
+@contextlib.contextmanager
+def staged_file(final: Path) -> Iterator[Path]:
+    """Give a temporary path beside `final`; on a clean exit sync it and commit it under the final name.
+
+    If the name was taken meanwhile, what stands there stays and this copy is discarded.
+    """
+    temporary = _temporary(final)
+    try:
+        with explained_os_errors(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            commit_file(temporary, final)
+    finally:
+        _discard(temporary)
+
+
+def commit_file(temporary: Path, final: Path) -> None:
+    """Sync `temporary` and give it the name `final` in the same directory, unless that is taken."""
+    with explained_os_errors(final):
+        _sync(temporary)
+        _link(temporary, final)
+        _sync(final.parent)
+
+
+@contextlib.contextmanager
+def staged_directory(final: Path) -> Iterator[Path]:
+    """Give a temporary directory beside `final`; on a clean exit sync it and rename it whole.
+
+    The caller writes the manifest last. If the name was taken meanwhile, this copy is discarded.
+    """
+    temporary = _temporary(final)
+    try:
+        with explained_os_errors(final):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for path in sorted(temporary.rglob("*")):
+                _sync(path)
+            _sync(temporary)
+            try:
+                _rename_directory(temporary, final)
+            except FileExistsError:
+                _refuse_in_the_way(final)
+            _sync(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON, atomically."""
+    temporary = _temporary(path)
+    try:
+        with explained_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(to_json(value), encoding="utf-8")
+            _sync(temporary)
+            temporary.replace(path)
+    finally:
+        _discard(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`, atomically."""
+    temporary = _temporary(path)
+    try:
+        with explained_os_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(content)
+            temporary.replace(path)
+    finally:
+        _discard(temporary)
+
+
+def to_json(value: Any) -> str:
+    """JSON with sorted keys and a final newline, so that equal values are equal bytes."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+class Record(dict[str, Any]):
+    """A JSON object of a file: a field that it lacks is wrong input, and no bug."""
+
+    path: Path | None = None
+
+    def __missing__(self, field: str) -> Any:
+        raise BadInput(f"{self.path or 'a record'}: has no field {field!r}. Remove it and make it again.")
+
+
+def read_json(path: Path) -> Record:
+    """The JSON object in `path`; `FileNotFoundError` passes, damage raises `BadInput`, as does a field it lacks."""
+
+    def build(pairs: list[tuple[str, Any]]) -> Record:
+        record = Record(pairs)
+        record.path = path
+        return record
+
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=build)
+        if not isinstance(value, Record):
+            raise ValueError("no JSON object")
+        return value
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and no UTF-8
+        raise BadInput(f"{path}: not readable as JSON ({error}). Remove it and make it again.") from error
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append one JSON line, whole or not at all; lines of several writers do not mix."""
+    line = json.dumps(value, sort_keys=True, allow_nan=False).encode() + b"\n"
+    with explained_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            if os.write(descriptor, line) < len(line):  # the disk is full: take back what fitted
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for the body; others wait, on whatever host, and a holder's death frees it."""
+    with explained_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def write_manifest(directory: Path, **fields: Any) -> None:
+    """Write `manifest.json` into `directory`: `fields`, and the sha256 and size of every file in it."""
+    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != MANIFEST]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        synced = [pool.submit(_sync, path) for path in paths]  # a directory's commit finds that done
+        digests = list(pool.map(sha256_of, paths))
+        for one in synced:
+            one.result()
+    files = {
+        str(path.relative_to(directory)): {"sha256": digest, "bytes": path.stat().st_size}
+        for path, digest in zip(paths, digests, strict=True)
+    }
+    write_json(directory / MANIFEST, {**fields, "files": files})
+
+
+def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
+    """The manifest of a committed directory, or `NotThere` naming the `remedy`."""
+    try:
+        manifest: dict[str, Any] = read_json(directory / MANIFEST)
+    except FileNotFoundError:
+        raise NotThere(f"{what} does not exist in {directory.parent}. {remedy}") from None
+    files = manifest.get("files", Record())
+    if not isinstance(files, Record) or not all(isinstance(facts, Record) for facts in files.values()):
+        raise BadInput(f"{directory / MANIFEST}: has no list of files. {remedy}")
+    return manifest
+
+
+def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
+    """Raise `BadInput` when a file of `directory` is not the one that its manifest was written for.
+
+    A process hashes a file once, and again when it was replaced or written to (another inode, size or time).
+    """
+    paths = [directory / name for name in manifest["files"]]
+    for name, path in zip(manifest["files"], paths, strict=True):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadInput(f"{directory}: its manifest names a file of another directory. Make it again.")
+        if not path.is_file():
+            raise BadInput(f"{path}: missing, though its manifest names it. Make {directory.name} again.")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        digests = list(pool.map(_digest_of, paths))
+    for path, digest, expected in zip(paths, digests, manifest["files"].values(), strict=True):
+        if digest != expected["sha256"]:
+            raise BadInput(f"{path}: differs from its manifest (sha256). Make {directory.name} again.")
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal sha256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    status = path.stat()
+    key = (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if key not in _DIGESTS:
+        _DIGESTS[key] = sha256_of(path)
+    return _DIGESTS[key]
+
+
+def sha256_of_json(value: Any) -> str:
+    """The hexadecimal sha256 of a value as `to_json` writes it."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()
+
+
+def _temporary(final: Path) -> Path:
+    return final.parent / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _discard(temporary: Path) -> None:
+    """Remove a temporary file; whatever is in its way has been reported by then."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link(temporary: Path, final: Path) -> None:
+    """Give the file its final name unless it is taken: link refuses an existing name, rename would not."""
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        # exFAT and Windows drives under WSL have no hard links; there a rename has to do.
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if not final.exists():
+            temporary.rename(final)
+
+
+def _refuse_in_the_way(final: Path) -> None:
+    """A commit that stands is the first one; anything else there would have this one made again for ever."""
+    if not (final / MANIFEST).exists():
+        raise BadInput(f"{final}: is no result of lhcq (it has no {MANIFEST}) and in the way. Remove it.")
+
+
+def _rename_directory(temporary: Path, final: Path) -> None:
+    """Rename unless `final` exists: the system refuses to replace a directory that is not empty.
+
+    An empty one is nobody's commit, since a commit arrives whole, and makes way.
+    """
+    try:
+        temporary.rename(final)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise FileExistsError(final) from error
+        raise
