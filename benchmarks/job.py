@@ -17,12 +17,13 @@ from benchmarks.rows import Row, row, say
 from lhcq.cli.cluster import _job as request_of
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
+from lhcq.records.jobs import Outcome, outcome_of
 from lhcq.storage import read_manifest
 from lhcq.workspace import Workspace
 from tasks.app import connect
 from tasks.broker.embedded import embedded_broker
 from tasks.engine.publish import publish_job
-from tasks.jobs.store import Outcome, create_job, outcome_of
+from tasks.jobs.store import create_job
 from tasks.workers.local import LocalWorker, local_workers
 
 N_ROWS = 200_000

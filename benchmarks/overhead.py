@@ -64,12 +64,12 @@ from lhcq.events.layout import open_event_file
 from tasks.app import workspace
 from tasks.engine.publish import publish_unit
 from tasks.jobs.store import create_job
-from tasks.jobs.planner import part_path, part_unit
+from tasks.jobs.kinds import chunk_path, chunk_unit
 file = open_event_file(Path({str(events)!r}))
 job = create_job(workspace(), _job("alone", file, CLUSTER_PRESETS["lhco"], None, 0.0, 1))
 def act(index):
-    publish_unit(part_unit(job, index))
-    return part_path(workspace(), job, index).exists
+    publish_unit(chunk_unit(job, index))
+    return chunk_path(workspace(), job, index).exists
 print(json.dumps(summary(times(job.parts - 1, act))))
 """
     return dict(json.loads(rig.python(code)))

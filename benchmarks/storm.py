@@ -150,10 +150,10 @@ def _storm(
 
 
 def _lhcq_figures(rig: Rig, job: Any, chain: Any, killed: list[tuple[float, int]]) -> dict[str, Any]:
-    from tasks.jobs.planner import part_path
+    from tasks.jobs.kinds import chunk_path
 
     commits = rig.commits()
-    paths = [str(part_path(rig.place, job, index)) for index in range(job.parts)]
+    paths = [str(chunk_path(rig.place, job, index)) for index in range(job.parts)]
     run = rig.place.run(chain.name)
     last = chain.spec["checkpoint_steps"][-1]
     merged = (rig.place.dataset(job.name) / "events.parquet").read_bytes()
@@ -223,7 +223,8 @@ def _plain_figures(plain: Plain, parts: int, kills: int) -> dict[str, Any]:
 CHAIN = """
 from lhcq.workspace import Workspace
 from tasks.app import workspace
-from tasks.jobs.store import Job, create_job
+from lhcq.records.jobs import Job
+from tasks.jobs.store import create_job
 from tasks.engine.publish import publish_job
 job = create_job(workspace(), Job(kind="train", name="chain", created=1.0, spec={{"checkpoint_steps": {steps}}}))
 publish_job(workspace(), job)

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lhcq.errors import BadInput, DiskFull, NotThere
 
@@ -188,6 +188,15 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
 
 
+def try_lock(file: IO[str], operation: int) -> bool:
+    """Take `fcntl.LOCK_SH` or `fcntl.LOCK_EX` on an open file at once, or say that it is held."""
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def write_manifest(directory: Path, **fields: Any) -> None:
     """Write `manifest.json` into `directory`: `fields`, and the sha256 and size of every file in it."""
     paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != MANIFEST]
@@ -304,3 +313,14 @@ def _rename_directory(temporary: Path, final: Path) -> None:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise FileExistsError(final) from error
         raise
+
+
+def check_room(place: Path, needed: int) -> None:
+    """Refuse before anything starts when `place` has fewer than `needed` bytes left."""
+    existing = next(path for path in (place, *place.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise DiskFull(
+            f"{place}: no space left on the device: about {needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free. "
+            "Free some space, or set LHCQ_WORKSPACE to a larger disk."
+        )

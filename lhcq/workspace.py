@@ -68,6 +68,11 @@ class Workspace:
         return self.inside(self.root / "jobs" / record)
 
     @property
+    def jobs_lock(self) -> Path:
+        """Held by whoever records, joins or discards a job."""
+        return self.root / "jobs.lock"
+
+    @property
     def logs(self) -> Path:
         """What local workers and the embedded broker print."""
         return self.root / "logs"
@@ -111,6 +116,11 @@ class Workspace:
                 f"({':'.join(map(str, self._data_roots))}). Move it there, or add its directory."
             )
         return Path(os.path.realpath(path))
+
+    def relative(self, path: Path) -> str:
+        """`path` as the workspace's other machines find it: relative to the root when it is inside."""
+        self.permitted(path)
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def _holds(self, path: Path) -> bool:
         real = Path(os.path.realpath(path))

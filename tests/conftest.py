@@ -119,9 +119,11 @@ def here(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspac
 @pytest.fixture
 def new_job(place: Workspace) -> Callable[..., Any]:
     """Record a job that was asked for: a clustering into three parts, unless told otherwise."""
-    from tasks.jobs.store import Job, create_job
+    from lhcq.records.jobs import Job
+    from tasks.jobs.store import create_job
+    from tests.specs import job_of
 
-    def create(kind: Any = "cluster", name: str = "made", *, parts: int = 3, **spec: Any) -> Job:
-        return create_job(place, Job(kind=kind, name=name, created=1.0, spec=spec, parts=parts))
+    def create(kind: str = "cluster", name: str = "made", *, parts: int = 3, **spec: Any) -> Job:
+        return create_job(place, job_of(kind, name, parts=parts, **spec))
 
     return create

@@ -11,8 +11,9 @@ from lhcq.cli.options import answer, json_option
 def command(run: str, as_json: bool) -> int:
     """End training RUN for good; its checkpoints and validations stay."""
     from lhcq.cli.session import open_workspace
+    from lhcq.records.jobs import end_job
     from lhcq.records.run_control import set_wish
-    from tasks.jobs.store import end_job, require_open
+    from tasks.jobs.store import require_open
 
     workspace = open_workspace()
     job = require_open(workspace, run)

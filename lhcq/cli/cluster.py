@@ -1,22 +1,12 @@
 """`lhcq cluster FILE --name NAME`."""
 
-import math
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
-from lhcq.errors import BadInput
-
-if TYPE_CHECKING:
-    from lhcq.events.layout import EventFile
-    from tasks.jobs.store import Job
-
-_BYTES_PER_EVENT = {"jets": 600, "full": 1000}  # a clustered event, once in a part and once in the dataset
-_LONG_TO_HASH = 500_000_000  # bytes
 
 
 @click.command("cluster")
@@ -70,42 +60,39 @@ def command(
     Presets: lhco is anti-kt R=1.0, pt > 20 GeV, two leading jets; diary is anti-kt R=0.5, pt > 1200 GeV, all jets.
     A command that was stopped or killed goes on when it is given again, and does only what is missing.
     """
-    from lhcq.cli.session import check_room, default_processes, open_workspace, run_job, session
-    from lhcq.cli.status import done_parts
-    from lhcq.events.layout import open_event_file
-    from lhcq.events.sandboxed_read import read_apart
+    from lhcq.cli.session import follow, open_workspace, say
+    from lhcq.records.specs import ClusterSpec
+    from lhcq.requests.cluster import cluster_request, find_events
     from lhcq.storage import read_manifest
+    from tasks.client import session, submit, workers_for
+    from tasks.jobs.progress import events_done
     from tasks.jobs.store import refuse_taken_name, renew_terms
-    from tasks.stages.cluster import chunks_of
-    from tasks.workers.local import LocalWorker
 
     config = _config(**jets)
-    if math.isnan(tolerate):  # which lies in every range
-        raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
     workspace = open_workspace()
     final = workspace.dataset(name)
-    source = workspace.permitted(file.absolute())
-    (events,) = read_apart(source, lambda: [open_event_file(source)])
-    check_room(workspace.root, events.n_events * _BYTES_PER_EVENT[config.features])
-    job = _job(name, events, config, key, tolerate, events_per_chunk)
+    events = find_events(workspace, file)
+    job = cluster_request(
+        workspace,
+        events,
+        name,
+        config,
+        key=key,
+        tolerate=tolerate,
+        chunk=events_per_chunk,
+        say=say if sys.stderr.isatty() else lambda _: None,
+    )
     refuse_taken_name(workspace, job)
     renew_terms(workspace, job)  # before workers start that find messages of a command that was killed
-    chunks = chunks_of(job)
-    cut = f"{len(chunks)} chunks of about {job.spec['events_per_chunk']:,} events"
+    cut = f"{job.parts} chunks of about {job.spec_of(ClusterSpec).events_per_chunk:,} events"
     if sys.stderr.isatty():
         click.echo(f"{job.title}: {events.n_events:,} events in {cut}", err=True)
-
-    def count() -> tuple[int, str]:
-        return events.n_events * done_parts(workspace, job) // len(chunks), ""
-
-    processes = min(workers or default_processes(), len(chunks))
-    with session(workspace, [LocalWorker(kind="cpu", processes=processes)], detach=not wait) as current:
-        waited = run_job(
+    with session(workspace, workers_for(job, workers), detach=not wait) as current:
+        waited = follow(
             current,
             job,
-            total=events.n_events,
-            unit="events",
-            count=count,
+            lambda: submit(current, job),
+            measure=lambda: events_done(workspace, job, events.n_events),
             again="Run the same command again to go on.",
             wait=wait,
         )
@@ -115,50 +102,12 @@ def command(
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"dataset {name!r}", remedy="Run `lhcq cluster`.")
         rate = events.n_events / seconds
-        value = {"dataset": str(final), "seconds": seconds, "events_per_second": rate, "chunks": len(chunks)}
+        value = {"dataset": str(final), "seconds": seconds, "events_per_second": rate, "chunks": job.parts}
         text = _text(final, manifest, seconds, rate, cut)
         if events.ignored:
             text += f"\n  columns that were not read: {', '.join(events.ignored)}"
         answer(as_json, {**value, **_facts(manifest), "ignored_columns": list(events.ignored)}, text)
     return waited.code
-
-
-def _job(
-    name: str, events: "EventFile", config: Any, key: Path | None, tolerate: float, chunk: int | None
-) -> "Job":
-    """The request: its spec decides the result, its terms do not."""
-    from lhcq.jets.plan import events_per_chunk, plan_chunks
-    from lhcq.storage import sha256_of
-    from tasks.jobs.store import Job
-
-    if key and events.labelled:
-        raise BadInput(f"{events.path}: has labels of its own. Leave --labels out.")
-    if key:
-        from lhcq.events.masterkey import read_master_key
-
-        read_master_key(key, events.n_events)  # a wrong one is refused before anything starts
-    if sys.stderr.isatty() and events.size > _LONG_TO_HASH:
-        click.echo(f"reading {events.path} once for its sha256 ({events.size / 1e9:.1f} GB)", err=True)
-    status = events.path.stat()
-    spec = {
-        "source_sha256": sha256_of(events.path),
-        "labels_sha256": sha256_of(key) if key else None,
-        "n_events": events.n_events,
-        "storage_rows": events.storage_rows,
-        "events_per_chunk": chunk or events_per_chunk(events.n_events, config.features),
-        "config": config.model_dump(),
-    }
-    terms = {
-        "source": str(events.path),
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "labels": str(key.absolute()) if key else None,
-        "tolerate": tolerate,
-    }
-    parts = len(
-        plan_chunks(events.n_events, storage_rows=events.storage_rows, target=spec["events_per_chunk"])
-    )
-    return Job(kind="cluster", name=name, created=time.time(), spec=spec, terms=terms, parts=parts)
 
 
 def _config(preset: str, **overrides: Any) -> Any:

@@ -1,7 +1,7 @@
 """`lhcq export-adapter RUN STEP DIR`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +9,7 @@ from lhcq.cli.options import answer, json_option
 
 if TYPE_CHECKING:
     from lhcq.model.export import Said
+    from lhcq.records.specs import TrainSpec
     from lhcq.workspace import Workspace
 
 _HELD_TO = 6
@@ -28,26 +29,26 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     is written once it gives the run's own scores on a few events by itself. A DIR that exists is refused.
     """
     from lhcq.cli.session import open_workspace
-    from lhcq.config import TrainConfig
     from lhcq.evaluate.tags import resolve_step
     from lhcq.model.export import export_adapter, export_merged, label_tokens, name_base, refuse_existing
     from lhcq.model.identity import identify, require_same
     from lhcq.model.sources import check_model_directory, require_training
     from lhcq.model.tokens import tokens_before
+    from lhcq.records.jobs import load_job
+    from lhcq.records.specs import TrainSpec
     from lhcq.report.card import model_card
     from lhcq.report.collect import collect_run
-    from tasks.jobs.store import load_job
 
     require_training()
     workspace = open_workspace()
-    spec = load_job(workspace, "train", run).spec
+    spec = load_job(workspace, "train", run).spec_of(TrainSpec)
     at = resolve_step(workspace.run(run), step)
     refuse_existing(directory)
-    model_dir = workspace.root / spec["model_dir"]
+    model_dir = workspace.root / spec.model_dir
     check_model_directory(model_dir)
     identity = identify(model_dir, workspace.digests)
-    require_same(spec.get("base"), identity, model_dir)
-    base = name_base(model_dir, spec["model"])
+    require_same(spec.base, identity, model_dir)
+    base = name_base(model_dir, spec.model)
     said = _said(workspace, run, spec, at)
     example = said.prompts[0]
     card = model_card(
@@ -69,7 +70,7 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
         base=base,
         card=card,
         said=said,
-        config=TrainConfig.checked(**spec["config"]),
+        config=spec.config,
     )
     files = sorted(path.name for path in directory.iterdir())
     value = {
@@ -84,7 +85,7 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     return 0
 
 
-def _said(workspace: "Workspace", run: str, spec: dict[str, Any], step: int) -> "Said":
+def _said(workspace: "Workspace", run: str, spec: "TrainSpec", step: int) -> "Said":
     """Some events of the split, from least to most signal-like, and what the run's validation said of them."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -94,8 +95,8 @@ def _said(workspace: "Workspace", run: str, spec: dict[str, Any], step: int) -> 
     from lhcq.evaluate.validation import SCORES
     from lhcq.model.export import Said
 
-    split = workspace.split(spec["split"])
-    split_of_run(split, run, spec["split_sha256"])
+    split = workspace.split(spec.split)
+    split_of_run(split, run, spec.split_sha256)
     validation = workspace.validation(run, step)
     if is_commit(validation):
         read_verified(validation, what=f"validation {step}", remedy="Validate the checkpoint again.")

@@ -1,14 +1,10 @@
 """`lhcq generate OUT.h5`."""
 
-import re
-import time
 from pathlib import Path
 
 import click
 
 from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
-
-_BYTES_PER_EVENT = 13_000  # a compressed event of the output, and its part
 
 
 @click.command("generate")
@@ -42,56 +38,35 @@ def command(
 
     The same seed gives the same bytes, whatever the number of workers.
     """
-    from lhcq.cli.session import check_room, default_processes, open_workspace, run_job, session
-    from lhcq.cli.status import done_parts
+    from lhcq.cli.session import follow, open_workspace
     from lhcq.config import GenerateConfig
-    from lhcq.errors import BadInput
-    from lhcq.events.pythia import plan_parts, require_pythia
-    from lhcq.storage import sha256_of_json
-    from tasks.jobs.store import Job, refuse_taken_name
-    from tasks.workers.local import LocalWorker
+    from lhcq.events.pythia import require_pythia
+    from lhcq.requests.generate import generate_request
+    from tasks.client import session, submit, workers_for
+    from tasks.jobs.progress import events_done
+    from tasks.jobs.store import refuse_taken_name
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
-    n_events = background + signal
-    out = out.absolute()
-    if n_events == 0:
-        raise BadInput("nothing to generate: give --background or --signal above 0.")
-    if not out.parent.is_dir():
-        raise BadInput(f"{out.parent}: no such directory to write {out.name} into. Make it first.")
     workspace = open_workspace()
-    workspace.permitted(out)
-    check_room(workspace.root, n_events * _BYTES_PER_EVENT)
-    check_room(out.parent, n_events * _BYTES_PER_EVENT)
-    parts = plan_parts(config)
-    spec = {"out": str(out), "config": config.model_dump()}
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", out.stem).strip("-")[:40]
-    name = f"{stem or 'events'}-{sha256_of_json(spec)[:8]}"
-    job = Job(kind="generate", name=name, created=time.time(), spec=spec, parts=len(parts))
+    job = generate_request(workspace, out, config)
     refuse_taken_name(workspace, job)
-
-    def count() -> tuple[int, str]:
-        return n_events * done_parts(workspace, job) // len(parts), ""
-
-    local = [LocalWorker(kind="cpu", processes=min(workers or default_processes(), len(parts)))]
-    with session(workspace, local, detach=not wait) as current:
+    n_events = background + signal
+    with session(workspace, workers_for(job, workers), detach=not wait) as current:
         if current.workers:
             require_pythia()
-        waited = run_job(
+        waited = follow(
             current,
             job,
-            total=n_events,
-            unit="events",
-            count=count,
+            lambda: submit(current, job),
+            measure=lambda: events_done(workspace, job, n_events),
             again="Run the same command again to go on.",
             wait=wait,
         )
-    seconds = waited.seconds
-    if waited.finished and waited.code == 0:
-        rate = n_events / seconds
-        value = {"file": str(out), "events": n_events, "seconds": seconds, "events_per_second": rate}
-        answer(
-            as_json, value, f"generated {n_events:,} events in {seconds:.1f} s ({rate:,.0f} events/s): {out}"
-        )
-    elif not waited.finished:
+    if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+    elif waited.code == 0:
+        rate, file = n_events / waited.seconds, out.absolute()
+        value = {"file": str(file), "events": n_events, "seconds": waited.seconds, "events_per_second": rate}
+        text = f"generated {n_events:,} events in {waited.seconds:.1f} s ({rate:,.0f} events/s): {file}"
+        answer(as_json, value, text)
     return waited.code

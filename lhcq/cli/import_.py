@@ -33,13 +33,13 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     What such a file does not say (particles, constituents) is absent from the dataset, and prompts and trees do
     without it.
     """
-    from lhcq.cli.session import check_room, open_workspace
+    from lhcq.cli.session import open_workspace
     from lhcq.errors import BadInput
     from lhcq.events.featurefile import open_feature_file
     from lhcq.events.sandboxed_read import read_apart
     from lhcq.jets.import_features import imported_schema, write_imported
-    from lhcq.storage import sha256_of
-    from tasks.jobs.store import Job, refuse_taken_name
+    from lhcq.storage import check_room, sha256_of
+    from tasks.jobs.store import refuse_used_name
 
     workspace = open_workspace()
     final = workspace.dataset(name)
@@ -55,7 +55,7 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
         "labels_sha256": sha256_of(key) if key and key.is_file() else None,
         "config": None,
     }
-    refuse_taken_name(workspace, Job(kind="cluster", name=name, created=time.time(), spec=fields))
+    refuse_used_name(workspace, "cluster", name, final)
     check_room(workspace.root, source.n_events * _BYTES_PER_EVENT)
     with progress(f"import {name}", source.n_events, "events") as update:
         blocks = _read_blocks(source, mtime_ns, key, update)

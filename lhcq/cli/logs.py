@@ -9,7 +9,6 @@ import click
 from lhcq.cli.options import kind_option
 
 if TYPE_CHECKING:
-    from tasks.jobs.store import Kind
     from tasks.observe.log_reader import Line
 
 _POLL_SECONDS = 0.5
@@ -21,10 +20,10 @@ _POLL_SECONDS = 0.5
 @kind_option
 @click.option("--follow", is_flag=True, help="Go on with what is logged until the job ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def command(job: str, part: int | None, kind: "Kind | None", follow: bool, as_json: bool) -> None:
+def command(job: str, part: int | None, kind: str | None, follow: bool, as_json: bool) -> None:
     """Show what workers on all hosts logged about JOB, or about its PART (of a run: a step), in the order of time."""
     from lhcq.cli.session import open_workspace
-    from tasks.jobs.store import named_job, outcome_of
+    from lhcq.records.jobs import named_job, outcome_of
     from tasks.observe.log_reader import LogReader, is_about
 
     workspace = open_workspace()

@@ -1,22 +1,15 @@
 """`lhcq predict RUN DATASET`."""
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lhcq.cli.options import answer, json_option, traced, wait_option
-from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
+    from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
-    from tasks.jobs.store import Job
-
-# A stretch is some seconds on a GPU; a small dataset is cut finer, so that several workers share it.
-_MOST_EVENTS, _FEWEST_EVENTS, _STRETCHES = 4096, 250, 16
-_BYTES_PER_EVENT = 100
-_JETS = ("algorithm", "radius", "pt_min", "max_jets")
 
 
 @click.command("predict")
@@ -59,26 +52,33 @@ def command(
     of them). With labels, in the dataset or by --labels, the full statistics are given; where DATASET is what RUN was
     trained on, of its test part alone. A command that was stopped or killed goes on when it is given again.
     """
-    from lhcq.cli.session import check_room, open_workspace, run_job, session
-    from lhcq.cli.status import done_parts
+    from lhcq.cli.session import follow, open_workspace
+    from lhcq.records.specs import PredictSpec
+    from lhcq.requests.predict import predict_request
+    from tasks.client import session, submit, workers_for
+    from tasks.jobs.progress import events_done
     from tasks.jobs.store import refuse_taken_name, renew_terms
-    from tasks.workers.local import LocalWorker
 
     workspace = open_workspace()
-    job = _job(
-        workspace, run, dataset, step, key, name or f"{run}-{dataset}", largest_p_value, events_per_chunk
+    job = predict_request(
+        workspace,
+        run,
+        dataset,
+        step=step,
+        name=name,
+        key=key,
+        largest_p_value=largest_p_value,
+        chunk=events_per_chunk,
     )
-    check_room(workspace.root, _BYTES_PER_EVENT * job.spec["n_events"])
     refuse_taken_name(workspace, job)
     renew_terms(workspace, job)
-    total = job.spec["n_events"]
-    with session(workspace, [LocalWorker(kind="gpu")], detach=not wait) as current:
-        waited = run_job(
+    total = job.spec_of(PredictSpec).n_events
+    with session(workspace, workers_for(job), detach=not wait) as current:
+        waited = follow(
             current,
             job,
-            total=total,
-            unit="events",
-            count=lambda: (total * done_parts(workspace, job) // job.parts, ""),
+            lambda: submit(current, job),
+            measure=lambda: events_done(workspace, job, total),
             again="Run the same command again to go on.",
             wait=wait,
         )
@@ -87,107 +87,6 @@ def command(
     elif waited.code == 0:
         _tell(workspace, job, waited.seconds, as_json=as_json)
     return waited.code
-
-
-def _job(
-    workspace: "Workspace",
-    run: str,
-    dataset: str,
-    step: str,
-    key: Path | None,
-    name: str,
-    largest_p_value: float,
-    events_per_chunk: int | None,
-) -> "Job":
-    """The request: its spec decides the result, its terms do not."""
-    from lhcq.commits import read_verified, require_commit, split_of_run
-    from lhcq.evaluate.tags import resolve_step
-    from lhcq.storage import sha256_of
-    from tasks.jobs.store import Job, load_job
-    from tasks.stages.predict import stretches_of
-
-    workspace.prediction(name)
-    trained = load_job(workspace, "train", run).spec
-    at = resolve_step(workspace.run(run), step)
-    checkpoint = require_commit(
-        workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}", remedy="Look at `lhcq status`."
-    )
-    split = split_of_run(workspace.split(trained["split"]), run, trained["split_sha256"])
-    events = read_verified(
-        workspace.dataset(dataset),
-        what=f"dataset {dataset!r}",
-        remedy="Make it with `lhcq cluster` or `lhcq import`.",
-    )
-    _check_events(workspace, dataset, events, split)
-    n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
-    if key:
-        _check_key(key, dataset, events, n_source)
-    fine = max(_FEWEST_EVENTS, -(-events["rows"] // _STRETCHES))
-    spec = {
-        "run": run,
-        "step": at,
-        "checkpoint_sha256": checkpoint["files"]["adapter_model.safetensors"]["sha256"],
-        "config": trained["config"],
-        "model": trained["model"],
-        "model_dir": trained["model_dir"],
-        **({"base": trained["base"]} if "base" in trained else {}),
-        "split": trained["split"],
-        "template": split["template"],
-        "n_reference": sum(split["counts"]["calibration"].values()),
-        "reference_sha256": split["files"]["calibration.parquet"]["sha256"],
-        "dataset": dataset,
-        "dataset_sha256": events["files"]["events.parquet"]["sha256"],
-        "trained_on": events["source_sha256"] == split["source_sha256"],
-        "n_events": events["rows"],
-        "n_source": n_source,
-        "labels_sha256": sha256_of(key) if key else None,
-        "largest_p_value": largest_p_value,
-        "events_per_chunk": events_per_chunk or min(_MOST_EVENTS, fine),
-    }
-    parts = sum(map(len, stretches_of(spec)))
-    terms = {"labels": str(key.absolute()) if key else None}
-    return Job(kind="predict", name=name, created=time.time(), spec=spec, terms=terms, parts=parts)
-
-
-def _check_events(
-    workspace: "Workspace", dataset: str, events: dict[str, Any], split: dict[str, Any]
-) -> None:
-    """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets."""
-    import pyarrow.parquet as pq
-
-    from lhcq.prompts.templates import Template, check_renders
-    from lhcq.storage import read_manifest
-
-    directory = workspace.dataset(dataset)
-    if events["rows"] == 0:
-        raise BadInput(f"{dataset}: has no events.")
-    try:
-        check_renders(Template.checked(**split["template"]), pq.read_schema(directory / "events.parquet"))
-    except BadInput as error:
-        raise BadInput(f"{dataset}: {error}") from error
-    try:
-        own = read_manifest(workspace.dataset(split["dataset"]), what="", remedy="")
-    except NotThere:  # it may have been removed since
-        return
-    if own["files"]["events.parquet"]["sha256"] != split["dataset_sha256"]:
-        return
-    ours, theirs = own.get("config"), events.get("config")
-    if not ours or not theirs:  # imported: clustered elsewhere
-        return
-    different = [f"{one} {theirs[one]}, not {ours[one]}" for one in _JETS if theirs[one] != ours[one]]
-    if different:
-        raise BadInput(
-            f"{dataset}: its jets are others than those of {split['dataset']}, which the run was trained on "
-            f"({'; '.join(different)}). Cluster its events as those were."
-        )
-
-
-def _check_key(key: Path, dataset: str, events: dict[str, Any], n_source: int) -> None:
-    from lhcq.events.masterkey import read_master_key
-
-    if events["labels"]["unknown"] < events["rows"]:
-        raise BadInput(f"{dataset}: has labels of its own. Leave --labels out.")
-    read_master_key(key, n_source)  # a wrong one is refused before anything starts
 
 
 def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) -> None:

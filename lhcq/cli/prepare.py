@@ -1,14 +1,10 @@
 """`lhcq prepare NAME --split SPLIT`."""
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
-
-if TYPE_CHECKING:
-    from lhcq.workspace import Workspace
 
 
 @click.command("prepare")
@@ -50,38 +46,29 @@ def command(
     The same event is in the same part in every split of a dataset. A boosted-tree baseline is fitted on the
     train part, to stand beside every checkpoint.
     """
-    from lhcq.cli.session import open_workspace, run_job, session
+    from lhcq.cli.session import follow, open_workspace, say
     from lhcq.config import SplitConfig, training_prompts
+    from lhcq.requests.prepare import dataset_of, model_for_tokens, prepare_request
     from lhcq.storage import read_manifest
-    from tasks.jobs.store import Job, refuse_taken_name
-    from tasks.workers.local import LocalWorker
+    from tasks.client import session, submit, workers_for
+    from tasks.jobs.progress import progress_of
+    from tasks.jobs.store import refuse_taken_name
 
     resolved = SplitConfig.checked(**config)
     workspace = open_workspace()
     final = workspace.split(split)
-    dataset = read_manifest(
-        workspace.dataset(name),
-        what=f"dataset {name!r}",
-        remedy="Make it with `lhcq cluster` or `lhcq import`.",
+    dataset_of(workspace, name)  # before a model is fetched for it
+    model_name, model_dir = model_for_tokens(model, workspace, say)
+    job = prepare_request(
+        workspace, name, split, resolved, model=model_name, model_dir=model_dir, max_tokens=max_tokens
     )
-    model_name, model_dir = _tokenizer_source(model, workspace)
-    spec = {
-        "dataset": name,
-        "dataset_sha256": dataset["files"]["events.parquet"]["sha256"],
-        "config": resolved.model_dump(),
-        "model": model_name,
-        "model_dir": model_dir,
-        "max_tokens": max_tokens,
-    }
-    job = Job(kind="prepare", name=split, created=time.time(), spec=spec)
     refuse_taken_name(workspace, job)
-    with session(workspace, [LocalWorker(kind="cpu", processes=workers or 1)], detach=not wait) as current:
-        waited = run_job(
+    with session(workspace, workers_for(job, workers), detach=not wait) as current:
+        waited = follow(
             current,
             job,
-            total=1,
-            unit="split",
-            count=lambda: (int((final / "manifest.json").exists()), ""),
+            lambda: submit(current, job),
+            measure=lambda: progress_of(workspace, job),
             again="Run the same command again.",
             wait=wait,
         )
@@ -96,26 +83,6 @@ def command(
         facts = {key: manifest[key] for key in ("counts", "unlabelled", "template", "tokens", "features")}
         answer(as_json, {**value, **facts}, _text(final, manifest, n_prompts, seconds, resolved.copies))
     return waited.code
-
-
-def _tokenizer_source(model: str | None, workspace: "Workspace") -> tuple[str | None, str | None]:
-    """The model to count tokens for, as asked and as a directory; none where lhcq[train] is not installed."""
-    import importlib.util
-
-    from lhcq.cli.session import relative_to_workspace
-
-    if model is None and importlib.util.find_spec("torch") is None:
-        click.echo(
-            "lhcq: tokens are not counted here (lhcq[train] is not installed); training counts them.",
-            err=True,
-        )
-        return None, None
-    from lhcq.model.sources import default_model, obtain
-
-    name = model or default_model()
-    return name, relative_to_workspace(
-        obtain(name, workspace, say=lambda line: click.echo(f"lhcq: {line}", err=True)), workspace
-    )
 
 
 def _text(final: Any, manifest: dict[str, Any], n_prompts: int, seconds: float, copies: int) -> str:

@@ -15,10 +15,11 @@ def command(run: str, wait: bool, as_json: bool) -> int:
     from lhcq.cli.session import open_workspace
     from lhcq.cli.train import follow_run
     from lhcq.errors import BadInput
+    from lhcq.records.jobs import load_job, outcome_of
     from lhcq.records.run_control import set_wish
     from lhcq.records.run_state import go_on, read_course, write_answer
-    from tasks.jobs.planner import reached_step
-    from tasks.jobs.store import load_job, outcome_of, reopen_job
+    from tasks.jobs.kinds import reached_step
+    from tasks.jobs.store import reopen_job
 
     workspace = open_workspace()
     job = load_job(workspace, "train", run)

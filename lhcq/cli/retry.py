@@ -8,9 +8,8 @@ from lhcq.cli.options import answer, json_option, kind_option, traced, wait_opti
 from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
-    from tasks.jobs.planner import Unit
-    from tasks.jobs.store import Job, Kind
-    from tasks.workers.local import LocalWorker
+    from lhcq.records.jobs import Job
+    from tasks.jobs.units import Unit
 
 
 @click.command("retry")
@@ -22,16 +21,16 @@ if TYPE_CHECKING:
 @json_option
 @traced
 def command(
-    name: str, part: int | None, kind: "Kind | None", workers: int | None, wait: bool, as_json: bool
+    name: str, part: int | None, kind: str | None, workers: int | None, wait: bool, as_json: bool
 ) -> int:
     """Try again what was given up of job NAME: parts that failed too often, a segment, a validation.
 
     What is finished is kept, and nothing else is done again. `lhcq why NAME` tells why each was given up.
     """
-    from lhcq.cli.session import follow_job, open_workspace, session
-    from lhcq.cli.status import progress_of
-    from tasks.engine.publish import retry_units
-    from tasks.jobs.store import failures_of, named_job, outcome_of
+    from lhcq.cli.session import follow, open_workspace
+    from lhcq.records.jobs import failures_of, named_job, outcome_of
+    from tasks.client import session, try_again, workers_for
+    from tasks.jobs.progress import progress_of
 
     workspace = open_workspace()
     job = named_job(workspace, name, kind)
@@ -45,18 +44,12 @@ def command(
         )
     units = _given_up(job, [failure.unit for failure in failures], part)
 
-    def count() -> tuple[int, str]:
-        return progress_of(workspace, job, ended=False)[0], ""
-
-    _, total, unit = progress_of(workspace, job, ended=False)
-    with session(workspace, [_worker(job, workers, len(units))], detach=not wait) as current:
-        waited = follow_job(
+    with session(workspace, workers_for(job, workers, units=len(units)), detach=not wait) as current:
+        waited = follow(
             current,
             job,
-            lambda: retry_units(workspace, job, units),
-            total=total,
-            unit=unit,
-            count=count,
+            lambda: try_again(current, job, units),
+            measure=lambda: progress_of(workspace, job),
             again=f"`lhcq why {name}` tells why.",
             wait=wait,
         )
@@ -70,12 +63,13 @@ def command(
 
 
 def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
-    from tasks.jobs.planner import part_unit, unit_of_key
+    from tasks.jobs.kinds import chunk_unit
+    from tasks.jobs.units import unit_of_key
 
     if part is not None:
         if not part < job.parts:
             raise NotThere(f"{job.title} has {job.parts} parts, counted from 0, and no part {part}.")
-        unit = part_unit(job, part)
+        unit = chunk_unit(job, part)
         if unit.key not in failed:
             raise BadInput(f"part {part} of {job.title} was not given up: there is nothing to try again.")
         return [unit]
@@ -85,12 +79,3 @@ def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
             "with what is missing."
         )
     return [unit_of_key(key) for key in failed]
-
-
-def _worker(job: "Job", processes: int | None, n_units: int) -> "LocalWorker":
-    from lhcq.cli.session import default_processes
-    from tasks.workers.local import LocalWorker
-
-    if job.kind in ("train", "predict"):
-        return LocalWorker(kind="gpu")
-    return LocalWorker(kind="cpu", processes=min(processes or default_processes(), n_units))

@@ -1,40 +1,10 @@
 """What the verbs show of a run."""
 
-import contextlib
-import json
-import os
 import statistics
 from typing import Any
 
 from lhcq.cli.options import printed_table
-from lhcq.commits import committed_steps
 from lhcq.workspace import Workspace
-
-_TAIL_BYTES = 16_384
-
-
-def last_step(workspace: Workspace, run: str) -> tuple[int, str]:
-    """The newest logged step of a run, and a note with its loss; reads only the end of the log."""
-    with contextlib.suppress(FileNotFoundError), (workspace.run(run) / "events.jsonl").open("rb") as stream:
-        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
-        for line in reversed(stream.read().splitlines()):
-            # Cut short, or worse.
-            with contextlib.suppress(ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
-                event = json.loads(line)
-                if event["event"] == "step":
-                    note = f"loss {event['loss']:.3f}, {event['samples_per_second']:.1f} samples/s"
-                    return int(event["step"]), note
-    return 0, ""
-
-
-def validations_note(workspace: Workspace, run: str) -> str:
-    """`, 2 checkpoints validated, AUC 0.941`: the newest validation's."""
-    done = committed_steps(workspace.run(run) / "validations")
-    if not done:
-        return ""
-    figures = json.loads((workspace.validation(run, done[-1]) / "figures.json").read_text("utf-8"))
-    auc = "" if figures["auc"] is None else f", AUC {figures['auc']:.3f}"
-    return f", {len(done)} validated{auc}"
 
 
 def alarm_lines(workspace: Workspace, run: str) -> list[str]:

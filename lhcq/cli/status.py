@@ -1,6 +1,5 @@
 """`lhcq status`."""
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +8,17 @@ import click
 from lhcq.cli.options import answer, json_option
 
 if TYPE_CHECKING:
+    from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
-    from tasks.jobs.store import Job
 
 
 @click.command("status")
 @json_option
 def command(as_json: bool) -> int:
     """List all jobs of the workspace: what they are, how far they got, how they ended."""
-    from lhcq.cli.session import meet_broker, open_workspace
-    from tasks.jobs.store import list_jobs
+    from lhcq.cli.session import open_workspace
+    from lhcq.records.jobs import list_jobs
+    from tasks.client import meet_broker
 
     workspace = open_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
@@ -28,13 +28,14 @@ def command(as_json: bool) -> int:
 
 
 def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
+    from lhcq.records.jobs import outcome_of
     from lhcq.records.run_control import wish_of
     from lhcq.records.run_state import alarms_of
-    from tasks.jobs.store import outcome_of
+    from tasks.jobs.progress import progress_of
 
     alarms = alarms_of(workspace.run(job.name)) if job.kind == "train" else []
     outcome = outcome_of(workspace, job)
-    done, total, unit = progress_of(workspace, job, ended=outcome is not None and outcome.state == "done")
+    done, total, unit, _ = progress_of(workspace, job)
     state: str = outcome.state if outcome else "open"
     if state == "open" and job.kind == "train" and wish_of(workspace, job.name) == "pause":
         state = "paused"
@@ -50,34 +51,6 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
         "message": outcome.message if outcome else "",
         "alarms": [alarm.model_dump(exclude={"after", "round"}) for alarm in alarms],
     }
-
-
-def progress_of(workspace: "Workspace", job: "Job", *, ended: bool) -> tuple[int, int, str]:
-    """How much of a job is done, of how much, and of what."""
-    from lhcq.cli.runs import last_step
-    from tasks.jobs.planner import PART_SUFFIX
-
-    if job.kind == "train":
-        return last_step(workspace, job.name)[0], job.spec["total_steps"], "steps"
-    if job.kind in PART_SUFFIX:
-        return job.parts if ended else done_parts(workspace, job), job.parts, "parts"
-    return int(ended), 1, "split"
-
-
-def done_parts(workspace: "Workspace", job: "Job") -> int:
-    """How many parts of a fan-out stand: as the broker counts them, or, where it cannot tell, as they are listed."""
-    import redis
-
-    from tasks.broker.connection import has_broker
-    from tasks.jobs.planner import finished_parts
-    from tasks.jobs.progress import counted_parts
-
-    if has_broker():
-        with contextlib.suppress(redis.RedisError, ValueError):
-            counted = counted_parts(job)
-            if counted is not None:
-                return counted
-    return len(finished_parts(workspace, job))
 
 
 def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:

@@ -1,7 +1,6 @@
 """`lhcq train SPLIT --name RUN`."""
 
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,11 +8,12 @@ import click
 from lhcq.cli.options import answer, json_option, traced, wait_option
 
 if TYPE_CHECKING:
-    from lhcq.config import TrainConfig
-    from lhcq.workspace import Workspace
-    from tasks.jobs.store import Job
+    from pathlib import Path
 
-_BYTES_PER_CHECKPOINT = 60_000_000
+    from lhcq.records.jobs import Job
+    from lhcq.requests.train import TrainRequest
+    from lhcq.workspace import Workspace
+
 _ALARMS = ("nan", "divergence", "collapse", "unknown", "overfitting")
 _ACTS = ("tell", "pause", "stop", "rollback")
 
@@ -120,75 +120,40 @@ def command(
     checkpoint with 0.3 of the learning rate, at most three times; the others are only told, unless --on-alarm says
     more. A run that a validation may pause, stop or send back waits for the validation of each checkpoint.
     """
-    from lhcq.cli.session import check_room, open_workspace, relative_to_workspace
-    from lhcq.commits import digests_of, read_verified
-    from lhcq.config import TRAIN_PRESETS, TrainConfig, training_prompts
-    from lhcq.errors import BadInput
-    from lhcq.model.identity import identify
-    from lhcq.model.plan import plan_run, recommended_learning_rate
+    from lhcq.cli.session import open_workspace, say
+    from lhcq.config import TRAIN_PRESETS, TrainConfig
     from lhcq.model.sources import default_model, obtain
-    from lhcq.model.tracking import require_tracker
-    from lhcq.storage import sha256_of_json
-    from tasks.jobs.store import Job, refuse_taken_name
+    from lhcq.requests.train import split_to_train, train_request
+    from tasks.jobs.store import refuse_taken_name
 
     workspace = open_workspace()
     workspace.run(name)
-    if track is not None:
-        require_tracker(track)
     given = {key: value for key, value in config.items() if value is not None}
     resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given, **policy})
-    manifest = read_verified(
-        workspace.split(split), what=f"split {split!r}", remedy="Make it with `lhcq prepare`."
-    )
+    split_to_train(workspace, split, track)  # before a model is fetched for it
     model_name = model or default_model()
-    directory = obtain(model_name, workspace, say=lambda line: click.echo(f"lhcq: {line}", err=True))
-    if resolved.learning_rate is None:
-        resolved = resolved.model_copy(update={"learning_rate": recommended_learning_rate(directory)})
-    n_train = training_prompts(manifest)
-    if n_train == 0:
-        raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
-    longest = _longest_prompt(workspace, split, directory, resolved)
-    plan = plan_run(n_train, resolved)
-    # Beside those that are kept stand the best, and the two that wait for their validation.
-    standing = min(len(plan.checkpoint_steps), (resolved.keep or len(plan.checkpoint_steps)) + 3)
-    check_room(workspace.root, standing * _BYTES_PER_CHECKPOINT)
-    spec = {
-        "split": split,
-        "split_sha256": digests_of(manifest),
-        "model": model_name,
-        "model_dir": relative_to_workspace(directory, workspace),
-        "base": identify(directory, workspace.digests).model_dump(),
-        "preset": preset,
-        "config": resolved.model_dump(),
-        "config_sha256": sha256_of_json(resolved.model_dump()),
-        "n_train": n_train,
-        "total_steps": plan.total_steps,
-        "checkpoint_steps": list(plan.checkpoint_steps),
-    }
-    terms = {"track": track} if track else {}
-    job = Job(kind="train", name=name, created=time.time(), spec=spec, terms=terms)
-    refuse_taken_name(workspace, job)
-    _say_what_it_needs(directory, resolved, longest)
-    return follow_run(workspace, job, wait=wait, as_json=as_json)
+    directory = obtain(model_name, workspace, say=say)
+    request = train_request(
+        workspace, split, name, resolved, model=model_name, model_dir=directory, preset=preset, track=track
+    )
+    refuse_taken_name(workspace, request.job)
+    _say_what_it_needs(directory, request)
+    return follow_run(workspace, request.job, wait=wait, as_json=as_json)
 
 
 def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool) -> int:
     """Publish what a run needs next, wait for its end, and print its table."""
-    from lhcq.cli.runs import alarm_lines, last_step, run_answer, validations_note
-    from lhcq.cli.session import run_job, session
-    from tasks.workers.local import LocalWorker
+    from lhcq.cli.runs import alarm_lines, run_answer
+    from lhcq.cli.session import follow
+    from tasks.client import session, submit, workers_for
+    from tasks.jobs.progress import progress_of
 
-    def count() -> tuple[int, str]:
-        step, note = last_step(workspace, job.name)
-        return step, f"{note}{validations_note(workspace, job.name)}"
-
-    with session(workspace, [LocalWorker(kind="gpu")], detach=not wait) as current:
-        waited = run_job(
+    with session(workspace, workers_for(job), detach=not wait) as current:
+        waited = follow(
             current,
             job,
-            total=job.spec["total_steps"],
-            unit="steps",
-            count=count,
+            lambda: submit(current, job),
+            measure=lambda: progress_of(workspace, job),
             again=f"Run `lhcq resume {job.name}` to go on.",
             wait=wait,
         )
@@ -202,22 +167,7 @@ def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool)
     return waited.code
 
 
-def _longest_prompt(workspace: "Workspace", split: str, directory: Any, config: "TrainConfig") -> int:
-    """Tokens of the longest prompt; raises `BadInput` when it is above the limit."""
-    import pyarrow.parquet as pq
-
-    from lhcq.model.tokens import encode_prompts
-    from lhcq.prompts.tokens import audit
-
-    encode = encode_prompts(directory)
-    longest = 0
-    for part in ("train", "validation", "test"):
-        table = pq.read_table(workspace.split(split) / f"{part}.parquet", columns=["prompt"])
-        longest = max(longest, audit(table["prompt"].to_pylist(), encode, max_tokens=config.max_tokens).max)
-    return longest
-
-
-def _say_what_it_needs(directory: Any, config: "TrainConfig", longest: int) -> None:
+def _say_what_it_needs(directory: "Path", request: "TrainRequest") -> None:
     """The memory of the machine that this is; a worker elsewhere looks for itself."""
     from lhcq.config import Settings
     from lhcq.model.preflight import check_memory, check_packages, device_here, estimate_needs
@@ -225,6 +175,7 @@ def _say_what_it_needs(directory: Any, config: "TrainConfig", longest: int) -> N
     if Settings.from_environment().broker_url is not None:
         return
     check_packages(directory)
+    config, longest = request.config, request.longest
     device = device_here()
     needs = estimate_needs(directory, config, longest=longest, bfloat16=device.bfloat16)
     if needs is not None:

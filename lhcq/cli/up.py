@@ -24,11 +24,12 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
     """
     import importlib.util
 
-    from lhcq.cli.session import default_processes, open_workspace, staying_up, stop_at_signals
+    from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.config import Settings
     from tasks.app import connect
     from tasks.broker.acceptance import ask_broker
     from tasks.broker.embedded import embedded_broker
+    from tasks.client import default_processes, staying_up
     from tasks.workers.flower import local_flower
     from tasks.workers.local import LocalWorker, local_workers
 

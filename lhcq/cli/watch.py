@@ -19,18 +19,20 @@ def command(run: str, once: bool, as_json: bool) -> int:
     With --json, prints how the run stands as one object and returns.
     """
     from lhcq.cli.progress import progress
-    from lhcq.cli.runs import last_step, run_answer, validations_note
+    from lhcq.cli.runs import run_answer
     from lhcq.cli.session import EXIT_CODES, open_workspace
+    from lhcq.records.jobs import load_job, outcome_of
     from lhcq.records.run_control import wish_of
-    from tasks.jobs.store import load_job, outcome_of
+    from tasks.jobs.progress import progress_of
 
     workspace = open_workspace()
     job = load_job(workspace, "train", run)
     if not (once or as_json):
-        with progress(job.title, job.spec["total_steps"], "steps") as update:
+        at = progress_of(workspace, job)
+        with progress(job.title, at.total, at.unit) as update:
             while outcome_of(workspace, job) is None and wish_of(workspace, run) == "run":
-                step, note = last_step(workspace, run)
-                update(step, note + validations_note(workspace, run))
+                at = progress_of(workspace, job)
+                update(at.done, at.note)
                 time.sleep(_POLL_SECONDS)
     value, text = run_answer(workspace, run)
     answer(as_json, value, text)

@@ -9,10 +9,9 @@ from lhcq.cli.options import answer, json_option, kind_option
 from lhcq.errors import NotThere
 
 if TYPE_CHECKING:
+    from lhcq.records.jobs import Holder, Job
     from lhcq.workspace import Workspace
-    from tasks.jobs.leases import Holder
-    from tasks.jobs.planner import Unit
-    from tasks.jobs.store import Job, Kind
+    from tasks.jobs.units import Unit
     from tasks.observe.unit_status import Standing
 
 _SHOWN = 10
@@ -23,10 +22,10 @@ _SHOWN = 10
 @click.argument("part", type=click.IntRange(min=0), required=False)
 @kind_option
 @json_option
-def command(job: str, part: int | None, kind: "Kind | None", as_json: bool) -> int:
+def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
     """Tell why JOB, or its PART, is not done: attempts, who is at work, the last traceback, what it waits for."""
     from lhcq.cli.session import open_workspace
-    from tasks.jobs.store import named_job, outcome_of
+    from lhcq.records.jobs import named_job, outcome_of
 
     workspace = open_workspace()
     found = named_job(workspace, job, kind)
@@ -48,13 +47,15 @@ def command(job: str, part: int | None, kind: "Kind | None", as_json: bool) -> i
 
 def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
     """What to tell of: the part, or what was given up and what is left to do; and how many more there are."""
-    from tasks.jobs.planner import part_unit, pending_units, unit_of_key
-    from tasks.jobs.store import failures_of, outcome_of
+    from lhcq.records.jobs import failures_of, outcome_of
+    from tasks.jobs.kinds import chunk_unit
+    from tasks.jobs.planner import pending_units
+    from tasks.jobs.units import unit_of_key
 
     if part is not None:
         if not part < job.parts:
             raise NotThere(f"{job.title} has {job.parts} parts, counted from 0, and no part {part}.")
-        return [part_unit(job, part)], 0
+        return [chunk_unit(job, part)], 0
     units = [unit_of_key(failure.unit) for failure in failures_of(workspace, job)]
     if outcome_of(workspace, job) is None:
         units += pending_units(workspace, job)
@@ -62,7 +63,7 @@ def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[
 
 
 def _standings(workspace: "Workspace", job: "Job", units: "list[Unit]") -> "list[Standing]":
-    from lhcq.cli.session import meet_broker
+    from tasks.client import meet_broker
     from tasks.observe.unit_status import listened_queues, standing_of
 
     listened = listened_queues() if units and meet_broker(workspace) else None

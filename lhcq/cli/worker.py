@@ -26,12 +26,13 @@ def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None
     (CUDA_VISIBLE_DEVICES). validate: validation alone, on a GPU of its own. SIGTERM lets it end what it works on and
     take no more.
     """
-    from lhcq.cli.session import default_processes, is_up, open_workspace
+    from lhcq.cli.session import open_workspace
     from lhcq.config import Settings
     from lhcq.errors import BadInput
     from tasks.app import connect
     from tasks.broker.acceptance import ask_broker
     from tasks.broker.embedded import running_broker
+    from tasks.client import default_processes, is_up
     from tasks.workers.lifecycle import IDLE_VARIABLE
     from tasks.workers.local import worker_command, worker_environment
 

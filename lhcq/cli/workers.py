@@ -137,8 +137,9 @@ def submit(
 def pending(kind: "WorkerKind") -> int:
     """Print how many units of open jobs wait for a worker of this kind, or are under way, as the workspace tells."""
     from lhcq.cli.session import open_workspace
+    from lhcq.records.jobs import list_jobs, outcome_of
+    from tasks.jobs.kinds import queue_of
     from tasks.jobs.planner import pending_units
-    from tasks.jobs.store import list_jobs, outcome_of
     from tasks.workers.local import queues_of
 
     workspace = open_workspace()
@@ -149,7 +150,7 @@ def pending(kind: "WorkerKind") -> int:
         if outcome_of(workspace, job) is None
         for unit in pending_units(workspace, job)
     )
-    click.echo(sum(unit.queue in queues for unit in units))
+    click.echo(sum(queue_of(unit) in queues for unit in units))
     return 0
 
 

@@ -10,7 +10,7 @@ import torch
 from lhcq.errors import BadInput
 from lhcq.model.agreement import choose_logits, own_logits
 from lhcq.model.gates import fuse_gates
-from lhcq.model.identity import Identity, identify
+from lhcq.model.identity import identify
 from lhcq.model.labels import label_ids
 from lhcq.model.linear import unpack_once
 from lhcq.model.loading import load_quantized
@@ -18,6 +18,7 @@ from lhcq.model.norms import fuse_norms
 from lhcq.model.rotary import fuse_rotary
 from lhcq.model.sources import check_model_directory
 from lhcq.model.tokens import Encoder, encode_prompts
+from lhcq.records.specs import ModelIdentity
 
 _PROBES = ("1 2 3:", "417 5 60 42 88 99 7 13 5 20 48 3 0 11 35 7:")
 """Prompts that a model is tried on when it is loaded, of unlike lengths."""
@@ -28,7 +29,7 @@ class Base:
     """A loaded model with what goes with it. One adapter at a time is attached to it (`lhcq.model.adapter`)."""
 
     directory: Path
-    identity: Identity
+    identity: ModelIdentity
     """What of it was loaded."""
     model: Any
     """The transformers causal language model; its linear layers are NF4."""

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError
 from lhcq.model.tokens import TOKENIZER, TOKENIZER_CONFIG, describe_tokenizer
 from lhcq.model.weights import Tensor, read_tensors_of, weight_files
+from lhcq.records.specs import ModelIdentity
 from lhcq.storage import read_json, sha256_of_json, write_json
 
 _BLOCK = 8 << 20
@@ -32,18 +32,7 @@ _read: dict[str, dict[str, Any]] = {}
 """What this process found in files, in place of a cache that cannot be written."""
 
 
-class Identity(Frozen):
-    """Three sha256; a run's record holds them from its beginning."""
-
-    weights: str
-    """Of names, types, shapes and bytes of all tensors (blake2b, which is twice as fast, of each one's bytes)."""
-    config: str
-    """Of `config.json` without what changes no number."""
-    tokenizer: str
-    """Of the tokenizer, and of what it puts before a prompt."""
-
-
-def identify(directory: Path, cache: Path | None = None) -> Identity:
+def identify(directory: Path, cache: Path | None = None) -> ModelIdentity:
     """The identity of the model in `directory`; `cache` is a directory that remembers what files hold."""
     tensors = [
         tensor
@@ -54,17 +43,17 @@ def identify(directory: Path, cache: Path | None = None) -> Identity:
         name: value for name, value in read_json(directory / "config.json").items() if name not in _BESIDE
     }
     files = [path for path in (directory / TOKENIZER, directory / TOKENIZER_CONFIG) if path.is_file()]
-    return Identity(
+    return ModelIdentity(
         weights=sha256_of_json(sorted(tensors)),
         config=sha256_of_json(config),
         tokenizer=_facts(files, lambda: sha256_of_json(describe_tokenizer(directory)), cache),
     )
 
 
-def require_same(recorded: object, found: Identity, directory: Path) -> None:
+def require_same(recorded: object, found: ModelIdentity, directory: Path) -> None:
     """Raise `BadInput` where `found`, now in `directory`, is not what a run's record says; older ones say nothing."""
     for part, what in (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer")):
-        then = recorded.get(part) if isinstance(recorded, Mapping) else None
+        then = dict(recorded).get(part) if isinstance(recorded, Mapping | ModelIdentity) else None
         now = getattr(found, part)
         if then not in (None, now):
             raise BadInput(

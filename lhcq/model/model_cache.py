@@ -1,17 +1,16 @@
 """The one base model that stays in a worker's memory from task to task."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lhcq.model.base import Base, load_base
 from lhcq.model.identity import identify, require_same
+from lhcq.records.specs import ModelIdentity
 
 _resident: Base | None = None
 
 
 def resident_base(
-    directory: Path, *, recorded: Mapping[str, Any] | None = None, cache: Path | None = None
+    directory: Path, *, recorded: ModelIdentity | None = None, cache: Path | None = None
 ) -> Base:
     """The base model in `directory`, loaded unless it is the one that was used last, and still the same.
 

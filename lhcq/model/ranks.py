@@ -33,6 +33,7 @@ from lhcq.model.model_cache import resident_base
 from lhcq.model.passes import PassSize, choose_pass, set_checkpointing
 from lhcq.model.rank_process import Peer
 from lhcq.model.steps import Step, StepData, accumulate, explained_memory, seeded_dropout
+from lhcq.records.specs import ModelIdentity
 
 log = logging.getLogger(__name__)
 
@@ -291,7 +292,7 @@ class Follower:
         labels: list[int],
     ) -> None:
         self._rank = rank
-        self._base = resident_base(Path(model), recorded=identity)
+        self._base = resident_base(Path(model), recorded=ModelIdentity.checked(**identity))
         self._config = TrainConfig.checked(**config)
         self._data = StepData(base=self._base, prompts=prompts, labels=np.array(labels), config=self._config)
         self._adapter = attach_lora(self._base, self._config)

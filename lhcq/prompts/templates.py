@@ -12,20 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
 from lhcq.prompts.features import compute_features, features_of, flatten_jets
+from lhcq.records.specs import Template
 from lhcq.storage import sha256_of_json
-
-
-class Template(Frozen):
-    """The identity of a template on a dataset: two splits with the same `sha256` read alike."""
-
-    name: str
-    version: int
-    sha256: str
-    columns: tuple[str, ...]
-    """What a prompt consists of, in its order: features, except of `diary`."""
 
 
 class Column(NamedTuple):

@@ -16,8 +16,9 @@ from lhcq.duplicates import DUPLICATES_FILE, read_firsts
 from lhcq.errors import BadInput, NameTaken
 from lhcq.prompts.features import EVENTS_FILE, compute_features, features_of, record_columns
 from lhcq.prompts.split import Integers, assign_parts, select
-from lhcq.prompts.templates import Template, describe_template, render, render_moved
+from lhcq.prompts.templates import describe_template, render, render_moved
 from lhcq.prompts.tokens import audit
+from lhcq.records.specs import Template
 from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
 
 Encode = Callable[[list[str]], list[list[int]]]

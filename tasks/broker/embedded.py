@@ -34,7 +34,7 @@ from redis.retry import Retry
 from lhcq.address import BrokerAddress
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, TransientError
-from lhcq.storage import explained_os_errors, read_json, write_json
+from lhcq.storage import explained_os_errors, read_json, try_lock, write_json
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, LEASE_PREFIX
 
@@ -341,15 +341,6 @@ def _end_process(data: Path, record: Record) -> None:
 def _is_alone(users: IO[str]) -> bool:
     """Whether no other command uses the broker; then the exclusive lock keeps newcomers waiting."""
     return try_lock(users, fcntl.LOCK_EX)
-
-
-def try_lock(file: IO[str], operation: int) -> bool:
-    """Take `fcntl.LOCK_SH` or `fcntl.LOCK_EX` on an open file at once, or say that it is held."""
-    try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _forget_leases(address: Path) -> None:

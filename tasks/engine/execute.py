@@ -13,6 +13,7 @@ import redis
 from celery import current_task
 
 from lhcq.errors import LeaseLost, LhcqError
+from lhcq.records.jobs import Failure, Holder, Job, failures_of, find_job, outcome_of, record_failure
 from lhcq.workspace import Workspace
 from tasks.app import workspace
 from tasks.broker.connection import redis_client
@@ -23,32 +24,22 @@ from tasks.jobs.attempts import (
     forget_attempt,
     take_back_attempt,
 )
-from tasks.jobs.leases import Holder, Lease, lease
-from tasks.jobs.planner import PART_SUFFIX, Unit, pending_units
-from tasks.jobs.store import (
-    Failure,
-    Job,
-    Kind,
-    Standing,
-    end_with_failures,
-    failures_of,
-    find_job,
-    is_permanent,
-    message_of,
-    outcome_of,
-    record_failure,
-    require_same_bytes,
-)
+from tasks.jobs.kinds import is_chunk, kind_of, kind_of_task, queue_of
+from tasks.jobs.leases import Lease, lease
+from tasks.jobs.planner import pending_units
+from tasks.jobs.store import OpenJob, end_with_failures, is_permanent, message_of, require_same_bytes
+from tasks.jobs.units import Unit
 from tasks.observe.logging import note_attempt, working_on
 from tasks.observe.tracing import note_error, note_span, span_under
 
 log = logging.getLogger(__name__)
 
 Status = Literal["done", "already", "leased", "closed", "again", "failed"]
-Work = Callable[[Workspace, Job, Lease], None]
+Work = Callable[[Workspace, Job, Unit, Lease], None]
+"""What a task does for a unit of a job, under a lease."""
 
 
-def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Job], bool]) -> Status:
+def perform(unit: Unit, work: Work, *, done: Callable[[Workspace, Job], bool]) -> Status:
     """Do `work` for `unit` under its lease, unless its output stands or its job has ended.
 
     An error that is wrong input, or the last of `MAX_ATTEMPTS`, is recorded beside the job; any other leaves the
@@ -56,7 +47,7 @@ def perform(kind: Kind, unit: Unit, work: Work, *, done: Callable[[Workspace, Jo
     stops by `LeaseLost`, which counts as no attempt.
     """
     place = workspace()
-    job = find_job(place, kind, str(unit.args[0]))
+    job = find_job(place, kind_of_task(unit.task).name, unit.name)
     if job is None or outcome_of(place, job) is not None:
         return "closed"
     with working_on(unit):
@@ -67,12 +58,12 @@ def _perform(
     place: Workspace, job: Job, unit: Unit, work: Work, done: Callable[[Workspace, Job], bool]
 ) -> Status:
     try:
-        with lease(redis_client(), unit.key, job_ended=Standing(place, job).ended) as held:
+        with lease(redis_client(), unit.key, job_ended=OpenJob(place, job).ended) as held:
             if held is None:
                 return "leased"
             if done(place, job):
                 return "already"
-            if job.kind not in PART_SUFFIX and unit not in pending_units(place, job):
+            if not kind_of(job).fans_out and unit not in pending_units(place, job):
                 return "closed"  # out of turn: a test before the training's end, a step that nobody planned
             with span_under(job.trace, unit.task, **_told(job, unit)):
                 status = _attempt(place, job, unit, held, work)
@@ -87,12 +78,11 @@ def _told(job: Job, unit: Unit) -> dict[str, str | int | None]:
     """What the span of an attempt tells beside its name."""
     request = current_task.request if current_task else None
     delivery = (request and request.delivery_info) or {}
-    part = unit.args[1] if len(unit.args) > 1 else None
     return {
         "job": job.title,
         "unit": unit.key,
-        "part" if job.kind in PART_SUFFIX else "step": part,
-        "queue": delivery.get("routing_key", unit.queue),  # which tells whether it was published again
+        "part" if kind_of(job).fans_out else "step": unit.number,
+        "queue": delivery.get("routing_key", queue_of(unit)),  # which tells whether it was published again
         "worker": request and request.hostname,
     }
 
@@ -106,7 +96,7 @@ def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) ->
         if attempts > MAX_ATTEMPTS:
             raise _WorkerKilled(f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs.")
         require_same_bytes(job)
-        work(place, job, held)
+        work(place, job, unit, held)
     except LeaseLost as error:
         log.warning("%s: %s", unit.key, error)
         take_back_attempt(job, unit)
@@ -137,6 +127,6 @@ def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: 
         traceback="".join(traceback.format_exception(error)),
     )
     record_failure(place, job, failure)
-    if not unit.task.endswith("_part"):  # a fan-out goes on with its other parts; the merge ends it
+    if not is_chunk(unit):  # a fan-out goes on with its other parts; the merge ends it
         end_with_failures(place, job, failures_of(place, job))
     return "failed"

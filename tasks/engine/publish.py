@@ -5,14 +5,17 @@ import contextlib
 from celery import chord
 
 from lhcq.errors import LhcqError
+from lhcq.records.jobs import Job, find_job
 from lhcq.workspace import Workspace
 from tasks.app import app, workspace
 from tasks.broker.connection import redis_client
 from tasks.jobs.attempts import backoff_key, forget_attempts
-from tasks.jobs.planner import PART_SUFFIX, Unit, kind_of, merge_unit, pending_units
+from tasks.jobs.kinds import Caption, kind_of, kind_of_task, merge_unit, queue_of
+from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import forget_count, recount
-from tasks.jobs.store import Job, find_job, forget_failures, set_trace
-from tasks.jobs.task_labels import Caption, captioner
+from tasks.jobs.store import forget_failures, set_trace
+from tasks.jobs.task_labels import captioner
+from tasks.jobs.units import Unit
 from tasks.observe.tracing import current_traceparent, span
 from tasks.settings import with_again
 
@@ -23,7 +26,7 @@ def publish_job(workspace: Workspace, job: Job) -> list[Unit]:
     A person asked for it, so earlier attempts no longer count.
     """
     forget_attempts(job)
-    if job.kind in PART_SUFFIX:
+    if kind_of(job).fans_out:
         forget_count(job)  # an earlier job of this name may have left it
         recount(workspace, job)
     units = pending_units(workspace, job)
@@ -46,7 +49,7 @@ def _publish(workspace: Workspace, job: Job, units: list[Unit]) -> None:
 
 
 def _send(workspace: Workspace, job: Job, units: list[Unit]) -> None:
-    if job.kind in PART_SUFFIX and units and units[0] != merge_unit(job):
+    if kind_of(job).fans_out and units and units[0] != merge_unit(job):
         caption = captioner(workspace, job)
         # Keys travel, not data: each header message carries the body.
         chord([signature_of(unit, caption(unit)) for unit in units])(
@@ -59,7 +62,7 @@ def _send(workspace: Workspace, job: Job, units: list[Unit]) -> None:
 
 def publish_unit(unit: Unit, *, again: bool = False) -> None:
     """Publish one unit; `again`, before all that waits in its queue."""
-    queue = with_again(unit.queue)[0] if again else unit.queue
+    queue = with_again(queue_of(unit))[0] if again else queue_of(unit)
     signature_of(unit, _caption_of(unit)).apply_async(queue=queue)
 
 
@@ -69,7 +72,7 @@ def signature_of(unit: Unit, caption: Caption):  # type: ignore[no-untyped-def]
         unit.task,
         args=list(unit.args),
         immutable=True,
-        queue=unit.queue,
+        queue=queue_of(unit),
         ignore_result=True,
         kwargsrepr=repr(caption),
     )
@@ -77,8 +80,8 @@ def signature_of(unit: Unit, caption: Caption):  # type: ignore[no-untyped-def]
 
 def _caption_of(unit: Unit) -> Caption:
     """What a single unit is about, by the record of its job, if it still has one."""
-    place, kind = workspace(), kind_of(unit.task)
+    place = workspace()
     with contextlib.suppress(LhcqError, OSError):
-        job = find_job(place, kind, str(unit.args[0]))
+        job = find_job(place, kind_of_task(unit.task).name, unit.name)
         return captioner(place, job)(unit) if job else {}
     return {}

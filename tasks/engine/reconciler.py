@@ -17,6 +17,7 @@ from collections.abc import Callable
 import redis
 from redis.exceptions import LockError
 
+from lhcq.records.jobs import Job, list_jobs, outcome_of
 from lhcq.workspace import Workspace
 from tasks.app import workspace
 from tasks.broker.acceptance import claimed_by_another
@@ -24,10 +25,11 @@ from tasks.broker.connection import redis_client
 from tasks.broker.transport import queue_length, waiting_messages
 from tasks.engine.publish import publish_unit
 from tasks.jobs.attempts import backoff_key
+from tasks.jobs.kinds import kind_of, queue_of
 from tasks.jobs.leases import lease_key
-from tasks.jobs.planner import PART_SUFFIX, Unit, pending_units, unit_key
+from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import recount
-from tasks.jobs.store import Job, list_jobs, outcome_of
+from tasks.jobs.units import Unit, unit_key
 from tasks.settings import with_again
 
 log = logging.getLogger(__name__)
@@ -65,12 +67,12 @@ class Reconciler:
         """Units of open jobs that have no output, no lease, no backoff, and no message waiting in their queue."""
         client = redis_client()
         units = [unit for job in list_jobs(place) for unit in _open_units(place, job)]
-        for queue in {unit.queue for unit in units}:
+        for queue in {queue_of(unit) for unit in units}:
             if not queue_length(client, *with_again(queue)):
                 client.delete(_due_key(queue))  # the next job's submitter has all the time again
             else:
                 missing = self._missing(client, queue)
-                units = [unit for unit in units if unit.queue != queue or missing(unit)]
+                units = [unit for unit in units if queue_of(unit) != queue or missing(unit)]
         if not units:
             return []
         marks = client.mget([key for unit in units for key in (lease_key(unit.key), backoff_key(unit))])
@@ -119,7 +121,7 @@ def _open_units(place: Workspace, job: Job) -> list[Unit]:
     try:
         if outcome_of(place, job) is not None:
             return []
-        if job.kind in PART_SUFFIX:
+        if kind_of(job).fans_out:
             recount(place, job)
         return pending_units(place, job)
     except redis.RedisError:

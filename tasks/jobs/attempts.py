@@ -10,10 +10,10 @@ import redis
 
 from lhcq.config import Frozen
 from lhcq.errors import DiskFull
+from lhcq.records.jobs import Holder, Job
 from tasks.broker.connection import redis_client
-from tasks.jobs.leases import Holder
-from tasks.jobs.planner import Unit
-from tasks.jobs.store import Job, message_of
+from tasks.jobs.store import message_of
+from tasks.jobs.units import Unit
 
 log = logging.getLogger(__name__)
 

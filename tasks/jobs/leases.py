@@ -14,9 +14,7 @@ import contextlib
 import contextvars
 import json
 import logging
-import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import LockError
 from redis.retry import Retry
 
-from lhcq.config import Frozen
 from lhcq.errors import LeaseLost
+from lhcq.records.jobs import Holder
 from tasks.broker.connection import LEASE_PREFIX
 
 log = logging.getLogger(__name__)
@@ -36,26 +34,6 @@ log = logging.getLogger(__name__)
 # for a moment (a swapping host, a broker that restarts from its file), and each lost lease is a unit done twice.
 LEASE_SECONDS = 10.0
 _EXTEND_EVERY_SECONDS = LEASE_SECONDS / 4
-LOG_VARIABLE = "LHCQ_LOG"
-"""Where a worker's log goes, for those who look for it."""
-
-
-class Holder(Frozen):
-    """Who works, or worked, on a unit."""
-
-    host: str
-    pid: int
-    since: float
-    """Seconds since the epoch, by the holder's clock."""
-    log: str | None
-    """The worker's log file; None where what started the worker keeps its output."""
-
-    @classmethod
-    def this_process(cls) -> "Holder":
-        """This process, from now on."""
-        return cls(
-            host=socket.gethostname(), pid=os.getpid(), since=time.time(), log=os.environ.get(LOG_VARIABLE)
-        )
 
 
 class Lease:
@@ -79,6 +57,15 @@ class Lease:
 
     def _stood_still(self) -> bool:
         return time.monotonic() - self._awake > LEASE_SECONDS
+
+
+class NoLease(Lease):
+    """Of work that nobody else is asked to do."""
+
+    @property
+    def lost(self) -> bool:
+        """Never."""
+        return False
 
 
 def lease_key(unit: str) -> str:

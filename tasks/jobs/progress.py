@@ -5,26 +5,34 @@ mark of completeness with the set, so nothing is shown from half of one: the rec
 """
 
 import contextlib
+import json
+import os
+from typing import NamedTuple
 
 import redis
 
+from lhcq.commits import committed_steps
+from lhcq.records.jobs import Job, outcome_of
+from lhcq.records.specs import TrainSpec
+from lhcq.storage import read_json
 from lhcq.workspace import Workspace
-from tasks.broker.connection import redis_client
-from tasks.jobs.planner import finished_parts
-from tasks.jobs.store import Job
+from tasks.broker.connection import has_broker, redis_client
+from tasks.jobs.kinds import finished_chunks, kind_of
 
 _COMPLETE = "complete"
 """Member of a set into which the workspace was read."""
 _KEEP_SECONDS = 7 * 24 * 3600
 
 
-def count_part(job: Job, index: int) -> None:
-    """Count a part that was committed; twice is once."""
+def count_chunk(job: Job, index: int) -> None:
+    """Count a chunk that was committed, where there is somebody to count for; twice is once."""
+    if not has_broker():
+        return
     with contextlib.suppress(redis.RedisError):  # it is committed all the same
         redis_client().sadd(_key(job), index)
 
 
-def counted_parts(job: Job) -> int | None:
+def counted_chunks(job: Job) -> int | None:
     """How many parts of `job` are done; None when Redis does not know."""
     with redis_client().pipeline(transaction=False) as pipe:
         pipe.sismember(_key(job), _COMPLETE)
@@ -37,14 +45,84 @@ def recount(place: Workspace, job: Job) -> None:
     """Read the workspace into the set, if Redis lost it; parts that are committed meanwhile count themselves."""
     client = redis_client()
     if not client.sismember(_key(job), _COMPLETE):
-        client.sadd(_key(job), _COMPLETE, *finished_parts(place, job))
+        client.sadd(_key(job), _COMPLETE, *finished_chunks(place, job))
         client.expire(_key(job), _KEEP_SECONDS)
 
 
 def forget_count(job: Job) -> None:
     """Know nothing of a job."""
+    if not has_broker():
+        return
     with contextlib.suppress(redis.RedisError):
         redis_client().delete(_key(job))
+
+
+class Progress(NamedTuple):
+    """How much of a job is done."""
+
+    done: int
+    total: int
+    unit: str
+    """What is counted: events, parts, steps or splits."""
+    note: str = ""
+    """A run's newest loss and AUC."""
+
+
+def progress_of(workspace: Workspace, job: Job) -> Progress:
+    """How much of a job is done, in what its kind counts."""
+    kind = kind_of(job)
+    outcome = outcome_of(workspace, job)
+    ended = outcome is not None and outcome.state == "done"
+    if isinstance(job.spec, TrainSpec):
+        step, note = last_step(workspace, job.name)
+        return Progress(
+            step, job.spec.total_steps, kind.measured_in, note + _validations_note(workspace, job.name)
+        )
+    if kind.fans_out:
+        return Progress(job.parts if ended else done_chunks(workspace, job), job.parts, kind.measured_in)
+    return Progress(int(ended), 1, kind.measured_in)
+
+
+def events_done(workspace: Workspace, job: Job, n_events: int) -> Progress:
+    """How much of a fan-out is done, as a number of its events."""
+    return Progress(n_events * done_chunks(workspace, job) // max(1, job.parts), n_events, "events")
+
+
+def done_chunks(workspace: Workspace, job: Job) -> int:
+    """How many chunks of a fan-out stand: as the broker counts them, or, where it cannot tell, as they are listed."""
+    if has_broker():
+        with contextlib.suppress(redis.RedisError, ValueError):
+            counted = counted_chunks(job)
+            if counted is not None:
+                return counted
+    return len(finished_chunks(workspace, job))
+
+
+_TAIL_BYTES = 16_384
+
+
+def last_step(workspace: Workspace, run: str) -> tuple[int, str]:
+    """The newest logged step of a run, and a note with its loss; reads only the end of the log."""
+    with contextlib.suppress(FileNotFoundError), (workspace.run(run) / "events.jsonl").open("rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
+        for line in reversed(stream.read().splitlines()):
+            # Cut short, or worse.
+            with contextlib.suppress(ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+                event = json.loads(line)
+                if event["event"] == "step":
+                    note = f"loss {event['loss']:.3f}, {event['samples_per_second']:.1f} samples/s"
+                    return int(event["step"]), note
+    return 0, ""
+
+
+def _validations_note(workspace: Workspace, run: str) -> str:
+    """`, 2 validated, AUC 0.941`: the newest validation's."""
+    done = committed_steps(workspace.run(run) / "validations")
+    if not done:
+        return ""
+    metrics = read_json(workspace.validation(run, done[-1]) / "figures.json")
+    auc = "" if metrics["auc"] is None else f", AUC {metrics['auc']:.3f}"
+    return f", {len(done)} validated{auc}"
 
 
 def _key(job: Job) -> str:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lhcq.config import Frozen
+from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
-from tasks.jobs.planner import kind_of
-from tasks.jobs.store import Job
+from tasks.jobs.kinds import kind_of
 
 _TEXT = re.compile(
     r"\[(?P<time>\S+Z) (?P<level>[A-Z]+) (?P<host>[^\s/]+)/(?P<process>\S+)"
@@ -56,7 +56,7 @@ def read_line(raw: bytes) -> Line | None:
 def is_about(line: Line, job: Job, part: int | None = None) -> bool:
     """Whether a line is about `job`, or about that part of it."""
     task, name, *_ = line.unit.split(":")
-    return name == job.name and kind_of(task) == job.kind and (part is None or line.part == part)
+    return name == job.name and task in kind_of(job).queues and (part is None or line.part == part)
 
 
 class LogReader:

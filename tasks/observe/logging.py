@@ -25,8 +25,8 @@ from urllib.parse import unquote, urlsplit
 from celery.signals import after_setup_logger, after_setup_task_logger
 
 from lhcq.config import NAME_PATTERN, Settings
-from tasks.jobs.leases import LOG_VARIABLE
-from tasks.jobs.planner import Unit, unit_key
+from lhcq.records.jobs import LOG_VARIABLE
+from tasks.jobs.units import Unit, unit_key
 
 _HOST = socket.gethostname()
 _PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")

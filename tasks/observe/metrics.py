@@ -22,17 +22,17 @@ from lhcq.address import BrokerAddress
 from lhcq.config import Settings
 from lhcq.errors import LhcqError
 from lhcq.model.gpus import gpus_of_host
+from lhcq.records.jobs import Job, failures_of, list_jobs, outcome_of
 from lhcq.records.journal import Journal
+from lhcq.records.specs import TrainSpec
 from lhcq.workspace import Workspace
 from tasks.app import connect
 from tasks.broker.acceptance import ask_broker
 from tasks.broker.connection import LEASE_PREFIX, broker_address, has_broker, redis_client
 from tasks.broker.embedded import running_broker
 from tasks.broker.transport import queue_length
+from tasks.jobs.kinds import chunk_unit, finished_chunks, kind_of
 from tasks.jobs.leases import holder_of
-from tasks.jobs.planner import PART_SUFFIX, finished_parts
-from tasks.jobs.store import Job, failures_of, list_jobs, outcome_of
-from tasks.jobs.task_labels import part_rows
 from tasks.settings import QUEUES, with_again
 
 _RECENT_SECONDS = 7 * 24 * 3600
@@ -68,9 +68,9 @@ class LhcqCollector(Collector):
             yield from _of_broker(client, leases)
         except redis.RedisError:  # it went away in between
             yield _gauge("lhcq_broker_up", _BROKER_UP, (), {(): 0})
-        parts = [job for job in recent if job.kind in PART_SUFFIX]
+        parts = [job for job in recent if kind_of(job).fans_out]
         yield from self._of_parts(parts, {id(job) for job in recent if id(job) in ended}, leases or {})
-        yield from self._of_runs([job for job in recent if job.kind == "train"], ended.keys())
+        yield from self._of_runs([job for job in recent if isinstance(job.spec, TrainSpec)], ended.keys())
         yield from _of_host(self._workspace)
 
     def _broker(self) -> "redis.Redis | None":
@@ -93,9 +93,9 @@ class LhcqCollector(Collector):
         for job in jobs:
             outcome = outcome_of(self._workspace, job) if id(job) in ended else None
             whole = outcome is not None and outcome.state == "done"
-            done = set(range(job.parts)) if whole else finished_parts(self._workspace, job)
+            done = set(range(job.parts)) if whole else finished_chunks(self._workspace, job)
             given_up = len(failures_of(self._workspace, job))
-            prefix = f"lhcq.{job.kind}_part:{job.name}:"
+            prefix = f"{chunk_unit(job, 0).task}:{job.name}:"
             at_work = sum(unit.startswith(prefix) for unit in leases)
             waiting = max(0, job.parts - len(done) - given_up - at_work)
             counts = {"done": len(done), "at_work": at_work, "given_up": given_up, "waiting": waiting}
@@ -147,7 +147,7 @@ def run_values(job: Job, journal: Journal, *, over: bool) -> dict[str, float]:
     stands = over or time.time() - float(step.get("time", 0.0)) > _STALE_SECONDS
     known = {
         "lhcq_run_step": step.get("step"),
-        "lhcq_run_steps": job.spec.get("total_steps"),
+        "lhcq_run_steps": job.spec_of(TrainSpec).total_steps,
         "lhcq_run_loss": step.get("loss"),
         "lhcq_run_samples_per_second": 0.0 if stands else step.get("samples_per_second"),
         "lhcq_run_validation_step": validation.get("step"),
@@ -162,7 +162,7 @@ def run_values(job: Job, journal: Journal, *, over: bool) -> dict[str, float]:
 def sizes_of_parts(job: Job) -> list[int]:
     """Events in each part of a clustering or a prediction; empty for what is not cut by events or does not tell."""
     with contextlib.suppress(LhcqError):  # a damaged record must not hide the others
-        return [stop - start for _, start, stop in part_rows(job)]
+        return [stop - start for _, start, stop in kind_of(job).rows(job)]
     return []
 
 

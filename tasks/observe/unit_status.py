@@ -4,14 +4,16 @@ import time
 from typing import Literal
 
 from lhcq.config import Frozen
+from lhcq.records.jobs import Holder, Job, failures_of
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.broker.connection import redis_client
 from tasks.broker.transport import queue_length
 from tasks.jobs.attempts import MAX_ATTEMPTS, backoff_key, latest_attempt
-from tasks.jobs.leases import Holder, holder_of, lease_key
-from tasks.jobs.planner import Unit, pending_units
-from tasks.jobs.store import Job, failures_of
+from tasks.jobs.kinds import kind_of, queue_of
+from tasks.jobs.leases import holder_of, lease_key
+from tasks.jobs.planner import pending_units
+from tasks.jobs.units import Unit
 from tasks.settings import with_again
 
 State = Literal["finished", "given up", "at work", "backoff", "no worker", "queued", "lost", "not yet"]
@@ -51,7 +53,7 @@ def standing_of(workspace: Workspace, job: Job, unit: Unit, listened: set[str] |
             traceback=failure.traceback,
         )
     if unit not in pending:
-        later = unit.task.endswith(("_merge", ".test", ".baseline"))
+        later = unit == kind_of(job).last(job)
         waits_for = f"{len(pending)} units before it" if later and pending else ""
         return Standing(
             unit=unit.key, state="not yet" if later and pending else "finished", waits_for=waits_for
@@ -62,7 +64,7 @@ def standing_of(workspace: Workspace, job: Job, unit: Unit, listened: set[str] |
 
 
 def _pending_standing(job: Job, unit: Unit, listened: set[str]) -> Standing:
-    client = redis_client()
+    client, queue = redis_client(), queue_of(unit)
     holder, latest = holder_of(client, unit.key), latest_attempt(job, unit)
     attempts = latest.count if latest else 0
     if holder is not None:
@@ -71,10 +73,10 @@ def _pending_standing(job: Job, unit: Unit, listened: set[str]) -> Standing:
     elif (pause := client.pttl(backoff_key(unit))) > 0:
         state = "backoff"
         waits_for = f"backoff for {pause / 1000:.0f} s before attempt {attempts + 1} of {MAX_ATTEMPTS}"
-    elif unit.queue not in listened:
-        state, waits_for = "no worker", f"a worker: none listens to queue {unit.queue}"
-    elif waiting := queue_length(client, *with_again(unit.queue)):
-        state, waits_for = "queued", f"its turn in queue {unit.queue}, where {waiting} messages wait"
+    elif queue not in listened:
+        state, waits_for = "no worker", f"a worker: none listens to queue {queue}"
+    elif waiting := queue_length(client, *with_again(queue)):
+        state, waits_for = "queued", f"its turn in queue {queue}, where {waiting} messages wait"
     else:
         state, waits_for = "lost", "the reconciler, which publishes it again within seconds"
     return Standing(

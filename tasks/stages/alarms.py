@@ -9,6 +9,7 @@ from typing import Any
 
 from lhcq.config import Act, TrainConfig
 from lhcq.errors import Diverged
+from lhcq.records.jobs import Job
 from lhcq.records.run_state import (
     Alarm,
     AlarmKind,
@@ -19,10 +20,9 @@ from lhcq.records.run_state import (
     write_alarm,
     write_answer,
 )
+from lhcq.records.specs import TrainSpec
 from lhcq.storage import MANIFEST, append_line, read_json
 from lhcq.workspace import Workspace
-from tasks.jobs.planner import config_of
-from tasks.jobs.store import Job
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,11 @@ def judge_validations(place: Workspace, job: Job, alarms: list[Alarm]) -> None:
     """Judge what has not been judged; alarms that are raised are added to `alarms`."""
     from lhcq.evaluate.checkpoint_review import judge_run
 
-    run_dir = place.run(job.name)
+    spec, run_dir = job.spec_of(TrainSpec), place.run(job.name)
     judge_run(
         run_dir,
-        config_of(job),
-        last_step=job.spec["checkpoint_steps"][-1],
+        spec.config,
+        last_step=spec.checkpoint_steps[-1],
         on_alarm=lambda alarm: raise_alarm(run_dir, alarm, alarms),
     )
 

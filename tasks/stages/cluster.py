@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from celery.signals import worker_init
 
-from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput, PermanentError, RowsMissing
+from lhcq.records.jobs import Failure, Job
+from lhcq.records.specs import ClusterSpec, ClusterTerms
+from lhcq.requests.cluster import chunks_of
 from lhcq.storage import MANIFEST, sha256_of
 from lhcq.workspace import Workspace
-from tasks.app import app, workspace
+from tasks.app import app
 from tasks.jobs.leases import Lease
-from tasks.jobs.store import Failure, Job, summary_of
+from tasks.jobs.store import summary_of
 from tasks.observe.tracing import note_span
-from tasks.stages.fanout import perform_merge, perform_part
+from tasks.stages.fanout import chunk_work, merge_work, perform_chunk, perform_merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lhcq.events.layout import EventFile
-    from lhcq.jets.plan import Chunk
 
 
 @worker_init.connect
@@ -46,19 +47,7 @@ def warm_up(sender: Any, **_: Any) -> None:
         sys.exit(f"lhcq: {error}")  # Celery logs any other exception of a signal and goes on
 
 
-@app.task(name="lhcq.cluster_part")
-def cluster_part(name: str, index: int) -> str:
-    """Cluster the events of one chunk."""
-    return perform_part("cluster", name, index, _make)
-
-
-@app.task(name="lhcq.cluster_merge")
-def cluster_merge(name: str) -> str:
-    """Merge all chunks into the dataset."""
-    return perform_merge("cluster", name, _merge)
-
-
-def _make(job: Job, index: int, path: Path, held: Lease) -> None:
+def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.events.blocks import read_blocks
     from lhcq.events.contents import hash_events
     from lhcq.events.layout import EventBlock
@@ -66,17 +55,17 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.jets.parts import Gap, fingerprint, write_part
     from lhcq.jets.records import part_schema_of, with_contents
 
-    file, chunk = open_source(job), chunks_of(job)[index]
+    spec, terms = job.spec_of(ClusterSpec), job.terms_of(ClusterTerms)
+    file, chunk = open_source(workspace, terms), chunks_of(spec)[index]
     note_span(events=chunk.stop - chunk.start)
-    config = ClusterConfig.checked(**job.spec["config"])
     gaps: list[Gap] = []
 
     def tables() -> "Iterator[pa.Table]":
-        yield part_schema_of(config.features).empty_table()  # a part may have lost all its events
-        for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=job.terms["tolerate"] > 0):
+        yield part_schema_of(spec.config.features).empty_table()  # a part may have lost all its events
+        for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=terms.tolerate > 0):
             if isinstance(block, EventBlock):
                 contents = hash_events(block.particles, block.n_particles)  # while they are in the cache
-                records = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
+                records = cluster_events(block.particles, spec.config, rows=block.rows, labels=block.labels)
                 yield with_contents(records, contents)
             else:
                 gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
@@ -85,10 +74,10 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     write_part(path, tables(), fingerprint(), gaps)
 
 
-def open_source(job: Job) -> "EventFile":
-    """The job's source, or an error when it is no longer the file that was hashed."""
-    source = workspace().permitted(Path(job.terms["source"]))
-    known = (job.terms["bytes"], job.terms["mtime_ns"])
+def open_source(workspace: Workspace, terms: ClusterTerms) -> "EventFile":
+    """A job's source, or an error when it is no longer the file that was hashed."""
+    source = workspace.permitted(Path(terms.source))
+    known = (terms.bytes, terms.mtime_ns)
     file = _found(source, known)
     status = source.stat()
     if (status.st_size, status.st_mtime_ns) != known:
@@ -104,51 +93,58 @@ def _found(source: Path, _: tuple[int, int]) -> "EventFile":
     return open_event_file(source)
 
 
-def chunks_of(job: Job) -> "list[Chunk]":
-    """The chunks of a clustering job, by index of part."""
-    from lhcq.jets.plan import plan_chunks
-
-    keys = ("n_events", "storage_rows")
-    return plan_chunks(**{key: job.spec[key] for key in keys}, target=job.spec["events_per_chunk"])
-
-
-def _merge(workspace: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
+def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[int, Failure]) -> str:
     from lhcq.jets.merge import merge_parts, read_standing
 
-    if (
-        lost
-    ):  # for want of a worker, a disk or a library: nothing is known of the events, so nothing is tolerated
+    if lost:  # for want of a worker, a disk or a library: what is not known of the events is not tolerated
         raise RowsMissing(summary_of(list(lost.values())))
+    spec, terms = job.spec_of(ClusterSpec), job.terms_of(ClusterTerms)
     final = workspace.dataset(job.name)
     fields = {
         "name": job.name,
-        "source": job.terms["source"],
-        **{field: job.spec[field] for field in ("source_sha256", "labels_sha256", "config")},
+        "source": terms.source,
+        "source_sha256": spec.source_sha256,
+        "labels_sha256": spec.labels_sha256,
+        "config": spec.recorded()["config"],
     }
-    if (final / MANIFEST).exists():  # the parts may be gone
+    if (final / MANIFEST).exists():  # the chunks may be gone
         manifest = read_standing(final, fields)
     else:
         manifest = merge_parts(
-            [parts[index] for index in sorted(parts)],
+            [chunks[index] for index in sorted(chunks)],
             final,
-            n_events=job.spec["n_events"],
+            n_events=spec.n_events,
             manifest_fields=fields,
-            features=ClusterConfig.checked(**job.spec["config"]).features,
-            tolerate=job.terms["tolerate"],
-            labels=key_of(job, job.spec["n_events"]),
+            features=spec.config.features,
+            tolerate=terms.tolerate,
+            labels=read_key(workspace, terms.labels, spec.labels_sha256, spec.n_events),
         )
     note_span(events=manifest["rows"])
     return f"{manifest['rows']} events in {final}"
 
 
-def key_of(job: Job, n_events: int) -> "NDArray[np.int8] | None":
+def read_key(
+    workspace: Workspace, key: str | None, sha256: str | None, n_events: int
+) -> "NDArray[np.int8] | None":
     """The labels (n_events,) by source row in the master key that a job names, as it was hashed; None without one."""
-    if job.terms["labels"] is None:
+    if key is None:
         return None
     from lhcq.events.masterkey import read_master_key
 
-    path = workspace().permitted(Path(job.terms["labels"]))
+    path = workspace.permitted(Path(key))
     labels = read_master_key(path, n_events)
-    if sha256_of(path) != job.spec["labels_sha256"]:
+    if sha256_of(path) != sha256:
         raise BadInput(f"{path}: changed since this job started. Run the same command again.")
     return labels
+
+
+@app.task(name="lhcq.cluster_part", work=staticmethod(chunk_work(_make)))
+def cluster_part(name: str, index: int) -> str:
+    """Cluster the events of one chunk."""
+    return perform_chunk("cluster", name, index, _make)
+
+
+@app.task(name="lhcq.cluster_merge", work=staticmethod(merge_work(_merge)))
+def cluster_merge(name: str) -> str:
+    """Merge all chunks into the dataset."""
+    return perform_merge("cluster", name, _merge)

@@ -1,41 +1,72 @@
-"""What the fan-outs share: a task a part, and the merge that ends the job."""
+"""What the fan-outs share: a task a chunk, and the merge that ends the job."""
 
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from lhcq.errors import RowsMissing
+from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, find_job
 from lhcq.workspace import Workspace
 from tasks.app import workspace
-from tasks.engine.execute import perform
+from tasks.engine.execute import Work, perform
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
-from tasks.jobs.planner import finished_parts, merge_unit, part_path, part_unit
-from tasks.jobs.progress import count_part, forget_count
-from tasks.jobs.store import Failure, Job, Kind, end_job, end_with_failures, failures_of, find_job
+from tasks.jobs.progress import count_chunk, forget_count
+from tasks.jobs.store import end_with_failures
+from tasks.jobs.units import Unit
 
-MakePart = Callable[[Job, int, Path, Lease], None]
+MakeChunk = Callable[[Workspace, Job, int, Path, Lease], None]
+"""Writes the chunk of this index to a path."""
 Merge = Callable[[Workspace, Job, dict[int, Path], dict[int, Failure]], str]
-"""Merges the parts that stand, by index, without those that were given up; `RowsMissing` where it cannot."""
+"""Merges the chunks that stand, by index, without those that were given up; `RowsMissing` where it cannot."""
 
 
-def perform_part(kind: Kind, name: str, index: int, make: MakePart) -> str:
-    """Make part `index` of a job, unless it stands."""
-    place = workspace()
-    job = find_job(place, kind, name)
+def chunk_work(make: MakeChunk) -> Work:
+    """The work of a task that makes one chunk."""
+
+    def work(workspace: Workspace, job: Job, unit: Unit, held: Lease) -> None:
+        index = unit.number or 0
+        make(workspace, job, index, chunk_path(workspace, job, index), held)
+        count_chunk(job, index)
+
+    return work
+
+
+def merge_work(merge: Merge) -> Work:
+    """The work of the task that merges all chunks and ends the job."""
+
+    def work(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
+        failures = failures_of(workspace, job)
+        if any(failure.permanent for failure in failures):
+            end_with_failures(workspace, job, failures)
+            return
+        chunks = {index: chunk_path(workspace, job, index) for index in finished_chunks(workspace, job)}
+        try:
+            message = merge(workspace, job, chunks, _lost(workspace, job))
+        except RowsMissing as error:
+            end_job(workspace, job, "incomplete", str(error))
+            return
+        end_job(workspace, job, "done", message)
+        shutil.rmtree(directory_of(workspace, job) / "parts", ignore_errors=True)
+        forget_count(job)
+
+    return work
+
+
+def perform_chunk(kind: str, name: str, index: int, make: MakeChunk) -> str:
+    """Make chunk `index` of a job, unless it stands."""
+    job = find_job(workspace(), kind, name)
     if job is None or not 0 <= index < job.parts:  # a message of an earlier job of that name
         return "closed"
-
-    def work(place: Workspace, job: Job, held: Lease) -> None:
-        make(job, index, part_path(place, job, index), held)
-        count_part(job, index)
-
     return perform(
-        kind, part_unit(job, index), work, done=lambda place, job: part_path(place, job, index).exists()
+        chunk_unit(job, index),
+        chunk_work(make),
+        done=lambda place, job: chunk_path(place, job, index).exists(),
     )
 
 
-def perform_merge(kind: Kind, name: str, merge: Merge) -> str:
-    """Merge a job's parts and end it; with parts still to come, leave it for later.
+def perform_merge(kind: str, name: str, merge: Merge) -> str:
+    """Merge a job's chunks and end it; with chunks still to come, leave it for later.
 
     A merge may run twice: the second finds the final name taken, and only writes the outcome.
     """
@@ -43,25 +74,13 @@ def perform_merge(kind: Kind, name: str, merge: Merge) -> str:
     job = find_job(place, kind, name)
     if job is None:
         return "closed"
-    finished = finished_parts(place, job)
-    failures = failures_of(place, job)
-    given_up = {failure.unit: failure for failure in failures}
-    missing = sorted(set(range(job.parts)) - finished)
-    lost = {index: given_up[key] for index in missing if (key := part_unit(job, index).key) in given_up}
-    if len(lost) < len(missing):
+    if len(_lost(place, job)) < len(missing_chunks(place, job)):
         return "waiting"
+    return perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
 
-    def work(place: Workspace, job: Job, _: Lease) -> None:
-        if any(failure.permanent for failure in failures):
-            end_with_failures(place, job, failures)
-            return
-        try:
-            message = merge(place, job, {index: part_path(place, job, index) for index in finished}, lost)
-        except RowsMissing as error:
-            end_job(place, job, "incomplete", str(error))
-            return
-        end_job(place, job, "done", message)
-        shutil.rmtree(place.job(kind, name) / "parts", ignore_errors=True)
-        forget_count(job)
 
-    return perform(kind, merge_unit(job), work, done=lambda *_: False)
+def _lost(workspace: Workspace, job: Job) -> dict[int, Failure]:
+    """The missing chunks that were given up, by index."""
+    given_up = {failure.unit: failure for failure in failures_of(workspace, job)}
+    missing = missing_chunks(workspace, job)
+    return {index: given_up[key] for index in missing if (key := chunk_unit(job, index).key) in given_up}

@@ -5,19 +5,22 @@ score the dataset.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from lhcq.commits import read_verified, require_commit
-from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, RowsMissing
+from lhcq.records.jobs import Failure, Job
+from lhcq.records.specs import PredictSpec, PredictTerms
+from lhcq.requests.predict import stretches_of
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
-from tasks.app import app, workspace
+from tasks.app import app
+from tasks.jobs.kinds import REFERENCE
 from tasks.jobs.leases import Lease
-from tasks.jobs.store import Failure, Job, summary_of
+from tasks.jobs.store import summary_of
 from tasks.observe.tracing import note_span
-from tasks.stages.cluster import key_of
-from tasks.stages.fanout import perform_merge, perform_part
+from tasks.stages.cluster import read_key
+from tasks.stages.fanout import chunk_work, merge_work, perform_chunk, perform_merge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,85 +28,55 @@ if TYPE_CHECKING:
 
     from lhcq.jets.plan import Chunk
 
-REFERENCE = "calibration"
-"""The part of the split whose background p-values are taken against."""
 REMADE = "Predict again, under another name."
 
 
-class Stretches(NamedTuple):
-    """What the parts of a prediction score, the reference first, each by positions in its file."""
-
-    reference: "list[Chunk]"
-    events: "list[Chunk]"
-
-
-@app.task(name="lhcq.predict_part")
-def predict_part(name: str, index: int) -> str:
-    """Score one stretch of events."""
-    return perform_part("predict", name, index, _make)
-
-
-@app.task(name="lhcq.predict_merge")
-def predict_merge(name: str) -> str:
-    """Merge all scores, and say what they amount to."""
-    return perform_merge("predict", name, _merge)
-
-
-def stretches_of(spec: dict[str, Any]) -> Stretches:
-    """The stretches of a prediction, by the spec of its job."""
-    from lhcq.jets.plan import plan_chunks
-
-    target = spec["events_per_chunk"]
-    return Stretches(
-        *(plan_chunks(spec[count], storage_rows=1, target=target) for count in ("n_reference", "n_events"))
-    )
-
-
-def _make(job: Job, index: int, path: Path, held: Lease) -> None:
+def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.evaluate.predictions import write_scored
     from lhcq.model.model_cache import resident_base
     from lhcq.model.score import score_prompts
 
-    place = workspace()
-    reference, events = stretches_of(job.spec)
+    spec = job.spec_of(PredictSpec)
+    reference, events = stretches_of(spec)
     if index < len(reference):
-        columns, prompts = _read_reference(place, job, reference[index])
+        columns, prompts = _read_reference(workspace, spec, reference[index])
     else:
-        columns, prompts = _read_events(place, job, events[index - len(reference)])
+        columns, prompts = _read_events(workspace, spec, events[index - len(reference)])
     note_span(events=len(prompts))
-    config = TrainConfig.checked(**job.spec["config"])
-    checkpoint = place.checkpoint(job.spec["run"], job.spec["step"])
-    _refuse_another_checkpoint(job, checkpoint)
+    checkpoint = workspace.checkpoint(spec.run, spec.step)
+    _refuse_another_checkpoint(spec, checkpoint)
     scores = score_prompts(
         resident_base(
-            place.permitted(place.root / job.spec["model_dir"]),
-            recorded=job.spec.get("base"),
-            cache=place.digests,
+            workspace.permitted(workspace.root / spec.model_dir),
+            recorded=spec.base,
+            cache=workspace.digests,
         ),
         checkpoint=checkpoint,
-        config=config,
+        config=spec.config,
         prompts=prompts,
-        batch_size=config.evaluation_batch,
+        batch_size=spec.config.evaluation_batch,
         on_batch=lambda _: held.check(),
     )
     write_scored(path, **columns, p_signal=scores.p_signal, unknown=scores.unknown)
 
 
-def _refuse_another_checkpoint(job: Job, checkpoint: Path) -> None:
+def _refuse_another_checkpoint(spec: PredictSpec, checkpoint: Path) -> None:
     """The run's name may mean another run by now, or its checkpoint may have been made again."""
     manifest = require_commit(checkpoint, what=f"checkpoint {checkpoint.name}", remedy=REMADE)
-    if manifest["files"]["adapter_model.safetensors"]["sha256"] != job.spec["checkpoint_sha256"]:
+    if manifest["files"]["adapter_model.safetensors"]["sha256"] != spec.checkpoint_sha256:
         raise BadInput(f"{checkpoint}: is not what this prediction began with. {REMADE}")
 
 
-def _read_reference(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
+def _read_reference(
+    workspace: Workspace, spec: PredictSpec, stretch: "Chunk"
+) -> tuple[dict[str, Any], list[str]]:
     """Rows and labels of the background of a stretch of the calibration part, and its prompts as they were made."""
     import pyarrow.compute as pc
 
     from lhcq.prompts.records import read_stretch
 
-    split = place.split(job.spec["split"])
-    _refuse_remade(split, f"{REFERENCE}.parquet", job.spec["reference_sha256"])
+    split = workspace.split(spec.split)
+    _refuse_remade(split, f"{REFERENCE}.parquet", spec.reference_sha256)
     table = read_stretch(
         split / f"{REFERENCE}.parquet", stretch.start, stretch.stop, ["row", "label", "prompt"]
     )
@@ -111,19 +84,21 @@ def _read_reference(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[
     return {"rows": table["row"], "labels": table["label"], "mjj": None}, table["prompt"].to_pylist()
 
 
-def _read_events(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
+def _read_events(
+    workspace: Workspace, spec: PredictSpec, stretch: "Chunk"
+) -> tuple[dict[str, Any], list[str]]:
     """Rows, labels and masses of a stretch of the dataset, and its prompts as the run's split would have them."""
     import pyarrow.parquet as pq
 
     from lhcq.prompts.features import EVENTS_FILE, record_columns
     from lhcq.prompts.records import read_stretch
-    from lhcq.prompts.templates import Template, render_as
+    from lhcq.prompts.templates import render_as
 
-    dataset = place.dataset(job.spec["dataset"])
-    _refuse_remade(dataset, EVENTS_FILE, job.spec["dataset_sha256"])
+    dataset = workspace.dataset(spec.dataset)
+    _refuse_remade(dataset, EVENTS_FILE, spec.dataset_sha256)
     columns = record_columns(pq.read_schema(dataset / EVENTS_FILE))
     records = read_stretch(dataset / EVENTS_FILE, stretch.start, stretch.stop, columns)
-    prompts = render_as(Template.checked(**job.spec["template"]), records)
+    prompts = render_as(spec.template, records)
     mjj = records["mjj"] if "mjj" in columns else None
     return {"rows": records["row"], "labels": records["label"], "mjj": mjj}, prompts
 
@@ -134,39 +109,52 @@ def _refuse_remade(directory: Path, file: str, sha256: str) -> None:
         raise BadInput(f"{directory}: is not what this prediction began with. {REMADE}")
 
 
-def _merge(place: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
+def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[int, Failure]) -> str:
     from lhcq.evaluate.predictions import write_prediction
     from lhcq.report.prediction import prediction_verdict, render_prediction
 
     if lost:
         raise RowsMissing(summary_of(list(lost.values())))
-    final = place.prediction(job.name)
-    paths = [parts[index] for index in sorted(parts)]
-    if (final / MANIFEST).exists():  # the parts may be gone
+    spec, terms = job.spec_of(PredictSpec), job.terms_of(PredictTerms)
+    final = workspace.prediction(job.name)
+    paths = [chunks[index] for index in sorted(chunks)]
+    if (final / MANIFEST).exists():  # the chunks may be gone
         paths = []
-    n_reference = len(stretches_of(job.spec).reference)
+    n_reference = len(stretches_of(spec).reference)
     summary = write_prediction(
         final,
         reference=paths[:n_reference],
         scored=paths[n_reference:],
-        n_events=job.spec["n_events"],
-        largest_p_value=job.spec["largest_p_value"],
-        labels=key_of(job, job.spec["n_source"]),
-        parts=_parts_of(place, job) if job.spec["trained_on"] else None,
-        fields={"name": job.name, **job.spec},
+        n_events=spec.n_events,
+        largest_p_value=spec.largest_p_value,
+        labels=read_key(workspace, terms.labels, spec.labels_sha256, spec.n_source),
+        parts=_subsets_of(workspace, spec) if spec.trained_on else None,
+        fields={"name": job.name, **spec.recorded()},
         page=render_prediction,
     )
     return " ".join(prediction_verdict(summary)[:2])
 
 
-def _parts_of(place: Workspace, job: Job) -> "dict[str, NDArray[np.int64]]":
+def _subsets_of(workspace: Workspace, spec: PredictSpec) -> "dict[str, NDArray[np.int64]]":
     """The rows of each part of the run's split."""
     import pyarrow.parquet as pq
 
     from lhcq.prompts.split import PARTS
 
-    split = place.split(job.spec["split"])
-    _refuse_remade(split, f"{REFERENCE}.parquet", job.spec["reference_sha256"])
+    split = workspace.split(spec.split)
+    _refuse_remade(split, f"{REFERENCE}.parquet", spec.reference_sha256)
     return {
         part: pq.read_table(split / f"{part}.parquet", columns=["row"])["row"].to_numpy() for part in PARTS
     }
+
+
+@app.task(name="lhcq.predict_part", work=staticmethod(chunk_work(_make)))
+def predict_part(name: str, index: int) -> str:
+    """Score one stretch of events."""
+    return perform_chunk("predict", name, index, _make)
+
+
+@app.task(name="lhcq.predict_merge", work=staticmethod(merge_work(_merge)))
+def predict_merge(name: str) -> str:
+    """Merge all scores, and say what they amount to."""
+    return perform_merge("predict", name, _merge)

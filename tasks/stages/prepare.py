@@ -5,71 +5,58 @@ import shutil
 from pathlib import Path
 
 from lhcq.commits import differing
-from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
+from lhcq.records.jobs import Job, end_job
+from lhcq.records.specs import PrepareSpec
 from lhcq.storage import MANIFEST, read_json, read_manifest, sha256_of
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.engine.execute import perform
 from tasks.engine.publish import publish_unit
+from tasks.jobs.kinds import baseline_unit
 from tasks.jobs.leases import Lease
-from tasks.jobs.planner import Unit
-from tasks.jobs.store import Job, end_job
-
-
-@app.task(name="lhcq.prepare")
-def prepare(split: str) -> str:
-    """Write the prompts of a split."""
-    unit = Unit(task="lhcq.prepare", args=(split,))
-    status = perform(
-        "prepare", unit, _prepare, done=lambda place, job: (place.split(job.name) / MANIFEST).exists()
-    )
-    if status in ("done", "already"):
-        publish_unit(Unit(task="lhcq.baseline", args=(split,)))
-    return status
-
-
-@app.task(name="lhcq.baseline")
-def baseline(split: str) -> str:
-    """Fit boosted trees on the split's features, and score its validation and test parts."""
-    return perform("prepare", Unit(task="lhcq.baseline", args=(split,)), _baseline, done=lambda *_: False)
+from tasks.jobs.units import Unit
 
 
 def _refuse_another_split(workspace: Workspace, job: Job) -> None:
     """Raise `NameTaken` where the split that stands was made of something else than was asked for."""
     split = workspace.split(job.name)
     manifest = read_manifest(split, what=f"split {job.name!r}", remedy="Make it with `lhcq prepare`.")
-    wanted = {field: job.spec[field] for field in ("dataset", "dataset_sha256", "config")}
+    asked = job.spec_of(PrepareSpec).recorded()
+    wanted = {field: asked[field] for field in ("dataset", "dataset_sha256", "config")}
     if different := differing(manifest, wanted):
         raise NameTaken(f"{split}: exists already, with another {', '.join(different)}. Choose another name.")
 
 
-def _prepare(workspace: Workspace, job: Job, _: Lease) -> None:
+def _prepare(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
     from lhcq.model.tokens import encode_prompts
     from lhcq.prompts.writing import write_split
 
-    model_dir = job.spec["model_dir"]
-    dataset = workspace.dataset(job.spec["dataset"])
-    _refuse_another_dataset(dataset, job)
+    spec = job.spec_of(PrepareSpec)
+    dataset = workspace.dataset(spec.dataset)
+    _refuse_another_dataset(dataset, job, spec)
+    encode = None
+    if spec.model_dir:
+        encode = encode_prompts(workspace.permitted(workspace.root / spec.model_dir))
     write_split(
         dataset,
         workspace.split(job.name),
-        config=SplitConfig.checked(**job.spec["config"]),
-        encode=encode_prompts(workspace.permitted(workspace.root / model_dir)) if model_dir else None,
-        max_tokens=job.spec["max_tokens"],
-        model_name=job.spec["model"],
+        config=spec.config,
+        encode=encode,
+        max_tokens=spec.max_tokens,
+        model_name=spec.model,
     )
 
 
-def _refuse_another_dataset(dataset: Path, job: Job) -> None:
+def _refuse_another_dataset(dataset: Path, job: Job, spec: PrepareSpec) -> None:
     manifest = read_manifest(dataset, what=f"dataset {dataset.name!r}", remedy="Make it with `lhcq cluster`.")
-    if manifest["files"]["events.parquet"]["sha256"] != job.spec["dataset_sha256"]:
+    if manifest["files"]["events.parquet"]["sha256"] != spec.dataset_sha256:
         raise BadInput(
             f"{dataset}: is not the dataset that {job.title} began with. Run the same command again."
         )
 
 
-def _baseline(workspace: Workspace, job: Job, _: Lease) -> None:
+def _baseline(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
     from lhcq.evaluate.baseline import fit_baseline
 
     _refuse_another_split(workspace, job)
@@ -86,3 +73,22 @@ def _is_of_another_split(baseline: Path, split: Path) -> bool:
         fitted: str = read_json(baseline / MANIFEST)["split_manifest_sha256"]
         return fitted != sha256_of(split / MANIFEST)
     return False
+
+
+@app.task(name="lhcq.prepare", work=staticmethod(_prepare))
+def prepare(split: str) -> str:
+    """Write the prompts of a split."""
+    status = perform(
+        Unit(task="lhcq.prepare", args=(split,)),
+        _prepare,
+        done=lambda place, job: (place.split(job.name) / MANIFEST).exists(),
+    )
+    if status in ("done", "already"):
+        publish_unit(baseline_unit(split))
+    return status
+
+
+@app.task(name="lhcq.baseline", work=staticmethod(_baseline))
+def baseline(split: str) -> str:
+    """Fit boosted trees on the split's features, and score its validation and test subsets."""
+    return perform(baseline_unit(split), _baseline, done=lambda *_: False)

@@ -12,24 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.commits import is_commit, make_way, require_commit, split_of_run
+from lhcq.records.jobs import Job, end_job, find_job, list_jobs, outcome_of
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import Alarm, read_course
+from lhcq.records.specs import PredictSpec, TrainSpec, TrainTerms
 from lhcq.storage import append_line, write_json
 from lhcq.workspace import Workspace
 from tasks.app import app, workspace
 from tasks.engine.execute import perform
 from tasks.engine.publish import publish_unit
+from tasks.jobs.kinds import reached_step, segment_unit, test_unit, validate_unit
 from tasks.jobs.leases import Lease
-from tasks.jobs.planner import (
-    Unit,
-    config_of,
-    pending_units,
-    reached_step,
-    segment_unit,
-    test_unit,
-    validate_unit,
-)
-from tasks.jobs.store import Job, end_job, find_job, list_jobs, outcome_of
+from tasks.jobs.planner import pending_units
+from tasks.jobs.units import Unit
 from tasks.observe.tracing import note_span
 from tasks.stages.alarms import SegmentWatch, begin_segment, judge_validations
 
@@ -38,16 +33,20 @@ _VERSIONED = ("lhcq", "torch", "transformers", "peft", "bitsandbytes")
 log = logging.getLogger(__name__)
 
 
-@app.task(name="lhcq.train_segment", bind=True)
+@app.task(
+    name="lhcq.train_segment",
+    bind=True,
+    work=staticmethod(lambda place, job, _, held: _train(place, job, held, [])),
+)
 def train_segment(self: Any, run: str) -> str:
     """Train a run to its next checkpoint."""
     committed: list[int] = []
     alarms: list[Alarm] = []
 
-    def work(place: Workspace, job: Job, held: Lease) -> None:
+    def work(place: Workspace, job: Job, _: Unit, held: Lease) -> None:
         committed.extend(_train(place, job, held, alarms))
 
-    status = perform("train", segment_unit(run), work, done=_trained)
+    status = perform(segment_unit(run), work, done=_trained)
     for step in committed:
         self.send_event("lhcq-checkpoint", run=run, step=step)
     _send_alarms(self, run, alarms)
@@ -57,14 +56,17 @@ def train_segment(self: Any, run: str) -> str:
     return status
 
 
-@app.task(name="lhcq.validate", bind=True)
+@app.task(
+    name="lhcq.validate",
+    bind=True,
+    work=staticmethod(lambda place, job, unit, held: _validate(place, job, unit.number, held, [])),
+)
 def validate(self: Any, run: str, step: int) -> str:
     """Score a checkpoint on the validation part."""
     alarms: list[Alarm] = []
     status = perform(
-        "train",
         validate_unit(run, step),
-        lambda place, job, held: _validate(place, job, step, held, alarms),
+        lambda place, job, _, held: _validate(place, job, step, held, alarms),
         done=lambda place, job: is_commit(place.validation(run, step)),
     )
     _send_alarms(self, run, alarms)
@@ -74,10 +76,10 @@ def validate(self: Any, run: str, step: int) -> str:
     return status
 
 
-@app.task(name="lhcq.test")
+@app.task(name="lhcq.test", work=staticmethod(lambda place, job, _, held: _test(place, job, held)))
 def test(run: str) -> str:
     """Score the best checkpoint on the test part, and end the run."""
-    return perform("train", test_unit(run), _test, done=lambda *_: False)
+    return perform(test_unit(run), lambda place, job, _, held: _test(place, job, held), done=lambda *_: False)
 
 
 def _send_alarms(task: Any, run: str, alarms: list[Alarm]) -> None:
@@ -103,7 +105,10 @@ def _after_validation(run: str) -> list[Unit]:
     if job is None:
         return []
     run_dir = place.run(run)
-    waited = config_of(job).waits_for_validation or read_course(run_dir, reached_step(run_dir)).demand
+    waited = (
+        job.spec_of(TrainSpec).config.waits_for_validation
+        or read_course(run_dir, reached_step(run_dir)).demand
+    )
     wanted = [test_unit(run), *([segment_unit(run)] if waited else [])]
     return [unit for unit in _pending(run) if unit in wanted]
 
@@ -115,8 +120,7 @@ def _pending(run: str) -> list[Unit]:
 
 
 def _trained(place: Workspace, job: Job) -> bool:
-    last: int = job.spec["checkpoint_steps"][-1]
-    return is_commit(place.checkpoint(job.name, last))
+    return is_commit(place.checkpoint(job.name, job.spec_of(TrainSpec).checkpoint_steps[-1]))
 
 
 def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list[int]:
@@ -125,14 +129,15 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
     from lhcq.model.loop import StepRecord, train_segment
     from lhcq.model.ranks import ranks_here
 
-    config = config_of(job)
+    spec = job.spec_of(TrainSpec)
+    config = spec.config
     run_dir = place.run(job.name)
     journal = run_dir / "events.jsonl"
     judge_validations(place, job, alarms)
     if segment_unit(job.name) not in pending_units(place, job):
         return []
     course = begin_segment(run_dir, reached_step(run_dir))
-    until = min(step for step in job.spec["checkpoint_steps"] if step > course.step)
+    until = min(step for step in spec.checkpoint_steps if step > course.step)
     watch = SegmentWatch(run_dir, config, course, alarms)
 
     told: list[tuple[int, dict[str, float]]] = []
@@ -168,7 +173,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
     write_checkpoint(
         place.checkpoint(job.name, until),
         state,
-        config_hash=job.spec["config_sha256"],
+        config_hash=spec.config_sha256,
         extra={
             "of": job.identity,
             "versions": {name: version(name) for name in _VERSIONED},
@@ -183,7 +188,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
 
 def _track(place: Workspace, job: Job, values: list[tuple[int, dict[str, float]]]) -> None:
     """Tell the tracker that the run was asked to tell, if any. Nothing depends on it, so nothing fails with it."""
-    name = job.terms.get("track")
+    name = job.terms_of(TrainTerms).track
     if name is None:
         return
     from lhcq.model.tracking import tell_tracker
@@ -198,16 +203,18 @@ def _base(place: Workspace, job: Job) -> Any:
     """The run's base model, which must be the one that the run began with."""
     from lhcq.model.model_cache import resident_base
 
-    directory = place.permitted(place.root / job.spec["model_dir"])
-    return resident_base(directory, recorded=job.spec.get("base"), cache=place.digests)
+    spec = job.spec_of(TrainSpec)
+    directory = place.permitted(place.root / spec.model_dir)
+    return resident_base(directory, recorded=spec.base, cache=place.digests)
 
 
 def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
     """Prompts, labels and rows of one part of the run's split."""
     import pyarrow.parquet as pq
 
-    split = place.split(job.spec["split"])
-    split_of_run(split, job.name, job.spec["split_sha256"])
+    spec = job.spec_of(TrainSpec)
+    split = place.split(spec.split)
+    split_of_run(split, job.name, spec.split_sha256)
     table = pq.read_table(split / f"{part}.parquet", columns=["prompt", "label", "row"])
     return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
 
@@ -226,7 +233,7 @@ def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[A
         key: figures[key] for key in ("accuracy", "auc", "max_sic", "nll", "ece") if figures[key] is not None
     }
     _track(place, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
-    keep = config_of(job).keep
+    keep = job.spec_of(TrainSpec).config.keep
     if keep is not None:
         for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(place, job.name)):
             append_line(run_dir / "events.jsonl", {"event": "removed", "time": time.time(), "step": removed})
@@ -235,8 +242,8 @@ def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[A
 
 def _predicting(place: Workspace, run: str) -> set[int]:
     """The checkpoints with which predictions are still being made."""
-    jobs = [job for job in list_jobs(place) if job.kind == "predict" and job.spec["run"] == run]
-    return {job.spec["step"] for job in jobs if outcome_of(place, job) is None}
+    predictions = [(job, job.spec) for job in list_jobs(place) if isinstance(job.spec, PredictSpec)]
+    return {spec.step for job, spec in predictions if spec.run == run and outcome_of(place, job) is None}
 
 
 def _test(place: Workspace, job: Job, held: Lease) -> None:
@@ -281,7 +288,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
     from lhcq.evaluate.validation import write_validation
     from lhcq.model.score import score_prompts
 
-    config = config_of(job)
+    config = job.spec_of(TrainSpec).config
     checkpoint = require_commit(
         place.checkpoint(job.name, step), what=f"checkpoint {step}", remedy="Look at `lhcq status`."
     )

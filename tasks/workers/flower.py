@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.storage import explained_os_errors
+from lhcq.storage import explained_os_errors, try_lock
 from lhcq.workspace import Workspace
 from tasks.app import app
-from tasks.broker.embedded import try_lock
 from tasks.workers.lifecycle import PARENT_VARIABLE, leave_with_parent
 from tasks.workers.local import worker_environment
 

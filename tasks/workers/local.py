@@ -14,9 +14,9 @@ from typing import Literal
 
 from lhcq.config import Frozen, Settings
 from lhcq.errors import TransientError
+from lhcq.records.jobs import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.connection import redis_client
-from tasks.jobs.leases import LOG_VARIABLE
 from tasks.settings import with_again
 from tasks.workers.lifecycle import PARENT_VARIABLE, READY_KEY
 

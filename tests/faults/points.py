@@ -184,7 +184,7 @@ def _before_start(sender: Any, args: Any, **_: Any) -> None:
 def _watch_clustering() -> None:
     """Mid-work is after the clustering and before a byte is written; the no-op clusters nothing."""
     import tasks.stages.cluster
-    from tasks.jobs.planner import part_unit
+    from tasks.jobs.kinds import chunk_unit
 
     make = tasks.stages.cluster._make
     if os.environ.get("LHCQ_NOOP"):
@@ -195,7 +195,7 @@ def _watch_clustering() -> None:
         worker_init.disconnect(tasks.stages.cluster.warm_up)
 
     def working(job: Any, index: int, path: Path, *rest: Any) -> Any:
-        unit = part_unit(job, index).key
+        unit = chunk_unit(job, index).key
         record("work", unit, path=str(path))
         reach("working")
         reach("working", unit)

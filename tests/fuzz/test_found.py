@@ -56,7 +56,7 @@ def test_a_state_without_a_pass_says_nothing_of_its_size(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("unit", ["", "made", "a:b:c:d", "lhcq.cluster_part:made:x"])
 def test_a_failure_of_no_unit_is_told_as_wrong_input(unit: str) -> None:
-    from tasks.jobs.planner import unit_of_key
+    from tasks.jobs.units import unit_of_key
 
     with pytest.raises(BadInput, match="key of no unit"):
         unit_of_key(unit)
@@ -78,7 +78,7 @@ def test_a_failure_of_no_unit_is_told_as_wrong_input(unit: str) -> None:
 def test_a_job_whose_record_would_fill_the_memory_or_make_no_sense_is_refused(
     fields: dict[str, object],
 ) -> None:
-    from tasks.jobs.store import Job
+    from lhcq.records.jobs import Job
 
     with pytest.raises(BadInput, match=r"^Job: (parts|spec): ") as caught:
         Job.checked(**{"kind": "train", "name": "made", "created": 1.0, "spec": {}, **fields})

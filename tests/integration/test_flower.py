@@ -11,11 +11,12 @@ from click.testing import CliRunner
 
 from lhcq.cli import flower
 from lhcq.errors import BadInput
+from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.engine.publish import publish_unit
-from tasks.jobs.planner import part_unit
-from tasks.jobs.store import Job, create_job
+from tasks.jobs.kinds import chunk_unit
+from tasks.jobs.store import create_job
 from tasks.workers.flower import local_flower
 from tests.integration.flower import ask
 
@@ -48,7 +49,7 @@ def test_flower_is_closed_counts_what_is_lhcqs_and_remembers(lhcq, broker, broke
         patch.setattr("tasks.engine.publish.workspace", lambda: place)
 
         def shown() -> Any:
-            publish_unit(part_unit(job, 3))  # until it listens, what is sent is lost
+            publish_unit(chunk_unit(job, 3))  # until it listens, what is sent is lost
             return [task["kwargs"] for task in json.loads(ask(f"{url}/api/tasks", login)[1]).values()]
 
         listed = until(shown, "Flower to list the task")

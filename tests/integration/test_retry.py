@@ -6,10 +6,10 @@ import pytest
 
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
+from lhcq.records.jobs import Failure, Holder, Job, failures_of, record_failure
 from lhcq.workspace import Workspace
-from tasks.jobs.leases import Holder
-from tasks.jobs.planner import part_unit
-from tasks.jobs.store import Failure, Job, create_job, end_with_failures, failures_of, record_failure
+from tasks.jobs.kinds import chunk_unit
+from tasks.jobs.store import create_job, end_with_failures
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def given_up(lhcq, event_file: Path) -> Job:
     job = create_job(place, _job("made", open_event_file(event_file), ClusterConfig(), None, 0.0, 700))
     for index in range(job.parts):
         failure = Failure(
-            unit=part_unit(job, index).key,
+            unit=chunk_unit(job, index).key,
             message=f"part {index} hiccuped",
             permanent=False,
             attempts=5,

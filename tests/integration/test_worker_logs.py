@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.engine.publish import signature_of
-from tasks.jobs.planner import Unit
+from tasks.jobs.units import Unit
 
 
 def test_lines_of_a_spawned_child_tell_their_unit_in_the_workspace_and_where_the_worker_prints(

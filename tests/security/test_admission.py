@@ -9,9 +9,9 @@ from tasks.broker.admission import LARGEST_BODY, refusal
 def test_a_waiting_message_that_is_none_does_not_stop_the_reconciler(broker: Any, new_job: Any) -> None:
     from tasks.broker.transport import waiting_messages
     from tasks.engine.publish import publish_unit
-    from tasks.jobs.planner import part_unit
+    from tasks.jobs.kinds import chunk_unit
 
-    unit = part_unit(new_job(), 1)
+    unit = chunk_unit(new_job(), 1)
     for raw in (
         b"not a message",
         b"null",
@@ -29,7 +29,7 @@ def test_a_waiting_message_that_is_none_does_not_stop_the_reconciler(broker: Any
 def test_what_lhcq_writes_is_let_in(broker: Any, place: Any, new_job: Any) -> None:
     from tasks.app import app
     from tasks.engine.publish import publish_job, publish_unit
-    from tasks.jobs.planner import merge_unit, segment_unit, validate_unit
+    from tasks.jobs.kinds import merge_unit, segment_unit, validate_unit
 
     app.loader.import_default_modules()
     job = new_job(name="a" * 64)

@@ -111,9 +111,10 @@ def test_it_is_refused_and_never_comes_back(target: Target, attack: Any) -> None
 
 
 def test_none_of_them_ran_and_the_worker_is_the_same(target: Target) -> None:
+    from lhcq.records.jobs import Job, outcome_of
     from tasks.app import app
     from tasks.engine.publish import publish_job
-    from tasks.jobs.store import Job, create_job, outcome_of
+    from tasks.jobs.store import create_job
 
     assert not [path for path in target.place.root.iterdir() if path.name in ("pickled", "owned", "chord")]
     log = target.log.read_text()

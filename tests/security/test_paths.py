@@ -10,10 +10,10 @@ import pytest
 
 from lhcq.config import Settings
 from lhcq.errors import BadInput, LhcqError
+from lhcq.records.jobs import Job, find_job, list_jobs
 from lhcq.storage import verify_files, write_json
 from lhcq.workspace import Workspace
-from tasks.jobs.planner import finished_parts, part_path, part_unit, validate_unit
-from tasks.jobs.store import Job, find_job, list_jobs
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, validate_unit
 
 NAMES = (
     "..", ".", "../x", "a/b", "/etc", "a\\..\\b/", "a\0b", "a\nb", "a\n", "\na", " a", "a ", "", "-rf", "~", "~root",
@@ -147,7 +147,7 @@ def test_a_link_that_was_planted_in_the_workspace_is_not_followed_out_of_it(
     link.parent.mkdir(parents=True)
     link.symlink_to(victim)
     job = Job(kind="cluster", name="made", created=1.0, spec={}, parts=3)
-    for touch in (lambda: part_path(place, job, 0), lambda: finished_parts(place, job)):
+    for touch in (lambda: chunk_path(place, job, 0), lambda: finished_chunks(place, job)):
         with pytest.raises(BadInput, match="a link that leads out of the workspace"):
             touch()
     assert list_jobs(place) == []
@@ -197,9 +197,9 @@ def training(here: Workspace) -> Job:
 def test_a_message_out_of_turn_neither_ends_a_training_nor_does_its_test(
     broker: Any, here: Workspace, training: Job
 ) -> None:
+    from lhcq.records.jobs import failures_of, outcome_of
     from tasks.engine.execute import perform
-    from tasks.jobs.planner import test_unit
-    from tasks.jobs.store import failures_of, outcome_of
+    from tasks.jobs.kinds import test_unit
 
     def work(*_: Any) -> None:
         pytest.fail("was done")
@@ -217,7 +217,7 @@ def test_a_part_that_the_job_does_not_have_is_not_made(broker: Any, here: Worksp
     for index in (-1, 2, 10**9):
         assert perform_part("cluster", "made", index, lambda *_: pytest.fail("was made")) == "closed"
     assert not list(here.root.rglob("*.parquet"))
-    assert part_unit(job, 1).args == ("made", 1)
+    assert chunk_unit(job, 1).args == ("made", 1)
 
 
 def test_one_job_whose_record_makes_no_sense_does_not_keep_others_from_being_healed(
@@ -230,7 +230,7 @@ def test_one_job_whose_record_makes_no_sense_does_not_keep_others_from_being_hea
     record.write_text(json.dumps({**json.loads(record.read_text()), "spec": {"checkpoint_steps": "soon"}}))
     new_job("train", "poor")
     good = new_job("cluster", "good", parts=2)
-    assert {unit.key for unit in Reconciler().idle_units(here)} == {part_unit(good, n).key for n in range(2)}
+    assert {unit.key for unit in Reconciler().idle_units(here)} == {chunk_unit(good, n).key for n in range(2)}
 
 
 def test_an_error_stays_in_one_line_whatever_a_file_is_called() -> None:

@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lhcq.errors import BadInput, DiskFull, TransientError
+from lhcq.records.jobs import end_job, failures_of, outcome_of
 from tasks.engine.execute import perform
 from tasks.jobs.attempts import (
     MAX_ATTEMPTS,
@@ -20,9 +21,8 @@ from tasks.jobs.attempts import (
     latest_attempt,
     trouble_of,
 )
+from tasks.jobs.kinds import chunk_unit, segment_unit
 from tasks.jobs.leases import lease
-from tasks.jobs.planner import part_unit, segment_unit
-from tasks.jobs.store import end_job, failures_of, outcome_of
 from tasks.stages.fanout import perform_merge, perform_part
 
 
@@ -43,17 +43,17 @@ def nothing(*_: Any) -> None:
 
 def test_attempts_are_counted_by_job_and_unit(broker, new_job) -> None:
     job, other = new_job(name="one"), new_job(name="two")
-    assert [count_attempt(job, part_unit(job, 0)) for _ in range(3)] == [1, 2, 3]
-    assert count_attempt(job, part_unit(job, 1)) == 1
-    assert count_attempt(other, part_unit(other, 0)) == 1
+    assert [count_attempt(job, chunk_unit(job, 0)) for _ in range(3)] == [1, 2, 3]
+    assert count_attempt(job, chunk_unit(job, 1)) == 1
+    assert count_attempt(other, chunk_unit(other, 0)) == 1
     forget_attempts(job)
-    assert count_attempt(job, part_unit(job, 0)) == 1
-    assert count_attempt(other, part_unit(other, 0)) == 2
+    assert count_attempt(job, chunk_unit(job, 0)) == 1
+    assert count_attempt(other, chunk_unit(other, 0)) == 2
 
 
 def test_trouble_is_told_with_a_pause_that_doubles(broker, new_job) -> None:
     job = new_job()
-    unit = part_unit(job, 0)
+    unit = chunk_unit(job, 0)
     assert trouble_of(job) is None
     pauses = []
     for attempts in (1, 2, 3):

@@ -6,7 +6,8 @@ from typing import Any
 
 from lhcq.storage import write_manifest
 from tasks.engine.publish import publish_job, publish_unit
-from tasks.jobs.planner import Unit, merge_unit, part_unit, segment_unit, validate_unit
+from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit, validate_unit
+from tasks.jobs.units import Unit
 
 SPEC = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
 
@@ -27,7 +28,7 @@ def test_parts_tell_their_rows(broker, here, new_job) -> None:
     assert told[0] == {"dataset": "made", "rows": "0-19"}
     assert told[4] == {"dataset": "made", "rows": "80-99"}
     broker.delete("cpu")
-    publish_unit(part_unit(job, 2))
+    publish_unit(chunk_unit(job, 2))
     publish_unit(merge_unit(job))
     assert captions(broker, "cpu") == [
         {"dataset": "made", "rows": "40-59"},
@@ -47,7 +48,7 @@ def test_segments_and_scores_tell_their_run_and_steps(broker, here, new_job) -> 
 
 
 def test_other_parts_tell_their_place(broker, here, new_job) -> None:
-    publish_unit(part_unit(new_job("generate", "events", parts=12, out="events.h5"), 3))
+    publish_unit(chunk_unit(new_job("generate", "events", parts=12, out="events.h5"), 3))
     assert captions(broker, "cpu") == [{"generate": "events", "part": "4 of 12"}]
 
 
@@ -55,6 +56,6 @@ def test_a_unit_without_a_record_is_published_all_the_same(broker, here, new_job
     new_job("train", "damaged", parts=0)
     publish_unit(segment_unit("gone"))
     publish_unit(segment_unit("damaged"))
-    publish_unit(part_unit(new_job(), 99))
+    publish_unit(chunk_unit(new_job(), 99))
     assert captions(broker, "gpu") == [{}, {}]
     assert captions(broker, "cpu") == [{"cluster": "made", "part": "100 of 3"}]

@@ -8,8 +8,8 @@ import pytest
 
 from lhcq.errors import BadInput
 from lhcq.events.layout import write_event_file
+from lhcq.records.jobs import Job
 from lhcq.storage import sha256_of
-from tasks.jobs.store import Job
 from tasks.stages.cluster import chunks_of, key_of, open_source
 
 

@@ -10,6 +10,7 @@ from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.retention import plan_retention, remove_checkpoints
 from lhcq.evaluate.tags import tag_step
 from lhcq.evaluate.validation import best_step, write_validation
+from lhcq.records.jobs import Job
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import (
     MAX_ROLLBACKS,
@@ -26,9 +27,9 @@ from lhcq.records.run_state import (
     write_answer,
 )
 from lhcq.storage import MANIFEST, write_json
-from tasks.jobs.planner import pending_units, segment_unit, validate_unit
+from tasks.jobs.kinds import segment_unit, validate_unit
+from tasks.jobs.planner import pending_units
 from tasks.jobs.planner import test_unit as final_unit
-from tasks.jobs.store import Job
 from tasks.stages.alarms import SegmentWatch, begin_segment
 
 LABELS = np.tile([0, 1], 40)

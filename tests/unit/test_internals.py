@@ -19,7 +19,8 @@ from tasks.broker.transport import (
     waiting_messages,
 )
 from tasks.engine.publish import publish_job, publish_unit
-from tasks.jobs.planner import part_unit, unit_key, unit_of_key, validate_unit
+from tasks.jobs.kinds import chunk_unit, validate_unit
+from tasks.jobs.units import unit_key, unit_of_key
 from tasks.settings import CHORD_JOIN_SECONDS, VISIBILITY_TIMEOUT_SECONDS, celery_settings
 
 
@@ -27,10 +28,10 @@ def test_a_queue_is_a_list_of_its_name_that_gives_the_oldest_message_first(broke
     app.loader.import_default_modules()  # as a worker does: it takes no message for a task that it does not know
     job = new_job(parts=3)
     for index in range(3):
-        publish_unit(part_unit(job, index))
+        publish_unit(chunk_unit(job, index))
     assert queue_length(broker, "cpu") == broker.llen("cpu") == 3
     keys = [unit_key(*message) for message in waiting_messages(broker, "cpu")]
-    assert keys == [part_unit(job, index).key for index in (2, 1, 0)]
+    assert keys == [chunk_unit(job, index).key for index in (2, 1, 0)]
     with app.connection_for_read() as connection, connection.SimpleQueue("cpu", no_ack=False) as queue:
         message = queue.get(timeout=10)
         assert message.payload[0] == ["made", 0]
@@ -46,19 +47,19 @@ def test_a_queue_is_a_list_of_its_name_that_gives_the_oldest_message_first(broke
 def test_a_message_of_a_chord_tells_its_unit_as_well(broker, place, new_job) -> None:
     job = new_job(parts=1)
     publish_job(place, job)
-    assert [unit_key(*message) for message in waiting_messages(broker, "cpu")] == [part_unit(job, 0).key]
+    assert [unit_key(*message) for message in waiting_messages(broker, "cpu")] == [chunk_unit(job, 0).key]
 
 
 def test_a_long_queue_is_read_to_its_end(broker, new_job, monkeypatch) -> None:
     monkeypatch.setattr("tasks.broker.transport._AT_ONCE", 2)
     job = new_job(parts=5)
     for index in range(5):
-        publish_unit(part_unit(job, index))
+        publish_unit(chunk_unit(job, index))
     assert len(list(waiting_messages(broker, "cpu"))) == 5
 
 
 def test_a_key_gives_its_unit_back(new_job) -> None:
-    for unit in (part_unit(new_job(name="a.b-c_d"), 7), validate_unit("run", 40)):
+    for unit in (chunk_unit(new_job(name="a.b-c_d"), 7), validate_unit("run", 40)):
         assert unit_of_key(unit.key) == unit
 
 

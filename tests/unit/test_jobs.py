@@ -8,30 +8,30 @@ from typing import Any
 import pytest
 
 from lhcq.errors import BadInput, NameTaken, NotThere, TransientError
-from lhcq.workspace import Workspace
-from tasks.jobs.leases import Holder
-from tasks.jobs.planner import finished_parts, part_path
-from tasks.jobs.store import (
+from lhcq.records.jobs import (
     Failure,
+    Holder,
     Job,
-    Kind,
-    create_job,
     end_job,
-    end_with_failures,
     failures_of,
     find_job,
-    identity_of,
-    is_permanent,
     list_jobs,
     load_job,
-    message_of,
     outcome_of,
     record_failure,
+)
+from lhcq.workspace import Workspace
+from tasks.jobs.kinds import chunk_path, finished_chunks, result_of
+from tasks.jobs.store import (
+    create_job,
+    end_with_failures,
+    identity_of,
+    is_permanent,
+    message_of,
     refuse_taken_name,
     renew_terms,
     reopen_job,
     require_open,
-    result_of,
 )
 
 
@@ -51,7 +51,7 @@ def failure(index: int, *, permanent: bool = False, message: str = "it broke") -
 
 
 def finish_part(place: Workspace, job: Job, index: int) -> Path:
-    path = part_path(place, job, index)
+    path = chunk_path(place, job, index)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("part")
     return path
@@ -169,7 +169,7 @@ def test_an_incomplete_job_keeps_its_parts_and_tries_the_others_again(place: Wor
         create_job(place, request(radius=1.0))
     again = create_job(place, request(created=9.0, radius=0.5))
     assert again == job
-    assert finished_parts(place, again) == {0, 2}
+    assert finished_chunks(place, again) == {0, 2}
     assert failures_of(place, again) == []
     assert outcome_of(place, again) is None
 

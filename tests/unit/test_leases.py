@@ -14,10 +14,11 @@ import pytest
 import redis
 
 from lhcq.errors import LeaseLost
+from lhcq.records.jobs import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.embedded import embedded_broker
 from tasks.jobs import leases
-from tasks.jobs.leases import LOG_VARIABLE, holder_of, is_leased, lease, lease_key
+from tasks.jobs.leases import holder_of, is_leased, lease, lease_key
 
 UNIT = "lhcq.cluster_part:made:0"
 

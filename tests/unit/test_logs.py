@@ -15,10 +15,9 @@ from click.testing import CliRunner
 from lhcq.cli import logs
 from lhcq.config import Settings
 from lhcq.errors import BadInput
+from lhcq.records.jobs import LOG_VARIABLE, end_job
 from tasks.app import app
-from tasks.jobs.leases import LOG_VARIABLE
-from tasks.jobs.planner import kind_of, merge_unit, part_unit, segment_unit, validate_unit
-from tasks.jobs.store import Kind, end_job
+from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit, validate_unit
 from tasks.observe.log_reader import LogReader, is_about, read_line
 from tasks.observe.logging import JsonFormatter, TextFormatter, format_lines, masked, note_attempt, working_on
 from tasks.stages.fanout import perform_part
@@ -56,7 +55,7 @@ def broken(*_: Any) -> None:
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
 def test_every_line_of_a_task_tells_its_unit_attempt_and_host(broker, here, new_job, log, formatter) -> None:
     path = log(formatter)
-    unit = part_unit(new_job(), 1)
+    unit = chunk_unit(new_job(), 1)
     for _ in range(2):
         assert perform_part("cluster", "made", 1, broken) == "again"
     lines = path.read_bytes().splitlines()
@@ -80,7 +79,7 @@ def test_what_is_logged_outside_a_task_is_about_no_unit() -> None:
 
 
 def test_celerys_own_line_about_a_task_is_about_its_unit(new_job) -> None:
-    unit = part_unit(new_job(), 7)
+    unit = chunk_unit(new_job(), 7)
 
     def line_of(name: str, args: str) -> Any:
         values = {"id": "x", "name": name, "args": args, "kwargs": "{}"}
@@ -178,7 +177,7 @@ def test_a_job_is_found_in_all_logs_in_the_order_of_time(place, new_job) -> None
     job, run = new_job(), new_job("train", "made", parts=0)
     write(place.logs / "cpu-a.log", "late", second=5)
     write(place.logs / "cpu-b.log", "early", second=1)
-    write(place.logs / "cpu-b.log", "other part", unit=part_unit(job, 1).key, second=2)
+    write(place.logs / "cpu-b.log", "other part", unit=chunk_unit(job, 1).key, second=2)
     write(place.logs / "cpu-b.log", "merge", unit=merge_unit(job).key, second=9)
     write(place.logs / "gpu-b.log", "its run", unit=validate_unit("made", 40).key, second=3)
     write(place.logs / "gpu-b.log", "another", unit=segment_unit("made2").key)
@@ -224,7 +223,7 @@ def test_lhcq_logs_shows_lines_and_records_and_ends_with_the_job(here, new_job) 
         "process": "P-2",
         "logger": "x",
     }
-    line |= {"unit": part_unit(job, 2).key, "attempt": 4, "message": "two\nthree"}
+    line |= {"unit": chunk_unit(job, 2).key, "attempt": 4, "message": "two\nthree"}
     (here.logs / "gpu.log").write_text("no line\n" + json.dumps(line) + "\n{broken\n")
 
     def shown(*words: str) -> list[str]:

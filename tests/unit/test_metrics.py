@@ -19,11 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lhcq.cli import metrics
 from lhcq.model.gpus import Gpu
+from lhcq.records.jobs import end_job
 from lhcq.records.journal import Journal
 from lhcq.storage import append_line
+from tasks.jobs.kinds import chunk_unit, segment_unit
 from tasks.jobs.leases import lease
-from tasks.jobs.planner import part_unit, segment_unit
-from tasks.jobs.store import end_job
 from tasks.observe.metrics import LhcqCollector
 from tasks.stages.fanout import perform_part
 
@@ -55,7 +55,7 @@ def test_parts_are_told_by_state_and_events_by_parts(with_broker, here, new_job,
     job = new_job(parts=5, **SPEC)
     for index in (0, 3):
         perform_part("cluster", "made", index, touch)
-    with lease(with_broker, part_unit(job, 4).key):
+    with lease(with_broker, chunk_unit(job, 4).key):
 
         def parts(state: str) -> float | None:
             return told("lhcq_job_parts", {"kind": "cluster", "job": "made", "state": state})
@@ -185,7 +185,7 @@ def test_the_dashboard_and_its_variables_ask_for_nothing_that_is_not_exported(he
 def test_the_metrics_of_the_broker_are_named_as_the_dashboard_test_has_them(
     with_broker, here, new_job
 ) -> None:
-    with lease(with_broker, part_unit(new_job(), 0).key):
+    with lease(with_broker, chunk_unit(new_job(), 0).key):
         text = CliRunner().invoke(metrics.command, ["--once"], catch_exceptions=False).output
     assert {"lhcq_broker_memory_bytes", "lhcq_queue_messages", "lhcq_leases"} <= exported(text)
     assert "lhcq_lease_age_seconds{" in text

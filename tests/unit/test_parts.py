@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from lhcq.errors import RowsMissing
+from lhcq.records.jobs import Job, failures_of, outcome_of
 from lhcq.workspace import Workspace
-from tasks.jobs.planner import finished_parts, part_path, part_unit
-from tasks.jobs.store import Job, failures_of, outcome_of
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks
 from tasks.stages.fanout import perform_merge, perform_part
 
 
@@ -30,17 +30,17 @@ def give_up(place: Workspace, job: Job, index: int, *, permanent: bool) -> None:
     def fail(*_: Any) -> None:
         raise RowsMissing("rows are wrong") if permanent else ValueError("it broke")
 
-    while not any(failure.unit == part_unit(job, index).key for failure in failures_of(place, job)):
+    while not any(failure.unit == chunk_unit(job, index).key for failure in failures_of(place, job)):
         perform_part("cluster", job.name, index, fail)
 
 
 def test_a_message_of_an_earlier_job_with_more_parts_does_nothing(place: Workspace, job: Job) -> None:
     assert perform_part("cluster", job.name, 3, write) == "closed"
     assert perform_part("cluster", "never", 0, write) == "closed"
-    assert finished_parts(place, job) == set()
+    assert finished_chunks(place, job) == set()
     assert failures_of(place, job) == []
     assert [perform_part("cluster", job.name, 2, write) for _ in range(2)] == ["done", "already"]
-    assert finished_parts(place, job) == {2}
+    assert finished_chunks(place, job) == {2}
 
 
 def test_a_merge_waits_for_parts_that_are_still_to_come(place: Workspace, job: Job) -> None:
@@ -61,11 +61,11 @@ def test_a_merge_is_told_what_was_given_up_and_may_do_without(place: Workspace, 
         return "two thirds"
 
     assert perform_merge("cluster", job.name, merge) == "done"
-    assert told == [({index: part_path(place, job, index) for index in (0, 2)}, {1: "ValueError: it broke"})]
+    assert told == [({index: chunk_path(place, job, index) for index in (0, 2)}, {1: "ValueError: it broke"})]
     outcome = outcome_of(place, job)
     assert outcome
     assert (outcome.state, outcome.message) == ("done", "two thirds")
-    assert finished_parts(place, job) == set()
+    assert finished_chunks(place, job) == set()
 
 
 def test_a_merge_that_cannot_do_without_ends_the_job_incomplete_and_keeps_the_parts(
@@ -81,7 +81,7 @@ def test_a_merge_that_cannot_do_without_ends_the_job_incomplete_and_keeps_the_pa
     outcome = outcome_of(place, job)
     assert outcome
     assert (outcome.state, outcome.message) == ("incomplete", "7 rows cannot be used.")
-    assert finished_parts(place, job) == {0, 1, 2}
+    assert finished_chunks(place, job) == {0, 1, 2}
     assert perform_merge("cluster", job.name, refuse) == "closed"
 
 
@@ -93,4 +93,4 @@ def test_wrong_input_in_one_part_fails_the_job_without_a_merge(place: Workspace,
     outcome = outcome_of(place, job)
     assert outcome
     assert (outcome.state, outcome.message) == ("failed", "rows are wrong (2 units failed alike)")
-    assert finished_parts(place, job) == {0}
+    assert finished_chunks(place, job) == {0}

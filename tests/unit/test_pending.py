@@ -7,28 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhcq.records.jobs import Failure, Holder, Job, record_failure
 from lhcq.records.run_control import set_wish
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
-from tasks.jobs.leases import Holder
-from tasks.jobs.planner import (
-    PART_SUFFIX,
-    Unit,
-    finished_parts,
-    merge_unit,
-    part_path,
-    part_unit,
-    pending_units,
-    segment_unit,
-    validate_unit,
-)
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit, validate_unit
+from tasks.jobs.planner import PART_SUFFIX, pending_units
 from tasks.jobs.planner import test_unit as final_unit
-from tasks.jobs.store import Failure, Job, create_job, record_failure
+from tasks.jobs.store import create_job
+from tasks.jobs.units import Unit
 
 
 def finish_parts(place: Workspace, job: Job, *indices: int) -> None:
     for index in indices:
-        path = part_path(place, job, index)
+        path = chunk_path(place, job, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
@@ -58,7 +50,7 @@ def commit(*directories: Any) -> None:
 
 def test_units_have_a_key_of_their_own_and_a_queue() -> None:
     job = Job(kind="cluster", name="made", created=1.0, spec={}, parts=3)
-    units = [part_unit(job, 1), merge_unit(job), segment_unit("r"), validate_unit("r", 40), final_unit("r")]
+    units = [chunk_unit(job, 1), merge_unit(job), segment_unit("r"), validate_unit("r", 40), final_unit("r")]
     assert [(unit.key, unit.queue) for unit in units] == [
         ("lhcq.cluster_part:made:1", "cpu"),
         ("lhcq.cluster_merge:made", "cpu"),
@@ -71,14 +63,14 @@ def test_units_have_a_key_of_their_own_and_a_queue() -> None:
 @pytest.mark.parametrize("kind", PART_SUFFIX)
 def test_a_new_fan_out_needs_all_its_parts(place, new_job, kind) -> None:
     job = new_job(kind, out="x")
-    assert pending_units(place, job) == [part_unit(job, index) for index in range(3)]
+    assert pending_units(place, job) == [chunk_unit(job, index) for index in range(3)]
 
 
 @pytest.mark.parametrize("kind", PART_SUFFIX)
 def test_a_fan_out_needs_what_is_missing_and_then_its_merge(place, new_job, kind) -> None:
     job = new_job(kind, out="x")
     finish_parts(place, job, 0, 2)
-    assert pending_units(place, job) == [part_unit(job, 1)]
+    assert pending_units(place, job) == [chunk_unit(job, 1)]
     finish_parts(place, job, 1)
     assert pending_units(place, job) == [merge_unit(job)]
 
@@ -86,18 +78,18 @@ def test_a_fan_out_needs_what_is_missing_and_then_its_merge(place, new_job, kind
 def test_a_part_that_is_being_written_is_missing(place, new_job) -> None:
     job = new_job()
     finish_parts(place, job, 0, 1)
-    directory = part_path(place, job, 2).parent
+    directory = chunk_path(place, job, 2).parent
     (directory / ".000002.parquet.12-ab.tmp").touch()
-    assert finished_parts(place, job) == {0, 1}
-    assert pending_units(place, job) == [part_unit(job, 2)]
+    assert finished_chunks(place, job) == {0, 1}
+    assert pending_units(place, job) == [chunk_unit(job, 2)]
 
 
 def test_parts_that_were_given_up_leave_the_merge_to_say_so(place, new_job) -> None:
     job = new_job()
     finish_parts(place, job, 0)
-    give_up(place, job, part_unit(job, 1))
-    assert pending_units(place, job) == [part_unit(job, 2)]
-    give_up(place, job, part_unit(job, 2))
+    give_up(place, job, chunk_unit(job, 1))
+    assert pending_units(place, job) == [chunk_unit(job, 2)]
+    give_up(place, job, chunk_unit(job, 2))
     assert pending_units(place, job) == [merge_unit(job)]
     give_up(place, job, merge_unit(job))
     assert pending_units(place, job) == []
@@ -112,9 +104,9 @@ def test_a_fan_out_is_never_left_without_a_unit(tmp_path_factory, drawn) -> None
     job = create_job(place, Job(kind="cluster", name="made", created=1.0, spec={}, parts=n_parts))
     finish_parts(place, job, *finished)
     for index in given_up:
-        give_up(place, job, part_unit(job, index))
+        give_up(place, job, chunk_unit(job, index))
     left = sorted(set(range(n_parts)) - set(finished) - set(given_up))
-    assert pending_units(place, job) == ([part_unit(job, i) for i in left] or [merge_unit(job)])
+    assert pending_units(place, job) == ([chunk_unit(job, i) for i in left] or [merge_unit(job)])
 
 
 def test_a_split_is_written_and_then_its_baseline_fitted(place, new_job) -> None:

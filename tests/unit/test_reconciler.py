@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from lhcq.records.jobs import end_job
 from tasks.engine.publish import publish_job, publish_unit
 from tasks.engine.reconciler import Reconciler
 from tasks.jobs.attempts import announce_trouble
+from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, segment_unit, validate_unit
 from tasks.jobs.leases import lease
-from tasks.jobs.planner import merge_unit, part_path, part_unit, segment_unit, validate_unit
-from tasks.jobs.progress import count_part, counted_parts
-from tasks.jobs.store import end_job
+from tasks.jobs.progress import count_chunk, counted_chunks
 from tasks.stages.fanout import perform_part
 
 
@@ -24,7 +24,7 @@ def queued(broker: Any, queue: str = "cpu") -> list[str]:
 
 def finish_parts(place: Any, job: Any, *indices: int) -> None:
     for index in indices:
-        path = part_path(place, job, index)
+        path = chunk_path(place, job, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
@@ -40,7 +40,7 @@ def test_what_is_idle_twice_in_a_row_is_published(broker, place, new_job) -> Non
     finish_parts(place, job, 1)
     reconciler = Reconciler()
     reconciler.scan(place)
-    assert reconciler.suspects == {part_unit(job, 0).key, part_unit(job, 2).key}
+    assert reconciler.suspects == {chunk_unit(job, 0).key, chunk_unit(job, 2).key}
     assert queued(broker) == []  # its message may just be on the way
     reconciler.scan(place)
     assert reconciler.suspects == set()
@@ -59,13 +59,13 @@ def test_what_is_queued_is_not_published_again(broker, place, new_job) -> None:
 def test_a_full_queue_does_not_hold_back_another(broker, place, new_job) -> None:
     new_job()
     run = new_job("train", "run", parts=0, checkpoint_steps=[3])
-    publish_unit(part_unit(new_job(), 0))
+    publish_unit(chunk_unit(new_job(), 0))
     assert Reconciler().idle_units(place) == [segment_unit(run.name)]
 
 
 def test_what_is_at_work_is_not_published(broker, place, new_job) -> None:
     job = new_job(parts=2)
-    with lease(broker, part_unit(job, 0).key):
+    with lease(broker, chunk_unit(job, 0).key):
         assert [unit.args[1] for unit in Reconciler().idle_units(place)] == [1]
     assert [unit.args[1] for unit in Reconciler().idle_units(place)] == [0, 1]
 
@@ -73,7 +73,7 @@ def test_what_is_at_work_is_not_published(broker, place, new_job) -> None:
 def test_a_merge_waits_for_the_parts_at_work(broker, place, new_job) -> None:
     job = new_job(parts=2)
     finish_parts(place, job, 0)
-    with lease(broker, part_unit(job, 1).key):
+    with lease(broker, chunk_unit(job, 1).key):
         assert Reconciler().idle_units(place) == []
     finish_parts(place, job, 1)
     assert Reconciler().idle_units(place) == [merge_unit(job)]
@@ -81,7 +81,7 @@ def test_a_merge_waits_for_the_parts_at_work(broker, place, new_job) -> None:
 
 def test_what_failed_a_moment_ago_waits_for_its_pause(broker, place, new_job) -> None:
     job = new_job(parts=2)
-    announce_trouble(job, part_unit(job, 0), OSError("hiccup"), 3)
+    announce_trouble(job, chunk_unit(job, 0), OSError("hiccup"), 3)
     assert [unit.args[1] for unit in Reconciler().idle_units(place)] == [1]
 
 
@@ -141,13 +141,13 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
 ) -> None:
     busy, job = new_job(name="busy", parts=2), new_job(parts=4)
     publish_job(place, busy)
-    publish_unit(part_unit(job, 3))
+    publish_unit(chunk_unit(job, 3))
     monkeypatch.setattr("tasks.engine.reconciler._FIRST_READING_SECONDS", 0.0)
     short_lived = Reconciler()
     short_lived.scan(place)
     assert short_lived.suspects == set()  # the queue is not read through at once
     reconciler = Reconciler()  # of another host, which goes on where that one ended
-    with lease(broker, part_unit(job, 0).key):
+    with lease(broker, chunk_unit(job, 0).key):
         reconciler.scan(place)
         reconciler.scan(place)
     assert queued(broker, "cpu.again") == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 2)"]
@@ -158,31 +158,31 @@ def test_a_lost_message_is_found_though_another_job_keeps_the_queue_busy(
 def test_a_queue_that_was_empty_is_not_read_through_at_once(broker, place, new_job, monkeypatch) -> None:
     monkeypatch.setattr("tasks.engine.reconciler._FIRST_READING_SECONDS", 0.0)
     job = new_job(parts=2)
-    publish_unit(part_unit(job, 0))
+    publish_unit(chunk_unit(job, 0))
     reconciler = Reconciler()
     reconciler.scan(place)
     broker.delete("cpu")
     Reconciler().scan(place)
-    publish_unit(part_unit(job, 0))  # by a submitter who has not come to the other one yet
+    publish_unit(chunk_unit(job, 0))  # by a submitter who has not come to the other one yet
     reconciler.scan(place)
     assert reconciler.suspects == set()
 
 
 def test_parts_are_counted_once_and_a_flushed_count_is_read_from_the_workspace(broker, here, new_job) -> None:
     job = new_job(parts=3)
-    assert counted_parts(job) is None
+    assert counted_chunks(job) is None
     publish_job(here, job)
-    assert counted_parts(job) == 0
+    assert counted_chunks(job) == 0
 
     def touch(job: Any, index: int, path: Any, held: Any) -> None:
         finish_parts(here, job, index)
 
     for index in (0, 2):
         assert perform_part("cluster", "made", index, touch) == "done"
-    count_part(job, 2)
-    assert counted_parts(job) == 2
+    count_chunk(job, 2)
+    assert counted_chunks(job) == 2
     broker.flushall()
-    count_part(job, 2)
-    assert counted_parts(job) is None  # half a count is not shown
+    count_chunk(job, 2)
+    assert counted_chunks(job) is None  # half a count is not shown
     Reconciler().scan(here)
-    assert counted_parts(job) == 2
+    assert counted_chunks(job) == 2

@@ -10,13 +10,14 @@ from click.testing import CliRunner
 
 from lhcq.cli import retry, status, why
 from lhcq.errors import BadInput, NotThere
+from lhcq.records.jobs import end_job, failures_of, outcome_of
 from tasks.app import connect
 from tasks.engine.publish import publish_job, publish_unit, retry_units
 from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
+from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit
 from tasks.jobs.leases import lease
-from tasks.jobs.planner import merge_unit, part_unit, pending_units, segment_unit
-from tasks.jobs.progress import count_part
-from tasks.jobs.store import end_job, failures_of, outcome_of
+from tasks.jobs.planner import pending_units
+from tasks.jobs.progress import count_chunk
 from tasks.observe.unit_status import standing_of
 from tasks.stages.fanout import perform_merge, perform_part
 
@@ -61,7 +62,7 @@ def queued(broker: Any) -> list[str]:
 
 def test_only_what_was_given_up_is_published_again_and_the_job_ends(broker, here, incomplete) -> None:
     assert outcome_of(here, incomplete).state == "incomplete"
-    retry_units(here, incomplete, [part_unit(incomplete, index) for index in (1, 3)])
+    retry_units(here, incomplete, [chunk_unit(incomplete, index) for index in (1, 3)])
     assert queued(broker) == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 3)"]
     assert outcome_of(here, incomplete) is None
     for index in (1, 3):
@@ -71,14 +72,14 @@ def test_only_what_was_given_up_is_published_again_and_the_job_ends(broker, here
 
 
 def test_one_part_can_be_tried_while_another_stays_given_up(broker, here, incomplete) -> None:
-    retry_units(here, incomplete, [part_unit(incomplete, 3)])
+    retry_units(here, incomplete, [chunk_unit(incomplete, 3)])
     assert queued(broker) == ["lhcq.cluster_part('made', 3)"]
-    assert [failure.unit for failure in failures_of(here, incomplete)] == [part_unit(incomplete, 1).key]
-    assert pending_units(here, incomplete) == [part_unit(incomplete, 3)]
+    assert [failure.unit for failure in failures_of(here, incomplete)] == [chunk_unit(incomplete, 1).key]
+    assert pending_units(here, incomplete) == [chunk_unit(incomplete, 3)]
 
 
 def test_a_part_that_is_tried_again_has_all_its_attempts(broker, here, incomplete) -> None:
-    retry_units(here, incomplete, [part_unit(incomplete, 1)])
+    retry_units(here, incomplete, [chunk_unit(incomplete, 1)])
     statuses = [perform_part("cluster", "made", 1, broken) for _ in range(MAX_ATTEMPTS)]
     assert statuses == ["again"] * (MAX_ATTEMPTS - 1) + ["failed"]
 
@@ -116,7 +117,7 @@ def test_what_cannot_be_tried_again_is_refused(broker, here, incomplete, new_job
 
 def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
     job = new_job(parts=2)
-    unit, other = part_unit(job, 0), part_unit(job, 1)
+    unit, other = chunk_unit(job, 0), chunk_unit(job, 1)
     assert standing_of(here, job, unit, None).waits_for == "a broker; none answers"
     assert standing_of(here, job, unit, set()).state == "no worker"
     assert standing_of(here, job, unit, QUEUES).state == "lost"
@@ -142,7 +143,7 @@ def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_j
     job = new_job(parts=4)
     publish_job(here, job)
     perform_part("cluster", "made", 0, touch)
-    count_part(job, 1)  # which only Redis has
+    count_chunk(job, 1)  # which only Redis has
 
     def done() -> int:
         answer = CliRunner().invoke(status.command, ["--json"], catch_exceptions=False)
@@ -176,7 +177,7 @@ def test_why_names_the_parts_that_were_given_up_with_their_tracebacks(
     (unit,) = value["units"]
     assert (value["state"], unit["unit"], unit["last"]["pid"]) == (
         "incomplete",
-        part_unit(incomplete, 3).key,
+        chunk_unit(incomplete, 3).key,
         os.getpid(),
     )
     assert "no part 4" in refused(why.command, "made", "4")

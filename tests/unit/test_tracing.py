@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from lhcq.cli import retry
 from lhcq.errors import BadInput
+from lhcq.records.jobs import Job, find_job, load_job
 from tasks.engine.publish import publish_job, publish_unit
-from tasks.jobs.planner import part_unit
-from tasks.jobs.store import Job, create_job, find_job, load_job, renew_terms, set_trace
+from tasks.jobs.kinds import chunk_unit
+from tasks.jobs.store import create_job, renew_terms, set_trace
 from tasks.observe import tracing
 from tasks.stages.fanout import perform_part
 from tests.collector import Collector, Span, collecting
@@ -89,7 +90,7 @@ def test_a_trace_is_the_latest_requests_and_ends_with_one_that_is_not_traced(
     for request in ("first", "second"):
         with tracing.span(request):
             publish_job(here, load_job(here, "cluster", "made"))
-    publish_unit(part_unit(job, 0), again=True)  # as the reconciler does
+    publish_unit(chunk_unit(job, 0), again=True)  # as the reconciler does
     assert perform_part("cluster", "made", 0, touch) == "done"
     spans = {span.name: span for span in sent(collector)}
     assert spans["first"].trace != spans["second"].trace

@@ -14,13 +14,13 @@ import torch
 from lhcq.commits import committed_steps
 from lhcq.config import TrainConfig
 from lhcq.model.plan import plan_run
+from lhcq.records.jobs import outcome_of
 from lhcq.records.run_state import RATE_FACTOR, alarms_of, read_course
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
 from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
 from tasks.app import app
 from tasks.jobs.planner import pending_units
-from tasks.jobs.store import outcome_of
 from tasks.stages import train
 
 PARTS = {"train": 32, "validation": 24, "calibration": 24, "test": 24}

@@ -1,0 +1,237 @@
+"""The records of a job: what was asked for, how it ended, and why units of it were given up.
+
+`job.json` is written before anything is published; of it only the terms may be renewed, by the same request.
+`outcome.json` is written once. Everything between the two is derived from which outputs stand in the workspace.
+Who asks for a job and ends one is `tasks.jobs.store`.
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, StringConstraints, field_serializer, model_validator
+
+from lhcq.config import Frozen
+from lhcq.errors import BadInput, NotThere
+from lhcq.records.specs import SPECS, Spec, Terms
+from lhcq.storage import read_json, staged_file, to_json, write_json
+from lhcq.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+RECORD, OUTCOME, FAILED = "job.json", "outcome.json", "failed"
+MOST_CHUNKS = 10_000_000
+"""Far more than a chunk of one event each would make of any file there is."""
+LOG_VARIABLE = "LHCQ_LOG"
+"""Where a worker's log goes, for those who look for it."""
+_TOLD: set[Path] = set()
+"""Damaged records that this process has spoken of."""
+
+State = Literal["done", "failed", "incomplete", "cancelled"]
+_S = TypeVar("_S", bound=Spec)
+_T = TypeVar("_T", bound=Terms)
+
+
+class Job(Frozen):
+    """One request."""
+
+    kind: str
+    name: str
+    created: float = Field(default_factory=time.time)
+    """Seconds since the epoch."""
+    spec: Spec
+    """What decides the result: the resolved configuration, and the input by its hash."""
+    identity: str = ""
+    """What all that is made for it carries: the spec's, when it was recorded. Empty in records of an older lhcq."""
+    terms: Terms = Field(default_factory=Terms)
+    """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
+    parts: int = Field(default=0, ge=0, le=MOST_CHUNKS)
+    """Chunks that a fan-out has; 0 where there is none."""
+    trace: Annotated[str, StringConstraints(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None = (
+        None
+    )
+    """W3C's `traceparent` of the latest request's publishing; None where that is not traced."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed(cls, fields: Any) -> Any:
+        """Spec and terms by the job's kind."""
+        if not isinstance(fields, dict):
+            return fields
+        spec, terms = fields.get("spec"), fields.get("terms", {})
+        kind = spec.kind if isinstance(spec, Spec) else fields.get("kind")
+        model = SPECS.get(str(kind))
+        if model is None:
+            raise ValueError(f"kind: {kind!r} is none of {', '.join(SPECS)}")
+        if not isinstance(spec, Spec):
+            spec = model.model_validate(spec)
+        if not isinstance(terms, Terms):
+            terms = model.terms_model.model_validate(terms)
+        return {**fields, "kind": kind, "spec": spec, "terms": terms}
+
+    @field_serializer("spec", "terms")
+    def _recorded(self, value: Spec | Terms) -> dict[str, Any]:
+        return value.recorded()
+
+    @property
+    def title(self) -> str:
+        """How messages and logs call it."""
+        return f"{self.kind} {self.name}"
+
+    def spec_of(self, model: type[_S]) -> _S:
+        """The spec of a job whose kind is known."""
+        if not isinstance(self.spec, model):
+            raise BadInput(f"{self.title}: is no job of the kind that {model.__name__} is for.")
+        return self.spec
+
+    def terms_of(self, model: type[_T]) -> _T:
+        """The terms of a job whose kind is known."""
+        if not isinstance(self.terms, model):
+            raise BadInput(f"{self.title}: its record has other terms than {model.__name__}.")
+        return self.terms
+
+
+class Outcome(Frozen):
+    """How a job ended."""
+
+    state: State
+    message: str
+    finished: float
+    """Seconds since the epoch."""
+
+
+class Holder(Frozen):
+    """Who works, or worked, on a unit."""
+
+    host: str
+    pid: int
+    since: float
+    """Seconds since the epoch, by the holder's clock."""
+    log: str | None
+    """The worker's log file; None where what started the worker keeps its output."""
+
+    @classmethod
+    def this_process(cls) -> Self:
+        """This process, from now on."""
+        return cls(
+            host=socket.gethostname(), pid=os.getpid(), since=time.time(), log=os.environ.get(LOG_VARIABLE)
+        )
+
+
+class Failure(Frozen):
+    """Why one unit of a job was given up."""
+
+    unit: str
+    message: str
+    permanent: bool
+    """The input or configuration is wrong; otherwise the attempts ran out."""
+    attempts: int
+    by: Holder
+    traceback: str
+
+
+def directory_of(workspace: Workspace, job: Job) -> Path:
+    """Where a job's records stand."""
+    return workspace.job(job.kind, job.name)
+
+
+def find_job(workspace: Workspace, kind: str, name: str) -> Job | None:
+    """The job of that name, or None."""
+    with contextlib.suppress(FileNotFoundError):
+        return _read_job(workspace, workspace.job(kind, name) / RECORD)
+    return None
+
+
+def _read_job(workspace: Workspace, path: Path) -> Job:
+    """The record at `path`, which must be that of the job whose place this is."""
+    try:
+        job = Job.checked(**read_json(path))
+    except BadInput as error:
+        raise BadInput(f"{path}: {error} Remove it and ask again, or use the lhcq that wrote it.") from error
+    if directory_of(workspace, job) != path.parent:
+        raise BadInput(f"{path}: is the record of another job, {job.title}. Remove it.")
+    return job
+
+
+def load_job(workspace: Workspace, kind: str, name: str) -> Job:
+    """The job of that name, or `NotThere`."""
+    job = find_job(workspace, kind, name)
+    if job is None:
+        raise NotThere(f"{kind} {name!r} does not exist in {workspace.root}. `lhcq status` lists what does.")
+    return job
+
+
+def named_job(workspace: Workspace, name: str, kind: str | None = None) -> Job:
+    """The job of that name, of whatever kind unless one is given; raises `BadInput` where several have it."""
+    if kind is not None:
+        return load_job(workspace, kind, name)
+    found = [job for job in list_jobs(workspace) if job.name == name]
+    if not found:
+        raise NotThere(f"no job is called {name!r} in {workspace.root}. `lhcq status` lists what there is.")
+    if len(found) > 1:
+        raise BadInput(
+            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in found)}."
+        )
+    return found[0]
+
+
+def list_jobs(workspace: Workspace) -> list[Job]:
+    """Every job of the workspace, oldest first."""
+    jobs = []
+    for record in [
+        *workspace.root.glob(f"jobs/*/{RECORD}"),
+        *workspace.root.glob(f"runs/*/{RECORD}"),
+    ]:
+        with contextlib.suppress(FileNotFoundError):  # discarded while we looked
+            try:
+                jobs.append(_read_job(workspace, record))
+            except BadInput as error:  # one that is damaged must not hide the others, or stop what heals them
+                if record not in _TOLD:
+                    _TOLD.add(record)
+                    log.warning("left out: %s", error)
+    return sorted(jobs, key=lambda job: (job.created, job.kind, job.name))
+
+
+def write_new_job(workspace: Workspace, job: Job) -> None:
+    """Record a job whose name is free; the first record stands."""
+    with staged_file(directory_of(workspace, job) / RECORD) as temporary:
+        temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
+
+
+def replace_job(workspace: Workspace, job: Job) -> None:
+    """Record other terms, or another trace, of a job that stands."""
+    write_json(directory_of(workspace, job) / RECORD, job.model_dump())
+
+
+def outcome_of(workspace: Workspace, job: Job) -> Outcome | None:
+    """How the job ended; None while it is open."""
+    with contextlib.suppress(FileNotFoundError):
+        return Outcome.checked(**read_json(directory_of(workspace, job) / OUTCOME))
+    return None
+
+
+def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
+    """How the job ended; the first outcome stands."""
+    outcome = Outcome(state=state, message=message, finished=time.time())
+    with staged_file(directory_of(workspace, job) / OUTCOME) as temporary:
+        temporary.write_text(to_json(outcome.model_dump()), encoding="utf-8")
+
+
+def failures_of(workspace: Workspace, job: Job) -> list[Failure]:
+    """The units that were given up, in order of name."""
+    paths = sorted((directory_of(workspace, job) / FAILED).glob("*.json"))
+    return [Failure.checked(**read_json(path)) for path in paths]
+
+
+def record_failure(workspace: Workspace, job: Job, failure: Failure) -> None:
+    """Keep why a unit was given up."""
+    write_json(failure_path(workspace, job, failure.unit), failure.model_dump())
+
+
+def failure_path(workspace: Workspace, job: Job, unit: str) -> Path:
+    """Where it stands why a unit was given up."""
+    return directory_of(workspace, job) / FAILED / f"{unit.replace(':', '.')}.json"

@@ -1,0 +1,213 @@
+"""What decides the result of a job, one model a kind; and its terms, which do not.
+
+A spec stands in the job's record and is hashed into its identity, with everything that is asked for resolved: no
+field waits for a default that another version may choose otherwise. So a field that is added has to leave the record
+as it was where it has its default.
+"""
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.storage import sha256_of_json
+
+MOST_STEPS = 10_000_000
+
+
+class Terms(Frozen):
+    """What of a request does not decide the result: the latest request's count."""
+
+    def recorded(self) -> dict[str, Any]:
+        """As it stands in the job's record."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Spec(Frozen):
+    """What decides the result of a job of one kind."""
+
+    kind: str
+    bytes_version: ClassVar[int] = 1
+    """Which bytes lhcq makes of such a spec: raised with any change of them."""
+    terms_model: ClassVar[type[Terms]] = Terms
+
+    @classmethod
+    def resolved(cls, /, **values: Any) -> Self:
+        """A spec of today's request, with every field set; raises `BadInput` for values that cannot be."""
+        return cls.model_validate(cls.checked(**values).model_dump(mode="json"))
+
+    def recorded(self) -> dict[str, Any]:
+        """As it stands in the job's record: what an older lhcq did not know is not there."""
+        return self.model_dump(mode="json", exclude={"kind"}, exclude_unset=True)
+
+    def identity(self) -> str:
+        """Of all that decides a job's bytes: what is asked for, and which bytes this lhcq makes of that."""
+        return sha256_of_json({"kind": self.kind, "spec": self.recorded(), "bytes": self.bytes_version})[:16]
+
+    def differences(self, earlier: "Spec") -> list[str]:
+        """The values in which it differs from an earlier one, such as `config.radius 0.5, was 1.0`."""
+        if self.kind != earlier.kind:
+            return [f"kind {self.kind}, was {earlier.kind}"]
+        return _differences(earlier.model_dump(mode="json"), self.model_dump(mode="json"))
+
+
+class GenerateSpec(Spec):
+    """Generated events in one file."""
+
+    kind: Literal["generate"] = "generate"
+    out: str
+    """Path of the file."""
+    config: GenerateConfig
+
+
+class ClusterTerms(Terms):
+    """Where the source of a dataset stands now, and how much of it may be missing."""
+
+    source: str
+    bytes: int
+    mtime_ns: int
+    labels: str | None
+    """Path of the master key."""
+    tolerate: float = Field(ge=0, le=1)
+
+
+class ClusterSpec(Spec):
+    """A dataset, from the events of a file."""
+
+    kind: Literal["cluster"] = "cluster"
+    terms_model = ClusterTerms
+    source_sha256: str
+    labels_sha256: str | None
+    """Of the master key."""
+    n_events: int = Field(ge=0)
+    storage_rows: int = Field(ge=1)
+    """Rows of a storage chunk of the file, at which chunks are cut."""
+    events_per_chunk: int = Field(ge=1)
+    config: ClusterConfig
+
+
+class PrepareSpec(Spec):
+    """A split: the prompts of a dataset, and trees fitted to it."""
+
+    kind: Literal["prepare"] = "prepare"
+    dataset: str
+    dataset_sha256: str
+    config: SplitConfig
+    model: str | None
+    """For which tokens are counted; None: for none."""
+    model_dir: str | None
+    """Its directory: relative to the workspace where it lies inside."""
+    max_tokens: int
+
+
+class ModelIdentity(Frozen):
+    """Three sha256 that tell a base model from others; a run's record holds them from its beginning."""
+
+    weights: str
+    """Of names, types, shapes and bytes of all tensors (blake2b, which is twice as fast, of each one's bytes)."""
+    config: str
+    """Of `config.json` without what changes no number."""
+    tokenizer: str
+    """Of the tokenizer, and of what it puts before a prompt."""
+
+
+class _OfBase(Spec):
+    """A spec that names a base model; runs of an older lhcq do not say which weights it had."""
+
+    model: str
+    """As it was asked for."""
+    model_dir: str
+    """Its directory: relative to the workspace where it lies inside."""
+    base: ModelIdentity | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_base(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("base", None)}
+
+
+class TrainTerms(Terms):
+    """What a run tells beside its records."""
+
+    track: str | None = None
+    """A tracker."""
+
+
+class TrainSpec(_OfBase):
+    """A run: the adapters of a base model, trained on a split."""
+
+    kind: Literal["train"] = "train"
+    terms_model = TrainTerms
+    split: str
+    split_sha256: dict[str, str]
+    """By file."""
+    preset: str
+    config: TrainConfig
+    config_sha256: str
+    n_train: int
+    total_steps: int = Field(ge=0, le=MOST_STEPS)
+    checkpoint_steps: tuple[int, ...] = Field(min_length=1)
+
+
+class PredictTerms(Terms):
+    """Where the master key of a prediction stands now."""
+
+    labels: str | None
+
+
+class Template(Frozen):
+    """The identity of a template on a dataset: two splits with the same `sha256` read alike."""
+
+    name: str
+    version: int
+    sha256: str
+    columns: tuple[str, ...]
+    """What a prompt consists of, in its order: features, except of `diary`."""
+
+
+class PredictSpec(_OfBase):
+    """A prediction: the scores that one checkpoint gives the events of a dataset."""
+
+    kind: Literal["predict"] = "predict"
+    terms_model = PredictTerms
+    run: str
+    step: int
+    checkpoint_sha256: str
+    """Of the adapter's weights."""
+    config: TrainConfig
+    """The run's."""
+    split: str
+    template: Template
+    """The split's."""
+    n_reference: int
+    """Events of the calibration subset."""
+    reference_sha256: str
+    dataset: str
+    dataset_sha256: str
+    trained_on: bool
+    """Whether the dataset is the one that the run was trained on."""
+    n_events: int
+    n_source: int
+    """Rows of the dataset's source, those that were left out of it included."""
+    labels_sha256: str | None
+    """Of the master key."""
+    largest_p_value: float = Field(gt=0, le=1)
+    events_per_chunk: int = Field(ge=1)
+
+
+SPECS: dict[str, type[Spec]] = {
+    one.model_fields["kind"].default: one
+    for one in (GenerateSpec, ClusterSpec, PrepareSpec, TrainSpec, PredictSpec)
+}
+"""By kind of job."""
+
+
+def _differences(earlier: dict[str, Any], later: dict[str, Any], place: str = "") -> list[str]:
+    found: list[str] = []
+    for key in sorted(earlier.keys() | later.keys()):
+        was, now = earlier.get(key), later.get(key)
+        if isinstance(was, dict) and isinstance(now, dict):
+            found += _differences(was, now, f"{place}{key}.")
+        elif was != now:
+            found.append(f"{place}{key} {now}, was {was}")
+    return found

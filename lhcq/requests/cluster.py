@@ -1,0 +1,76 @@
+"""Asking for the jets of a file of events."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from lhcq.config import ClusterConfig
+from lhcq.errors import BadInput
+from lhcq.events.layout import EventFile, open_event_file
+from lhcq.events.masterkey import read_master_key
+from lhcq.events.sandboxed_read import read_apart
+from lhcq.jets.plan import Chunk, events_per_chunk, plan_chunks
+from lhcq.records.jobs import Job
+from lhcq.records.specs import ClusterSpec, ClusterTerms
+from lhcq.storage import check_room, sha256_of
+from lhcq.workspace import Workspace
+
+_BYTES_PER_EVENT = {"jets": 600, "full": 1000}  # a clustered event, once in a chunk and once in the dataset
+_LONG_TO_HASH = 500_000_000  # bytes
+
+
+def find_events(workspace: Workspace, file: Path) -> EventFile:
+    """What a file of events is, looked at in a process of its own, which a damaged one may take with it."""
+    source = workspace.permitted(file.absolute())
+    (events,) = read_apart(source, lambda: [open_event_file(source)])
+    return events
+
+
+def cluster_request(
+    workspace: Workspace,
+    events: EventFile,
+    name: str,
+    config: ClusterConfig,
+    *,
+    key: Path | None = None,
+    tolerate: float = 0.0,
+    chunk: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Job:
+    """The job that makes the dataset `name`.
+
+    `key` is the master key of a file without labels, `tolerate` the share of the events that may be left out, `chunk`
+    the events of one task (None: about three seconds of it).
+    """
+    workspace.dataset(name)
+    if math.isnan(tolerate) or not 0 <= tolerate <= 1:
+        raise BadInput(f"{tolerate} is no fraction of the events that may be left out: give one from 0 to 1.")
+    check_room(workspace.root, events.n_events * _BYTES_PER_EVENT[config.features])
+    if key and events.labelled:
+        raise BadInput(f"{events.path}: has labels of its own. Leave --labels out.")
+    if key:
+        read_master_key(key, events.n_events)  # a wrong one is refused before anything starts
+    if events.size > _LONG_TO_HASH:
+        say(f"reading {events.path} once for its sha256 ({events.size / 1e9:.1f} GB)")
+    status = events.path.stat()
+    spec = ClusterSpec.resolved(
+        source_sha256=sha256_of(events.path),
+        labels_sha256=sha256_of(key) if key else None,
+        n_events=events.n_events,
+        storage_rows=events.storage_rows,
+        events_per_chunk=chunk or events_per_chunk(events.n_events, config.features),
+        config=config.model_dump(),
+    )
+    terms = ClusterTerms(
+        source=str(events.path),
+        bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        labels=str(key.absolute()) if key else None,
+        tolerate=tolerate,
+    )
+    return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=len(chunks_of(spec)))
+
+
+def chunks_of(spec: ClusterSpec) -> list[Chunk]:
+    """The rows of each chunk of a clustering, by its index."""
+    return plan_chunks(spec.n_events, storage_rows=spec.storage_rows, target=spec.events_per_chunk)

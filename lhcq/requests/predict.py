@@ -1,0 +1,133 @@
+"""Asking for the scores of a dataset's events."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from lhcq.commits import read_verified, require_commit, split_of_run
+from lhcq.errors import BadInput, NotThere
+from lhcq.evaluate.tags import resolve_step
+from lhcq.events.masterkey import read_master_key
+from lhcq.jets.plan import Chunk, plan_chunks
+from lhcq.prompts.templates import check_renders
+from lhcq.records.jobs import Job, load_job
+from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
+from lhcq.storage import check_room, read_manifest, sha256_of
+from lhcq.workspace import Workspace
+
+# A stretch is some seconds on a GPU; a small dataset is cut finer, so that several workers share it.
+_MOST_EVENTS, _FEWEST_EVENTS, _STRETCHES = 4096, 250, 16
+_BYTES_PER_EVENT = 100
+_JETS = ("algorithm", "radius", "pt_min", "max_jets")
+
+
+class Stretches(NamedTuple):
+    """What the chunks of a prediction score, the reference first, each by positions in its file."""
+
+    reference: list[Chunk]
+    events: list[Chunk]
+
+
+def stretches_of(spec: PredictSpec) -> Stretches:
+    """The stretches of a prediction."""
+    reference, events = (
+        plan_chunks(count, storage_rows=1, target=spec.events_per_chunk)
+        for count in (spec.n_reference, spec.n_events)
+    )
+    return Stretches(reference, events)
+
+
+def predict_request(
+    workspace: Workspace,
+    run: str,
+    dataset: str,
+    *,
+    step: str = "best",
+    name: str | None = None,
+    key: Path | None = None,
+    largest_p_value: float = 0.01,
+    chunk: int | None = None,
+) -> Job:
+    """The job that scores a dataset with a checkpoint of a run: a step, a tag, best or latest.
+
+    `key` is the master key of a dataset without labels, `largest_p_value` that of a selected event, `chunk` the
+    events of one task (None: by the dataset's size).
+    """
+    name = name or f"{run}-{dataset}"
+    workspace.prediction(name)
+    trained = load_job(workspace, "train", run).spec_of(TrainSpec)
+    at = resolve_step(workspace.run(run), step)
+    checkpoint = require_commit(
+        workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}", remedy="Look at `lhcq status`."
+    )
+    split = split_of_run(workspace.split(trained.split), run, trained.split_sha256)
+    events = read_verified(
+        workspace.dataset(dataset),
+        what=f"dataset {dataset!r}",
+        remedy="Make it with `lhcq cluster` or `lhcq import`.",
+    )
+    template = Template.checked(**split["template"])
+    _check_events(workspace, dataset, events, split, template)
+    n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
+    if key:
+        _check_key(key, dataset, events, n_source)
+    fine = max(_FEWEST_EVENTS, -(-events["rows"] // _STRETCHES))
+    spec = PredictSpec.resolved(
+        run=run,
+        step=at,
+        checkpoint_sha256=checkpoint["files"]["adapter_model.safetensors"]["sha256"],
+        config=trained.config.model_dump(),
+        model=trained.model,
+        model_dir=trained.model_dir,
+        base=trained.base.model_dump() if trained.base else None,
+        split=trained.split,
+        template=template.model_dump(),
+        n_reference=sum(split["counts"]["calibration"].values()),
+        reference_sha256=split["files"]["calibration.parquet"]["sha256"],
+        dataset=dataset,
+        dataset_sha256=events["files"]["events.parquet"]["sha256"],
+        trained_on=events["source_sha256"] == split["source_sha256"],
+        n_events=events["rows"],
+        n_source=n_source,
+        labels_sha256=sha256_of(key) if key else None,
+        largest_p_value=largest_p_value,
+        events_per_chunk=chunk or min(_MOST_EVENTS, fine),
+    )
+    check_room(workspace.root, _BYTES_PER_EVENT * spec.n_events)
+    terms = PredictTerms(labels=str(key.absolute()) if key else None)
+    return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=sum(map(len, stretches_of(spec))))
+
+
+def _check_events(
+    workspace: Workspace, dataset: str, events: dict[str, Any], split: dict[str, Any], template: Template
+) -> None:
+    """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets."""
+    directory = workspace.dataset(dataset)
+    if events["rows"] == 0:
+        raise BadInput(f"{dataset}: has no events.")
+    try:
+        check_renders(template, pq.read_schema(directory / "events.parquet"))
+    except BadInput as error:
+        raise BadInput(f"{dataset}: {error}") from error
+    try:
+        own = read_manifest(workspace.dataset(split["dataset"]), what="", remedy="")
+    except NotThere:  # it may have been removed since
+        return
+    if own["files"]["events.parquet"]["sha256"] != split["dataset_sha256"]:
+        return
+    ours, theirs = own.get("config"), events.get("config")
+    if not ours or not theirs:  # imported: clustered elsewhere
+        return
+    different = [f"{one} {theirs[one]}, not {ours[one]}" for one in _JETS if theirs[one] != ours[one]]
+    if different:
+        raise BadInput(
+            f"{dataset}: its jets are others than those of {split['dataset']}, which the run was trained on "
+            f"({'; '.join(different)}). Cluster its events as those were."
+        )
+
+
+def _check_key(key: Path, dataset: str, events: dict[str, Any], n_source: int) -> None:
+    if events["labels"]["unknown"] < events["rows"]:
+        raise BadInput(f"{dataset}: has labels of its own. Leave --labels out.")
+    read_master_key(key, n_source)  # a wrong one is refused before anything starts

@@ -1,0 +1,61 @@
+"""Asking for the prompts of a dataset."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lhcq.config import SplitConfig
+from lhcq.model.sources import default_model, obtain
+from lhcq.records.jobs import Job
+from lhcq.records.specs import PrepareSpec
+from lhcq.storage import read_manifest
+from lhcq.workspace import Workspace
+
+
+def prepare_request(
+    workspace: Workspace,
+    dataset: str,
+    split: str,
+    config: SplitConfig,
+    *,
+    model: str | None = None,
+    model_dir: Path | None = None,
+    max_tokens: int = 512,
+) -> Job:
+    """The job that makes the split `split` of a dataset.
+
+    `model` in `model_dir` is the one whose tokens are counted (None: none is); a prompt of more than `max_tokens` of
+    them is refused.
+    """
+    workspace.split(split)
+    manifest = dataset_of(workspace, dataset)
+    spec = PrepareSpec.resolved(
+        dataset=dataset,
+        dataset_sha256=manifest["files"]["events.parquet"]["sha256"],
+        config=config.model_dump(),
+        model=model,
+        model_dir=workspace.relative(model_dir) if model_dir else None,
+        max_tokens=max_tokens,
+    )
+    return Job(kind=spec.kind, name=split, spec=spec)
+
+
+def dataset_of(workspace: Workspace, dataset: str) -> dict[str, Any]:
+    """The manifest of a dataset, or `NotThere` with what makes one."""
+    return read_manifest(
+        workspace.dataset(dataset),
+        what=f"dataset {dataset!r}",
+        remedy="Make it with `lhcq cluster` or `lhcq import`.",
+    )
+
+
+def model_for_tokens(
+    model: str | None, workspace: Workspace, say: Callable[[str], None]
+) -> tuple[str | None, Path | None]:
+    """The model to count tokens for, as asked and as a directory; none where lhcq[train] is not installed."""
+    if model is None and importlib.util.find_spec("torch") is None:
+        say("tokens are not counted here (lhcq[train] is not installed); training counts them.")
+        return None, None
+    name = model or default_model()
+    return name, obtain(name, workspace, say=say)

@@ -1,0 +1,97 @@
+"""Asking for a training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from lhcq.commits import digests_of, read_verified
+from lhcq.config import TrainConfig, training_prompts
+from lhcq.errors import BadInput
+from lhcq.model.identity import identify
+from lhcq.model.plan import plan_run, recommended_learning_rate
+from lhcq.model.tokens import Encoder, encode_prompts
+from lhcq.model.tracking import require_tracker
+from lhcq.prompts.split import PARTS
+from lhcq.prompts.tokens import audit
+from lhcq.records.jobs import Job
+from lhcq.records.specs import TrainSpec, TrainTerms
+from lhcq.storage import check_room, sha256_of_json
+from lhcq.workspace import Workspace
+
+_BYTES_PER_CHECKPOINT = 60_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """A training that can be."""
+
+    job: Job
+    config: TrainConfig
+    """With its learning rate."""
+    longest: int
+    """Tokens of the longest prompt."""
+
+
+def train_request(
+    workspace: Workspace,
+    split: str,
+    run: str,
+    config: TrainConfig,
+    *,
+    model: str,
+    model_dir: Path,
+    preset: str = "default",
+    track: str | None = None,
+) -> TrainRequest:
+    """The job that trains the base `model` in `model_dir` on a split; `preset` is what the configuration began with.
+
+    `track` names a tracker that is told as well.
+    """
+    workspace.run(run)
+    manifest = split_to_train(workspace, split, track)
+    if config.learning_rate is None:
+        config = config.model_copy(update={"learning_rate": recommended_learning_rate(model_dir)})
+    n_train = training_prompts(manifest)
+    if n_train == 0:
+        raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
+    longest = longest_prompt(workspace.split(split), encode_prompts(model_dir), max_tokens=config.max_tokens)
+    plan = plan_run(n_train, config)
+    # Beside those that are kept stand the best, and the two that wait for their validation.
+    standing = min(len(plan.checkpoint_steps), (config.keep or len(plan.checkpoint_steps)) + 3)
+    check_room(workspace.root, standing * _BYTES_PER_CHECKPOINT)
+    spec = TrainSpec.resolved(
+        split=split,
+        split_sha256=digests_of(manifest),
+        model=model,
+        model_dir=workspace.relative(model_dir),
+        base=identify(model_dir, workspace.digests).model_dump(),
+        preset=preset,
+        config=config.model_dump(),
+        config_sha256=sha256_of_json(config.model_dump()),
+        n_train=n_train,
+        total_steps=plan.total_steps,
+        checkpoint_steps=plan.checkpoint_steps,
+    )
+    terms = TrainTerms(track=track) if track else TrainTerms()
+    job = Job(kind=spec.kind, name=run, spec=spec, terms=terms)
+    return TrainRequest(job=job, config=config, longest=longest)
+
+
+def split_to_train(workspace: Workspace, split: str, track: str | None) -> dict[str, Any]:
+    """The manifest of a split, once it is known that the tracker, if any, can be told."""
+    if track is not None:
+        require_tracker(track)
+    return read_verified(
+        workspace.split(split), what=f"split {split!r}", remedy="Make it with `lhcq prepare`."
+    )
+
+
+def longest_prompt(split: Path, encode: Encoder, *, max_tokens: int) -> int:
+    """Tokens of a split's longest prompt, whichever subset it is in; raises `BadInput` when it is above the limit."""
+    longest = 0
+    for subset in PARTS:
+        prompts = pq.read_table(split / f"{subset}.parquet", columns=["prompt"])["prompt"].to_pylist()
+        longest = max(longest, audit(prompts, encode, max_tokens=max_tokens).max)
+    return longest

@@ -1,0 +1,260 @@
+"""How a job is had done: a broker and workers for it, its publishing, and the waiting for its outcome.
+
+A verb and a program do the same; this prints nothing, and asks nobody.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import kombu.exceptions
+import redis
+
+from lhcq.config import Settings
+from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
+from lhcq.records.jobs import Job, Outcome, failures_of, outcome_of
+from lhcq.records.run_control import wish_of
+from lhcq.storage import try_lock
+from lhcq.workspace import Workspace
+from tasks.app import app, connect
+from tasks.broker.acceptance import ask_broker
+from tasks.broker.connection import redis_client
+from tasks.broker.embedded import embedded_broker, running_broker
+from tasks.engine.publish import publish_job, retry_units
+from tasks.jobs.attempts import trouble_of
+from tasks.jobs.kinds import kind_of, segment_unit
+from tasks.jobs.leases import NoLease, is_leased
+from tasks.jobs.planner import pending_units
+from tasks.jobs.progress import Progress, progress_of
+from tasks.jobs.store import create_job
+from tasks.jobs.units import Unit
+from tasks.observe.tracing import note_span
+from tasks.workers.local import LocalWorker, LocalWorkers, local_workers
+
+_POLL_SECONDS = 0.2
+_TROUBLE_EVERY_SECONDS = 2.0
+_EMPTY_DISK_BYTES = 1 << 20
+_TIDY_SECONDS = 20.0  # a run's last page takes two
+
+Measure = Callable[[], Progress]
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A broker to publish to, and the local workers, if they are this program's own."""
+
+    workspace: Workspace
+    workers: LocalWorkers | None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a job goes on when this program ends."""
+        return self.workers is None
+
+
+@contextlib.contextmanager
+def session(workspace: Workspace, wanted: list[LocalWorker], *, detach: bool = False) -> Iterator[Session]:
+    """Meet the configured broker, or that of `lhcq up`, or bring a broker and the `wanted` workers.
+
+    `detach`: nobody will wait, so workers have to be there already.
+    """
+    url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)
+    if url:
+        connect(url)
+        ask_broker(workspace)
+        yield Session(workspace=workspace, workers=None)
+        return
+    if detach:
+        raise BadInput(
+            "--detach needs workers that stay: start `lhcq up` in another terminal, or set LHCQ_BROKER_URL."
+        )
+    with embedded_broker(workspace) as url:
+        connect(url)
+        with local_workers(workspace, url, wanted) as workers:
+            yield Session(workspace=workspace, workers=workers)
+
+
+def meet_broker(workspace: Workspace) -> bool:
+    """Point at the broker of this workspace's jobs, to ask it; False where none answers."""
+    url = Settings.from_environment().broker_url or running_broker(workspace)
+    if url is None:
+        return False
+    try:
+        connect(url)
+        ask_broker(workspace)
+    except LhcqError:
+        connect("")
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def staying_up(workspace: Workspace) -> Iterator[None]:
+    """Tell other commands of this workspace that `lhcq up` keeps workers for them."""
+    with _up_lock(workspace) as lock:
+        if not try_lock(lock, fcntl.LOCK_EX):
+            raise BadInput(f"`lhcq up` runs already for {workspace.root}.")
+        yield
+
+
+def is_up(workspace: Workspace) -> bool:
+    """Whether `lhcq up` runs for this workspace; the kernel drops its lock when it dies."""
+    with _up_lock(workspace) as lock:
+        return not try_lock(lock, fcntl.LOCK_SH)
+
+
+def _up_lock(workspace: Workspace) -> IO[str]:
+    workspace.broker.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return (workspace.broker / "up.lock").open("a")
+
+
+def workers_for(job: Job, processes: int | None = None, *, units: int | None = None) -> list[LocalWorker]:
+    """The workers of this program's own that a job needs: not more processes than it has units."""
+    if kind_of(job).worker == "gpu":
+        return [LocalWorker(kind="gpu")]
+    most = units or max(1, job.parts)
+    return [LocalWorker(kind="cpu", processes=min(processes or default_processes(), most))]
+
+
+def default_processes() -> int:
+    """One worker process a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def submit(current: Session, request: Job) -> "Following":
+    """Record and publish a job, or join the one of that name that asks for the same thing."""
+    job = create_job(current.workspace, request)
+    return _publish(current, job, lambda: publish_job(current.workspace, job))
+
+
+def try_again(current: Session, job: Job, units: list[Unit]) -> "Following":
+    """Publish units of a job that were given up, and no others."""
+    return _publish(current, job, lambda: retry_units(current.workspace, job, units))
+
+
+def _publish(current: Session, job: Job, publish: Callable[[], object]) -> "Following":
+    """Publish, or say in one line why the broker takes nothing."""
+    began = time.monotonic()
+    note_span(job=job.title)
+    try:
+        publish()
+    except (kombu.exceptions.OperationalError, redis.RedisError) as error:
+        _refuse_full_disk(current.workspace)  # the broker's log stands there, if it is the embedded one
+        raise TransientError(
+            f"the broker takes no messages ({str(error).rstrip('.')}). Run the same command again to go on."
+        ) from error
+    return Following(current, job, began)
+
+
+class Following:
+    """A job that was published, and the waiting for it."""
+
+    def __init__(self, current: Session, job: Job, began: float) -> None:
+        self.job = job
+        self._current = current
+        self._began = began
+
+    @property
+    def seconds(self) -> float:
+        """Since it was published."""
+        return time.monotonic() - self._began
+
+    def wait(
+        self,
+        measure: Measure | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_trouble: Tell = lambda _: None,
+    ) -> Outcome | None:
+        """Wait for the outcome; None when the run was paused.
+
+        Now and then `on_progress` is told how far it is, and `on_trouble` each new trouble that will be tried again.
+        Raises `DiskFull` once only the user can help, and `TransientError` when this program's workers or broker die.
+        """
+        workspace, job = self._current.workspace, self.job
+        measure = measure or (lambda: progress_of(workspace, job))
+        asked, told = time.monotonic(), ""
+        while (outcome := outcome_of(workspace, job)) is None:
+            if self._is_paused():
+                return None
+            if self._current.workers:
+                self._current.workers.check()
+            if time.monotonic() - asked > _TROUBLE_EVERY_SECONDS:
+                asked = time.monotonic()
+                told = self._tell_trouble(told, on_trouble)
+            on_progress(measure())
+            time.sleep(_POLL_SECONDS)
+        on_progress(measure())
+        return outcome
+
+    def tidy_up(self) -> None:
+        """Leave our workers the time to end the unit that ended the job: it writes a page, or removes chunks."""
+        if self._current.workers is None:
+            return
+        deadline = time.monotonic() + _TIDY_SECONDS
+        last = kind_of(self.job).last(self.job)
+        with contextlib.suppress(redis.RedisError):
+            while is_leased(redis_client(), last.key) and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def can_be_tried_again(self, outcome: Outcome) -> bool:
+        """Whether the same request would go on; where every unit ended, it would end the same way."""
+        return outcome.state == "incomplete" and bool(failures_of(self._current.workspace, self.job))
+
+    def _is_paused(self) -> bool:
+        """Whether a run was paused, and its trainer has noticed."""
+        job = self.job
+        if job.kind != "train" or wish_of(self._current.workspace, job.name) != "pause":
+            return False
+        return not is_leased(redis_client(), segment_unit(job.name).key)
+
+    def _tell_trouble(self, told: str, on_trouble: Tell) -> str:
+        """Tell a new trouble once; a full disk ends the waiting, since only the user can mend it."""
+        try:
+            trouble = trouble_of(self.job)
+        except redis.RedisError as error:
+            _refuse_full_disk(self._current.workspace)
+            if not self._current.lasting:
+                raise TransientError(
+                    f"the embedded broker does not answer ({error}); see {self._current.workspace.broker}."
+                ) from error
+            return told
+        _refuse_full_disk(self._current.workspace)
+        if trouble is None or trouble[1] == told:
+            return told
+        full, message = trouble
+        if full:
+            raise DiskFull(message)
+        on_trouble(message)
+        return message
+
+
+def _refuse_full_disk(workspace: Workspace) -> None:
+    if shutil.disk_usage(workspace.root).free < _EMPTY_DISK_BYTES:
+        raise DiskFull(
+            f"{workspace.root}: no space left on the device. Free some space and run the same command again."
+        )
+
+
+def do_here(
+    workspace: Workspace, request: Job, on_progress: Callable[[Progress], None] = lambda _: None
+) -> Outcome:
+    """Have a job done in this process, one unit after the other, without a broker: the same units, the same bytes.
+
+    Nobody else may be at it. What a unit raises is raised, and what is finished stays: asked for again, it goes on.
+    """
+    job = create_job(workspace, request)
+    app.loader.import_default_modules()
+    while (outcome := outcome_of(workspace, job)) is None:
+        units = pending_units(workspace, job)
+        if not units:
+            raise BadInput(f"{job.title} waits for a person. `lhcq why {job.name}` tells more.")
+        for unit in units:
+            app.tasks[unit.task].work(workspace, job, unit, NoLease())
+            on_progress(progress_of(workspace, job))
+    return outcome

@@ -1,0 +1,307 @@
+"""The kinds of job, one value each: all that asks "which kind is this?" asks it here.
+
+A new stage is one spec in `lhcq.records.specs`, one module of tasks in `tasks.stages`, one verb, and one line in
+`KINDS`. Most stages are fan-outs: a task a chunk, and a merge that ends the job.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lhcq.commits import committed_steps
+from lhcq.errors import BadInput
+from lhcq.records.jobs import Job
+from lhcq.records.run_control import wish_of
+from lhcq.records.run_state import read_course
+from lhcq.records.specs import (
+    ClusterSpec,
+    GenerateSpec,
+    PredictSpec,
+    PrepareSpec,
+    Spec,
+    TrainSpec,
+)
+from lhcq.storage import MANIFEST
+from lhcq.workspace import Workspace
+from tasks.jobs.units import Unit
+
+Queue = Literal["cpu", "gpu", "validate"]
+Caption = dict[str, str]
+"""What a message is about, in words: dataset and rows, run and step."""
+Stretch = tuple[str, int, int]
+"""What a chunk is a stretch of, and its rows [start, stop)."""
+
+REFERENCE = "calibration"
+"""The subset of a split whose background a prediction's p-values are taken against."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What the engine has to know of a stage."""
+
+    name: str
+    spec: type[Spec]
+    queues: Mapping[str, Queue]
+    """Its tasks, by their names in messages, and the queue of each."""
+    result: Callable[[Workspace, Job], Path]
+    """What a finished job leaves: a file, or a directory."""
+    plan: Callable[[Workspace, Job], list[Unit]]
+    """What is left to do of a job and could be done now, by what stands in the workspace. Of a fan-out without the
+    merge, whose turn it is when this is empty."""
+    last: Callable[[Job], Unit]
+    """The unit that ends a job when all goes well."""
+    describe: Callable[[Workspace, Job], Callable[[Unit], Caption]]
+    """Tells of each unit of a job what it is about."""
+    measured_in: Literal["steps", "parts", "split"]
+    """What its progress counts."""
+    chunk_suffix: str | None = None
+    """Of the files of a fan-out's chunks; None where there is no fan-out."""
+    rows: Callable[[Job], list[Stretch]] = lambda _: []
+    """What each chunk of a fan-out is a stretch of, where it is one of rows."""
+
+    @property
+    def fans_out(self) -> bool:
+        """Whether its jobs are cut into chunks that a merge ends."""
+        return self.chunk_suffix is not None
+
+    @property
+    def worker(self) -> Literal["cpu", "gpu"]:
+        """Which worker of a command's own does its work."""
+        return "cpu" if set(self.queues.values()) == {"cpu"} else "gpu"
+
+
+def fan_out(
+    spec: type[Spec],
+    *,
+    queue: Queue,
+    suffix: str,
+    result: Callable[[Workspace, Job], Path],
+    rows: Callable[[Job], list[Stretch]] = lambda _: [],
+) -> Kind:
+    """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`."""
+    name: str = spec.model_fields["kind"].default
+    return Kind(
+        name=name,
+        spec=spec,
+        queues={f"lhcq.{name}_part": queue, f"lhcq.{name}_merge": queue},
+        result=result,
+        plan=lambda workspace, job: [chunk_unit(job, index) for index in missing_chunks(workspace, job)],
+        last=merge_unit,
+        describe=lambda _, job: _describe_chunks(job, rows),
+        measured_in="parts",
+        chunk_suffix=suffix,
+        rows=rows,
+    )
+
+
+def kind_of(job: Job) -> Kind:
+    """The kind of a job."""
+    return KINDS[job.kind]
+
+
+def kind_of_task(task: str) -> Kind:
+    """The kind whose jobs a task works for."""
+    for kind in KINDS.values():
+        if task in kind.queues:
+            return kind
+    raise BadInput(f"{task!r} is a task of no kind of job.")
+
+
+def queue_of(unit: Unit) -> str:
+    """Where the message of a unit goes."""
+    return kind_of_task(unit.task).queues[unit.task]
+
+
+def result_of(workspace: Workspace, job: Job) -> Path:
+    """What a job leaves when it is done."""
+    return kind_of(job).result(workspace, job)
+
+
+def chunk_unit(job: Job, index: int) -> Unit:
+    """The unit that makes chunk `index` of a fan-out."""
+    return Unit(task=f"lhcq.{job.kind}_part", args=(job.name, index))
+
+
+def merge_unit(job: Job) -> Unit:
+    """The unit that merges all chunks."""
+    return Unit(task=f"lhcq.{job.kind}_merge", args=(job.name,))
+
+
+def is_chunk(unit: Unit) -> bool:
+    """Whether a unit is one of the many of a fan-out, which goes on without it."""
+    kind = kind_of_task(unit.task)
+    return kind.fans_out and unit.number is not None
+
+
+def chunk_path(workspace: Workspace, job: Job, index: int) -> Path:
+    """Where the output of chunk `index` stands once it is done."""
+    return _chunks_of(workspace, job) / f"{index:06d}{kind_of(job).chunk_suffix}"
+
+
+def finished_chunks(workspace: Workspace, job: Job) -> set[int]:
+    """Indices of the chunks whose output stands."""
+    directory = _chunks_of(workspace, job)
+    return {int(path.stem) for path in directory.glob(f"[0-9]*{kind_of(job).chunk_suffix}")}
+
+
+def missing_chunks(workspace: Workspace, job: Job) -> list[int]:
+    """Indices of the chunks whose output does not stand."""
+    return sorted(set(range(job.parts)) - finished_chunks(workspace, job))
+
+
+def _chunks_of(workspace: Workspace, job: Job) -> Path:
+    """Of the job as it was recorded, so that what is made for an earlier one of its name is never among them."""
+    return workspace.inside(workspace.job(job.kind, job.name) / "parts" / job.identity)
+
+
+def _describe_chunks(job: Job, rows: Callable[[Job], list[Stretch]]) -> Callable[[Unit], Caption]:
+    stretches = rows(job)
+
+    def describe(unit: Unit) -> Caption:
+        if unit.number is None:
+            return {job.kind: job.name, "parts": str(job.parts)}
+        if not stretches:
+            return {job.kind: job.name, "part": f"{unit.number + 1} of {job.parts}"}
+        source, start, stop = stretches[unit.number]
+        return {"dataset": source, "rows": f"{start}-{stop - 1}"}
+
+    return describe
+
+
+def _rows_of_clustering(job: Job) -> list[Stretch]:
+    from lhcq.requests.cluster import chunks_of
+
+    return [(job.name, chunk.start, chunk.stop) for chunk in chunks_of(job.spec_of(ClusterSpec))]
+
+
+def _rows_of_prediction(job: Job) -> list[Stretch]:
+    from lhcq.requests.predict import stretches_of
+
+    spec = job.spec_of(PredictSpec)
+    stretches = stretches_of(spec)
+    return [
+        *((REFERENCE, chunk.start, chunk.stop) for chunk in stretches.reference),
+        *((spec.dataset, chunk.start, chunk.stop) for chunk in stretches.events),
+    ]
+
+
+def baseline_unit(split: str) -> Unit:
+    """The unit that fits trees on a split and ends its job."""
+    return Unit(task="lhcq.baseline", args=(split,))
+
+
+def _plan_split(workspace: Workspace, job: Job) -> list[Unit]:
+    if not (workspace.split(job.name) / MANIFEST).exists():
+        return [Unit(task="lhcq.prepare", args=(job.name,))]
+    return [baseline_unit(job.name)]
+
+
+def _describe_split(_: Workspace, job: Job) -> Callable[[Unit], Caption]:
+    return lambda _: {"split": job.name, "dataset": job.spec_of(PrepareSpec).dataset}
+
+
+def validate_unit(run: str, step: int) -> Unit:
+    """The unit that scores a checkpoint on the validation subset."""
+    return Unit(task="lhcq.validate", args=(run, step))
+
+
+def segment_unit(run: str) -> Unit:
+    """The unit that trains to the next checkpoint."""
+    return Unit(task="lhcq.train_segment", args=(run,))
+
+
+def test_unit(run: str) -> Unit:
+    """The unit that scores the best checkpoint on the test subset and ends the run."""
+    return Unit(task="lhcq.test", args=(run,))
+
+
+def reached_step(run_dir: Path) -> int:
+    """The newest checkpoint that a run has committed; 0 before the first."""
+    return max(committed_steps(run_dir / "checkpoints"), default=0)
+
+
+def _plan_run(workspace: Workspace, job: Job) -> list[Unit]:
+    """A validation for each checkpoint that has none, then the next segment, or the test once training has ended.
+
+    A checkpoint that was removed has its validation still, so it was reached and is no work any more.
+    """
+    spec, directory = job.spec_of(TrainSpec), workspace.run(job.name)
+    validated = committed_steps(directory / "validations")
+    committed = committed_steps(directory / "checkpoints")
+    units = [validate_unit(job.name, step) for step in committed if step not in validated]
+    reached = reached_step(directory)
+    course = read_course(directory, reached)
+    if reached < spec.checkpoint_steps[-1] and not course.stop:
+        waits = course.demand is not None or spec.config.waits_for_validation
+        if wish_of(workspace, job.name) == "run" and not (waits and units):
+            units.append(segment_unit(job.name))
+    elif not units:
+        units.append(test_unit(job.name))
+    return units
+
+
+def _describe_run(workspace: Workspace, job: Job) -> Callable[[Unit], Caption]:
+    def describe(unit: Unit) -> Caption:
+        return {"run": job.name, **_steps(unit)}
+
+    def _steps(unit: Unit) -> Caption:
+        """The steps that a unit trains, or the checkpoint that it scores."""
+        if unit.number is not None:
+            return {"step": str(unit.number)}
+        if unit != segment_unit(job.name):
+            return {}
+        reached = reached_step(workspace.run(job.name))
+        steps = job.spec_of(TrainSpec).checkpoint_steps
+        until = min((step for step in steps if step > reached), default=reached)
+        return {"steps": f"{reached + 1}-{until}"}
+
+    return describe
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        fan_out(
+            GenerateSpec,
+            queue="cpu",
+            suffix=".npy",
+            result=lambda _, job: Path(job.spec_of(GenerateSpec).out),
+        ),
+        fan_out(
+            ClusterSpec,
+            queue="cpu",
+            suffix=".parquet",
+            result=lambda workspace, job: workspace.dataset(job.name),
+            rows=_rows_of_clustering,
+        ),
+        Kind(
+            name="prepare",
+            spec=PrepareSpec,
+            queues={"lhcq.prepare": "cpu", "lhcq.baseline": "cpu"},
+            result=lambda workspace, job: workspace.split(job.name),
+            plan=_plan_split,
+            last=lambda job: baseline_unit(job.name),
+            describe=_describe_split,
+            measured_in="split",
+        ),
+        Kind(
+            name="train",
+            spec=TrainSpec,
+            queues={"lhcq.train_segment": "gpu", "lhcq.validate": "validate", "lhcq.test": "validate"},
+            result=lambda workspace, job: workspace.run(job.name),
+            plan=_plan_run,
+            last=lambda job: test_unit(job.name),
+            describe=_describe_run,
+            measured_in="steps",
+        ),
+        fan_out(
+            PredictSpec,
+            queue="validate",
+            suffix=".parquet",
+            result=lambda workspace, job: workspace.prediction(job.name),
+            rows=_rows_of_prediction,
+        ),
+    )
+}
+"""By name."""
