@@ -1,3 +1,33 @@
-"""lhcq: LHC Olympics collision events in, a language model that tells signal from background out."""
+"""lhcq: LHC Olympics collision events in, a language model that tells signal from background out.
+
+The names of `lhcq.api` are here too. They are looked up when they are used: importing lhcq loads nothing.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+__all__ = [
+    "cluster",
+    "dataset",
+    "load",
+    "metrics",
+    "plan_cluster",
+    "plan_prepare",
+    "plan_score",
+    "plan_train",
+    "prepare",
+    "score",
+    "submit",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("lhcq.api"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -46,6 +46,10 @@ class NotThere(PermanentError):
     """A dataset, a split, a run or a model that was asked for does not exist."""
 
 
+class JobEnded(LhcqError):
+    """A job that was waited for is not done: it failed, was given up or cancelled, or is paused."""
+
+
 class LeaseLost(TransientError):
     """Another worker may hold the unit by now, so this one stops: nothing is wrong with the unit."""
 

@@ -1,0 +1,401 @@
+"""lhcq from Python: what a notebook or an analysis uses, the same results as by the commands.
+
+    import lhcq
+
+    events = lhcq.cluster("events.h5", "rnd")            # here, in this process
+    split = lhcq.prepare("rnd", "balanced")
+    run = lhcq.train("balanced", "first", model="smollm2")
+    run.predict("rnd").p_signal
+
+Each of these does its job here, without a queue. `submit` has the same job done by workers: those of the configured
+broker, or its own while it is waited for. Either way the bytes are the same, a job that was cut off goes on where it
+was, and one that is done already is not done again. Nothing is printed; errors are those of `lhcq.errors`.
+"""
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from lhcq.config import (
+    CLUSTER_PRESETS,
+    TRAIN_PRESETS,
+    ClusterConfig,
+    Settings,
+    SplitConfig,
+    TrainConfig,
+)
+from lhcq.errors import BadInput, JobEnded, NameTaken
+from lhcq.results import Dataset, Prediction, Result, Run, Split
+from lhcq.workspace import Workspace
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from lhcq.evaluate.figures import Figures
+    from lhcq.records.jobs import Job as Record
+    from tasks.client import Following
+    from tasks.jobs.progress import Progress
+
+for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says where to
+    logging.getLogger(_room).addHandler(logging.NullHandler())
+
+Told = Callable[["Progress"], None]
+"""Takes how far a job is: `done`, `total`, `unit` and a `note`."""
+
+
+def workspace(place: "Workspace | Path | str | None" = None) -> Workspace:
+    """The workspace in a directory, by default the one that `LHCQ_WORKSPACE` names; made if it is not there."""
+    if isinstance(place, Workspace):
+        return place
+    settings = Settings.from_environment()
+    made = Workspace(Path(place) if place else settings.workspace, settings.data_roots)
+    made.create()
+    return made
+
+
+# What is asked for
+
+
+def plan_cluster(
+    file: Path | str,
+    name: str,
+    *,
+    preset: str = "lhco",
+    labels: Path | str | None = None,
+    tolerate: float = 0.0,
+    events_per_chunk: int | None = None,
+    place: Workspace | Path | str | None = None,
+    **config: Any,
+) -> "Record":
+    """The job that clusters a file's events into the dataset `name`; nothing is done yet.
+
+    `config` overrides values of the preset (`lhco` or `diary`): algorithm, radius, pt_min (GeV), max_jets, features.
+    `labels` is the master key of a file without labels, `tolerate` the share of the events that may be left out.
+    """
+    from lhcq.requests.cluster import cluster_request, find_events
+
+    chosen = _preset(CLUSTER_PRESETS, preset)
+    resolved = ClusterConfig.checked(**{**chosen.model_dump(), **config})
+    here = workspace(place)
+    return cluster_request(
+        here,
+        find_events(here, Path(file)),
+        name,
+        resolved,
+        key=Path(labels) if labels else None,
+        tolerate=tolerate,
+        chunk=events_per_chunk,
+    )
+
+
+def plan_prepare(
+    dataset: "Dataset | str",
+    name: str,
+    *,
+    model: str | None = None,
+    max_tokens: int = 512,
+    place: Workspace | Path | str | None = None,
+    **config: Any,
+) -> "Record":
+    """The job that turns a dataset into the prompts of the split `name`; nothing is done yet, but a model fetched.
+
+    `config` is that of `lhcq prepare`: ratio, template, seed, limit, copies. Tokens are counted for `model`.
+    """
+    from lhcq.requests.prepare import dataset_of, model_for_tokens, prepare_request
+
+    here = workspace(place or _place_of(dataset))
+    dataset_of(here, _name_of(dataset))
+    model, directory = model_for_tokens(model, here, _say_nothing)
+    resolved = SplitConfig.checked(**config)
+    return prepare_request(
+        here, _name_of(dataset), name, resolved, model=model, model_dir=directory, max_tokens=max_tokens
+    )
+
+
+def plan_train(
+    split: "Split | str",
+    name: str,
+    *,
+    model: str | None = None,
+    preset: str = "default",
+    track: str | None = None,
+    place: Workspace | Path | str | None = None,
+    **config: Any,
+) -> "Record":
+    """The job that fine-tunes a model on a split, as the run `name`; nothing is done yet, but the model fetched.
+
+    `config` overrides values of the preset (`default` or `diary`): rank, alpha, learning_rate, epochs, checkpoints,
+    seed and the others of `lhcq train`.
+    """
+    from lhcq.model.sources import default_model, obtain
+    from lhcq.requests.train import split_to_train, train_request
+
+    here = workspace(place or _place_of(split))
+    resolved = TrainConfig.checked(**{**_preset(TRAIN_PRESETS, preset).model_dump(), **config})
+    split_to_train(here, _name_of(split), track)
+    model = model or default_model()
+    directory = obtain(model, here, say=_say_nothing)
+    return train_request(
+        here, _name_of(split), name, resolved, model=model, model_dir=directory, preset=preset, track=track
+    ).job
+
+
+def plan_score(
+    run: "Run | str",
+    dataset: "Dataset | str",
+    name: str | None = None,
+    *,
+    step: int | str = "best",
+    labels: Path | str | None = None,
+    largest_p_value: float = 0.01,
+    place: Workspace | Path | str | None = None,
+) -> "Record":
+    """The job that scores a dataset with a checkpoint of a run, as the prediction `name`; nothing is done yet."""
+    from lhcq.requests.predict import predict_request
+
+    return predict_request(
+        workspace(place or _place_of(run)),
+        _name_of(run),
+        _name_of(dataset),
+        step=str(step),
+        name=name,
+        key=Path(labels) if labels else None,
+        largest_p_value=largest_p_value,
+    )
+
+
+# Done here
+
+
+def cluster(
+    file: Path | str,
+    name: str,
+    *,
+    place: Workspace | Path | str | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> "Dataset":
+    """Cluster a file's events into the dataset `name`, in this process; the options are those of `plan_cluster`."""
+    here = workspace(place)
+    return Dataset(_do(here, plan_cluster(file, name, place=here, **options), progress), here)
+
+
+def prepare(
+    dataset: "Dataset | str",
+    name: str,
+    *,
+    place: Workspace | Path | str | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> "Split":
+    """Make the split `name` of a dataset, in this process; the options are those of `plan_prepare`."""
+    here = workspace(place or _place_of(dataset))
+    return Split(_do(here, plan_prepare(dataset, name, place=here, **options), progress), here)
+
+
+def train(
+    split: "Split | str",
+    name: str,
+    *,
+    place: Workspace | Path | str | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> "Run":
+    """Train and validate the run `name` on a split, in this process; the options are those of `plan_train`."""
+    here = workspace(place or _place_of(split))
+    return Run(_do(here, plan_train(split, name, place=here, **options), progress), here)
+
+
+def score(
+    run: "Run | str",
+    dataset: "Dataset | str",
+    name: str | None = None,
+    *,
+    place: Workspace | Path | str | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> "Prediction":
+    """Score a dataset with a run, in this process, with p-values; the options are those of `plan_score`."""
+    here = workspace(place or _place_of(run))
+    return Prediction(_do(here, plan_score(run, dataset, name, place=here, **options), progress), here)
+
+
+def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.5) -> "Figures":
+    """Accuracy, AUC, significance improvement, calibration and more of any classifier, with their intervals.
+
+    `labels` (n,) are 1 for signal and 0 for background, `p_signal` (n,) lie in [0, 1].
+    """
+    from lhcq.evaluate.figures import figures_of
+
+    return figures_of(labels, p_signal, threshold=threshold)
+
+
+def load(name: str, *, place: Workspace | Path | str | None = None) -> "Run":
+    """The run of that name; raises `NotThere` without it."""
+    from lhcq.records.jobs import load_job
+
+    here = workspace(place)
+    load_job(here, "train", name)
+    return Run(name, here)
+
+
+def dataset(name: str, *, place: Workspace | Path | str | None = None) -> "Dataset":
+    """The dataset of that name, clustered or imported; raises `NotThere` without it."""
+    from lhcq.requests.prepare import dataset_of
+
+    here = workspace(place)
+    dataset_of(here, name)
+    return Dataset(name, here)
+
+
+def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
+    """Have a job done here, unless it is done already; gives its name."""
+    from tasks.client import do_here
+
+    if not _is_done(here, request):
+        outcome = do_here(here, request, progress or _say_nothing)
+        if outcome.state != "done":
+            raise JobEnded(f"{request.title}: {outcome.message}")
+    return request.name
+
+
+def _is_done(here: Workspace, request: "Record") -> bool:
+    """Whether the result of the same request stands; raises `NameTaken` where another's does."""
+    from lhcq.records.jobs import find_job, outcome_of
+    from tasks.jobs.kinds import result_of
+
+    earlier = find_job(here, request.kind, request.name)
+    outcome = outcome_of(here, earlier) if earlier else None
+    if earlier is None or outcome is None or outcome.state != "done" or not result_of(here, earlier).exists():
+        return False
+    if different := request.spec.differences(earlier.spec):
+        raise NameTaken(
+            f"{result_of(here, earlier)} exists already, made of something else ({'; '.join(different)}). "
+            "Choose another name, or remove it."
+        )
+    return True
+
+
+# Done by workers
+
+
+def submit(
+    request: "Record", *, place: Workspace | Path | str | None = None, processes: int | None = None
+) -> "Job":
+    """Have a planned job done by workers.
+
+    With a broker configured, or `lhcq up` running, it goes to the workers there, and goes on when this program ends.
+    Otherwise it gets a broker and workers of its own, `processes` of them (None: one a core), until it has been
+    waited for or closed.
+    """
+    from tasks.client import session, workers_for
+    from tasks.client import submit as publish
+
+    here = workspace(place)
+    if _is_done(here, request):
+        return Job(request, here, None, ExitStack())
+    with ExitStack() as opened:
+        current = opened.enter_context(session(here, workers_for(request, processes)))
+        following = publish(current, request)
+        return Job(following.job, here, following, opened.pop_all())
+
+
+class Job:
+    """A job that was submitted; as a context manager it is closed at the end."""
+
+    def __init__(
+        self, record: "Record", here: Workspace, following: "Following | None", opened: ExitStack
+    ) -> None:
+        self._record = record
+        self._here = here
+        self._following = following
+        self._opened = opened
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<lhcq job {self._record.title!r}: {self.status().state}>"
+
+    def wait(self, progress: Told | None = None) -> "Dataset | Split | Run | Prediction | Path":
+        """Wait for the end and give the result; raises `JobEnded` when it ended otherwise, or was paused."""
+        if self._following is not None:
+            try:
+                self._following.wait(on_progress=progress or _say_nothing)
+                self._following.tidy_up()
+            finally:
+                self.close()
+        return self.result()
+
+    def status(self) -> "Status":
+        """How it stands."""
+        from lhcq.records.jobs import outcome_of
+        from tasks.jobs.progress import progress_of
+
+        outcome = outcome_of(self._here, self._record)
+        return Status(
+            state=outcome.state if outcome else "open",
+            message=outcome.message if outcome else "",
+            progress=progress_of(self._here, self._record),
+        )
+
+    def result(self) -> "Dataset | Split | Run | Prediction | Path":
+        """What it made; raises `JobEnded` unless it is done."""
+        from tasks.jobs.kinds import result_of
+
+        status = self.status()
+        if status.state != "done":
+            raise JobEnded(
+                f"{self._record.title}: {status.state}{f', {status.message}' if status.message else ''}."
+            )
+        made = _RESULTS.get(self._record.kind)
+        return made(self._record.name, self._here) if made else result_of(self._here, self._record)
+
+    def close(self) -> None:
+        """End the workers and the broker that it brought; what is finished stays."""
+        self._opened.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """How a submitted job stands."""
+
+    state: str
+    """open, done, failed, incomplete or cancelled."""
+    message: str
+    progress: "Progress"
+
+
+_RESULTS: dict[str, type[Dataset] | type[Split] | type[Run] | type[Prediction]] = {
+    "cluster": Dataset,
+    "prepare": Split,
+    "train": Run,
+    "predict": Prediction,
+}
+
+
+def _preset(presets: dict[str, Any], name: str) -> Any:
+    if name not in presets:
+        raise BadInput(f"{name!r} is no preset: choose {' or '.join(presets)}.")
+    return presets[name]
+
+
+def _name_of(result: Result | str) -> str:
+    return result if isinstance(result, str) else result.name
+
+
+def _place_of(result: Result | str) -> Workspace | None:
+    return None if isinstance(result, str) else result.place
+
+
+def _say_nothing(*_: object) -> None:
+    """The library prints nothing."""

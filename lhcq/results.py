@@ -1,0 +1,243 @@
+"""What jobs leave, as objects: datasets as arrays and frames, runs that predict.
+
+They are views of what stands in the workspace: making one reads nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lhcq.commits import is_commit, read_verified, require_commit, split_of_run
+from lhcq.errors import BadInput
+from lhcq.records.jobs import load_job
+from lhcq.records.specs import Template, TrainSpec
+from lhcq.storage import read_json
+from lhcq.workspace import Workspace
+
+if TYPE_CHECKING:
+    import awkward as ak
+    import hist
+    import pandas as pd
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from lhcq.evaluate.figures import Figures
+    from lhcq.evaluate.scores import Scores
+
+
+@dataclass(frozen=True)
+class Result:
+    """Something that stands in a workspace under a name."""
+
+    name: str
+    place: Workspace
+
+
+class Dataset(Result):
+    """Clustered or imported events: a row an event, in the order of the source."""
+
+    @property
+    def path(self) -> Path:
+        """Its directory: `events.parquet` and the manifest."""
+        return self.place.dataset(self.name)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What it was made of and what it holds, once its files were found to be those of the manifest."""
+        return read_verified(
+            self.path, what=f"dataset {self.name!r}", remedy="Make it with `lhcq cluster` or `lhcq import`."
+        )
+
+    def __len__(self) -> int:
+        n_events: int = self.manifest["rows"]
+        return n_events
+
+    def to_awkward(self, columns: Iterable[str] | None = None) -> "ak.Array":
+        """The events as an awkward array, jets as lists of records; units are GeV and radians."""
+        import awkward as ak
+
+        return ak.from_arrow(self.to_arrow(columns))
+
+    def to_arrow(self, columns: Iterable[str] | None = None) -> "pa.Table":
+        """The events as an Arrow table."""
+        import pyarrow.parquet as pq
+
+        from lhcq.jets.records import EVENTS_FILE
+
+        assert self.manifest  # noqa: S101  which verifies the file
+        return pq.read_table(self.path / EVENTS_FILE, columns=list(columns) if columns else None)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The events as a flat frame: `j1_pt`, `j1_eta`, ... of the leading jet, `j2_pt`, ... of the second."""
+        import pyarrow as pa
+
+        from lhcq.jets.export_table import flatten_dataset
+
+        assert self.manifest  # noqa: S101  which verifies the file
+        schema, batches = flatten_dataset(self.path)
+        return pa.Table.from_batches(batches, schema).to_pandas()
+
+    def hist(
+        self, column: str = "mjj", *, bins: int = 50, start: float | None = None, stop: float | None = None
+    ) -> "hist.Hist":
+        """A histogram of a column by label (signal, background, unlabelled), from its least to its largest value."""
+        from hist import Hist
+
+        table = self.to_arrow(["label", column])
+        values = table[column].to_numpy().astype(np.float64)
+        labels = table["label"].fill_null(-1).to_numpy()
+        known = np.isfinite(values)
+        if not known.any():
+            raise BadInput(f"{self.name}: no event has a {column}.")
+        low = float(values[known].min()) if start is None else start
+        high = float(np.nextafter(values[known].max(), np.inf)) if stop is None else stop
+        made = Hist.new.StrCat(["background", "signal", "unlabelled"], name="label")
+        made = made.Reg(bins, low, high, name=column, label=f"{column} [GeV]" if column == "mjj" else column)
+        counted = made.Int64()
+        names = np.array(["unlabelled", "background", "signal"])[labels[known] + 1]
+        counted.fill(label=names, **{column: values[known]})
+        return counted
+
+
+class Split(Result):
+    """Prompts in four subsets that share no event."""
+
+    @property
+    def path(self) -> Path:
+        """Its directory: a parquet file a subset, and the manifest."""
+        return self.place.split(self.name)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What it was made of, and how many prompts of each class each subset holds."""
+        return read_verified(self.path, what=f"split {self.name!r}", remedy="Make it with `lhcq prepare`.")
+
+    def to_arrow(self, subset: str = "train") -> "pa.Table":
+        """Prompts, labels, rows and features of train, validation, calibration or test."""
+        import pyarrow.parquet as pq
+
+        from lhcq.prompts.split import PARTS
+
+        if subset not in PARTS:
+            raise BadInput(f"{subset!r} is none of {', '.join(PARTS)}.")
+        assert self.manifest  # noqa: S101  which verifies the file
+        return pq.read_table(self.path / f"{subset}.parquet")
+
+
+class Run(Result):
+    """A training: its checkpoints, and what they say."""
+
+    @property
+    def path(self) -> Path:
+        """Its directory: checkpoints, validations, the report."""
+        return self.place.run(self.name)
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return self.path / "report.html"
+
+    @property
+    def best_step(self) -> int | None:
+        """The checkpoint that is best on the validation subset; None before the first validation."""
+        from lhcq.evaluate.validation import best_step
+
+        return best_step(self.path)
+
+    @property
+    def test(self) -> "Figures | None":
+        """The best checkpoint's metrics on the test subset, which nothing else touched; None before the run's end."""
+        from lhcq.evaluate.validation import read_figures
+
+        directory = self.path / "test"
+        return read_figures(directory) if is_commit(directory) else None
+
+    def validations(self) -> "dict[int, Figures]":
+        """The metrics of each checkpoint on the validation subset, by step."""
+        from lhcq.evaluate.validation import read_figures, validated_steps
+
+        steps = validated_steps(self.path)
+        return {step: read_figures(self.place.validation(self.name, step)) for step in steps}
+
+    def predict(self, events: "Dataset | ak.Array | pa.Table | str", *, step: int | str = "best") -> "Scores":
+        """P(signal) of each event by a checkpoint: of a dataset, or of events as `Dataset.to_awkward` gives them.
+
+        Exact, one forward pass an event; without p-values, for which `score` takes the calibration subset.
+        """
+        from lhcq.evaluate.scores import Scores
+        from lhcq.evaluate.tags import resolve_step
+        from lhcq.model.model_cache import resident_base
+        from lhcq.model.score import score_prompts
+        from lhcq.prompts.templates import render_as
+
+        spec = load_job(self.place, "train", self.name).spec_of(TrainSpec)
+        at = resolve_step(self.path, str(step))
+        checkpoint = self.place.checkpoint(self.name, at)
+        require_commit(checkpoint, what=f"checkpoint {at}", remedy="Look at `lhcq status`.")
+        split = split_of_run(self.place.split(spec.split), self.name, spec.split_sha256)
+        records = _records_of(events, self.place)
+        scores = score_prompts(
+            resident_base(
+                self.place.permitted(self.place.root / spec.model_dir),
+                recorded=spec.base,
+                cache=self.place.digests,
+            ),
+            checkpoint=checkpoint,
+            config=spec.config,
+            prompts=render_as(Template.checked(**split["template"]), records),
+            batch_size=spec.config.evaluation_batch,
+        )
+        return Scores(
+            rows=records["row"].to_numpy(),
+            labels=records["label"].fill_null(-1).to_numpy(),
+            p_signal=np.asarray(scores.p_signal),
+            unknown=np.asarray(scores.unknown),
+        )
+
+
+class Prediction(Result):
+    """What a checkpoint says of a dataset: scores, p-values, the selected spectrum."""
+
+    @property
+    def path(self) -> Path:
+        """Its directory: scores, summary, page, manifest."""
+        return self.place.prediction(self.name)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What the scores amount to."""
+        from lhcq.evaluate.predictions import SUMMARY
+
+        return read_json(self.path / SUMMARY)
+
+    def to_arrow(self) -> "pa.Table":
+        """An event a row: P(signal), p-value, rank."""
+        import pyarrow.parquet as pq
+
+        from lhcq.evaluate.predictions import SCORES
+
+        return pq.read_table(self.path / SCORES)
+
+    @property
+    def p_signal(self) -> "NDArray[np.float64]":
+        """P(signal) of each event, in the order of the dataset."""
+        values: NDArray[np.float64] = self.to_arrow()["p_signal"].to_numpy()
+        return values
+
+
+def _records_of(events: "Dataset | ak.Array | pa.Table | str", here: Workspace) -> "pa.Table":
+    import pyarrow as pa
+
+    if isinstance(events, str):
+        return Dataset(events, here).to_arrow()
+    if isinstance(events, Dataset):
+        return events.to_arrow()
+    if isinstance(events, pa.Table):
+        return events
+    import awkward as ak
+
+    return ak.to_arrow_table(events, extensionarray=False)
