@@ -100,11 +100,14 @@ def _job(
     events_per_chunk: int | None,
 ) -> "Job":
     """The request: its spec decides the result, its terms do not."""
-    from lhcq.commits import read_verified, require_commit, split_of_run
-    from lhcq.evaluate.tags import resolve_step
+    from lhcq.commits import require_commit
+    from lhcq.records.checkpoints import adapter_sha256
+    from lhcq.records.events import events_sha256, read_dataset
+    from lhcq.records.subsets import count_events, split_of_run, subset_sha256
+    from lhcq.records.tags import resolve_step
     from lhcq.storage import sha256_of
     from tasks.jobs.store import Job, load_job
-    from tasks.stages.predict import stretches_of
+    from tasks.stages.predict import REFERENCE, stretches_of
 
     workspace.prediction(name)
     trained = load_job(workspace, "train", run).spec
@@ -113,11 +116,7 @@ def _job(
         workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}", remedy="Look at `lhcq status`."
     )
     split = split_of_run(workspace.split(trained["split"]), run, trained["split_sha256"])
-    events = read_verified(
-        workspace.dataset(dataset),
-        what=f"dataset {dataset!r}",
-        remedy="Make it with `lhcq cluster` or `lhcq import`.",
-    )
+    events = read_dataset(workspace.dataset(dataset))
     _check_events(workspace, dataset, events, split)
     n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
     if key:
@@ -126,17 +125,17 @@ def _job(
     spec = {
         "run": run,
         "step": at,
-        "checkpoint_sha256": checkpoint["files"]["adapter_model.safetensors"]["sha256"],
+        "checkpoint_sha256": adapter_sha256(checkpoint),
         "config": trained["config"],
         "model": trained["model"],
         "model_dir": trained["model_dir"],
         **({"base": trained["base"]} if "base" in trained else {}),
         "split": trained["split"],
         "template": split["template"],
-        "n_reference": sum(split["counts"]["calibration"].values()),
-        "reference_sha256": split["files"]["calibration.parquet"]["sha256"],
+        "n_reference": count_events(split, REFERENCE),
+        "reference_sha256": subset_sha256(split, REFERENCE),
         "dataset": dataset,
-        "dataset_sha256": events["files"]["events.parquet"]["sha256"],
+        "dataset_sha256": events_sha256(events),
         "trained_on": events["source_sha256"] == split["source_sha256"],
         "n_events": events["rows"],
         "n_source": n_source,
@@ -153,23 +152,21 @@ def _check_events(
     workspace: "Workspace", dataset: str, events: dict[str, Any], split: dict[str, Any]
 ) -> None:
     """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets."""
-    import pyarrow.parquet as pq
-
     from lhcq.prompts.templates import Template, check_renders
+    from lhcq.records.events import events_sha256, read_schema
     from lhcq.storage import read_manifest
 
-    directory = workspace.dataset(dataset)
     if events["rows"] == 0:
         raise BadInput(f"{dataset}: has no events.")
     try:
-        check_renders(Template.checked(**split["template"]), pq.read_schema(directory / "events.parquet"))
+        check_renders(Template.checked(**split["template"]), read_schema(workspace.dataset(dataset)))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
     try:
         own = read_manifest(workspace.dataset(split["dataset"]), what="", remedy="")
     except NotThere:  # it may have been removed since
         return
-    if own["files"]["events.parquet"]["sha256"] != split["dataset_sha256"]:
+    if events_sha256(own) != split["dataset_sha256"]:
         return
     ours, theirs = own.get("config"), events.get("config")
     if not ours or not theirs:  # imported: clustered elsewhere
@@ -192,7 +189,7 @@ def _check_key(key: Path, dataset: str, events: dict[str, Any], n_source: int) -
 
 def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) -> None:
     from lhcq.evaluate.predictions import PAGE, SCORES, SUMMARY
-    from lhcq.report.prediction import prediction_figures, prediction_verdict
+    from lhcq.report.prediction import prediction_metrics, prediction_verdict
     from lhcq.storage import read_json
 
     final = workspace.prediction(job.name)
@@ -203,7 +200,7 @@ def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) 
         f"scored {summary['n_events']:,} events in {seconds:.1f} s ({rate:,.1f} events/s) by step {summary['step']} "
         f"of {summary['run']}: {final}",
         *(f"  {sentence}" for sentence in prediction_verdict(summary)),
-        *(f"  {name}: {value}" for name, value in prediction_figures(summary)),
+        *(f"  {name}: {value}" for name, value in prediction_metrics(summary)),
         f"  most signal-like rows: {', '.join(str(event['row']) for event in summary['top'])}",
         str(final / PAGE),
     ]

@@ -52,7 +52,8 @@ def command(
     """
     from lhcq.cli.session import open_workspace, run_job, session
     from lhcq.config import SplitConfig, training_prompts
-    from lhcq.storage import read_manifest
+    from lhcq.records.events import events_sha256
+    from lhcq.storage import MANIFEST, read_manifest
     from tasks.jobs.store import Job, refuse_taken_name
     from tasks.workers.local import LocalWorker
 
@@ -67,7 +68,7 @@ def command(
     model_name, model_dir = _tokenizer_source(model, workspace)
     spec = {
         "dataset": name,
-        "dataset_sha256": dataset["files"]["events.parquet"]["sha256"],
+        "dataset_sha256": events_sha256(dataset),
         "config": resolved.model_dump(),
         "model": model_name,
         "model_dir": model_dir,
@@ -81,7 +82,7 @@ def command(
             job,
             total=1,
             unit="split",
-            count=lambda: (int((final / "manifest.json").exists()), ""),
+            count=lambda: (int((final / MANIFEST).exists()), ""),
             again="Run the same command again.",
             wait=wait,
         )

@@ -246,7 +246,7 @@ def _say_end(job: "Job", state: str, message: str) -> None:
 
 def _wait(current: Session, job: "Job", count: Count, update: Update) -> "Outcome | None":
     """Wait for the outcome; None when the run was paused."""
-    from lhcq.records.run_control import wish_of
+    from lhcq.records.run_control import is_paused
     from tasks.broker.connection import redis_client
     from tasks.jobs.leases import is_leased
     from tasks.jobs.planner import segment_unit
@@ -255,7 +255,9 @@ def _wait(current: Session, job: "Job", count: Count, update: Update) -> "Outcom
     asked = time.monotonic()
     told = ""
     while (outcome := outcome_of(current.workspace, job)) is None:
-        paused = job.kind == "train" and wish_of(current.workspace, job.name) == "pause"
+        paused = job.kind == "train" and is_paused(
+            current.workspace, job.name, last_step=job.spec["checkpoint_steps"][-1]
+        )
         if paused and not is_leased(redis_client(), segment_unit(job.name).key):
             return None  # the trainer has noticed
         if current.workers:

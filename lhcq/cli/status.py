@@ -28,7 +28,7 @@ def command(as_json: bool) -> int:
 
 
 def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
-    from lhcq.records.run_control import wish_of
+    from lhcq.records.run_control import is_paused
     from lhcq.records.run_state import alarms_of
     from tasks.jobs.store import outcome_of
 
@@ -36,8 +36,9 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     outcome = outcome_of(workspace, job)
     done, total, unit = progress_of(workspace, job, ended=outcome is not None and outcome.state == "done")
     state: str = outcome.state if outcome else "open"
-    if state == "open" and job.kind == "train" and wish_of(workspace, job.name) == "pause":
-        state = "paused"
+    if state == "open" and job.kind == "train":
+        last_step = job.spec["checkpoint_steps"][-1]
+        state = "paused" if is_paused(workspace, job.name, last_step=last_step) else state
     return {
         "kind": job.kind,
         "name": job.name,

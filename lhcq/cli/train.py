@@ -204,15 +204,14 @@ def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool)
 
 def _longest_prompt(workspace: "Workspace", split: str, directory: Any, config: "TrainConfig") -> int:
     """Tokens of the longest prompt; raises `BadInput` when it is above the limit."""
-    import pyarrow.parquet as pq
-
     from lhcq.model.tokens import encode_prompts
     from lhcq.prompts.tokens import audit
+    from lhcq.records.subsets import SUBSETS, read_subset
 
     encode = encode_prompts(directory)
     longest = 0
-    for part in ("train", "validation", "test"):
-        table = pq.read_table(workspace.split(split) / f"{part}.parquet", columns=["prompt"])
+    for subset in SUBSETS:
+        table = read_subset(workspace.split(split), subset, ["prompt"])
         longest = max(longest, audit(table["prompt"].to_pylist(), encode, max_tokens=config.max_tokens).max)
     return longest
 

@@ -21,14 +21,17 @@ def command(run: str, once: bool, as_json: bool) -> int:
     from lhcq.cli.progress import progress
     from lhcq.cli.runs import last_step, run_answer, validations_note
     from lhcq.cli.session import EXIT_CODES, open_workspace
-    from lhcq.records.run_control import wish_of
+    from lhcq.records.run_control import is_paused
     from tasks.jobs.store import load_job, outcome_of
 
     workspace = open_workspace()
     job = load_job(workspace, "train", run)
+    last_planned = job.spec["checkpoint_steps"][-1]
     if not (once or as_json):
         with progress(job.title, job.spec["total_steps"], "steps") as update:
-            while outcome_of(workspace, job) is None and wish_of(workspace, run) == "run":
+            while outcome_of(workspace, job) is None and not is_paused(
+                workspace, run, last_step=last_planned
+            ):
                 step, note = last_step(workspace, run)
                 update(step, note + validations_note(workspace, run))
                 time.sleep(_POLL_SECONDS)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lhcq.commits import committed_steps
 from lhcq.config import Frozen, TrainConfig
 from lhcq.errors import BadInput
 from lhcq.records.run_control import wish_of
-from lhcq.records.run_state import read_course
+from lhcq.records.run_state import committed_steps, current_course, validated_steps
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.jobs.store import Job, Kind, failures_of
@@ -124,12 +123,6 @@ def config_of(job: Job) -> TrainConfig:
     return TrainConfig.checked(**job.spec.get("config", {}))
 
 
-def reached_step(run_dir: Path) -> int:
-    """The newest checkpoint that a run has committed; 0 before the first."""
-    steps = committed_steps(run_dir / "checkpoints")
-    return steps[-1] if steps else 0
-
-
 def _of_parts(workspace: Workspace, job: Job) -> list[Unit]:
     missing = sorted(set(range(job.parts)) - finished_parts(workspace, job))
     return [part_unit(job, index) for index in missing]
@@ -147,12 +140,10 @@ def _of_run(workspace: Workspace, job: Job) -> list[Unit]:
     A checkpoint that was removed has its validation still, so it was reached and is no work any more.
     """
     directory = workspace.run(job.name)
-    validated = committed_steps(directory / "validations")
-    committed = committed_steps(directory / "checkpoints")
-    units = [validate_unit(job.name, step) for step in committed if step not in validated]
-    reached = reached_step(directory)
-    course = read_course(directory, reached)
-    if reached < job.spec["checkpoint_steps"][-1] and not course.stop:
+    validated = validated_steps(directory)
+    units = [validate_unit(job.name, step) for step in committed_steps(directory) if step not in validated]
+    course = current_course(directory)
+    if not course.ends(job.spec["checkpoint_steps"][-1]):
         waits = course.demand is not None or config_of(job).waits_for_validation
         if wish_of(workspace, job.name) == "run" and not (waits and units):
             units.append(segment_unit(job.name))

@@ -6,8 +6,8 @@ They travel as the representation of keyword arguments that a task does not have
 import contextlib
 from collections.abc import Callable
 
-from lhcq.commits import committed_steps
 from lhcq.errors import LhcqError
+from lhcq.records.run_state import reached_step
 from lhcq.workspace import Workspace
 from tasks.jobs.planner import Unit
 from tasks.jobs.store import Job
@@ -68,6 +68,6 @@ def _steps(workspace: Workspace, job: Job, unit: Unit) -> Caption:
     if unit.task != "lhcq.train_segment":
         return {}
     steps: list[int] = job.spec["checkpoint_steps"]
-    reached = max(committed_steps(workspace.run(job.name) / "checkpoints"), default=0)
+    reached = reached_step(workspace.run(job.name))
     until = min((step for step in steps if step > reached), default=reached)
     return {"steps": f"{reached + 1}-{until}"}

@@ -63,8 +63,7 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.events.contents import hash_events
     from lhcq.events.layout import EventBlock
     from lhcq.jets.clustering import cluster_events
-    from lhcq.jets.parts import Gap, fingerprint, write_part
-    from lhcq.jets.records import part_schema_of, with_contents
+    from lhcq.jets.parts import Gap, fingerprint, part_schema_of, with_contents, write_part
 
     file, chunk = open_source(job), chunks_of(job)[index]
     note_span(events=chunk.stop - chunk.start)

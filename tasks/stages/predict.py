@@ -1,15 +1,15 @@
 """Prediction: one task a stretch of events on the queue of validations, merged by a chord into one directory.
 
-The first parts score the background of the split's calibration part, which p-values are taken against; the others
+The first parts score the background of the split's calibration subset, which p-values are taken against; the others
 score the dataset.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lhcq.commits import read_verified, require_commit
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, RowsMissing
+from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.app import app, workspace
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lhcq.jets.plan import Chunk
 
 REFERENCE = "calibration"
-"""The part of the split whose background p-values are taken against."""
+"""The subset of the split whose background p-values are taken against."""
 REMADE = "Predict again, under another name."
 
 
@@ -91,46 +91,51 @@ def _make(job: Job, index: int, path: Path, held: Lease) -> None:
 
 def _refuse_another_checkpoint(job: Job, checkpoint: Path) -> None:
     """The run's name may mean another run by now, or its checkpoint may have been made again."""
-    manifest = require_commit(checkpoint, what=f"checkpoint {checkpoint.name}", remedy=REMADE)
-    if manifest["files"]["adapter_model.safetensors"]["sha256"] != job.spec["checkpoint_sha256"]:
+    manifest = require_checkpoint(checkpoint, remedy=REMADE)
+    if adapter_sha256(manifest) != job.spec["checkpoint_sha256"]:
         raise BadInput(f"{checkpoint}: is not what this prediction began with. {REMADE}")
 
 
 def _read_reference(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
-    """Rows and labels of the background of a stretch of the calibration part, and its prompts as they were made."""
+    """Rows and labels of the background of a stretch of the calibration subset, and its prompts as they were made."""
     import pyarrow.compute as pc
 
-    from lhcq.prompts.records import read_stretch
+    from lhcq.records.subsets import read_subset_stretch
 
-    split = place.split(job.spec["split"])
-    _refuse_remade(split, f"{REFERENCE}.parquet", job.spec["reference_sha256"])
-    table = read_stretch(
-        split / f"{REFERENCE}.parquet", stretch.start, stretch.stop, ["row", "label", "prompt"]
-    )
+    split = _split(place, job)
+    table = read_subset_stretch(split, REFERENCE, stretch.start, stretch.stop, ["row", "label", "prompt"])
     table = table.filter(pc.equal(table["label"], 0))
     return {"rows": table["row"], "labels": table["label"], "mjj": None}, table["prompt"].to_pylist()
 
 
 def _read_events(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
     """Rows, labels and masses of a stretch of the dataset, and its prompts as the run's split would have them."""
-    import pyarrow.parquet as pq
-
-    from lhcq.prompts.features import EVENTS_FILE, record_columns
-    from lhcq.prompts.records import read_stretch
+    from lhcq.prompts.features import record_columns
     from lhcq.prompts.templates import Template, render_as
+    from lhcq.records.events import events_sha256, read_dataset, read_event_stretch, read_schema
 
     dataset = place.dataset(job.spec["dataset"])
-    _refuse_remade(dataset, EVENTS_FILE, job.spec["dataset_sha256"])
-    columns = record_columns(pq.read_schema(dataset / EVENTS_FILE))
-    records = read_stretch(dataset / EVENTS_FILE, stretch.start, stretch.stop, columns)
+    _refuse_remade(dataset, events_sha256(read_dataset(dataset, remedy=REMADE)), job.spec["dataset_sha256"])
+    columns = record_columns(read_schema(dataset))
+    records = read_event_stretch(dataset, stretch.start, stretch.stop, columns)
     prompts = render_as(Template.checked(**job.spec["template"]), records)
     mjj = records["mjj"] if "mjj" in columns else None
     return {"rows": records["row"], "labels": records["label"], "mjj": mjj}, prompts
 
 
-def _refuse_remade(directory: Path, file: str, sha256: str) -> None:
-    manifest = read_verified(directory, what=directory.name, remedy=REMADE)
-    if manifest["files"][file]["sha256"] != sha256:
+def _split(place: Workspace, job: Job) -> Path:
+    """The split of the run, whose reference must be what the prediction began with."""
+    from lhcq.records.subsets import read_split, subset_sha256
+
+    split = place.split(job.spec["split"])
+    _refuse_remade(
+        split, subset_sha256(read_split(split, remedy=REMADE), REFERENCE), job.spec["reference_sha256"]
+    )
+    return split
+
+
+def _refuse_remade(directory: Path, sha256: str, recorded: str) -> None:
+    if sha256 != recorded:
         raise BadInput(f"{directory}: is not what this prediction began with. {REMADE}")
 
 
@@ -152,21 +157,15 @@ def _merge(place: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, F
         n_events=job.spec["n_events"],
         largest_p_value=job.spec["largest_p_value"],
         labels=key_of(job, job.spec["n_source"]),
-        parts=_parts_of(place, job) if job.spec["trained_on"] else None,
+        subsets=_subsets_of(place, job) if job.spec["trained_on"] else None,
         fields={"name": job.name, **job.spec},
         page=render_prediction,
     )
     return " ".join(prediction_verdict(summary)[:2])
 
 
-def _parts_of(place: Workspace, job: Job) -> "dict[str, NDArray[np.int64]]":
-    """The rows of each part of the run's split."""
-    import pyarrow.parquet as pq
+def _subsets_of(place: Workspace, job: Job) -> "dict[str, NDArray[np.int64]]":
+    """The rows of each subset of the run's split."""
+    from lhcq.records.subsets import rows_of_subsets
 
-    from lhcq.prompts.split import PARTS
-
-    split = place.split(job.spec["split"])
-    _refuse_remade(split, f"{REFERENCE}.parquet", job.spec["reference_sha256"])
-    return {
-        part: pq.read_table(split / f"{part}.parquet", columns=["row"])["row"].to_numpy() for part in PARTS
-    }
+    return rows_of_subsets(_split(place, job))

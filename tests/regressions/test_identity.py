@@ -9,15 +9,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lhcq.commits import committed_steps, is_commit, make_way
+from lhcq.commits import is_commit, make_way
 from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput, LeaseLost, NameTaken
-from lhcq.evaluate.validation import validated_steps, write_validation
+from lhcq.evaluate.validation import write_validation
 from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.records.run_state import committed_steps, reached_step, validated_steps
 from lhcq.storage import sha256_of, staged_directory, write_manifest
 from lhcq.workspace import Workspace
 from tasks.jobs import store
-from tasks.jobs.planner import finished_parts, part_path, pending_units, reached_step, validate_unit
+from tasks.jobs.planner import finished_parts, part_path, pending_units, validate_unit
 from tasks.jobs.store import Job, create_job, discard_job, failures_of, outcome_of
 from tasks.stages import generate
 from tasks.stages.cluster import cluster_merge, cluster_part
@@ -172,7 +173,7 @@ def test_a_checkpoint_of_an_earlier_run_counts_for_nothing_and_makes_way(
         with staged_directory(here.checkpoint("run", 3)) as directory:
             (directory / "adapter").write_text(of)
             write_manifest(directory, of=of, step=3)
-        known = committed_steps(here.run("run") / "checkpoints")
+        known = committed_steps(here.run("run"))
         assert known == ([3] if of == run.identity else [])
         assert reached_step(here.run("run")) == (3 if of == run.identity else 0)
     assert (here.checkpoint("run", 3) / "adapter").read_text() == run.identity
