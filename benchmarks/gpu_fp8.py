@@ -20,7 +20,7 @@ from benchmarks import gpu_models
 from benchmarks.gpu import RESULTS, versions
 from lhcq.config import TrainConfig
 from lhcq.evaluate.comparison import auc_difference
-from lhcq.evaluate.figures import placements
+from lhcq.evaluate.metrics import placements
 from lhcq.model import passes
 from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.base import Base, load_base

@@ -16,7 +16,6 @@ from benchmarks.rows import Row, row, say
 from lhcq.events.layout import open_event_file
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import fingerprint, write_part
-from lhcq.jets.records import EVENTS_FILE
 
 SIZES = (20_000, 200_000)
 ROUNDS = 3
@@ -71,7 +70,7 @@ def of_merge(scratch: Path) -> list[Row]:
     say("memory: merging them")
     with multiprocessing.get_context("spawn").Pool(1) as fresh:
         seconds, before, after = fresh.apply(merge, (scratch / "parts", scratch / "merged"))
-    merged = (scratch / "merged" / EVENTS_FILE).stat().st_size
+    merged = (scratch / "merged" / "events.parquet").stat().st_size
     note = f"{N_PARTS * N_EVENTS:,} records with full features, {merged / MB:,.0f} MB, from {N_PARTS} parts"
     return [
         row("merge of 1.1 million records", seconds, "s", note=note),

@@ -13,8 +13,8 @@ from benchmarks.quality_data import events_of_more, row_path
 from benchmarks.quality_trees import SEEDS, set_of, tree_name
 from benchmarks.quality_variants import REFERENCE, VARIANTS
 from benchmarks.rows import RESULTS, row
-from lhcq.evaluate.figures import Z95, figures_of, midranks
-from lhcq.evaluate.scores import Scores, read_scores
+from lhcq.evaluate.metrics import Z95, metrics_of, midranks
+from lhcq.records.scores import Scores, read_scores
 from lhcq.storage import read_json, read_manifest
 from lhcq.workspace import Workspace
 
@@ -157,7 +157,7 @@ def _scores(place: Workspace, name: str, part: str) -> Scores:
 
 
 def _kept(labels: Any, p_signal: Any, unknown: Any = None) -> Record:
-    return _trim(figures_of(labels, p_signal, unknown).model_dump())
+    return _trim(metrics_of(labels, p_signal, unknown).model_dump())
 
 
 def _trim(figures: Record) -> Record:

@@ -22,13 +22,13 @@ from benchmarks.quality_data import (
 from benchmarks.quality_trees import stacked_features
 from benchmarks.quality_variants import VARIANTS, Variant
 from benchmarks.rows import say
-from lhcq.evaluate.figures import figures_of
-from lhcq.evaluate.scores import write_scores
+from lhcq.evaluate.metrics import metrics_of
 from lhcq.model.base import Base, load_base
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import StepRecord, train_segment
 from lhcq.model.plan import plan_run
 from lhcq.model.score import score_prompts
+from lhcq.records.scores import Scores, write_scores
 from lhcq.storage import sha256_of_json, write_json
 from lhcq.workspace import Workspace
 
@@ -116,8 +116,9 @@ def train_variant(place: Workspace, model: Path, name: str, max_steps: int | Non
     for part, (p_signal, unknown) in scored.items():
         one = events[part]
         path = place.root / "scores" / name / f"{part}.parquet"
-        write_scores(path, one.rows, one.labels, p_signal, unknown)
-        row[part] = figures_of(one.labels, p_signal, unknown).model_dump()
+        scores = Scores.of(rows=one.rows, labels=one.labels, p_signal=p_signal, unknown=unknown)
+        write_scores(path, scores)
+        row[part] = metrics_of(one.labels, p_signal, unknown).model_dump()
     write_json(row_path(place, name), row)
     auc = {part: round(row[part]["auc"], 5) for part in scored}
     say(f"train: {name}: {seconds:.0f} s, accuracy {row['test']['accuracy']:.4f}, AUC {auc}")

@@ -17,7 +17,7 @@ from benchmarks.quality_data import events_of_more, features_in, parts_of, read_
 from benchmarks.quality_variants import STACKED, VARIANTS, Variant, logit_of, score_of
 from benchmarks.rows import say
 from lhcq.evaluate.baseline import build_trees
-from lhcq.evaluate.scores import write_scores
+from lhcq.records.scores import Scores, write_scores
 from lhcq.workspace import Workspace
 
 SEEDS = range(1, 6)
@@ -99,9 +99,9 @@ def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
         values, labels = _values(events, one.columns)
         p_signal = _score(trees, values)
         directory = place.root / "scores" / tree_name(name, seed)
-        write_scores(
-            directory / f"{part}.parquet", events["row"], labels, p_signal, np.zeros(len(labels), bool)
-        )
+        unknown = np.zeros(len(labels), bool)
+        scores = Scores.of(rows=events["row"], labels=labels, p_signal=p_signal, unknown=unknown)
+        write_scores(directory / f"{part}.parquet", scores)
 
 
 def score_fold(root: Any, one: Set, fold: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -142,7 +142,7 @@ def _keep_out_of_fold(
 
 def stacked_features(place: Workspace, part: str) -> dict[str, NDArray[np.float64]]:
     """The trees' scores as features of the events of a part, of training events out of fold; those that there are."""
-    from lhcq.evaluate.scores import read_scores
+    from lhcq.records.scores import read_scores
 
     found = {}
     for name in STACKED:

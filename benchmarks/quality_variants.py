@@ -21,8 +21,8 @@ from benchmarks.quality_prompts import (
     percentiles,
 )
 from lhcq.config import TrainConfig
-from lhcq.jets.records import schema_of
 from lhcq.prompts.features import features_of
+from lhcq.records.events import schema_of
 
 RECIPE_CONFIG = TrainConfig(
     rank=16, alpha=32.0, dropout=0.05, learning_rate=1e-3, batch_size=512, epochs=2.0, checkpoints=1

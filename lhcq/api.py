@@ -35,8 +35,8 @@ from lhcq.workspace import Workspace
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from lhcq.evaluate.figures import Figures
     from lhcq.records.jobs import Job as Record
+    from lhcq.records.metrics import Metrics
     from tasks.client import Following
     from tasks.jobs.progress import Progress
 
@@ -224,14 +224,14 @@ def score(
     return Prediction(_do(here, plan_score(run, dataset, name, place=here, **options), progress), here)
 
 
-def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.5) -> "Figures":
+def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.5) -> "Metrics":
     """Accuracy, AUC, significance improvement, calibration and more of any classifier, with their intervals.
 
     `labels` (n,) are 1 for signal and 0 for background, `p_signal` (n,) lie in [0, 1].
     """
-    from lhcq.evaluate.figures import figures_of
+    from lhcq.evaluate.metrics import metrics_of
 
-    return figures_of(labels, p_signal, threshold=threshold)
+    return metrics_of(labels, p_signal, threshold=threshold)
 
 
 def load(name: str, *, place: Workspace | Path | str | None = None) -> "Run":

@@ -49,8 +49,8 @@ def is_commit(directory: Path) -> bool:
         return True
 
 
-def committed_steps(directory: Path) -> list[int]:
-    """Steps under a run's `directory` (checkpoints, validations) that `is_commit`, ascending."""
+def steps_under(directory: Path) -> list[int]:
+    """Steps of what `is_commit` in a run's `directory` of checkpoints or of validations, ascending."""
     return sorted(
         int(path.parent.name)
         for path in directory.glob(f"*/{MANIFEST}")
@@ -75,18 +75,6 @@ def require_commit(directory: Path, *, what: str, remedy: str) -> dict[str, Any]
 def digests_of(manifest: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of each file by its name: what a run says of the split that it was made of."""
     return {name: facts["sha256"] for name, facts in manifest["files"].items()}
-
-
-def split_of_run(split: Path, run: str, digests: Mapping[str, str]) -> dict[str, Any]:
-    """The manifest of the split that a run was made of, by the `digests` that its spec has.
-
-    Raises `NotThere` without the split, and `BadInput` where another stands under its name, or it is damaged.
-    """
-    remedy = "Make it again with the same `lhcq prepare`."
-    manifest = read_verified(split, what=f"split {split.name!r}", remedy=remedy)
-    if digests_of(manifest) != digests:
-        raise BadInput(f"{split}: is not the split that run {run!r} began with. Train under another name.")
-    return manifest
 
 
 def differing(manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

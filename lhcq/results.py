@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lhcq.commits import is_commit, read_verified, require_commit, split_of_run
 from lhcq.errors import BadInput
+from lhcq.records.checkpoints import require_checkpoint
 from lhcq.records.jobs import load_job
+from lhcq.records.labels import LABELS
+from lhcq.records.run_state import best_step, validated_steps
 from lhcq.records.specs import Template, TrainSpec
+from lhcq.records.tags import resolve_step
 from lhcq.storage import read_json
-from lhcq.workspace import Workspace
+from lhcq.workspace import RunPaths, Workspace
 
 if TYPE_CHECKING:
     import awkward as ak
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from lhcq.evaluate.figures import Figures
-    from lhcq.evaluate.scores import Scores
+    from lhcq.records.metrics import Metrics
+    from lhcq.records.scores import Scores
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class Dataset(Result):
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What it was made of and what it holds, once its files were found to be those of the manifest."""
-        return read_verified(
-            self.path, what=f"dataset {self.name!r}", remedy="Make it with `lhcq cluster` or `lhcq import`."
-        )
+        from lhcq.records.events import read_dataset
+
+        return read_dataset(self.path)
 
     def __len__(self) -> int:
         n_events: int = self.manifest["rows"]
@@ -64,20 +67,19 @@ class Dataset(Result):
 
     def to_arrow(self, columns: Iterable[str] | None = None) -> "pa.Table":
         """The events as an Arrow table."""
-        import pyarrow.parquet as pq
+        from lhcq.records.events import read_dataset, read_events, read_schema
 
-        from lhcq.jets.records import EVENTS_FILE
-
-        assert self.manifest  # noqa: S101  which verifies the file
-        return pq.read_table(self.path / EVENTS_FILE, columns=list(columns) if columns else None)
+        read_dataset(self.path)  # which verifies its files
+        return read_events(self.path, list(columns) if columns else read_schema(self.path).names)
 
     def to_pandas(self) -> "pd.DataFrame":
         """The events as a flat frame: `j1_pt`, `j1_eta`, ... of the leading jet, `j2_pt`, ... of the second."""
         import pyarrow as pa
 
         from lhcq.jets.export_table import flatten_dataset
+        from lhcq.records.events import read_dataset
 
-        assert self.manifest  # noqa: S101  which verifies the file
+        read_dataset(self.path)  # which verifies its files
         schema, batches = flatten_dataset(self.path)
         return pa.Table.from_batches(batches, schema).to_pandas()
 
@@ -95,10 +97,10 @@ class Dataset(Result):
             raise BadInput(f"{self.name}: no event has a {column}.")
         low = float(values[known].min()) if start is None else start
         high = float(np.nextafter(values[known].max(), np.inf)) if stop is None else stop
-        made = Hist.new.StrCat(["background", "signal", "unlabelled"], name="label")
+        made = Hist.new.StrCat([*LABELS, "unlabelled"], name="label")
         made = made.Reg(bins, low, high, name=column, label=f"{column} [GeV]" if column == "mjj" else column)
         counted = made.Int64()
-        names = np.array(["unlabelled", "background", "signal"])[labels[known] + 1]
+        names = np.array(["unlabelled", *LABELS])[labels[known] + 1]
         counted.fill(label=names, **{column: values[known]})
         return counted
 
@@ -114,18 +116,18 @@ class Split(Result):
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What it was made of, and how many prompts of each class each subset holds."""
-        return read_verified(self.path, what=f"split {self.name!r}", remedy="Make it with `lhcq prepare`.")
+        from lhcq.records.subsets import read_split
+
+        return read_split(self.path)
 
     def to_arrow(self, subset: str = "train") -> "pa.Table":
         """Prompts, labels, rows and features of train, validation, calibration or test."""
-        import pyarrow.parquet as pq
+        from lhcq.records.subsets import SUBSETS, read_split, read_subset, split_schema
 
-        from lhcq.prompts.split import PARTS
-
-        if subset not in PARTS:
-            raise BadInput(f"{subset!r} is none of {', '.join(PARTS)}.")
-        assert self.manifest  # noqa: S101  which verifies the file
-        return pq.read_table(self.path / f"{subset}.parquet")
+        if subset not in SUBSETS:
+            raise BadInput(f"{subset!r} is none of {', '.join(SUBSETS)}.")
+        columns = split_schema(read_split(self.path)["features"]).names
+        return read_subset(self.path, subset, columns)
 
 
 class Run(Result):
@@ -139,45 +141,43 @@ class Run(Result):
     @property
     def report(self) -> Path:
         """The page to look at."""
-        return self.path / "report.html"
+        return RunPaths(self.path).page
 
     @property
     def best_step(self) -> int | None:
         """The checkpoint that is best on the validation subset; None before the first validation."""
-        from lhcq.evaluate.validation import best_step
-
         return best_step(self.path)
 
     @property
-    def test(self) -> "Figures | None":
+    def test(self) -> "Metrics | None":
         """The best checkpoint's metrics on the test subset, which nothing else touched; None before the run's end."""
-        from lhcq.evaluate.validation import read_figures
+        from lhcq.records.validations import find_evaluation
 
-        directory = self.path / "test"
-        return read_figures(directory) if is_commit(directory) else None
+        found = find_evaluation(RunPaths(self.path).test)
+        return found.metrics if found else None
 
-    def validations(self) -> "dict[int, Figures]":
+    def validations(self) -> "dict[int, Metrics]":
         """The metrics of each checkpoint on the validation subset, by step."""
-        from lhcq.evaluate.validation import read_figures, validated_steps
+        from lhcq.records.validations import read_metrics
 
         steps = validated_steps(self.path)
-        return {step: read_figures(self.place.validation(self.name, step)) for step in steps}
+        return {step: read_metrics(self.place.validation(self.name, step)) for step in steps}
 
     def predict(self, events: "Dataset | ak.Array | pa.Table | str", *, step: int | str = "best") -> "Scores":
         """P(signal) of each event by a checkpoint: of a dataset, or of events as `Dataset.to_awkward` gives them.
 
         Exact, one forward pass an event; without p-values, for which `score` takes the calibration subset.
         """
-        from lhcq.evaluate.scores import Scores
-        from lhcq.evaluate.tags import resolve_step
         from lhcq.model.model_cache import resident_base
         from lhcq.model.score import score_prompts
         from lhcq.prompts.templates import render_as
+        from lhcq.records.scores import Scores
+        from lhcq.records.subsets import split_of_run
 
         spec = load_job(self.place, "train", self.name).spec_of(TrainSpec)
         at = resolve_step(self.path, str(step))
         checkpoint = self.place.checkpoint(self.name, at)
-        require_commit(checkpoint, what=f"checkpoint {at}", remedy="Look at `lhcq status`.")
+        require_checkpoint(checkpoint)
         split = split_of_run(self.place.split(spec.split), self.name, spec.split_sha256)
         records = _records_of(events, self.place)
         scores = score_prompts(

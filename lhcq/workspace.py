@@ -1,9 +1,10 @@
-"""The workspace: every path of lhcq."""
+"""The workspace: every path of lhcq, those inside a run included."""
 
 import contextlib
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lhcq.config import LONGEST_NAME, check_name
@@ -11,6 +12,126 @@ from lhcq.errors import BadInput, LhcqError
 from lhcq.storage import explained_os_errors, staged_file
 
 _IDENTITY = ".identity"
+_STEP_DIGITS = 8
+_REMOVED = ".removed.tmp"
+
+
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint, a validation, a judgement, an alarm or an answer."""
+    return int(path.name[:_STEP_DIGITS])
+
+
+def round_of(path: Path) -> int:
+    """The round in the name of an alarm or an answer, which follows its step."""
+    return int(path.stem.split("-")[1])
+
+
+def _step_name(step: int) -> str:
+    return f"{step:0{_STEP_DIGITS}d}"
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every path inside the directory of a run, but for those of its job."""
+
+    directory: Path
+
+    @property
+    def journal(self) -> Path:
+        """What happened, a JSON line each."""
+        return self.directory / "events.jsonl"
+
+    @property
+    def wish(self) -> Path:
+        """What the user wishes of the run."""
+        return self.directory / "wish.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """A directory a checkpoint, by step."""
+        return self.directory / "checkpoints"
+
+    @property
+    def validations(self) -> Path:
+        """A directory a validated checkpoint, by step."""
+        return self.directory / "validations"
+
+    @property
+    def judgements(self) -> Path:
+        """A file a judged validation, by step."""
+        return self.directory / "judgements"
+
+    @property
+    def alarms(self) -> Path:
+        """A file an alarm, by the place where it holds and its kind."""
+        return self.directory / "alarms"
+
+    @property
+    def answers(self) -> Path:
+        """A file a place where alarms were answered."""
+        return self.directory / "answers"
+
+    @property
+    def tags(self) -> Path:
+        """A file a tag."""
+        return self.directory / "tags"
+
+    @property
+    def test(self) -> Path:
+        """The chosen checkpoint on the test subset."""
+        return self.directory / "test"
+
+    @property
+    def calibration(self) -> Path:
+        """The chosen checkpoint on the calibration subset."""
+        return self.directory / "calibration"
+
+    @property
+    def calibrated(self) -> Path:
+        """The test subset under what was fitted to the calibration subset."""
+        return self.directory / "calibrated.json"
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.directory / "report.html"
+
+    @property
+    def retention_lock(self) -> Path:
+        """The lock that whoever names or removes a checkpoint holds."""
+        return self.directory / ".retention.lock"
+
+    def checkpoint(self, step: int) -> Path:
+        """The adapter and optimizer after `step` optimizer steps."""
+        return self.checkpoints / _step_name(step)
+
+    def removed_checkpoint(self, step: int) -> Path:
+        """Where a checkpoint stands while it is removed: a name that no reader takes for one."""
+        return self.checkpoints / f".{_step_name(step)}{_REMOVED}"
+
+    def removed_checkpoints(self) -> list[Path]:
+        """What is being removed, or was when somebody died."""
+        return list(self.checkpoints.glob(f".*{_REMOVED}"))
+
+    def validation(self, step: int) -> Path:
+        """Scores and metrics of a checkpoint on the validation subset."""
+        return self.validations / _step_name(step)
+
+    def judgement(self, step: int) -> Path:
+        """What the validation of a checkpoint means among those before it."""
+        return self.judgements / f"{_step_name(step)}.json"
+
+    def alarm(self, step: int, at_round: int, kind: str) -> Path:
+        """An alarm where the newest checkpoint is `step`, after as many answers there as `at_round`."""
+        return self.alarms / f"{_step_name(step)}-{at_round:02d}-{kind}.json"
+
+    def answer(self, step: int, at_round: int) -> Path:
+        """What followed the alarms there."""
+        return self.answers / f"{_step_name(step)}-{at_round:02d}.json"
+
+    def tag(self, tag: str) -> Path:
+        """The step that a tag names."""
+        return self.tags / f"{tag}.json"
 
 
 class Workspace:
@@ -28,11 +149,11 @@ class Workspace:
         return self.inside(self.root / "datasets" / check_name(name, what="dataset"))
 
     def split(self, name: str) -> Path:
-        """Prompts: one parquet file a part, and the manifest."""
+        """Prompts: one parquet file a subset, and the manifest."""
         return self.inside(self.root / "splits" / check_name(name, what="split"))
 
     def baseline(self, split: str) -> Path:
-        """The boosted trees fitted on a split: scores, figures, manifest."""
+        """The boosted trees fitted on a split: scores, metrics, manifest."""
         return self.inside(self.root / "baselines" / check_name(split, what="split"))
 
     def run(self, name: str) -> Path:
@@ -41,11 +162,11 @@ class Workspace:
 
     def checkpoint(self, run: str, step: int) -> Path:
         """The adapter and optimizer after `step` optimizer steps."""
-        return self.inside(self.run(run) / "checkpoints" / f"{step:08d}")
+        return self.inside(RunPaths(self.run(run)).checkpoint(step))
 
     def validation(self, run: str, step: int) -> Path:
-        """Scores and figures of a checkpoint on the validation part."""
-        return self.inside(self.run(run) / "validations" / f"{step:08d}")
+        """Scores and metrics of a checkpoint on the validation subset."""
+        return self.inside(RunPaths(self.run(run)).validation(step))
 
     def prediction(self, name: str) -> Path:
         """What a checkpoint says of a dataset: scores, summary, page, manifest."""
@@ -54,6 +175,14 @@ class Workspace:
     def model(self, name: str) -> Path:
         """A base model that lhcq obtained, `org/name` as `org--name`."""
         return self.root / "models" / check_name(name.replace("/", "--"), what="model")
+
+    def export(self, dataset: str) -> Path:
+        """Where a dataset is exported to, unless another place is named."""
+        return self.root / "exports" / check_name(dataset, what="dataset")
+
+    def plots(self, dataset: str) -> Path:
+        """Where a dataset is drawn, unless another place is named."""
+        return self.root / "plots" / check_name(dataset, what="dataset")
 
     @property
     def digests(self) -> Path:

@@ -125,7 +125,7 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, cut: str) -> str:
-    from lhcq.duplicates import describe_duplicates
+    from lhcq.records.duplicates import describe_duplicates
 
     labels, counts = manifest["labels"], manifest["events_by_n_jets"]
     duplicates = manifest["duplicates"]

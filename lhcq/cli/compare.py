@@ -9,8 +9,8 @@ from lhcq.cli.options import answer, json_option, printed_table
 
 if TYPE_CHECKING:
     from lhcq.evaluate.comparison import Comparison
-    from lhcq.evaluate.scores import Scores
-    from lhcq.report.collect import Evaluation, RunView
+    from lhcq.records.validations import Evaluation
+    from lhcq.report.views import RunView
 
 _TREES = "boosted trees"
 
@@ -59,7 +59,7 @@ def _pair(
     elif other_events:
         reason = other_events
     else:
-        found = compare_scores(_scores(one), _scores(other))
+        found = compare_scores(one.scores, other.scores)
         reason = "" if found else "their test parts share no event"
     return {
         "first": first,
@@ -76,17 +76,6 @@ def _other_events(first: "RunView", second: "RunView") -> str:
         return f"the split {unknown[0]!r} is gone or has been made again"
     sources = [(view.manifest or {})["source_sha256"] for view in (first, second)]
     return "" if sources[0] == sources[1] else "their splits are of different events"
-
-
-def _scores(evaluation: "Evaluation") -> "Scores":
-    from lhcq.evaluate.scores import Scores
-
-    return Scores(
-        rows=evaluation.rows,
-        labels=evaluation.labels,
-        p_signal=evaluation.p_signal,
-        unknown=evaluation.unknown,
-    )
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

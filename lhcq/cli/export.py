@@ -40,7 +40,7 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
 
     workspace = open_workspace()
     dataset = workspace.dataset(name)
-    folder = workspace.root / "exports" / name
+    folder = workspace.export(name)
     if form == "jsonl":
         paths = _export_jsonl(dataset, out or folder)
     else:

@@ -29,13 +29,13 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     is written once it gives the run's own scores on a few events by itself. A DIR that exists is refused.
     """
     from lhcq.cli.session import open_workspace
-    from lhcq.evaluate.tags import resolve_step
     from lhcq.model.export import export_adapter, export_merged, label_tokens, name_base, refuse_existing
     from lhcq.model.identity import identify, require_same
     from lhcq.model.sources import check_model_directory, require_training
     from lhcq.model.tokens import tokens_before
     from lhcq.records.jobs import load_job
     from lhcq.records.specs import TrainSpec
+    from lhcq.records.tags import resolve_step
     from lhcq.report.card import model_card
     from lhcq.report.collect import collect_run
 
@@ -88,20 +88,17 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
 def _said(workspace: "Workspace", run: str, spec: "TrainSpec", step: int) -> "Said":
     """Some events of the split, from least to most signal-like, and what the run's validation said of them."""
     import numpy as np
-    import pyarrow.parquet as pq
 
-    from lhcq.commits import is_commit, read_verified, split_of_run
-    from lhcq.evaluate.scores import read_scores
-    from lhcq.evaluate.validation import SCORES
     from lhcq.model.export import Said
+    from lhcq.records.subsets import first_prompts, read_subset, split_of_run
+    from lhcq.records.validations import find_evaluation
 
     split = workspace.split(spec.split)
     split_of_run(split, run, spec.split_sha256)
-    validation = workspace.validation(run, step)
-    if is_commit(validation):
-        read_verified(validation, what=f"validation {step}", remedy="Validate the checkpoint again.")
-        scores = read_scores(validation / SCORES)
-        table = pq.read_table(split / "validation.parquet", columns=["row", "prompt"])
+    validation = find_evaluation(workspace.validation(run, step))
+    if validation is not None:
+        scores = validation.scores
+        table = read_subset(split, "validation", ["row", "prompt"])
         prompts = dict(zip(table["row"].to_pylist(), table["prompt"].to_pylist(), strict=True))
         order = np.argsort(scores.p_signal, kind="stable")
         some = (
@@ -114,6 +111,4 @@ def _said(workspace: "Workspace", run: str, spec: "TrainSpec", step: int) -> "Sa
             return Said(
                 [prompts[int(scores.rows[at])] for at in known], [float(scores.p_signal[at]) for at in known]
             )
-    with pq.ParquetFile(split / "train.parquet") as parquet:
-        first = next(parquet.iter_batches(batch_size=_HELD_TO, columns=["prompt"]))
-    return Said(first["prompt"].to_pylist(), None)
+    return Said(first_prompts(split, "train", _HELD_TO), None)

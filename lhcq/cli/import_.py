@@ -76,7 +76,7 @@ def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update:
     from lhcq.events.featurefile import read_features
     from lhcq.events.masterkey import read_master_key
     from lhcq.events.sandboxed_read import read_apart
-    from lhcq.jets.merge import ROW_GROUP
+    from lhcq.records.events import ROW_GROUP
 
     truth = read_master_key(key, source.n_events) if key else None
     for block in read_apart(source.path, lambda: read_features(source, rows=ROW_GROUP)):
@@ -87,7 +87,7 @@ def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update:
 
 
 def _text(final: Path, manifest: dict[str, Any], seconds: float, ignored: tuple[str, ...]) -> str:
-    from lhcq.duplicates import describe_duplicates
+    from lhcq.records.duplicates import describe_duplicates
 
     labels, counts = manifest["labels"], manifest["events_by_listed_jets"]
     jets = ", ".join(f"{n}: {counts[n]:,}" for n in counts)

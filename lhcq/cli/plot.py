@@ -25,7 +25,7 @@ def command(name: str, out: Path | None, as_json: bool) -> int:
     from lhcq.report.dataset_page import write_plots
 
     workspace = open_workspace()
-    plots = write_plots(workspace, name, out or workspace.root / "plots" / name)
+    plots = write_plots(workspace, name, out or workspace.plots(name))
     view = plots.view
     value = {
         "png": str(plots.png),

@@ -91,7 +91,7 @@ def command(
 
 def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) -> None:
     from lhcq.evaluate.predictions import PAGE, SCORES, SUMMARY
-    from lhcq.report.prediction import prediction_figures, prediction_verdict
+    from lhcq.report.prediction import prediction_metrics, prediction_verdict
     from lhcq.storage import read_json
 
     final = workspace.prediction(job.name)
@@ -102,7 +102,7 @@ def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) 
         f"scored {summary['n_events']:,} events in {seconds:.1f} s ({rate:,.1f} events/s) by step {summary['step']} "
         f"of {summary['run']}: {final}",
         *(f"  {sentence}" for sentence in prediction_verdict(summary)),
-        *(f"  {name}: {value}" for name, value in prediction_figures(summary)),
+        *(f"  {name}: {value}" for name, value in prediction_metrics(summary)),
         f"  most signal-like rows: {', '.join(str(event['row']) for event in summary['top'])}",
         str(final / PAGE),
     ]

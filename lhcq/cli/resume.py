@@ -17,8 +17,7 @@ def command(run: str, wait: bool, as_json: bool) -> int:
     from lhcq.errors import BadInput
     from lhcq.records.jobs import load_job, outcome_of
     from lhcq.records.run_control import set_wish
-    from lhcq.records.run_state import go_on, read_course, write_answer
-    from tasks.jobs.kinds import reached_step
+    from lhcq.records.run_state import current_course, go_on, write_answer
     from tasks.jobs.store import reopen_job
 
     workspace = open_workspace()
@@ -29,7 +28,7 @@ def command(run: str, wait: bool, as_json: bool) -> int:
             f"run {run!r} is {outcome.state}: there is nothing to resume. Train under another name."
         )
     run_dir = workspace.run(run)
-    course = read_course(run_dir, reached_step(run_dir))
+    course = current_course(run_dir)
     if course.paused:
         write_answer(run_dir, course, go_on(course))
     reopen_job(workspace, job)

@@ -1,29 +1,36 @@
 """What the verbs show of a run."""
 
 import statistics
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from lhcq.cli.options import printed_table
-from lhcq.workspace import Workspace
+from lhcq.workspace import RunPaths, Workspace
+
+if TYPE_CHECKING:
+    from lhcq.records.journal import Line
 
 
 def alarm_lines(workspace: Workspace, run: str) -> list[str]:
     """A line for each alarm of a run, with what followed it."""
-    from lhcq.report.collect import alarms_of
+    from lhcq.records.run_state import alarms_of, answer_to, open_pause
     from lhcq.report.page import said_alarm
 
-    return [said_alarm(alarm) for alarm in alarms_of(workspace.run(run))]
+    run_dir = workspace.run(run)
+    paused = open_pause(run_dir) is not None
+    return [said_alarm(alarm, answer_to(run_dir, alarm), paused=paused) for alarm in alarms_of(run_dir)]
 
 
 def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
     """A run's checkpoint table and what it amounts to, as a record and as text."""
-    from lhcq.report.collect import collect_run, read_events
+    from lhcq.records.journal import read_journal
+    from lhcq.report.collect import collect_run
     from lhcq.report.page import verdict_of
     from lhcq.report.table import checkpoint_table
 
     view = collect_run(workspace, run)
     rows = checkpoint_table(view)
-    report = workspace.run(run) / "report.html"
+    report = RunPaths(workspace.run(run)).page
     value = {
         "run": run,
         "state": view.state,
@@ -31,13 +38,15 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
         "total_steps": view.total_steps,
         "best_step": view.best_step,
         "checkpoints": rows,
-        "alarms": list(view.alarms),
-        "calibrated": view.calibrated,
+        "alarms": [
+            {**alarm.model_dump(), "answer": answer and answer.model_dump()} for alarm, answer in view.alarms
+        ],
+        "calibrated": view.calibrated and view.calibrated.model_dump(),
         "verdict": verdict_of(view),
         "report": str(report) if report.exists() else None,
     }
     title = f"{run}: {view.state}, {view.model} on split {view.split}"
-    speed = speeds_of(read_events(workspace.run(run) / "events.jsonl"))
+    speed = speeds_of(read_journal(workspace.run(run)))
     rates = [f"{stage} at {rate:.1f} events/s" for stage, rate in speed.items()]
     return {**value, "events_per_second": speed}, "\n".join(
         [
@@ -50,16 +59,16 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
     )
 
 
-def speeds_of(events: list[dict[str, Any]]) -> dict[str, float]:
+def speeds_of(lines: "Iterable[Line]") -> dict[str, float]:
     """Events a second of training (median over the steps) and of validation (loading the adapter included)."""
-    steps = [event["samples_per_second"] for event in events if event["event"] == "step"]
-    scored = [event for event in events if event["event"] == "validation"]
-    speed = {}
-    if steps:
-        speed["trained"] = statistics.median(steps)
-    if scored:
-        speed["validated"] = sum(event["n"] for event in scored) / sum(event["seconds"] for event in scored)
-    return speed
+    steps, n, seconds = [], 0, 0.0
+    for line in lines:
+        if line.event == "step" and line.samples_per_second is not None:
+            steps.append(line.samples_per_second)
+        elif line.event == "validation":
+            n, seconds = n + (line.n or 0), seconds + (line.seconds or 0.0)
+    trained = {"trained": statistics.median(steps)} if steps else {}
+    return trained | ({"validated": n / seconds} if seconds else {})
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ def command(run: str, step: str, tag: str, as_json: bool) -> int:
     wherever a command takes a step.
     """
     from lhcq.cli.session import open_workspace
-    from lhcq.evaluate.tags import resolve_step, tag_step
+    from lhcq.records.tags import resolve_step, tag_step
 
     run_dir = open_workspace().run(run)
     number = resolve_step(run_dir, step)

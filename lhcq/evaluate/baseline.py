@@ -4,17 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import sklearn
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from lhcq.commits import digests_of, read_verified
+from lhcq.commits import digests_of
 from lhcq.errors import BadInput
-from lhcq.evaluate.figures import figures_of
-from lhcq.evaluate.scores import write_scores
-from lhcq.storage import MANIFEST, sha256_of, staged_directory, write_json, write_manifest
+from lhcq.evaluate.metrics import metrics_of
+from lhcq.records.scores import Scores
+from lhcq.records.subsets import read_split, read_subset, subset_file
+from lhcq.records.validations import Scored, commit_baseline
+from lhcq.storage import MANIFEST
 
 MANY_EVENTS = 50_000
 """Training events from which several threads help. Below, they cost: a tree is many short parallel loops, and on a
@@ -45,11 +46,9 @@ def fit_baseline(split_dir: Path, final: Path) -> None:
     """
     if (final / MANIFEST).is_file():
         return
-    manifest = read_verified(
-        split_dir, what=f"split {split_dir.name!r}", remedy="Make it with `lhcq prepare`."
-    )
+    manifest = read_split(split_dir)
     features = list(manifest["features"])
-    rows, labels, values = read_part(split_dir / "train.parquet", features)
+    rows, labels, values = read_features(split_dir, "train", features)
     once = np.sort(np.unique(rows, return_index=True)[1])  # prompts may have copies
     labels, values = labels[once], values[once]
     # A feature that no training event has, such as a third jet's, cannot be binned.
@@ -57,41 +56,41 @@ def fit_baseline(split_dir: Path, final: Path) -> None:
     features = [features[place] for place in present]
     if not features:
         raise BadInput(
-            f"{split_dir / 'train.parquet'}: no feature has a value, so trees have nothing to learn."
+            f"{subset_file(split_dir, 'train')}: no feature has a value, so trees have nothing to learn."
         )
     if len(set(labels.tolist())) < 2:
-        raise BadInput(f"{split_dir / 'train.parquet'}: boosted trees need events of both classes.")
+        raise BadInput(f"{subset_file(split_dir, 'train')}: boosted trees need events of both classes.")
     trees = build_trees(labels.size)
-    with (
-        threadpool_limits(limits=None if labels.size >= MANY_EVENTS else 1, user_api="openmp"),
-        staged_directory(final) as directory,
-    ):
+    with threadpool_limits(limits=None if labels.size >= MANY_EVENTS else 1, user_api="openmp"):
         trees.fit(values[:, present], labels)
-        figures = {
-            part: score_part(trees, split_dir, part, features, directory) for part in ("validation", "test")
+        scored = {
+            subset: score_subset(trees, split_dir, subset, features) for subset in ("validation", "test")
         }
-        write_json(directory / "figures.json", figures)
-        write_manifest(
-            directory,
-            split=split_dir.name,
-            split_manifest_sha256=sha256_of(split_dir / MANIFEST),
-            split_sha256=digests_of(manifest),
-            features=features,
-            n_train=labels.size,
-            n_trees=int(trees.n_iter_),
-            parameters=trees.get_params(),
-            versions={"scikit-learn": sklearn.__version__},
-        )
+    commit_baseline(
+        final,
+        scored,
+        split_dir=split_dir,
+        split_sha256=digests_of(manifest),
+        features=features,
+        n_train=labels.size,
+        n_trees=int(trees.n_iter_),
+        parameters=trees.get_params(),
+        versions={"scikit-learn": sklearn.__version__},
+    )
 
 
-def score_part(
-    trees: HistGradientBoostingClassifier, split_dir: Path, part: str, features: list[str], directory: Path
-) -> dict[str, Any]:
-    """Write the scores of one part into `directory`; gives their figures."""
-    rows, labels, values = read_part(split_dir / f"{part}.parquet", features)
-    p_signal = trees.predict_proba(values)[:, 1]
-    write_scores(directory / f"{part}.parquet", rows, labels, p_signal, np.zeros(rows.size, dtype=bool))
-    return figures_of(labels, p_signal).model_dump()
+def score_subset(
+    trees: HistGradientBoostingClassifier, split_dir: Path, subset: str, features: list[str]
+) -> Scored:
+    """What the trees say of one subset."""
+    rows, labels, values = read_features(split_dir, subset, features)
+    scores = Scores.of(
+        rows=rows,
+        labels=labels,
+        p_signal=trees.predict_proba(values)[:, 1],
+        unknown=np.zeros(rows.size, dtype=bool),
+    )
+    return Scored(scores, metrics_of(labels, scores.p_signal))
 
 
 def build_trees(n_train: int) -> HistGradientBoostingClassifier:
@@ -102,11 +101,11 @@ def build_trees(n_train: int) -> HistGradientBoostingClassifier:
     )
 
 
-def read_part(
-    path: Path, features: list[str]
+def read_features(
+    split_dir: Path, subset: str, features: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rows `(n,)`, labels `(n,)` and features `(n, n_features)` of one part of a split; NaN is allowed."""
-    table = pq.read_table(path, columns=["row", "label", *features])
+    """Rows `(n,)`, labels `(n,)` and features `(n, n_features)` of one subset of a split; NaN is allowed."""
+    table = read_subset(split_dir, subset, ["row", "label", *features])
     values = [table.column(name).to_numpy().astype(np.float64) for name in features]
     return (
         table.column("row").to_numpy(),

@@ -1,6 +1,6 @@
-"""Probabilities and thresholds that hold outside training: fitted on the calibration part, shown on the test part.
+"""Probabilities and thresholds that hold outside training: fitted on the calibration subset, shown on the test.
 
-The calibration part is one that neither the training nor the choice of the checkpoint has seen. Three things are
+The calibration subset is one that neither the training nor the choice of the checkpoint has seen. Three things are
 fitted on it: a temperature, which makes P(signal) mean what it says at the split's own ratio; the threshold of the
 best balanced accuracy; and the threshold of the best significance improvement, for samples in which signal is rare.
 """
@@ -13,15 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 from sklearn.metrics import roc_curve
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
-from lhcq.evaluate.figures import (
-    SIC_BACKGROUND_FLOOR,
-    Z95,
-    Figures,
-    figures_of,
-    wilson_interval,
-)
+from lhcq.evaluate.metrics import SIC_BACKGROUND_FLOOR, Z95, metrics_of, wilson_interval
+from lhcq.records.metrics import CalibratedMetrics, Calibration, NaturalMetrics
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the fit: a sample without a single mistake would have the temperature zero."""
@@ -33,57 +27,19 @@ NATURAL_FRACTIONS = (1 / 11, 0.01, 834 / 1_000_000)
 """Share of signal in the R&D set (100,000 in 1,100,000), in a hundred events, and in the first black box."""
 
 
-class Calibration(Frozen):
-    """What was fitted, and on how many events."""
-
-    n: int
-    n_signal: int
-    temperature: float
-    """Logits are divided by it: above 1 the model was too sure of itself."""
-    balanced_threshold: float
-    """Of the calibrated P(signal), with the best balanced accuracy."""
-    rare_threshold: float | None
-    """Of the calibrated P(signal), with the best eps_S / sqrt(eps_B); None with too few background events."""
-
-
-class NaturalFigures(Frozen):
-    """What a selection by a threshold is worth where signal is a given share of the events."""
-
-    threshold: float
-    signal_fraction: float
-    signal_efficiency: float
-    background_efficiency: float
-    precision: float | None
-    """Share of signal among the selected events; None where nothing is selected."""
-    precision_low: float
-    """With the unfavourable ends of the 95% intervals of both efficiencies."""
-    significance_improvement: float | None
-    """eps_S / sqrt(eps_B); None where no background event was selected."""
-    significance_improvement_low: float
-
-
-class CalibratedFigures(Frozen):
-    """The test part under a calibration."""
-
-    calibration: Calibration
-    calibrated: Figures
-    """With the calibrated probabilities, at the threshold of the best balanced accuracy."""
-    natural: tuple[NaturalFigures, ...]
-
-
-def calibrated_figures(
+def calibrated_metrics(
     calibration: Calibration, labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike
-) -> CalibratedFigures:
-    """The figures of `(n,)` labels and raw probabilities of another sample under `calibration`."""
+) -> CalibratedMetrics:
+    """The metrics of `(n,)` labels and raw probabilities of another sample under `calibration`."""
     truth = np.asarray(labels)
     calibrated = apply_temperature(p_signal, calibration.temperature)
     thresholds = [calibration.balanced_threshold]
     if calibration.rare_threshold is not None:
         thresholds.append(calibration.rare_threshold)
-    return CalibratedFigures(
+    return CalibratedMetrics(
         calibration=calibration,
-        calibrated=figures_of(truth, calibrated, unknown, threshold=calibration.balanced_threshold),
-        natural=natural_figures(truth, calibrated, thresholds, NATURAL_FRACTIONS),
+        calibrated=metrics_of(truth, calibrated, unknown, threshold=calibration.balanced_threshold),
+        natural=natural_metrics(truth, calibrated, thresholds, NATURAL_FRACTIONS),
     )
 
 
@@ -121,12 +77,12 @@ def apply_temperature(p_signal: ArrayLike, temperature: float) -> NDArray[np.flo
     return calibrated
 
 
-def natural_figures(
+def natural_metrics(
     labels: NDArray[np.integer],
     p_signal: NDArray[np.float64],
     thresholds: Sequence[float],
     fractions: Sequence[float],
-) -> tuple[NaturalFigures, ...]:
+) -> tuple[NaturalMetrics, ...]:
     """Precision and significance of each threshold at each share of signal, from the efficiencies of the sample.
 
     The sample may have any ratio: within a class, nothing depends on it.
@@ -140,13 +96,13 @@ def natural_figures(
 
 def _natural(
     labels: NDArray[np.integer], chosen: NDArray[np.bool_], threshold: float, fraction: float
-) -> NaturalFigures:
+) -> NaturalMetrics:
     n_signal, n_background = int((labels == 1).sum()), int((labels == 0).sum())
     signal, background = int(chosen[labels == 1].sum()), int(chosen[labels == 0].sum())
     eps_s, eps_b = signal / n_signal, background / n_background
     low_s, _ = wilson_interval(signal, n_signal, z=Z95)
     _, high_b = wilson_interval(background, n_background, z=Z95)
-    return NaturalFigures(
+    return NaturalMetrics(
         threshold=threshold,
         signal_fraction=fraction,
         signal_efficiency=eps_s,

@@ -7,25 +7,28 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.commits import committed_steps
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
-from lhcq.evaluate.figures import PROBABILITY_FLOOR, Figures
 from lhcq.evaluate.mcnemar import compare_decisions
-from lhcq.evaluate.scores import Scores, read_scores
-from lhcq.evaluate.validation import SCORES, best_of, read_figures, validated_steps
+from lhcq.evaluate.metrics import PROBABILITY_FLOOR
 from lhcq.evaluate.watchdog import find_collapse, find_overfitting, find_unknown
+from lhcq.records.metrics import Metrics
 from lhcq.records.run_state import (
     Alarm,
     AlarmKind,
     Judgement,
+    best_of,
     choose_act,
+    committed_steps,
     read_course,
     read_judgement,
+    validated_steps,
     write_alarm,
     write_judgement,
 )
-from lhcq.storage import MANIFEST, read_json
+from lhcq.records.scores import Scores
+from lhcq.records.validations import loss_of_training, read_metrics, read_validation_scores
+from lhcq.workspace import RunPaths
 
 
 def judge_run(
@@ -37,7 +40,7 @@ def judge_run(
     before the record is committed: it hears of each alarm at least once. After `last_step` nothing can follow.
     """
     validated = validated_steps(run_dir)
-    for step in sorted({*committed_steps(run_dir / "checkpoints"), *validated}):
+    for step in sorted({*committed_steps(run_dir), *validated}):
         if step not in validated:
             return
         if read_judgement(run_dir, step) is None:
@@ -61,7 +64,7 @@ def judge_step(run_dir: Path, steps: list[int], config: TrainConfig) -> tuple[Ju
     if previous is not None:
         this, other = _scores(run_dir, step), _scores(run_dir, previous)
         _refuse_other_events(run_dir, step, this, other)
-        test = compare_decisions(_right(this), _right(other))
+        test = compare_decisions(this.right, other.right)
     return (
         Judgement(
             step=step,
@@ -77,17 +80,17 @@ def judge_step(run_dir: Path, steps: list[int], config: TrainConfig) -> tuple[Ju
 
 
 def _faults(run_dir: Path, step: int, before: list[int], previous: int | None) -> dict[AlarmKind, str | None]:
-    figures = _figures(run_dir, step)
-    lowest = min(before, key=lambda one: (_figures(run_dir, one).nll, one), default=None)
+    metrics = _metrics(run_dir, step)
+    lowest = min(before, key=lambda one: (_metrics(run_dir, one).nll, one), default=None)
     return {
-        "collapse": find_collapse(figures),
-        "unknown": find_unknown(figures, _figures(run_dir, previous) if previous is not None else None),
+        "collapse": find_collapse(metrics),
+        "unknown": find_unknown(metrics, _metrics(run_dir, previous) if previous is not None else None),
         "overfitting": _overfitting(run_dir, step, lowest) if lowest is not None else None,
     }
 
 
 def _overfitting(run_dir: Path, step: int, lowest: int) -> str | None:
-    now, then = _figures(run_dir, step), _figures(run_dir, lowest)
+    now, then = _metrics(run_dir, step), _metrics(run_dir, lowest)
     if now.nll <= then.nll:
         return None
     this, other = _scores(run_dir, step), _scores(run_dir, lowest)
@@ -118,27 +121,16 @@ def _reason_to_stop(steps: list[int], best: int, config: TrainConfig) -> str:
     return f"no better checkpoint by validation {config.select.upper()} in {since} after step {best}"
 
 
-def _figures(run_dir: Path, step: int) -> Figures:
-    return read_figures(_directory(run_dir, step))
+def _metrics(run_dir: Path, step: int) -> Metrics:
+    return read_metrics(RunPaths(run_dir).validation(step))
 
 
 def _scores(run_dir: Path, step: int) -> Scores:
-    return read_scores(_directory(run_dir, step) / SCORES)
+    return read_validation_scores(RunPaths(run_dir).validation(step))
 
 
 def _train_loss(run_dir: Path, step: int) -> float | None:
-    """Mean training loss of the segment that ended there; None where the run is older than its record."""
-    summary = read_json(_directory(run_dir, step) / MANIFEST).get("training")
-    return None if summary is None else float(summary["loss"])
-
-
-def _directory(run_dir: Path, step: int) -> Path:
-    return run_dir / "validations" / f"{step:08d}"
-
-
-def _right(scores: Scores) -> NDArray[np.bool_]:
-    right: NDArray[np.bool_] = (scores.p_signal >= 0.5) == (scores.labels == 1)
-    return right
+    return loss_of_training(RunPaths(run_dir).validation(step))
 
 
 def _nll(scores: Scores) -> NDArray[np.float64]:
@@ -149,6 +141,6 @@ def _nll(scores: Scores) -> NDArray[np.float64]:
 def _refuse_other_events(run_dir: Path, step: int, this: Scores, other: Scores) -> None:
     if not np.array_equal(this.rows, other.rows):
         raise BadInput(
-            f"{_directory(run_dir, step)}: is on other events than the run's earlier validations, though on the same "
-            "split. Remove it; it will be made again."
+            f"{RunPaths(run_dir).validation(step)}: is on other events than the run's earlier validations, "
+            "though on the same split. Remove it; it will be made again."
         )

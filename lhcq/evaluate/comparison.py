@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
-from lhcq.evaluate.figures import Z95, placements
 from lhcq.evaluate.mcnemar import compare_decisions
-from lhcq.evaluate.scores import Scores
+from lhcq.evaluate.metrics import Z95, placements
+from lhcq.records.scores import Scores
 
 
 class AucDifference(Frozen):
@@ -51,7 +51,7 @@ def compare_scores(first: Scores, second: Scores) -> Comparison | None:
     if (labels != second.labels[at_second]).any():
         raise BadInput("the two have other labels for the same rows, so they did not score the same events.")
     one, other = first.p_signal[at_first], second.p_signal[at_second]
-    test = compare_decisions((one >= 0.5) == (labels == 1), (other >= 0.5) == (labels == 1))
+    test = compare_decisions(first.right[at_first], second.right[at_second])
     return Comparison(
         n=len(rows),
         n_signal=int(labels.sum()),

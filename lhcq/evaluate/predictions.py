@@ -1,7 +1,7 @@
 """Predictions on disk: the scores of one dataset with p-values and ranks, and what they amount to.
 
 The p-value of an event is the share of background events that look as much like signal: with n background events of
-the split's calibration part, which neither the training nor the choice of the checkpoint has seen,
+the split's calibration subset, which neither the training nor the choice of the checkpoint has seen,
 
     p = (1 + number of them with a P(signal) at least as high) / (n + 1).
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from lhcq.commits import differing, read_verified
 from lhcq.errors import BadInput, NameTaken
-from lhcq.evaluate.figures import Z95, figures_of, wilson_interval
+from lhcq.evaluate.metrics import Z95, metrics_of, wilson_interval
 from lhcq.seals import OPEN, check_seal, seal
 from lhcq.storage import (
     MANIFEST,
@@ -46,7 +46,7 @@ PART_SCHEMA = pa.schema(
         pa.field("unknown", pa.bool_(), nullable=False),
     ]
 )
-"""What one task writes: `mjj` in GeV, null with fewer than two jets; `unknown` as in `lhcq.evaluate.scores`."""
+"""What one task writes: `mjj` in GeV, null with fewer than two jets; `unknown` as in `lhcq.records.scores`."""
 
 SCHEMA = pa.schema(
     [
@@ -60,8 +60,8 @@ SCHEMA = pa.schema(
         pa.field("unknown", pa.bool_(), nullable=False),
     ]
 )
-"""`rank` is 1 for the most signal-like event, equal scores in order of row. `part` is that of the run's split which
-the event is in; null where it is in none."""
+"""`rank` is 1 for the most signal-like event, equal scores in order of row. `part` is the subset of the run's split
+which the event is in; null where it is in none."""
 
 _ROW_GROUP = 65_536
 _BIN = 100.0
@@ -128,7 +128,7 @@ def write_prediction(
     n_events: int,
     largest_p_value: float,
     labels: NDArray[np.int8] | None = None,
-    parts: Mapping[str, Integers] | None = None,
+    subsets: Mapping[str, Integers] | None = None,
     fields: Mapping[str, Any],
     page: Callable[[dict[str, Any]], str],
 ) -> dict[str, Any]:
@@ -136,10 +136,10 @@ def write_prediction(
 
     `reference` holds the background that p-values are taken against, `scored` the dataset's `n_events` events. Those
     with a p-value of at most `largest_p_value` are selected. `labels`, by source row, take the place of the dataset's
-    own. With `parts` (rows by name), the dataset is the one that the run was trained on: figures and spectrum are of
-    its test part alone. `fields` begin the summary, of which `page` makes the page. If `final` stands, it stays; made
-    of other `fields`, `NameTaken` is raised. Raises `BadInput` where the parts are not the events, each once and in
-    order of row, or are damaged.
+    own. With `subsets` (rows by name), the dataset is the one that the run was trained on: metrics and spectrum are
+    of its test subset alone. `fields` begin the summary, of which `page` makes the page. If `final` stands, it stays;
+    made of other `fields`, `NameTaken` is raised. Raises `BadInput` where the parts are not the events, each once and
+    in order of row, or are damaged.
     """
     if (final / MANIFEST).exists():
         return _read_standing(final, fields)
@@ -147,20 +147,20 @@ def write_prediction(
     _check_rows(events.rows, n_events, name=final.name)
     background = _read(reference).p_signal
     values = p_values(events.p_signal, background)
-    codes = _codes(events.rows, parts)
-    judged = np.ones(n_events, bool) if parts is None else codes == list(parts).index("test")
+    codes = _codes(events.rows, subsets)
+    judged = np.ones(n_events, bool) if subsets is None else codes == list(subsets).index("test")
     summary = {
         **fields,
         "n_events": n_events,
         "unknown": int(events.unknown.sum()),
         "reference": {"n_background": len(background), "smallest_p_value": 1.0 / (len(background) + 1)},
-        "parts": _count_parts(codes, parts),
-        "judged": {"events": "all" if parts is None else "test part", "n": int(judged.sum())},
+        "parts": _count_subsets(codes, subsets),
+        "judged": {"events": "all" if subsets is None else "test part", "n": int(judged.sum())},
         **_judge(events, values <= largest_p_value, judged, largest_p_value),
         "top": _top(events, values, judged),
     }
     with staged_directory(final) as directory:
-        _write_scores(directory / SCORES, events, values, codes, list(parts or ()))
+        _write_scores(directory / SCORES, events, values, codes, list(subsets or ()))
         write_json(directory / SUMMARY, summary)
         write_text(directory / PAGE, page(summary))
         write_manifest(directory, **fields)
@@ -214,29 +214,29 @@ def _check_rows(rows: Integers, n_events: int, *, name: str) -> None:
         )
 
 
-def _codes(rows: Integers, parts: Mapping[str, Integers] | None) -> NDArray[np.int8]:
-    """The part of each event as a position in `parts`; -1 where it is in none."""
+def _codes(rows: Integers, subsets: Mapping[str, Integers] | None) -> NDArray[np.int8]:
+    """The subset of each event as a position in `subsets`; -1 where it is in none."""
     codes = np.full(len(rows), -1, np.int8)
-    for code, members in enumerate((parts or {}).values()):
+    for code, members in enumerate((subsets or {}).values()):
         codes[np.isin(rows, members)] = code
     return codes
 
 
-def _count_parts(codes: NDArray[np.int8], parts: Mapping[str, Integers] | None) -> dict[str, int] | None:
-    if parts is None:
+def _count_subsets(codes: NDArray[np.int8], subsets: Mapping[str, Integers] | None) -> dict[str, int] | None:
+    if subsets is None:
         return None
     counts = Counter(codes.tolist())
-    return {**{name: counts[code] for code, name in enumerate(parts)}, "none": counts[-1]}
+    return {**{name: counts[code] for code, name in enumerate(subsets)}, "none": counts[-1]}
 
 
 def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float) -> dict[str, Any]:
-    """Selection, spectrum and figures of the `judged` events."""
+    """Selection, spectrum and metrics of the `judged` events."""
     labels, chosen = events.labels[judged], selected[judged]
     known = labels >= 0
     n_judged = int(judged.sum())
-    figures = None
+    metrics = None
     if known.any():
-        figures = figures_of(
+        metrics = metrics_of(
             labels[known], events.p_signal[judged][known], events.unknown[judged][known]
         ).model_dump()
     return {
@@ -248,7 +248,7 @@ def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float
             "background_efficiency": _efficiency(chosen[labels == 0]),
         },
         "spectrum": spectrum(events.mjj[judged], chosen, labels),
-        "figures": figures,
+        "figures": metrics,
     }
 
 

@@ -4,12 +4,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from lhcq.commits import committed_steps
-from lhcq.evaluate.tags import retention_lock, tags_of
-from lhcq.evaluate.validation import best_step, validated_steps
+from lhcq.records.run_state import best_step, committed_steps, validated_steps
+from lhcq.records.tags import tags_of
 from lhcq.storage import exclusive
-
-_REMOVED = ".removed.tmp"
+from lhcq.workspace import RunPaths
 
 
 def plan_retention(
@@ -36,10 +34,10 @@ def remove_checkpoints(run_dir: Path, keep: int, *, in_use: Collection[int]) -> 
     Each is renamed to a name that no reader takes for a checkpoint, and then removed: a reader sees it whole or not
     at all, and what a death leaves under that name is removed the next time.
     """
-    checkpoints = run_dir / "checkpoints"
-    with exclusive(retention_lock(run_dir)):
+    paths = RunPaths(run_dir)
+    with exclusive(paths.retention_lock):
         steps = plan_retention(
-            committed_steps(checkpoints),
+            committed_steps(run_dir),
             validated=validated_steps(run_dir),
             best=best_step(run_dir),
             tagged=tags_of(run_dir).values(),
@@ -47,9 +45,7 @@ def remove_checkpoints(run_dir: Path, keep: int, *, in_use: Collection[int]) -> 
             keep=keep,
         )
         for step in steps:
-            path = checkpoints / f"{step:08d}"
-            path.rename(checkpoints / f".{path.name}{_REMOVED}")
-            shutil.rmtree(checkpoints / f".{path.name}{_REMOVED}", ignore_errors=True)
-        for left in checkpoints.glob(f".*{_REMOVED}"):
-            shutil.rmtree(left, ignore_errors=True)
+            paths.checkpoint(step).rename(paths.removed_checkpoint(step))
+        for removed in paths.removed_checkpoints():
+            shutil.rmtree(removed, ignore_errors=True)
     return steps

@@ -4,8 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
-NAMES = ("background", "signal")
-"""By class number."""
+from lhcq.records.labels import LABELS
 
 _UNKNOWN = (
     "  (where neither label is the likeliest token of the vocabulary; the likelier label is the prediction)"
@@ -16,7 +15,7 @@ def text_report(labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike) -> s
     """Accuracy, unknown predictions, sklearn's classification report and the confusion matrix.
 
     `(n,)` labels (1 signal), probabilities of signal and unknown flags. The prediction is the likelier of the two
-    labels, as in `Figures.accuracy`, since that is what the training asks for. An unknown prediction, which the
+    labels, as in `Metrics.accuracy`, since that is what the training asks for. An unknown prediction, which the
     study's free text would have shown, is counted and does not change it.
     """
     truth = np.asarray(labels).astype(np.int64)
@@ -27,17 +26,17 @@ def text_report(labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike) -> s
         f"Number of unknown predictions: {n_unknown}",
         *([_UNKNOWN] if n_unknown else []),
     ]
-    report = classification_report(truth, choice, labels=[0, 1], target_names=list(NAMES), zero_division=0)
+    report = classification_report(truth, choice, labels=[0, 1], target_names=list(LABELS), zero_division=0)
     return "\n".join([*lines, str(report), _confusion_text(truth, choice), ""])
 
 
 def _confusion_text(truth: np.ndarray, choice: np.ndarray) -> str:
     """A table, truth by row and prediction by column."""
     counts = confusion_matrix(truth, choice, labels=[0, 1])
-    width = max(len("background"), *(len(str(count)) for count in counts.flat)) + 2
-    head = "truth \\ predicted" + "".join(f"{name:>{width}}" for name in NAMES)
+    width = max(len(LABELS[0]), *(len(str(count)) for count in counts.flat)) + 2
+    head = "truth \\ predicted" + "".join(f"{name:>{width}}" for name in LABELS)
     body = [
         f"{name:>17}" + "".join(f"{count:>{width}}" for count in row)
-        for name, row in zip(NAMES, counts.tolist(), strict=True)
+        for name, row in zip(LABELS, counts.tolist(), strict=True)
     ]
     return "\n".join([head, *body])

@@ -1,7 +1,7 @@
-"""The watchdog: what in a training's steps and figures deserves an alarm. Decides on numbers, and touches nothing.
+"""The watchdog: what in a training's steps and metrics deserves an alarm. Decides on numbers, and touches nothing.
 
 The scale of a loss over two labels is ln 2, what an answer of one half to everything costs. What is rare by chance is
-told from what is not by the intervals of the figures, so that few events raise no alarm.
+told from what is not by the intervals of the metrics, so that few events raise no alarm.
 """
 
 import math
@@ -9,7 +9,9 @@ import statistics
 from collections import deque
 
 from lhcq.config import Frozen
-from lhcq.evaluate.figures import Z95, Figures, wilson_interval
+from lhcq.evaluate.metrics import Z95, wilson_interval
+from lhcq.records.labels import LABELS
+from lhcq.records.metrics import Metrics
 
 WINDOW = 8
 """Optimizer steps over which loss and gradient norm are looked at together: one unlucky step is no divergence."""
@@ -79,39 +81,39 @@ class StepWatch:
         return SegmentSummary(loss=statistics.fmean(self._losses), grad_norm=statistics.median(self._norms))
 
 
-def find_collapse(figures: Figures) -> str | None:
+def find_collapse(metrics: Metrics) -> str | None:
     """Whether nearly all answers are of one class without reason."""
-    counts = figures.confusion
-    n_background = figures.n - figures.n_signal
-    if min(figures.n_signal, n_background) < COLLAPSED_EVENTS:
+    counts = metrics.confusion
+    n_background = metrics.n - metrics.n_signal
+    if min(metrics.n_signal, n_background) < COLLAPSED_EVENTS:
         return None
     said_signal = counts.tp + counts.fp
     name, said, true = max(
-        ("signal", said_signal, figures.n_signal),
-        ("background", figures.n - said_signal, n_background),
+        (LABELS[1], said_signal, metrics.n_signal),
+        (LABELS[0], metrics.n - said_signal, n_background),
         key=lambda one: one[1],
     )
-    if said < COLLAPSED_SHARE * figures.n:
+    if said < COLLAPSED_SHARE * metrics.n:
         return None
-    lowest_auc = figures.auc if figures.auc_low is None else figures.auc_low
+    lowest_auc = metrics.auc if metrics.auc_low is None else metrics.auc_low
     blind = lowest_auc is None or lowest_auc <= 0.5
-    if true > COLLAPSED_TRUTH * figures.n and not blind:
+    if true > COLLAPSED_TRUTH * metrics.n and not blind:
         return None  # the sample is of that class, and the scores still order it
-    return f"{said:,} of {figures.n:,} answers are {name}, which {true:,} events are"
+    return f"{said:,} of {metrics.n:,} answers are {name}, which {true:,} events are"
 
 
-def find_unknown(figures: Figures, best: Figures | None) -> str | None:
+def find_unknown(metrics: Metrics, best: Metrics | None) -> str | None:
     """Whether free generation would answer with neither label more often than the best checkpoint's did.
 
     The first checkpoint gives no alarm, whatever its count: the loss never asks a model for the labels in words.
     """
     if best is None:
         return None
-    low, _ = wilson_interval(figures.unknown, figures.n, z=Z95)
+    low, _ = wilson_interval(metrics.unknown, metrics.n, z=Z95)
     if low <= max(UNKNOWN_SHARE, wilson_interval(best.unknown, best.n, z=Z95)[1]):
         return None
     return (
-        f"{figures.unknown:,} of {figures.n:,} answers would be neither label, {best.unknown:,} at the best "
+        f"{metrics.unknown:,} of {metrics.n:,} answers would be neither label, {best.unknown:,} at the best "
         "checkpoint"
     )
 
@@ -124,7 +126,7 @@ def find_overfitting(
     train_loss: float | None,
     train_loss_then: float | None,
 ) -> str | None:
-    """Whether the validation part got worse while training still gets better.
+    """Whether the validation subset got worse while training still gets better.
 
     `lowest_nll` is that of the best validation by likelihood, `train_loss_then` the training loss before it, and
     `rise_error` the standard error of the difference of the two likelihoods over the same events.

@@ -1,4 +1,4 @@
-"""What tells one event from another: a hash of its particles, whatever their order (`lhcq.duplicates`)."""
+"""What tells one event from another: a hash of its particles, whatever their order (`lhcq.records.duplicates`)."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lhcq.config import Frozen
-from lhcq.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
 from lhcq.errors import BadInput
 from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.contents import hash_events
@@ -17,12 +16,13 @@ from lhcq.events.faults import Fault, find_faults
 from lhcq.events.featurefile import OF_JETS, SpoiltFeatures, open_feature_file, read_columns
 from lhcq.events.layout import Table, open_event_file, read_values
 from lhcq.events.storage import describe_filter, opened
+from lhcq.records.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
+from lhcq.records.labels import LABELS
 
 Kind = Literal["events with labels", "black box", "features", "not lhcq"]
 Floats = NDArray[np.float64]
 Read = Callable[[int, int], Floats]
 """The values of the rows from the first number to before the second, (n, width)."""
-CLASSES = {0.0: "background", 1.0: "signal"}
 RANGE_ROWS = 512
 """Rows held in memory at a time: 9 MB, which caches like better than more."""
 MOST_DAMAGED = 5
@@ -192,7 +192,7 @@ class _Survey:
             rows=self.file.n_events,
             width=self.file.width,
             dtype=self.file.dtype,
-            labels={CLASSES[label]: count for label, count in self.counts.items()}
+            labels={LABELS[int(label)]: count for label, count in self.counts.items()}
             if self.file.labelled
             else None,
             particles=self.particles.spread(),

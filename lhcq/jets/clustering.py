@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from lhcq.config import ClusterConfig
 from lhcq.jets.kernels import find_jets, lanes_for_libm, room_of
 from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, room_for
-from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
+from lhcq.records.events import SUBSTRUCTURE, schema_of
 
 _LARGEST = 1e100  # GeV
 _POWERS = {"antikt": ANTIKT, "kt": KT, "cambridge": CAMBRIDGE}

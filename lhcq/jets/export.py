@@ -2,22 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from lhcq.commits import read_verified
 from lhcq.errors import BadInput, NameTaken
-from lhcq.jets.records import EVENTS_FILE
+from lhcq.records.events import names_of_jet, read_dataset, read_event_batches, read_schema
+from lhcq.records.labels import LABELS
 from lhcq.storage import staged_file
-
-BATCH = 8192
-"""Events that an export holds at a time; the row groups of a dataset are a multiple of it."""
-
-_CLASSES = {1: "signal", 0: "background"}
 
 
 def export_jsonl(dataset_dir: Path, out_dir: Path) -> list[Path]:
@@ -40,7 +32,7 @@ def export_jsonl(dataset_dir: Path, out_dir: Path) -> list[Path]:
         of_jet=["px", "py", "pz", "e"],
         remedy="Cluster the events themselves, or choose another format.",
     )
-    paths = {label: out_dir / f"{name}.jsonl" for label, name in _CLASSES.items()}
+    paths = {label: out_dir / f"{LABELS[label]}.jsonl" for label in (1, 0)}
     for path in paths.values():
         refuse_existing(path)
     with contextlib.ExitStack() as stack:
@@ -48,15 +40,10 @@ def export_jsonl(dataset_dir: Path, out_dir: Path) -> list[Path]:
             label: stack.enter_context(stack.enter_context(staged_file(path)).open("w", encoding="utf-8"))
             for label, path in paths.items()
         }
-        for batch in read_batches(dataset_dir, ["label", "n_particles", "jets"]):
+        for batch in read_event_batches(dataset_dir, ["label", "n_particles", "jets"]):
             for event in batch.to_pylist():
                 streams[event["label"]].write(_to_line(event))
     return list(paths.values())
-
-
-def read_dataset(dataset_dir: Path) -> dict[str, Any]:
-    """The manifest of a dataset that is to be exported, whole; raises `NotThere` or `BadInput` otherwise."""
-    return read_verified(dataset_dir, what=f"dataset {dataset_dir.name}", remedy="Run `lhcq cluster` first.")
 
 
 def refuse_existing(path: Path) -> None:
@@ -79,42 +66,7 @@ def check_columns(dataset_dir: Path, *, of_event: Sequence[str], of_jet: Sequenc
         )
 
 
-def read_schema(dataset_dir: Path) -> pa.Schema:
-    """The columns of a dataset's events."""
-    with _opened(dataset_dir) as file:
-        return file.schema_arrow
-
-
-def names_of_jet(schema: pa.Schema) -> list[str]:
-    """The columns that each jet has."""
-    jet = schema.field("jets").type.value_type
-    return [jet.field(index).name for index in range(jet.num_fields)]
-
-
-def read_batches(
-    dataset_dir: Path, columns: Sequence[str] | None = None, *, size: int = BATCH
-) -> Iterator[pa.RecordBatch]:
-    """The events in order of row, at most `size` at a time; `jets.list.element.pt` is one column of the jets."""
-    with _opened(dataset_dir) as file:
-        try:
-            yield from file.iter_batches(batch_size=size, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise _unreadable(dataset_dir, error) from error
-
-
-def _opened(dataset_dir: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(dataset_dir / EVENTS_FILE)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(dataset_dir, error) from error
-
-
-def _unreadable(dataset_dir: Path, error: Exception) -> BadInput:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return BadInput(f"{dataset_dir / EVENTS_FILE}: cannot be read ({reason}). Make {dataset_dir.name} again.")
-
-
 def _to_line(event: dict[str, Any]) -> str:
     jets = [{"px": jet["px"], "py": jet["py"], "pz": jet["pz"], "E": jet["e"]} for jet in event["jets"]]
-    record = {"type": _CLASSES[event["label"]], "jets": jets, "num_particles": event["n_particles"]}
+    record = {"type": LABELS[event["label"]], "jets": jets, "num_particles": event["n_particles"]}
     return json.dumps(record) + "\n"

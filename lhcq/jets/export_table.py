@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from lhcq.jets.export import BATCH, names_of_jet, read_batches, read_dataset, read_schema, refuse_existing
-from lhcq.jets.merge import ROW_GROUP
+from lhcq.jets.export import refuse_existing
+from lhcq.records.events import BATCH, ROW_GROUP, names_of_jet, read_dataset, read_event_batches, read_schema
 from lhcq.storage import staged_file
 
 
@@ -55,7 +55,7 @@ def flatten_dataset(dataset_dir: Path, *, size: int = BATCH) -> tuple[pa.Schema,
     source = read_schema(dataset_dir)
     n_jets = _longest_list(dataset_dir, names_of_jet(source)[0])
     schema = flat_schema(source, n_jets)
-    return schema, (flatten_batch(batch, schema) for batch in read_batches(dataset_dir, size=size))
+    return schema, (flatten_batch(batch, schema) for batch in read_event_batches(dataset_dir, size=size))
 
 
 def flat_schema(source: pa.Schema, n_jets: int) -> pa.Schema:
@@ -92,6 +92,6 @@ def nth_jet(jets: pa.ListArray, rank: int) -> pa.StructArray:
 def _longest_list(dataset_dir: Path, column: str) -> int:
     """The largest number of jets that an event has in its list."""
     longest = 0
-    for batch in read_batches(dataset_dir, [f"jets.list.element.{column}"]):
+    for batch in read_event_batches(dataset_dir, [f"jets.list.element.{column}"]):
         longest = max(longest, pc.max(pc.list_value_length(batch["jets"])).as_py() or 0)
     return longest

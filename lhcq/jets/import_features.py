@@ -1,4 +1,4 @@
-"""A dataset from jets that somebody else clustered: the records of `lhcq.jets.records`, without what is not known.
+"""A dataset from jets that somebody else clustered: the records of `lhcq.records.events`, without what is not known.
 
 What a features file does not say is absent from the records and not zero: there is no number of particles, of jets or
 of constituents, and no pt of a constituent.
@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.duplicates import find_duplicates, hash_columns, write_duplicates
 from lhcq.errors import NameTaken
-from lhcq.jets.merge import ROW_GROUP
-from lhcq.jets.parts import WRITER_OPTIONS
-from lhcq.jets.records import EVENTS_FILE, KINEMATICS, SUBSTRUCTURE, schema_of
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
+from lhcq.records.duplicates import find_duplicates, hash_columns, write_duplicates
+from lhcq.records.events import KINEMATICS, ROW_GROUP, SUBSTRUCTURE, events_writer, names_of_jet, schema_of
+from lhcq.records.labels import count_labels
 from lhcq.storage import read_manifest, staged_directory, write_manifest
 
 Block = tuple[Integers, dict[str, Floats], NDArray[np.int8] | None]
@@ -79,7 +77,7 @@ def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fi
     n_jets: Counter[int] = Counter()
     rows, contents, classes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], [np.zeros(0, np.int8)]
     with staged_directory(final) as directory:
-        with pq.ParquetWriter(directory / EVENTS_FILE, schema, **WRITER_OPTIONS) as writer:
+        with events_writer(directory, schema) as writer:
             for block in blocks:
                 records = build_records(block, schema)
                 writer.write_table(records.combine_chunks(), row_group_size=ROW_GROUP)
@@ -95,9 +93,9 @@ def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fi
             **fields,
             kind="import",
             columns=schema.names,
-            jet_columns=[field.name for field in schema.field("jets").type.value_type],
+            jet_columns=names_of_jet(schema),
             rows=labels.total(),
-            labels={"signal": labels[1], "background": labels[0], "unknown": labels[None]},
+            labels=count_labels(labels),
             events_by_listed_jets={str(count): n_jets[count] for count in sorted(n_jets)},
             gaps=[],
             duplicates=duplicates.summary(),
@@ -120,7 +118,7 @@ def _measure_jet(values: dict[str, Floats], rank: int, schema: pa.Schema) -> dic
     vectors = FourVectors(counts=np.ones(len(px), np.int64), px=px, py=py, pz=pz, e=e)
     known = {"pt": vectors.pt, "eta": vectors.eta, "phi": vectors.phi}
     known |= {"m": m, "px": px, "py": py, "pz": pz, "e": e}
-    names = [field.name for field in schema.field("jets").type.value_type]
+    names = names_of_jet(schema)
     return {name: known[name] if name in known else values[f"{name}j{rank}"] for name in names}
 
 

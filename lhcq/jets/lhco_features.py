@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput
-from lhcq.jets.export import BATCH, check_columns, read_batches, read_dataset
+from lhcq.jets.export import check_columns
 from lhcq.jets.export_table import nth_jet
+from lhcq.records.events import BATCH, read_dataset, read_event_batches
 
 OF_JET = {"px": "px", "py": "py", "pz": "pz", "m": "m", "tau1": "tau1", "tau2": "tau2", "tau3": "tau3"}
 N_JETS = 2
@@ -65,7 +66,8 @@ def read_lhco_features(dataset_dir: Path, *, size: int = BATCH) -> LhcoFeatures:
         columns=(*columns, "label") if labelled else tuple(columns),
         n_events=rows,
         blocks=(
-            _to_block(batch, labelled=labelled) for batch in read_batches(dataset_dir, wanted, size=size)
+            _to_block(batch, labelled=labelled)
+            for batch in read_event_batches(dataset_dir, wanted, size=size)
         ),
     )
 

@@ -15,19 +15,15 @@ from numpy.typing import NDArray
 
 from lhcq.commits import differing
 from lhcq.config import FeatureSet
-from lhcq.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
 from lhcq.errors import BadInput, NameTaken, RowsMissing
+from lhcq.jets.parts import CONTENT, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
-from lhcq.jets.parts import WRITER_OPTIONS, Gap, read_fingerprint, read_gaps, regroup
-from lhcq.jets.records import CONTENT, EVENTS_FILE, schema_of
 from lhcq.jets.vectors import Integers
+from lhcq.records.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
+from lhcq.records.events import ROW_GROUP, events_writer, schema_of
+from lhcq.records.labels import KNOWN_LABELS, count_labels
 from lhcq.seals import check_seal
 from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
-
-# Rows in a row group of the merged file, whatever the chunks were.
-ROW_GROUP = 16_384
-
-_CLASSES = {0: "background", 1: "signal", None: "unknown"}
 
 
 class ChunkMissing(BadInput):
@@ -58,7 +54,7 @@ class _Survey:
     """None in a part of records alone."""
     classes: NDArray[np.int8]
     """-1 where there is no label."""
-    labels: Counter[str]
+    labels: Counter[int | None]
     n_jets: Counter[int]
     fingerprint: dict[str, str]
     gaps: list[Gap]
@@ -103,7 +99,7 @@ def merge_parts(
     with staged_directory(final) as directory:
         if duplicates:
             write_duplicates(directory, duplicates)
-        _write_events([survey.path for survey in surveys], directory / EVENTS_FILE, schema, labels)
+        _write_events([survey.path for survey in surveys], directory, schema, labels)
         write_manifest(directory, **fields)
     return read_standing(final, manifest_fields)
 
@@ -182,7 +178,7 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     labels = dict(_count_values(table["label"]))
-    if foreign := labels.keys() - _CLASSES.keys():
+    if foreign := labels.keys() - KNOWN_LABELS:
         raise BadInput(
             f"{path}: has the label {min(foreign)}, which no event has. Remove it and cluster again."
         )
@@ -191,7 +187,7 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
         rows=table["row"].to_numpy(),
         contents=table[CONTENT.name].to_numpy() if CONTENT.name in table.schema.names else None,
         classes=table["label"].fill_null(-1).to_numpy(),
-        labels=Counter({_CLASSES[label]: count for label, count in labels.items()}),
+        labels=Counter(labels),
         n_jets=Counter(dict(_count_values(table["n_jets"]))),
         fingerprint=read_fingerprint(metadata, path),
         gaps=read_gaps(metadata),
@@ -208,15 +204,15 @@ def _count_values(column: pa.ChunkedArray) -> Iterator[tuple[Any, int]]:
 
 
 def _summarize(surveys: list[_Survey], key: NDArray[np.int8] | None) -> dict[str, Any]:
-    labels: Counter[str] = sum((survey.labels for survey in surveys), Counter())
+    labels: Counter[int | None] = sum((survey.labels for survey in surveys), Counter())
     if key is not None:
         n_signal = sum(int(key[survey.rows].sum()) for survey in surveys)
-        labels = Counter(signal=n_signal, background=labels.total() - n_signal)
+        labels = Counter({1: n_signal, 0: labels.total() - n_signal})
     n_jets: Counter[int] = sum((survey.n_jets for survey in surveys), Counter())
     hosts = Counter(json.dumps(survey.fingerprint, sort_keys=True) for survey in surveys)
     return {
         "rows": sum(len(survey.rows) for survey in surveys),
-        "labels": {name: labels[name] for name in ("signal", "background", "unknown")},
+        "labels": count_labels(labels),
         "events_by_n_jets": {str(count): n_jets[count] for count in sorted(n_jets)},
         "fingerprints": [{**json.loads(host), "parts": count} for host, count in sorted(hosts.items())],
     }
@@ -233,10 +229,10 @@ def _find_duplicates(surveys: list[_Survey], key: NDArray[np.int8] | None) -> Du
 
 
 def _write_events(
-    paths: list[Path], target: Path, schema: pa.Schema, labels: NDArray[np.int8] | None
+    paths: list[Path], directory: Path, schema: pa.Schema, labels: NDArray[np.int8] | None
 ) -> None:
     # The schema without metadata: who computed what is in the manifest, not in the bytes of the events.
-    with pq.ParquetWriter(target, schema, **WRITER_OPTIONS) as writer:
+    with events_writer(directory, schema) as writer:
         for group in regroup(_read_batches(paths, schema.names), ROW_GROUP):
             writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
             del group

@@ -7,14 +7,15 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhcq.config import Frozen
+from lhcq.config import FeatureSet, Frozen
 from lhcq.errors import BadInput
+from lhcq.records.duplicates import Contents
+from lhcq.records.events import WRITER_OPTIONS, schema_of
 from lhcq.seals import OPEN, seal
 from lhcq.storage import staged_file
 
@@ -23,17 +24,18 @@ GAPS_KEY = b"lhcq.gaps"
 # Rows in a row group of a part: few, so that a worker's memory does not depend on the length of its chunk.
 ROW_GROUP = 1024
 
-# Everything about the bytes that does not come from the table, fixed. The writer signs with its version, which
-# is part of the fingerprint. Dictionaries would not pay: hardly any float occurs twice.
-WRITER_OPTIONS: dict[str, Any] = {
-    "compression": "zstd",
-    "compression_level": 3,
-    "version": "2.6",
-    "data_page_version": "1.0",
-    "data_page_size": 1 << 20,
-    "use_dictionary": False,
-    "write_statistics": True,
-}
+CONTENT = pa.field("content", pa.uint64(), nullable=False)
+"""What tells one event from another (`records.duplicates`): parts have it behind their records, datasets do not."""
+
+
+def part_schema_of(features: FeatureSet) -> pa.Schema:
+    """The schema of the records in a part, each with the content of its event."""
+    return schema_of(features).append(CONTENT)
+
+
+def with_contents(records: pa.Table, contents: Contents) -> pa.Table:
+    """Records as a part has them, from those of `schema_of` and the content of each event."""
+    return records.append_column(CONTENT, pa.array(contents, CONTENT.type))
 
 
 def fingerprint() -> dict[str, str]:

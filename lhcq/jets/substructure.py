@@ -23,14 +23,14 @@ import numpy as np
 from lhcq.jets.correlations import room_to_correlate
 from lhcq.jets.kernels import AXES_ROOM, MEASURES, lanes_for_libm, measure_jets, room_of
 from lhcq.jets.recombination import room_for
-from lhcq.jets.records import SUBSTRUCTURE
 from lhcq.jets.vectors import Floats, FourVectors, Integers
+from lhcq.records.events import SUBSTRUCTURE
 
 Z_CUT = 0.1
 N_LEADING = 2  # jets of an event that are measured
 
 if [field.name for field in SUBSTRUCTURE] != list(MEASURES):  # two lists of one thing
-    raise ImportError("lhcq.jets.records and lhcq.jets.kernels disagree about the columns")
+    raise ImportError("lhcq.records.events and lhcq.jets.kernels disagree about the columns")
 
 
 def measure_substructure(

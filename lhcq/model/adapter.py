@@ -19,8 +19,8 @@ from lhcq.model.base import Base
 from lhcq.model.compute import fast_decoder
 from lhcq.model.linear import FusedLora, fuse_lora
 from lhcq.model.tensors import read_tensors
+from lhcq.records.checkpoints import ADAPTER_WEIGHTS
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TARGETS = {"query-value": ("q_proj", "v_proj")}
 
 

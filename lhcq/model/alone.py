@@ -15,9 +15,9 @@ import torch
 from lhcq.errors import BadInput
 from lhcq.model.base import compute_dtype
 from lhcq.model.export import Said
-from lhcq.model.labels import LABELS
 from lhcq.model.loading import load_checked, load_quantized
 from lhcq.model.tokens import Encoder, encode_prompts
+from lhcq.records.labels import LABELS
 
 _EXACT = 1e-3
 """How far two logits' difference may be apart in float32, where nothing is rounded but sums."""

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.commits import committed_steps, read_verified
+from lhcq.commits import read_verified
 from lhcq.errors import BadInput
 from lhcq.model.identity import require_same
+from lhcq.records.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lhcq.storage import read_json, staged_directory, write_json, write_manifest
 
 STATE = "state.json"
@@ -13,12 +14,6 @@ STATE = "state.json"
 if TYPE_CHECKING:
     from lhcq.model.base import Base
     from lhcq.model.loop import TrainState
-
-
-def newest_checkpoint(checkpoints: Path) -> tuple[int, Path] | None:
-    """The step and the directory of the last committed checkpoint of a run; None when there is none."""
-    steps = committed_steps(checkpoints)
-    return (steps[-1], checkpoints / f"{steps[-1]:08d}") if steps else None
 
 
 def write_checkpoint(
@@ -31,7 +26,6 @@ def write_checkpoint(
     """
     from safetensors.torch import save_file
 
-    from lhcq.model.adapter import ADAPTER_WEIGHTS
     from lhcq.model.optimizer import OPTIMIZER_STATE, optimizer_tensors
 
     adapter = state.current_adapter()
@@ -39,7 +33,7 @@ def write_checkpoint(
         weights = {name: weight.detach().cpu().clone() for name, weight in adapter.weights.items()}
         save_file(weights, staged / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         save_file(optimizer_tensors(state.optimizer, adapter), staged / OPTIMIZER_STATE)
-        write_json(staged / "adapter_config.json", _adapter_config(adapter.lora, state.base.directory))
+        write_json(staged / ADAPTER_CONFIG, _adapter_config(adapter.lora, state.base.directory))
         write_json(
             staged / STATE, {"step": state.step, "config_hash": config_hash, "pass": state.size.model_dump()}
         )

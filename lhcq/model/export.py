@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, NameTaken
-from lhcq.model.labels import LABELS, label_ids
+from lhcq.model.labels import label_ids
 from lhcq.model.library_output import quiet_transformers
 from lhcq.model.tokens import encode_prompts
+from lhcq.records.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from lhcq.records.labels import LABELS
 from lhcq.storage import MANIFEST, read_json, staged_directory, write_json, write_text
 
 CARD = "README.md"
-_ADAPTER_WEIGHTS, _ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _OF_TOKENIZER = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -157,16 +158,16 @@ def _write_adapter(checkpoint: Path, directory: Path, base: BaseName) -> None:
     from lhcq.model.checkpoint import verified_step
 
     verified_step(checkpoint)
-    with safe_open(checkpoint / _ADAPTER_WEIGHTS, framework="numpy") as stored:
+    with safe_open(checkpoint / ADAPTER_WEIGHTS, framework="numpy") as stored:
         foreign = [name for name in stored.keys() if ".lora_" not in name]  # noqa: SIM118  (it is no mapping)
     if foreign:
         raise BadInput(
             f"{checkpoint}: holds more than a LoRA adapter ({foreign[0]}), which PEFT alone cannot use."
         )
-    shutil.copyfile(checkpoint / _ADAPTER_WEIGHTS, directory / _ADAPTER_WEIGHTS)
-    config = read_json(checkpoint / _ADAPTER_CONFIG)
+    shutil.copyfile(checkpoint / ADAPTER_WEIGHTS, directory / ADAPTER_WEIGHTS)
+    config = read_json(checkpoint / ADAPTER_CONFIG)
     named = {"base_model_name_or_path": base.name, "revision": base.revision}
-    write_json(directory / _ADAPTER_CONFIG, {**config, **named})
+    write_json(directory / ADAPTER_CONFIG, {**config, **named})
 
 
 def _make_readable(directory: Path) -> None:

@@ -2,9 +2,7 @@
 
 from lhcq.errors import BadInput
 from lhcq.model.tokens import Encoder
-
-LABELS = ("background", "signal")
-"""The index is the label bit of the LHC Olympics files."""
+from lhcq.records.labels import LABELS
 
 
 def label_ids(encode: Encoder, prompt: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

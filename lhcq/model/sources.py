@@ -15,6 +15,7 @@ from typing import Any
 from lhcq.errors import BadInput
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
+from lhcq.records.checkpoints import ADAPTER_CONFIG
 from lhcq.storage import MANIFEST, explained_os_errors, read_json, staged_directory, write_manifest
 from lhcq.workspace import Workspace
 
@@ -27,7 +28,6 @@ HUB_TIMEOUT_SECONDS = 5.0
 _HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt"]
 _HUB_SKIPS = ["*/*", "consolidated*", "*.onnx"]
 
-_ADAPTER = "adapter_config.json"
 
 Say = Callable[[str], None]
 
@@ -76,10 +76,10 @@ def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
 
 def check_model_directory(directory: Path) -> None:
     """Raise `BadInput` unless `directory` holds a configuration, safetensors weights and a fast tokenizer alone."""
-    if (directory / _ADAPTER).is_file():
+    if (directory / ADAPTER_CONFIG).is_file():
         raise BadInput(
-            f"{directory}: holds an adapter of PEFT ({_ADAPTER}), which would be trained through and left out of "
-            "exports. Merge it first: load both by peft's AutoPeftModelForCausalLM.from_pretrained, then "
+            f"{directory}: holds an adapter of PEFT ({ADAPTER_CONFIG}), which would be trained through and left out "
+            "of exports. Merge it first: load both by peft's AutoPeftModelForCausalLM.from_pretrained, then "
             "merge_and_unload().save_pretrained(DIR), beside the tokenizer; or remove it, to train the bare model."
         )
     if not (directory / "config.json").is_file():

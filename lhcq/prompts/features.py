@@ -1,4 +1,4 @@
-"""Feature columns of events, from what the records of a dataset's `events.parquet` hold."""
+"""Feature columns of events, from what a dataset's records of events hold."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from lhcq.records.events import names_of_jet
 
-EVENTS_FILE = "events.parquet"
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ FEATURES: tuple[Feature, ...] = (
 def features_of(schema: pa.Schema) -> tuple[Feature, ...]:
     """The features that records of this schema have, in the order of `FEATURES`."""
     of_event = set(schema.names)
-    of_jet = set(_names_of_jet(schema.field("jets").type))
+    of_jet = set(names_of_jet(schema))
     return tuple(
         feature for feature in FEATURES if (of_jet if feature.jet else of_event).issuperset(feature.columns)
     )
@@ -104,13 +104,8 @@ def flatten_jets(records: pa.Table) -> tuple[NDArray[np.int64], dict[str, NDArra
         lists = lists.chunk(0) if lists.num_chunks else pa.array([], lists.type)
     offsets = lists.offsets.to_numpy().astype(np.int64)
     jets = lists.flatten()
-    columns = {name: jets.field(name).to_numpy(zero_copy_only=False) for name in _names_of_jet(lists.type)}
+    columns = {name: jets.field(name).to_numpy(zero_copy_only=False) for name in names_of_jet(records.schema)}
     return offsets - offsets[0], columns
-
-
-def _names_of_jet(kind: pa.ListType) -> list[str]:
-    jet = kind.value_type
-    return [jet.field(index).name for index in range(jet.num_fields)]
 
 
 class _Pairs:

@@ -1,4 +1,4 @@
-"""Which events belong to which part of a split: pure planning on rows and labels."""
+"""Which events belong to which subset of a split: pure planning on rows and labels."""
 
 import hashlib
 
@@ -7,25 +7,26 @@ from numpy.typing import NDArray
 
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput
+from lhcq.records.subsets import SUBSETS
 
 Integers = NDArray[np.int64]
 
-# Shares in percent, so that boundaries are exact integers.
-PARTS: dict[str, int] = {"train": 60, "validation": 15, "calibration": 10, "test": 15}
+# In percent, so that boundaries are exact integers.
+SHARES: dict[str, int] = dict(zip(SUBSETS, (60, 15, 10, 15), strict=True))
 
 
-def assign_parts(
+def assign_subsets(
     rows: Integers, labels: NDArray[np.int8], *, dataset_key: str, firsts: Integers | None = None
 ) -> NDArray[np.int8]:
-    """The part of each event, (n_events,), as a position in `PARTS`; -1 where an event has no label.
+    """The subset of each event, (n_events,), as a position in `SHARES`; -1 where an event has no label.
 
     `labels` (n_events,) are 1 for signal, 0 for background, anything else where unknown. Within each class the events
-    are ranked by a keyed hash of their row and cut by the shares, so every part has its share of each class to within
-    one event. Nothing of a split's configuration enters: a row of one source (`dataset_key`, its sha256) is in the
-    same part of every split.
+    are ranked by a keyed hash of their row and cut by the shares, so every subset has its share of each class to
+    within one event. Nothing of a split's configuration enters: a row of one source (`dataset_key`, its sha256) is
+    in the same subset of every split.
     `firsts` (n_events,) name for each event the first row of the source with the same event, which is its own unless
-    it is a duplicate. All rows of one event are in one part, at the place and in the class of the first of them that
-    has a label, and a cut is moved to the nearer end of a group. Raises `BadInput` where no event has a label.
+    it is a duplicate. All rows of one event are in one subset, at the place and in the class of the first of them
+    that has a label, and a cut is moved to the nearer end of a group. Raises `BadInput` where no event has a label.
     """
     if len(labels) and not np.isin(labels, (0, 1)).any():
         raise BadInput(
@@ -35,13 +36,13 @@ def assign_parts(
     firsts = rows if firsts is None else firsts
     hashes = _hash_rows(firsts, dataset_key)
     classes = _classes(rows, labels, firsts)
-    parts = np.full(len(rows), -1, np.int8)
+    subsets = np.full(len(rows), -1, np.int8)
     for label in (0, 1):
         members = np.flatnonzero(classes == label)
         ranked = members[np.argsort(hashes[members], kind="stable")]
-        stops = (np.cumsum(list(PARTS.values())) * len(ranked) + 50) // 100
-        parts[ranked] = np.searchsorted(stops, _middles(hashes[ranked]), side="right")
-    return parts
+        stops = (np.cumsum(list(SHARES.values())) * len(ranked) + 50) // 100
+        subsets[ranked] = np.searchsorted(stops, _middles(hashes[ranked]), side="right")
+    return subsets
 
 
 def _classes(rows: Integers, labels: NDArray[np.int8], firsts: Integers) -> NDArray[np.int8]:
@@ -63,18 +64,18 @@ def _middles(ranked: NDArray[np.uint64]) -> Integers:
     return np.repeat(begins + (sizes - 1) // 2, sizes)
 
 
-def select(parts: NDArray[np.int8], labels: NDArray[np.int8], config: SplitConfig) -> dict[str, Integers]:
-    """The positions of the events that each part takes, in random order by `config.seed`.
+def select(subsets: NDArray[np.int8], labels: NDArray[np.int8], config: SplitConfig) -> dict[str, Integers]:
+    """The positions of the events that each subset takes, in random order by `config.seed`.
 
-    Takes as many as the ratio and the limit allow; the limit is shared over the parts by their shares. Raises
-    `BadInput` when a part would be without one of the classes.
+    Takes as many as the ratio and the limit allow; the limit is shared over the subsets by their shares. Raises
+    `BadInput` when a subset would be without one of the classes.
     """
     limits = _share_limit(config.limit)
     chosen = {}
-    for code, name in enumerate(PARTS):
+    for code, name in enumerate(SHARES):
         rng = np.random.Generator(np.random.PCG64([config.seed, code]))
         background, signal = (
-            rng.permutation(np.flatnonzero((parts == code) & (labels == label))) for label in (0, 1)
+            rng.permutation(np.flatnonzero((subsets == code) & (labels == label))) for label in (0, 1)
         )
         n_signal, n_background = count_events(
             len(signal), len(background), config.background_per_signal, limits[name]
@@ -102,9 +103,9 @@ def count_events(
 
 def _share_limit(limit: int | None) -> dict[str, int | None]:
     if limit is None:
-        return dict.fromkeys(PARTS)
-    shares = {name: limit * percent // 100 for name, percent in PARTS.items()}
-    # What rounding leaves goes to the largest part.
+        return dict.fromkeys(SHARES)
+    shares = {name: limit * percent // 100 for name, percent in SHARES.items()}
+    # What rounding leaves goes to the largest subset.
     shares["train"] += limit - sum(shares.values())
     return dict(shares)
 

@@ -1,48 +1,29 @@
-"""A split on disk: one parquet file a part, and the manifest that says what it was made from."""
+"""The making of a split: its subsets from a dataset, and the manifest that says what it was made from."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.commits import differing, read_verified
+from lhcq.commits import differing
 from lhcq.config import SplitConfig
-from lhcq.duplicates import DUPLICATES_FILE, read_firsts
 from lhcq.errors import BadInput, NameTaken
-from lhcq.prompts.features import EVENTS_FILE, compute_features, features_of, record_columns
-from lhcq.prompts.split import Integers, assign_parts, select
+from lhcq.prompts.features import compute_features, features_of, record_columns
+from lhcq.prompts.split import Integers, assign_subsets, select
 from lhcq.prompts.templates import describe_template, render, render_moved
 from lhcq.prompts.tokens import audit
+from lhcq.records.duplicates import duplicates_sha256, read_firsts
+from lhcq.records.events import events_sha256, read_dataset, read_event_batches, read_events, read_schema
+from lhcq.records.labels import LABELS
 from lhcq.records.specs import Template
+from lhcq.records.subsets import ROW_GROUP, split_schema, write_subset
 from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
 
 Encode = Callable[[list[str]], list[list[int]]]
-
-_ROW_GROUP = 65_536
-_WRITER_OPTIONS: dict[str, Any] = {
-    "compression": "zstd",
-    "compression_level": 3,
-    "version": "2.6",
-    "data_page_version": "1.0",
-    "use_dictionary": False,
-}
-
-
-def split_schema(features: Sequence[str], *, prompt: pa.DataType | None = None) -> pa.Schema:
-    """The columns of a part: source row, label, prompt, and the features that its dataset has."""
-    return pa.schema(
-        [
-            pa.field("row", pa.int64(), nullable=False),
-            pa.field("label", pa.int8(), nullable=False),
-            pa.field("prompt", prompt or pa.string(), nullable=False),
-            *(pa.field(name, pa.float64(), nullable=False) for name in features),
-        ]
-    )
 
 
 def write_split(
@@ -61,20 +42,16 @@ def write_split(
     lacks what the template needs, is too small or damaged, or a prompt is longer than `max_tokens`, and `NameTaken`
     where `final` stands with another content; the same content is given.
     """
-    dataset = read_verified(
-        dataset_dir,
-        what=f"dataset {dataset_dir.name}",
-        remedy="Make it with `lhcq cluster` or `lhcq import` first.",
-    )
-    schema = pq.read_schema(dataset_dir / EVENTS_FILE)
+    dataset = read_dataset(dataset_dir)
+    schema = read_schema(dataset_dir)
     with _naming(dataset_dir.name):
         template = describe_template(config.template, schema)
     features = [feature.name for feature in features_of(schema)]
     fields = {
         "dataset": dataset_dir.name,
-        "dataset_sha256": dataset["files"][EVENTS_FILE]["sha256"],
+        "dataset_sha256": events_sha256(dataset),
         "source_sha256": dataset["source_sha256"],
-        "duplicates_sha256": dataset["files"].get(DUPLICATES_FILE, {}).get("sha256"),
+        "duplicates_sha256": duplicates_sha256(dataset),
         "config": config.model_dump(mode="json"),
         "template": template.model_dump(mode="json"),
         "features": features,
@@ -85,7 +62,7 @@ def write_split(
     with _naming(dataset_dir.name):
         chosen, counts, unlabelled = _plan(dataset_dir, dataset, config)
     positions = np.sort(np.concatenate(list(chosen.values())))
-    events = _render_events(dataset_dir / EVENTS_FILE, positions, config.template)
+    events = _render_events(dataset_dir, positions, config.template)
     places = {name: np.searchsorted(positions, order) for name, order in chosen.items()}
     copies = (
         [] if config.copies == 1 else _moved_copies(events.take(pa.array(places["train"])), template, config)
@@ -95,9 +72,9 @@ def write_split(
         for name, order in places.items():
             moved = copies if name == "train" else []
             groups = (
-                copy.slice(start, _ROW_GROUP) for copy in moved for start in range(0, len(copy), _ROW_GROUP)
+                copy.slice(start, ROW_GROUP) for copy in moved for start in range(0, len(copy), ROW_GROUP)
             )
-            _write_part(groups if moved else _groups(events, order), directory / f"{name}.parquet", features)
+            write_subset(directory, name, groups if moved else _groups(events, order), features)
         write_manifest(directory, **fields, counts=counts, unlabelled=unlabelled, tokens=tokens)
     return _check_standing(final, fields, audited_for)
 
@@ -126,14 +103,14 @@ def _naming(dataset: str) -> Iterator[None]:
 def _plan(
     dataset_dir: Path, dataset: dict[str, Any], config: SplitConfig
 ) -> tuple[dict[str, Integers], dict[str, dict[str, int]], int]:
-    """The events of each part, how many of each class, and how many have no label."""
-    table = pq.read_table(dataset_dir / EVENTS_FILE, columns=["row", "label"])
+    """The events of each subset, how many of each class, and how many have no label."""
+    table = read_events(dataset_dir, ["row", "label"])
     rows: Integers = table["row"].to_numpy()
     labels: NDArray[np.int8] = table["label"].fill_null(-1).to_numpy()
     firsts = read_firsts(dataset_dir, dataset, rows)
-    parts = assign_parts(rows, labels, dataset_key=str(dataset["source_sha256"]), firsts=firsts)
+    subsets = assign_subsets(rows, labels, dataset_key=str(dataset["source_sha256"]), firsts=firsts)
     try:
-        chosen = select(parts, labels, config)
+        chosen = select(subsets, labels, config)
     except BadInput as error:
         if repeated := np.count_nonzero(firsts != rows):
             raise BadInput(
@@ -141,30 +118,29 @@ def _plan(
             ) from error
         raise
     counts = {
-        name: {
-            "signal": int(np.count_nonzero(labels[order] == 1)),
-            "background": int(np.count_nonzero(labels[order] == 0)),
-        }
+        name: {LABELS[label]: int(np.count_nonzero(labels[order] == label)) for label in (1, 0)}
         for name, order in chosen.items()
     }
     return chosen, counts, int(np.count_nonzero(labels < 0))
 
 
-def _render_events(path: Path, positions: Integers, template: str) -> pa.Table:
+def _render_events(dataset_dir: Path, positions: Integers, template: str) -> pa.Table:
     """The events at `positions` (sorted) with prompt and features."""
     # In pieces: in one, a million events with all features would be in memory twice for a moment.
-    return pa.concat_tables(_to_prompts(records, template) for records in _read_records(path, positions))
+    return pa.concat_tables(
+        _to_prompts(records, template) for records in _read_records(dataset_dir, positions)
+    )
 
 
-def _read_records(path: Path, positions: Integers) -> Iterator[pa.Table]:
+def _read_records(dataset_dir: Path, positions: Integers) -> Iterator[pa.Table]:
     start = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_ROW_GROUP, columns=record_columns(file.schema_arrow)):
-            stop = start + batch.num_rows
-            low, high = np.searchsorted(positions, [start, stop])
-            if low < high:
-                yield pa.Table.from_batches([batch]).take(pa.array(positions[low:high] - start))
-            start = stop
+    columns = record_columns(read_schema(dataset_dir))
+    for batch in read_event_batches(dataset_dir, columns, size=ROW_GROUP):
+        stop = start + batch.num_rows
+        low, high = np.searchsorted(positions, [start, stop])
+        if low < high:
+            yield pa.Table.from_batches([batch]).take(pa.array(positions[low:high] - start))
+        start = stop
 
 
 def _to_prompts(records: pa.Table, template: str) -> pa.Table:
@@ -202,12 +178,5 @@ def _audit(
 
 
 def _groups(events: pa.Table, order: Integers) -> Iterator[pa.Table]:
-    for start in range(0, len(order), _ROW_GROUP):
-        yield events.take(pa.array(order[start : start + _ROW_GROUP]))
-
-
-def _write_part(groups: Iterable[pa.Table], path: Path, features: Sequence[str]) -> None:
-    schema = split_schema(features)
-    with pq.ParquetWriter(path, schema, **_WRITER_OPTIONS) as writer:
-        for group in groups:
-            writer.write_table(group.cast(schema).combine_chunks(), row_group_size=_ROW_GROUP)
+    for start in range(0, len(order), ROW_GROUP):
+        yield events.take(pa.array(order[start : start + ROW_GROUP]))

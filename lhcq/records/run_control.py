@@ -3,21 +3,34 @@
 import contextlib
 from typing import Literal
 
-from lhcq.records.run_state import open_pause
+from lhcq.config import Frozen
+from lhcq.records.run_state import current_course, open_pause
 from lhcq.storage import read_json, write_json
-from lhcq.workspace import Workspace
+from lhcq.workspace import RunPaths, Workspace
 
 Wish = Literal["run", "pause", "cancel"]
 
 
+class _Wished(Frozen):
+    """The file."""
+
+    wish: Wish
+
+
 def wish_of(workspace: Workspace, run: str) -> Wish:
     """The last wish; `run` when none was made, and `pause` while an alarm waits for a person."""
+    run_dir = workspace.run(run)
     wish: Wish = "run"
     with contextlib.suppress(FileNotFoundError):
-        wish = read_json(workspace.run(run) / "wish.json")["wish"]
-    return "pause" if wish == "run" and open_pause(workspace.run(run)) else wish
+        wish = _Wished.checked(**read_json(RunPaths(run_dir).wish)).wish
+    return "pause" if wish == "run" and open_pause(run_dir) else wish
+
+
+def is_paused(workspace: Workspace, run: str, *, last_step: int) -> bool:
+    """Whether training stands still until a person resumes it; not where it has ended and the test alone is left."""
+    return wish_of(workspace, run) == "pause" and not current_course(workspace.run(run)).ends(last_step)
 
 
 def set_wish(workspace: Workspace, run: str, wish: Wish) -> None:
     """Make a wish; the run follows it within a step."""
-    write_json(workspace.run(run) / "wish.json", {"wish": wish})
+    write_json(RunPaths(workspace.run(run)).wish, _Wished(wish=wish).model_dump())

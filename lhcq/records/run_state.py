@@ -16,13 +16,17 @@ Between an alarm and its answer a death costs nothing: the alarm stands without 
 by answering it. Between the answer and the next checkpoint neither: the segment is begun again with the same answer.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from lhcq.commits import steps_under
 from lhcq.config import Act, Frozen, TrainConfig
+from lhcq.records.validations import read_metrics
 from lhcq.storage import read_json, staged_file, to_json
+from lhcq.workspace import RunPaths, round_of, step_of
 
 AlarmKind = Literal["nan", "divergence", "collapse", "unknown", "overfitting"]
 
@@ -95,15 +99,72 @@ class Course(Frozen):
 
     @property
     def paused(self) -> bool:
-        """Whether a person has to say how it goes on."""
-        return self.demand is not None and self.demand.act == "pause"
+        """Whether a person has to say how it goes on; not where training ends here, whatever else was seen."""
+        return self.demand is not None and self.demand.act == "pause" and not self.stop
+
+    def ends(self, last_step: int) -> bool:
+        """Whether no segment follows, in a run whose last planned step is `last_step`."""
+        return bool(self.stop) or self.step >= last_step
+
+
+def committed_steps(run_dir: Path) -> list[int]:
+    """Steps of the run whose checkpoint is committed and was not removed, ascending."""
+    return steps_under(RunPaths(run_dir).checkpoints)
+
+
+def validated_steps(run_dir: Path) -> list[int]:
+    """Steps of the run whose validation is committed, ascending."""
+    return steps_under(RunPaths(run_dir).validations)
+
+
+def reached_step(run_dir: Path) -> int:
+    """The newest checkpoint that a run has committed; 0 before the first."""
+    return max(committed_steps(run_dir), default=0)
+
+
+def best_step(run_dir: Path) -> int | None:
+    """The validated step with the best metric on the validation subset; None before the first validation.
+
+    By default that is the AUC, because it needs no threshold; the run's configuration may ask for the likelihood
+    instead. Ties go to the higher accuracy, then to the earlier step. Where the AUC is undefined the accuracy alone
+    decides. The test subset has no say.
+    """
+    return best_of(run_dir, validated_steps(run_dir))
+
+
+def best_of(run_dir: Path, steps: Iterable[int]) -> int | None:
+    """The best of these validated steps, as `best_step` chooses."""
+    by_nll = selection_of(run_dir) == "nll"
+    return min(steps, key=lambda step: _preference(run_dir, step, by_nll=by_nll), default=None)
+
+
+def selection_of(run_dir: Path) -> str:
+    """By which metric the run chooses: `auc` or `nll`."""
+    try:
+        config = read_json(run_dir / "job.json")["spec"].get("config", {})
+    except FileNotFoundError:
+        return "auc"
+    return str(config.get("select", "auc"))
+
+
+def _preference(run_dir: Path, step: int, *, by_nll: bool) -> tuple[float, float, int]:
+    """Sorts the best step first."""
+    metrics = read_metrics(RunPaths(run_dir).validation(step))
+    if by_nll:
+        return (metrics.nll, -metrics.accuracy, step)
+    return (-metrics.auc if metrics.auc is not None else 0.0, -metrics.accuracy, step)
+
+
+def current_course(run_dir: Path) -> Course:
+    """The course after the newest checkpoint that the run has."""
+    return read_course(run_dir, reached_step(run_dir))
 
 
 def read_course(run_dir: Path, step: int) -> Course:
     """The course after the newest checkpoint `step` (0: none), from a few small files."""
-    answers = [path for path in _records(run_dir / "answers") if int(path.stem[:8]) <= step]
+    answers = [path for path in _records(RunPaths(run_dir).answers) if step_of(path) <= step]
     last = Answer.checked(**read_json(answers[-1])) if answers else None
-    here = sum(int(path.stem[:8]) == step for path in answers)
+    here = sum(step_of(path) == step for path in answers)
     demand = _gravest(_alarms_at(run_dir, step, here))
     judgement = read_judgement(run_dir, step)
     stop = judgement.stop if judgement else ""
@@ -151,57 +212,60 @@ def go_on(course: Course) -> Answer:
 
 def write_alarm(run_dir: Path, alarm: Alarm) -> None:
     """Record an alarm; the first one of its kind at its place stands."""
-    _commit(run_dir / "alarms" / f"{_place(alarm.after, alarm.round)}-{alarm.kind}.json", alarm)
+    _commit(RunPaths(run_dir).alarm(alarm.after, alarm.round, alarm.kind), alarm)
 
 
 def write_answer(run_dir: Path, course: Course, answer: Answer) -> None:
     """Record what follows the open alarm of `course`; the first answer stands."""
-    _commit(run_dir / "answers" / f"{_place(course.step, course.round)}.json", answer)
+    _commit(RunPaths(run_dir).answer(course.step, course.round), answer)
 
 
 def write_judgement(run_dir: Path, judgement: Judgement) -> None:
     """Record a judgement; the first one stands, and equals any other."""
-    _commit(run_dir / "judgements" / f"{judgement.step:08d}.json", judgement)
+    _commit(RunPaths(run_dir).judgement(judgement.step), judgement)
 
 
 def read_judgement(run_dir: Path, step: int) -> Judgement | None:
     """The judgement of a checkpoint's validation; None before it was made."""
-    path = run_dir / "judgements" / f"{step:08d}.json"
+    path = RunPaths(run_dir).judgement(step)
     return Judgement.checked(**read_json(path)) if path.exists() else None
 
 
 def alarms_of(run_dir: Path) -> list[Alarm]:
     """All alarms of a run, in order of place."""
-    return [Alarm.checked(**read_json(path)) for path in _records(run_dir / "alarms")]
+    return [Alarm.checked(**read_json(path)) for path in _records(RunPaths(run_dir).alarms)]
+
+
+def answer_to(run_dir: Path, alarm: Alarm) -> Answer | None:
+    """What followed an alarm in the end; None where nothing has."""
+    path = RunPaths(run_dir).answer(alarm.after, alarm.round)
+    return Answer.checked(**read_json(path)) if path.exists() else None
 
 
 def open_pause(run_dir: Path) -> Alarm | None:
     """The alarm for which a run is paused; None where a person has answered it, or there is none.
 
-    Cheap enough for each step: training goes past no alarm that pauses it, so only those of the last place count.
+    Cheap enough for each step: the checkpoints are looked at only while an alarm of the last place may ask for it.
     """
-    paths = _records(run_dir / "alarms")
+    paths = _records(RunPaths(run_dir).alarms)
     if not paths:
         return None
-    step, at_round = (int(number) for number in paths[-1].stem.split("-")[:2])
-    if (run_dir / "answers" / f"{_place(step, at_round)}.json").exists():
-        return None
+    step, at_round = step_of(paths[-1]), round_of(paths[-1])
     demand = _gravest(_alarms_at(run_dir, step, at_round))
-    return demand if demand is not None and demand.act == "pause" else None
+    if demand is None or demand.act != "pause" or RunPaths(run_dir).answer(step, at_round).exists():
+        return None
+    course = current_course(run_dir)
+    return course.demand if course.paused else None
 
 
 def _alarms_at(run_dir: Path, step: int, at_round: int) -> list[Alarm]:
-    paths = _records(run_dir / "alarms", f"{_place(step, at_round)}-")
-    return [Alarm.checked(**read_json(path)) for path in paths]
+    start = RunPaths(run_dir).alarm(step, at_round, "").stem
+    return [Alarm.checked(**read_json(path)) for path in _records(RunPaths(run_dir).alarms, start)]
 
 
 def _gravest(alarms: list[Alarm]) -> Alarm | None:
     asking = [alarm for alarm in alarms if alarm.act != "tell"]
     return min(asking, key=lambda alarm: _SEVERITY[alarm.act], default=None)
-
-
-def _place(step: int, at_round: int) -> str:
-    return f"{step:08d}-{at_round:02d}"
 
 
 def _records(directory: Path, start: str = "[0-9]") -> list[Path]:

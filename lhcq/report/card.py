@@ -6,9 +6,12 @@ from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lhcq.report.collect import Evaluation, RunView
+from lhcq.records.events import events_sha256
+from lhcq.records.metrics import Metrics
+from lhcq.records.validations import Evaluation
 from lhcq.report.dataset_page import said_config
 from lhcq.report.table import printed, printed_interval
+from lhcq.report.views import RunView
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 
@@ -58,31 +61,29 @@ def model_card(
     return text
 
 
-def _evaluations(view: RunView, step: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """Part, classifier and figures of what this checkpoint, and the trees beside it, were evaluated on."""
+def _evaluations(view: RunView, step: int) -> list[tuple[str, str, Metrics]]:
+    """Subset, classifier and metrics of what this checkpoint, and the trees beside it, were evaluated on."""
     found = []
     checkpoint = next((one for one in view.checkpoints if one.step == step), None)
-    if checkpoint and checkpoint.figures:
-        found.append(("validation", "this model", checkpoint.figures))
+    if checkpoint and checkpoint.metrics:
+        found.append(("validation", "this model", checkpoint.metrics))
         found += _trees("validation", view.baseline_validation)
     if view.test and view.test.step == step:
-        found.append(("test", "this model", view.test.figures))
+        found.append(("test", "this model", view.test.metrics))
         found += _trees("test", view.baseline_test)
     return found
 
 
-def _trees(part: str, baseline: Evaluation | None) -> list[tuple[str, str, dict[str, Any]]]:
-    return [(part, "boosted trees", baseline.figures)] if baseline else []
+def _trees(subset: str, baseline: Evaluation | None) -> list[tuple[str, str, Metrics]]:
+    return [(subset, "boosted trees", baseline.metrics)] if baseline else []
 
 
-def _row(part: str, classifier: str, figures: dict[str, Any]) -> list[str]:
-    intervals = [printed_interval(figures, name) for name in ("accuracy", "auc")]
-    return [part, classifier, f"{figures['n']:,}", *intervals, printed(figures["max_sic"], digits=1)]
+def _row(subset: str, classifier: str, metrics: Metrics) -> list[str]:
+    intervals = [printed_interval(metrics.model_dump(), name) for name in ("accuracy", "auc")]
+    return [subset, classifier, f"{metrics.n:,}", *intervals, printed(metrics.max_sic, digits=1)]
 
 
-def _head(
-    view: RunView, base: Base, evaluations: list[tuple[str, str, dict[str, Any]]], *, merged: bool
-) -> str:
+def _head(view: RunView, base: Base, evaluations: list[tuple[str, str, Metrics]], *, merged: bool) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     dataset = str((view.manifest or {}).get("dataset", view.split))
@@ -91,14 +92,14 @@ def _head(
             task_type="text-classification",
             dataset_type=dataset,
             dataset_name=dataset,
-            dataset_split=part,
+            dataset_split=subset,
             metric_type=name,
-            metric_value=round(figures[name], 6),
+            metric_value=round(value, 6),
         )
-        for part, classifier, figures in evaluations
+        for subset, classifier, metrics in evaluations
         if classifier == "this model"
-        for name in ("accuracy", "auc")
-        if figures[name] is not None
+        for name, value in (("accuracy", metrics.accuracy), ("auc", metrics.auc))
+        if value is not None
     ]
     tags = ["high-energy-physics", "lhc-olympics", "lhcq", *([] if merged else ["lora"])]
     if base.on_hub and not merged:
@@ -140,8 +141,11 @@ def _data(workspace: Workspace, view: RunView) -> list[tuple[str, str]]:
         ),
         ("Labels", "the prompt is followed by ` signal` or ` background`"),
         *(
-            (f"Events of the {part} part", f"{count['signal']:,} signal, {count['background']:,} background")
-            for part, count in counts.items()
+            (
+                f"Events of the {subset} part",
+                f"{count['signal']:,} signal, {count['background']:,} background",
+            )
+            for subset, count in counts.items()
         ),
     ]
     return [(name, text) for name, text in lines if text]
@@ -153,7 +157,7 @@ def _jets(workspace: Workspace, manifest: dict[str, Any]) -> str:
         dataset = read_json(workspace.dataset(manifest["dataset"]) / MANIFEST)
     except (FileNotFoundError, KeyError):
         return ""
-    same = dataset["files"]["events.parquet"]["sha256"] == manifest.get("dataset_sha256")
+    same = events_sha256(dataset) == manifest.get("dataset_sha256")
     return said_config(dataset.get("config")) if same else ""
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from lhcq.report.collect import Evaluation, RunView
+from lhcq.records.validations import Evaluation
 from lhcq.report.table import printed, printed_interval
+from lhcq.report.views import RunView
 
 COLUMNS = {
     "run": "run",
@@ -21,13 +22,13 @@ COLUMNS = {
 }
 """Printed columns in order, with their headings."""
 
-_FIGURES = (
+_METRICS = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high", "max_sic",
 )  # fmt: skip
 
 
 def comparison_row(view: RunView) -> dict[str, Any]:
-    """A run with the figures of its best checkpoint, on the test part once that is scored, and the trees' beside.
+    """A run with the metrics of its best checkpoint, on the test subset once that is scored, and the trees' beside.
 
     What is not there yet is None.
     """
@@ -43,9 +44,9 @@ def comparison_row(view: RunView) -> dict[str, Any]:
         "total_steps": view.total_steps,
         "best_step": view.best_step,
         "step": view.shown.step if view.shown else None,
-        "part": view.shown_part if view.shown else None,
-        **_figures(view.shown),
-        "trees": _figures(view.shown_baseline if view.shown else None),
+        "part": view.shown_subset if view.shown else None,
+        **_metrics(view.shown),
+        "trees": _metrics(view.shown_baseline if view.shown else None),
     }
 
 
@@ -68,6 +69,6 @@ def printed_comparison(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _figures(evaluation: Evaluation | None) -> dict[str, Any]:
-    known = evaluation.figures if evaluation else {}
-    return {name: known.get(name) for name in _FIGURES}
+def _metrics(evaluation: Evaluation | None) -> dict[str, Any]:
+    known = evaluation.metrics.model_dump() if evaluation else {}
+    return {name: known.get(name) for name in _METRICS}

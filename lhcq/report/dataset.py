@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.commits import read_verified
 from lhcq.errors import BadInput
+from lhcq.records.events import read_dataset, read_schema
+from lhcq.records.labels import LABELS, UNLABELLED
 from lhcq.report.quantities import (
     Floats,
     Quantity,
     plan_edges,
     plan_quantities,
     read_labels,
-    read_schema,
     read_values,
 )
 from lhcq.workspace import Workspace
 
-CLASSES = {"background": 0, "signal": 1, "unknown": -1}
+CLASSES = {**{name: label for label, name in enumerate(LABELS)}, UNLABELLED: -1}
 """Names of the classes in the order in which they are drawn, and their labels in memory."""
 
 _SHOWN = (0.002, 0.998)  # quantiles of each class that the axis covers
@@ -98,7 +98,7 @@ class DatasetView:
 def collect_dataset(workspace: Workspace, name: str) -> DatasetView:
     """Count the events of a dataset. Raises `NotThere` when there is no such dataset, `BadInput` when it is empty."""
     directory = workspace.dataset(name)
-    manifest = read_verified(directory, what=f"dataset {name!r}", remedy="Run `lhcq cluster` first.")
+    manifest = read_dataset(directory)
     n_events: int = manifest["rows"]
     if n_events == 0:
         raise BadInput(f"{name}: holds no events, so there is nothing to draw.")

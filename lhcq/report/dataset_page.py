@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lhcq.records.labels import LABELS, UNLABELLED
 from lhcq.report.dataset import ClassSpectrum, DatasetView, Spectrum, collect_dataset
 from lhcq.report.spectra import draw_png
 from lhcq.report.templates import html_template
@@ -13,7 +14,7 @@ from lhcq.workspace import Workspace
 COLUMNS = ("Class", "Events", "Missing", "Mean", "Median", "Smallest", "Largest")
 
 _ALGORITHMS = {"antikt": "anti-kt", "kt": "kt", "cambridge": "Cambridge/Aachen"}
-_SAID = {"background": "background", "signal": "signal", "unknown": "unlabelled"}
+_SAID = {**{name: name for name in LABELS}, UNLABELLED: "unlabelled"}
 
 
 class DatasetPlots(NamedTuple):

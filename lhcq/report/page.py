@@ -9,13 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lhcq import __version__
-from lhcq.report.collect import RunView, collect_run
+from lhcq.records.metrics import Metrics
+from lhcq.records.run_state import Alarm, Answer
+from lhcq.report.collect import collect_run
 from lhcq.report.plots import STUDY_ACCURACY, plot_run
 from lhcq.report.style import darkened, data_uri
 from lhcq.report.table import COLUMNS, checkpoint_table, printed, printed_interval, printed_row
 from lhcq.report.templates import html_template
+from lhcq.report.views import RunView
 from lhcq.storage import write_text
-from lhcq.workspace import Workspace
+from lhcq.workspace import RunPaths, Workspace
 
 STUDY_INTERVAL = (0.811, 0.857)
 """95% Wilson interval of the study's 835 right in 1,000."""
@@ -77,7 +80,7 @@ PICTURES = {
     ),
 }
 
-FIGURE_ROWS = {
+METRIC_ROWS = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "auc": "AUC",
@@ -98,7 +101,7 @@ def write_report(workspace: Workspace, run: str) -> Path:
     Works at any time after the run was queued. Raises `NotThere` when there is no such run.
     """
     view = collect_run(workspace, run)
-    path = workspace.run(run) / "report.html"
+    path = RunPaths(workspace.run(run)).page
     write_text(path, render_page(view))
     return path
 
@@ -111,7 +114,7 @@ def render_page(view: RunView) -> str:
         title=f"{view.name}: {view.model} on {view.split}",
         facts=_facts(view),
         verdict=verdict_of(view),
-        alarms=[said_alarm(alarm) for alarm in view.alarms],
+        alarms=[said_alarm(*found, paused=view.state == "paused") for found in view.alarms],
         comparison=_comparison(view),
         calibrated=_calibrated(view),
         columns=COLUMNS,
@@ -142,33 +145,33 @@ def _judgement(view: RunView) -> list[str]:
             "of several on the same events, and so a little too good.",
             "The test part is scored once, when training has ended.",
         ]
-    figures = view.test.figures
-    sentences = _against_study(figures)
-    if figures["unknown"]:
-        right = ((view.test.p_signal >= figures["threshold"]) == (view.test.labels == 1)) & ~view.test.unknown
+    metrics, scores = view.test.metrics, view.test.scores
+    sentences = _against_study(metrics)
+    if metrics.unknown:
+        right = ((scores.p_signal >= metrics.threshold) == (scores.labels == 1)) & ~scores.unknown
         sentences.append(
             f"The accuracy is that of the choice between the two labels, which is all that the loss trains. In free "
-            f"generation {figures['unknown']:,} of {figures['n']:,} answers would have been neither label; counting "
+            f"generation {metrics.unknown:,} of {metrics.n:,} answers would have been neither label; counting "
             f"those as wrong, as the study did, gives {right.mean():.3f}."
         )
-    if view.baseline_test and figures["auc"] is not None:
-        sentences.append(
-            f"AUC {printed_interval(figures, 'auc')}, beside "
-            f"{printed_interval(view.baseline_test.figures, 'auc')} for boosted trees on the same events."
+    if view.baseline_test and metrics.auc is not None:
+        own, trees = (
+            printed_interval(one.model_dump(), "auc") for one in (metrics, view.baseline_test.metrics)
         )
+        sentences.append(f"AUC {own}, beside {trees} for boosted trees on the same events.")
     return sentences
 
 
-def _against_study(figures: dict[str, Any]) -> list[str]:
+def _against_study(metrics: Metrics) -> list[str]:
     """Whether the test accuracy passes the study's, and what the comparison is worth."""
-    accuracy, low, high = (figures[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
-    said = f"Test accuracy {printed_interval(figures, 'accuracy')}"
-    share = figures["n_signal"] / figures["n"]
+    accuracy, low, high = metrics.accuracy, metrics.accuracy_low, metrics.accuracy_high
+    said = f"Test accuracy {printed_interval(metrics.model_dump(), 'accuracy')}"
+    share = metrics.n_signal / metrics.n
     if abs(share - 0.5) > 0.05:
         return [
             f"{said} cannot be compared with the reference study's {STUDY_ACCURACY}, which is for equal classes.",
             f"Here {share:.1%} of the events are signal, and one constant answer would be right for "
-            f"{max(share, 1 - share):.1%}; the balanced accuracy is {printed(figures['balanced_accuracy'])}.",
+            f"{max(share, 1 - share):.1%}; the balanced accuracy is {printed(metrics.balanced_accuracy)}.",
         ]
     if low > STUDY_ACCURACY:
         judged = f"passes the reference study's {STUDY_ACCURACY}: the whole interval lies above it."
@@ -187,21 +190,20 @@ def _against_study(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def said_alarm(alarm: dict[str, Any]) -> str:
-    """One line about an alarm, with what followed it."""
-    answer = alarm["answer"] or {}
+def said_alarm(alarm: Alarm, answer: Answer | None, *, paused: bool) -> str:
+    """One line about an alarm, with what followed it; `paused`: the run is, by one of its alarms."""
     followed = {
         "tell": "told",
         "stop": "training ends",
-        "pause": "the run is paused",
+        "pause": "the run is paused" if paused else "the run was to be paused",
         "rollback": "it goes back",
     }
-    outcome = followed[alarm["act"]]
-    if alarm["act"] == "rollback" and answer.get("answer") == "rollback":
-        outcome = f"back to step {answer['origin']}, at {answer['rate_factor']:.2g} of the planned rate"
-    elif alarm["act"] == "pause" and answer:
+    outcome = followed[alarm.act]
+    if alarm.act == "rollback" and answer and answer.answer == "rollback":
+        outcome = f"back to step {answer.origin}, at {answer.rate_factor:.2g} of the planned rate"
+    elif alarm.act == "pause" and answer:
         outcome = "the run was paused, and resumed"
-    return f"Step {alarm['step']}, {alarm['kind']}: {alarm['message']} ({outcome})."
+    return f"Step {alarm.step}, {alarm.kind}: {alarm.message} ({outcome})."
 
 
 def _selection(view: RunView) -> str:
@@ -212,23 +214,23 @@ def _calibrated(view: RunView) -> dict[str, Any]:
     """The test part, raw and calibrated, and the selections where signal is rare; empty before it is scored."""
     if view.calibrated is None or view.test is None:
         return {}
-    fitted, figures = view.calibrated["calibration"], view.calibrated["calibrated"]
-    raw = view.test.figures
-    rows = {"threshold": "Threshold", **{name: FIGURE_ROWS[name] for name in _CALIBRATED_ROWS}}
+    fitted, calibrated = view.calibrated.calibration, view.calibrated.calibrated.model_dump()
+    raw = view.test.metrics.model_dump()
+    rows = {"threshold": "Threshold", **{name: METRIC_ROWS[name] for name in _CALIBRATED_ROWS}}
     return {
-        "fitted": f"temperature {fitted['temperature']:.3f}, on {fitted['n']:,} events of the calibration part",
-        "lines": [(title, _cell(raw, name), _cell(figures, name)) for name, title in rows.items()],
+        "fitted": f"temperature {fitted.temperature:.3f}, on {fitted.n:,} events of the calibration part",
+        "lines": [(title, _cell(raw, name), _cell(calibrated, name)) for name, title in rows.items()],
         "natural": [
             (
-                f"{one['signal_fraction']:.3%}",
-                f"{one['threshold']:.3f}",
-                printed(one["signal_efficiency"]),
-                f"{one['background_efficiency']:.2g}",
-                f"{printed(one['precision'])} (above {printed(one['precision_low'])})",
-                f"{printed(one['significance_improvement'], digits=1)} "
-                f"(above {printed(one['significance_improvement_low'], digits=1)})",
+                f"{one.signal_fraction:.3%}",
+                f"{one.threshold:.3f}",
+                printed(one.signal_efficiency),
+                f"{one.background_efficiency:.2g}",
+                f"{printed(one.precision)} (above {printed(one.precision_low)})",
+                f"{printed(one.significance_improvement, digits=1)} "
+                f"(above {printed(one.significance_improvement_low, digits=1)})",
             )
-            for one in view.calibrated["natural"]
+            for one in view.calibrated.natural
         ],
     }
 
@@ -259,18 +261,18 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
 
 
 def _comparison(view: RunView) -> dict[str, Any]:
-    """The best checkpoint beside the trees: headings, and a line of cells a figure; no lines before a validation."""
+    """The best checkpoint beside the trees: headings, and a line of cells a metric; no lines before a validation."""
     pairs = [
         ("LLM, test", view.test),
         ("Trees, test", view.baseline_test if view.test else None),
         ("LLM, validation", view.validation),
         ("Trees, validation", view.baseline_validation if view.validation else None),
     ]
-    there = [(heading, one.figures) for heading, one in pairs if one is not None]
+    there = [(heading, one.metrics.model_dump()) for heading, one in pairs if one is not None]
     return {
-        "headings": [(heading, f"{figures['n']:,} events") for heading, figures in there],
+        "headings": [(heading, f"{metrics['n']:,} events") for heading, metrics in there],
         "lines": [
-            (title, [_cell(figures, name) for _, figures in there]) for name, title in FIGURE_ROWS.items()
+            (title, [_cell(metrics, name) for _, metrics in there]) for name, title in METRIC_ROWS.items()
         ]
         if there
         else [],
@@ -278,12 +280,12 @@ def _comparison(view: RunView) -> dict[str, Any]:
     }
 
 
-def _cell(figures: dict[str, Any], name: str) -> str:
-    if f"{name}_low" in figures:
-        return printed_interval(figures, name)
+def _cell(metrics: dict[str, Any], name: str) -> str:
+    if f"{name}_low" in metrics:
+        return printed_interval(metrics, name)
     if name == "unknown":
-        return str(figures[name])
-    return printed(figures[name], digits={"max_sic": 1, "max_sic_signal_efficiency": 2}.get(name, 3))
+        return str(metrics[name])
+    return printed(metrics[name], digits={"max_sic": 1, "max_sic_signal_efficiency": 2}.get(name, 3))
 
 
 def _pictures(view: RunView) -> list[dict[str, str]]:
@@ -317,7 +319,7 @@ def _provenance(view: RunView) -> list[tuple[str, str]]:
         ),
         (
             "Events",
-            "; ".join(_counted(part, count) for part, count in (manifest.get("counts") or {}).items()),
+            "; ".join(_counted(subset, count) for subset, count in (manifest.get("counts") or {}).items()),
         ),
         ("Features", ", ".join(manifest.get("features") or [])),
         ("Tokens", ", ".join(f"{key} {value}" for key, value in tokens.items())),
@@ -333,8 +335,8 @@ def _said(value: Any) -> str:
     return "not set" if value is None else str(value)
 
 
-def _counted(part: str, count: dict[str, int]) -> str:
-    return f"{part} {count['signal']:,} signal, {count['background']:,} background"
+def _counted(subset: str, count: dict[str, int]) -> str:
+    return f"{subset} {count['signal']:,} signal, {count['background']:,} background"
 
 
 def _time(seconds: float | None) -> str:

@@ -11,8 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from lhcq.report.collect import Checkpoint, Evaluation, RunView
+from lhcq.records.labels import LABELS
+from lhcq.records.validations import Evaluation
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, PAPER, RATE, SIGNAL, STUDY, TREES, draw_svg
+from lhcq.report.views import Checkpoint, RunView
 
 STUDY_ACCURACY = 0.835
 """Best checkpoint of the reference study: 1,000 validation events, 1:1 (its diary, 2025-10-16)."""
@@ -23,7 +25,7 @@ CALIBRATION_BINS = 10
 def plot_run(view: RunView) -> dict[str, str | None]:
     """Every plot of the report by name."""
     return {
-        "loss": _drawn(view, draw_loss if view.history.steps.size else None, part="training"),
+        "loss": _drawn(view, draw_loss if view.history.steps.size else None, subset="training"),
         "accuracy": _by_checkpoint(view, "accuracy"),
         "auc": _by_checkpoint(view, "auc"),
         "roc": _drawn(view, draw_roc if _has_both_classes(view.shown) else None),
@@ -43,9 +45,9 @@ def draw_loss(axes: Axes, view: RunView) -> None:
         axes.plot(
             history.steps, running_mean(history.loss, width), color=MODEL, label=f"mean of {width} steps"
         )
-    done = [one for one in view.checkpoints if one.figures]
+    done = [one for one in view.checkpoints if one.metrics]
     if done:
-        nll = [one.figures["nll"] for one in done if one.figures]
+        nll = [one.metrics.nll for one in done if one.metrics]
         axes.plot([one.step for one in done], nll, "o", color=INK, mfc=PAPER, label="validation (NLL)")
     axes.axhline(math.log(2), color=FAINT, lw=1, ls=":")
     axes.annotate("ln 2: coin toss", (0.98, math.log(2)), (0, 3), xycoords=("axes fraction", "data"),
@@ -75,15 +77,15 @@ def _draw_rate(axes: Axes, view: RunView) -> None:
 
 
 def draw_by_checkpoint(axes: Axes, view: RunView, name: str) -> None:
-    """A figure of every validated checkpoint with its 95% interval, and the boosted trees' line and band."""
-    done = [one for one in view.checkpoints if one.figures]
+    """A metric of every validated checkpoint with its 95% interval, and the boosted trees' line and band."""
+    done = [one for one in view.checkpoints if one.metrics]
     for one in done:
         _draw_checkpoint(axes, one, name, best=one.step == view.best_step)
-    axes.plot([one.step for one in done], [_figures(one)[name] for one in done], color=MODEL, lw=1, alpha=0.6)
+    axes.plot([one.step for one in done], [_metrics(one)[name] for one in done], color=MODEL, lw=1, alpha=0.6)
     axes.plot([], [], "o", color=MODEL, mfc=PAPER, label="language model")
     axes.plot([], [], "o", color=MODEL, label="best checkpoint")
     if view.baseline_validation:
-        trees = view.baseline_validation.figures
+        trees = view.baseline_validation.metrics.model_dump()
         axes.axhline(trees[name], color=TREES, ls="--", label="boosted trees")
         if trees[f"{name}_low"] is not None:
             axes.axhspan(trees[f"{name}_low"], trees[f"{name}_high"], color=TREES, alpha=0.16, lw=0)
@@ -98,8 +100,8 @@ def draw_by_checkpoint(axes: Axes, view: RunView, name: str) -> None:
 
 
 def _draw_checkpoint(axes: Axes, one: Checkpoint, name: str, *, best: bool) -> None:
-    figures = _figures(one)
-    value, low, high = figures[name], figures[f"{name}_low"], figures[f"{name}_high"]
+    metrics = _metrics(one)
+    value, low, high = metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]
     if value is None:
         return
     error = None if low is None else [[value - low], [high - value]]
@@ -120,9 +122,9 @@ def draw_roc(axes: Axes, view: RunView) -> None:
     axes.plot(efficiency, 1 / efficiency, color=FAINT, lw=1, ls=":", label="coin toss")
     axes.set_yscale("log")
     axes.set_xlim(0, 1)
-    n_background = int((shown.labels == 0).sum())
+    n_background = int((shown.scores.labels == 0).sum())
     axes.set_ylim(1, max(20.0, 1.5 * n_background))
-    floor = shown.figures["max_sic_background_floor"]
+    floor = shown.metrics.max_sic_background_floor
     if n_background > floor:
         axes.axhline(n_background / floor, color=FAINT, lw=0.8)
         axes.annotate(f"above: fewer than {floor} background events", (0.02, n_background / floor), (0, 3),
@@ -134,14 +136,14 @@ def draw_roc(axes: Axes, view: RunView) -> None:
 
 
 def _draw_roc_curve(axes: Axes, one: Evaluation, name: str, colour: str, style: str) -> None:
-    eps_b, eps_s, thresholds = roc_curve(one.labels, one.p_signal)
-    n_background = int((one.labels == 0).sum())
+    eps_b, eps_s, thresholds = roc_curve(one.scores.labels, one.scores.p_signal)
+    n_background = int((one.scores.labels == 0).sum())
     kept = np.rint(eps_b * n_background)
     seen = np.flatnonzero(kept >= 1)
     # A long curve is thinned evenly in log(eps_B), as it is drawn.
     seen = seen[np.unique(np.geomspace(1, seen.size, 500).astype(np.int64)) - 1]
     low, high = binomial_band(kept[seen], n_background)
-    auc = one.figures["auc"]
+    auc = one.metrics.auc
     axes.plot(eps_s[seen], 1 / eps_b[seen], color=colour, ls=style, label=f"{name}: AUC {auc:.3f}")
     axes.fill_between(eps_s[seen], 1 / high, 1 / low, color=colour, alpha=0.15, lw=0)
     at_half = int(np.searchsorted(-thresholds, -0.5, side="right")) - 1
@@ -154,13 +156,13 @@ def draw_scores(axes: Axes, view: RunView) -> None:
     shown = view.shown
     assert shown is not None  # noqa: S101  (the caller asked)
     edges = np.linspace(0, 1, 26)
-    for label, name, colour, fill in ((0, "background", BACKGROUND, 0.22), (1, "signal", SIGNAL, 0.0)):
-        scores = shown.p_signal[shown.labels == label]
+    for label, colour, fill in ((0, BACKGROUND, 0.22), (1, SIGNAL, 0.0)):
+        scores = shown.scores.p_signal[shown.scores.labels == label]
         if not scores.size:
             continue
         counts, _ = np.histogram(scores, edges)
         share, error = counts / scores.size, np.sqrt(counts) / scores.size
-        axes.stairs(share, edges, color=colour, lw=1.6, label=f"{name} ({scores.size:,})")
+        axes.stairs(share, edges, color=colour, lw=1.6, label=f"{LABELS[label]} ({scores.size:,})")
         if fill:
             axes.stairs(share, edges, color=colour, fill=True, alpha=fill)
         axes.errorbar(_centres(edges), share, error, fmt="none", ecolor=colour, lw=1, capsize=0)
@@ -183,10 +185,10 @@ def draw_calibration(axes: Axes, view: RunView) -> None:
     ):
         if one is None:
             continue
-        mean, observed, low, high = reliability(one.labels, one.p_signal)
+        mean, observed, low, high = reliability(one.scores.labels, one.scores.p_signal)
         axes.errorbar(
             mean, observed, [observed - low, high - observed], fmt=marker, color=colour, mfc=face, ms=5, lw=1.2,
-            label=f"{name}: ECE {one.figures['ece']:.3f}",
+            label=f"{name}: ECE {one.metrics.ece:.3f}",
         )  # fmt: skip
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
@@ -205,15 +207,15 @@ def draw_spectrum(axes: Axes, view: RunView, name: str, label: str) -> None:
     edges = nice_edges(values[there])
     # Overflow and underflow are drawn in the outermost bins, so that no event is hidden.
     binned = np.clip(values, edges[0], np.nextafter(edges[-1], edges[0]))
-    selected = shown.p_signal >= shown.figures["threshold"]
+    selected = shown.scores.p_signal >= shown.metrics.threshold
 
     def counts(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
         return np.histogram(binned[there & mask], edges)[0]
 
-    is_signal = shown.labels == 1
-    axes.stairs(counts(~is_signal), edges, color=BACKGROUND, lw=1.6, label="background")
+    is_signal = shown.scores.labels == 1
+    axes.stairs(counts(~is_signal), edges, color=BACKGROUND, lw=1.6, label=LABELS[0])
     axes.stairs(counts(~is_signal), edges, color=BACKGROUND, fill=True, alpha=0.18)
-    axes.stairs(counts(is_signal), edges, color=SIGNAL, lw=1.6, label="signal")
+    axes.stairs(counts(is_signal), edges, color=SIGNAL, lw=1.6, label=LABELS[1])
     axes.stairs(counts(~is_signal & selected), edges, color=BACKGROUND, fill=True, alpha=0.75,
                 label="background selected")  # fmt: skip
     chosen = counts(selected)
@@ -278,8 +280,8 @@ def nice_edges(values: NDArray[np.float64], *, target: int = 30) -> NDArray[np.f
 
 
 def _by_checkpoint(view: RunView, name: str) -> str | None:
-    known = any(one.figures and one.figures[name] is not None for one in view.checkpoints)
-    return _drawn(view, partial(draw_by_checkpoint, name=name) if known else None, part="validation")
+    known = any(_metrics(one).get(name) is not None for one in view.checkpoints)
+    return _drawn(view, partial(draw_by_checkpoint, name=name) if known else None, subset="validation")
 
 
 def _spectrum(view: RunView, name: str, label: str) -> str | None:
@@ -287,22 +289,22 @@ def _spectrum(view: RunView, name: str, label: str) -> str | None:
     return _drawn(view, partial(draw_spectrum, name=name, label=label) if known else None)
 
 
-def _drawn(view: RunView, draw: Callable[[Axes, RunView], None] | None, *, part: str = "") -> str | None:
-    """The plot, labelled with the run and with the part that its events are from."""
+def _drawn(view: RunView, draw: Callable[[Axes, RunView], None] | None, *, subset: str = "") -> str | None:
+    """The plot, labelled with the run and with the subset that its events are from."""
     if draw is None:
         return None
-    part = part or view.shown_part
-    one = {"validation": view.validation, "test": view.test}.get(part)
-    events = f", {one.labels.size:,} events" if one else ""
-    return draw_svg(lambda axes: draw(axes, view), left=view.name, right=f"{part}{events}")
+    subset = subset or view.shown_subset
+    one = {"validation": view.validation, "test": view.test}.get(subset)
+    events = f", {one.scores.labels.size:,} events" if one else ""
+    return draw_svg(lambda axes: draw(axes, view), left=view.name, right=f"{subset}{events}")
 
 
-def _figures(one: Checkpoint) -> dict[str, Any]:
-    return one.figures or {}
+def _metrics(one: Checkpoint) -> dict[str, Any]:
+    return one.metrics.model_dump() if one.metrics else {}
 
 
 def _has_both_classes(one: Evaluation | None) -> bool:
-    return one is not None and one.figures["auc"] is not None
+    return one is not None and one.metrics.auc is not None
 
 
 def _centres(edges: NDArray[np.float64]) -> NDArray[np.float64]:

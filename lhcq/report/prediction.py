@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from lhcq.records.labels import LABELS
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, darkened, data_uri, draw_svg
 from lhcq.report.table import printed, printed_interval
 from lhcq.report.templates import html_template
 
-_TRUTH = {1: "signal", 0: "background", None: ""}
-_FIGURES = {
+_TRUTH: dict[int | None, str] = {**dict(enumerate(LABELS)), None: ""}
+_METRICS = {
     "accuracy": "Accuracy [95%]",
     "auc": "AUC [95%]",
     "balanced_accuracy": "Balanced accuracy",
@@ -31,7 +32,7 @@ def render_prediction(summary: dict[str, Any]) -> str:
         dark=data_uri(darkened(svg)) if svg else "",
         alt=f"Histogram of the dijet mass of {summary['judged']['n']:,} events, of which "
         f"{summary['selection']['n_selected']:,} are selected.",
-        figures=prediction_figures(summary),
+        figures=prediction_metrics(summary),
         top=[_top_row(event) for event in summary["top"]],
     )
     return page
@@ -56,7 +57,7 @@ def prediction_verdict(summary: dict[str, Any]) -> list[str]:
             f"No event can pass: with {reference['n_background']:,} background events to compare with, no p-value is "
             f"below {reference['smallest_p_value']:.3g}. Select by a larger one, or train on a larger split."
         )
-    for name in ("signal", "background"):
+    for name in reversed(LABELS):
         found = selection[f"{name}_efficiency"]
         if found is not None:
             sentences.append(
@@ -65,14 +66,14 @@ def prediction_verdict(summary: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def prediction_figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of the figures; empty where no label is known."""
-    figures = summary["figures"]
-    if figures is None:
+def prediction_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of the metrics; empty where no label is known."""
+    metrics = summary["figures"]
+    if metrics is None:
         return []
-    return [("Events", f"{figures['n']:,}"), ("of them signal", f"{figures['n_signal']:,}")] + [
-        (title, printed_interval(figures, name) if f"{name}_low" in figures else printed(figures[name]))
-        for name, title in _FIGURES.items()
+    return [("Events", f"{metrics['n']:,}"), ("of them signal", f"{metrics['n_signal']:,}")] + [
+        (title, printed_interval(metrics, name) if f"{name}_low" in metrics else printed(metrics[name]))
+        for name, title in _METRICS.items()
     ]
 
 

@@ -8,12 +8,10 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.errors import BadInput
+from lhcq.records.events import names_of_jet, read_event_batches
 
-EVENTS_FILE = "events.parquet"
 _BATCH = 65_536
 
 Floats = NDArray[np.float64]
@@ -86,8 +84,7 @@ QUANTITIES: tuple[Quantity, ...] = (
 
 def plan_quantities(schema: pa.Schema) -> tuple[list[Quantity], dict[str, str]]:
     """What can be drawn of events with these columns, and why the rest cannot: a reason by name."""
-    jet = schema.field("jets").type.value_type
-    of_jet = {jet.field(index).name for index in range(jet.num_fields)}
+    of_jet = set(names_of_jet(schema))
     drawn, left_out = [], {}
     for quantity in QUANTITIES:
         there = of_jet if quantity.jet else set(schema.names)
@@ -116,19 +113,10 @@ def plan_edges(low: float, high: float, *, bins: int, whole: bool) -> Floats:
     return edges
 
 
-def read_schema(dataset_dir: Path) -> pa.Schema:
-    """The columns of a dataset's events."""
-    path = dataset_dir / EVENTS_FILE
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
 def read_labels(dataset_dir: Path, n_events: int) -> NDArray[np.int8]:
     """The label of each event (n_events,): 1 signal, 0 background, -1 unknown."""
     labels = np.full(n_events, -1, np.int8)
-    for start, batch in _read_batches(dataset_dir / EVENTS_FILE, ["label"]):
+    for start, batch in _read_batches(dataset_dir, ["label"]):
         labels[start : start + len(batch)] = batch["label"].fill_null(-1).to_numpy()
     return labels
 
@@ -137,26 +125,17 @@ def read_values(dataset_dir: Path, quantity: Quantity, n_events: int) -> Floats:
     """The values of one quantity (n_events,), NaN where an event has none; only its own columns are read."""
     values = np.full(n_events, np.nan)
     wanted = [f"jets.list.element.{name}" if quantity.jet else name for name in quantity.needs]
-    for start, batch in _read_batches(dataset_dir / EVENTS_FILE, wanted):
+    for start, batch in _read_batches(dataset_dir, wanted):
         values[start : start + len(batch)] = _compute(batch, quantity)
     return values
 
 
-def _read_batches(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _read_batches(dataset_dir: Path, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches, each with the number of events before it."""
     start = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                yield start, batch
-                start += len(batch)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> BadInput:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return BadInput(f"{path}: cannot be read ({reason}). Make {path.parent.name} again.")
+    for batch in read_event_batches(dataset_dir, columns, size=_BATCH):
+        yield start, batch
+        start += len(batch)
 
 
 def _compute(batch: pa.RecordBatch, quantity: Quantity) -> Floats:

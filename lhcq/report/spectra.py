@@ -14,11 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from lhcq.records.labels import LABELS, UNLABELLED
 from lhcq.report.dataset import DatasetView, Spectrum
 from lhcq.report.style import BACKGROUND, FAINT, INK, SIGNAL
 
-COLOURS = {"background": BACKGROUND, "signal": SIGNAL, "unknown": "#717581"}
-LINES = {"background": 1.6, "signal": 2.0, "unknown": 1.6}
+_BACKGROUND, _SIGNAL = LABELS
+COLOURS = {_BACKGROUND: BACKGROUND, _SIGNAL: SIGNAL, UNLABELLED: "#717581"}
+LINES = {_BACKGROUND: 1.6, _SIGNAL: 2.0, UNLABELLED: 1.6}
 """Widths in points."""
 FILL = 0.25
 """Opacity of the area of background; signal is a line, so that the two differ without colour."""
@@ -89,7 +91,7 @@ def draw_spectrum(axes: Axes, spectrum: Spectrum) -> None:
     edges, quantity = spectrum.edges, spectrum.quantity
     for kind, found in spectrum.classes.items():
         look: dict[str, Any] = {"ax": axes, "color": COLOURS[kind], "flow": "none"}
-        if kind != "signal":
+        if kind != _SIGNAL:
             mplhep.histplot(found.shares, edges, histtype="fill", alpha=FILL, **look)
         errors = np.where(found.counts > 0, found.errors, np.nan)
         mplhep.histplot(found.shares, edges, histtype="step", yerr=errors, linewidth=LINES[kind], **look)
@@ -138,7 +140,7 @@ def _handles(view: DatasetView) -> Iterable[Patch | Line2D]:
     for kind, count in view.n_by_class.items():
         colour = COLOURS[kind]
         label = f"{kind if kind != 'unknown' else 'unlabelled'} ({count:,})"
-        if kind == "signal":
+        if kind == _SIGNAL:
             yield Line2D([], [], color=colour, lw=LINES[kind], label=label)
         else:
             yield Patch(

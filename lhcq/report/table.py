@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from lhcq.report.collect import RunView
+from lhcq.records.metrics import Metrics
+from lhcq.records.run_state import Judgement
+from lhcq.report.views import RunView
 
 COLUMNS = {
     "classifier": "classifier",
@@ -18,7 +20,7 @@ COLUMNS = {
 }
 """Printed columns in order, with their headings."""
 
-_FIGURES = (
+_METRICS = (
     "n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high", "auc_error",
     "max_sic", "ece", "nll", "brier", "unknown",
 )  # fmt: skip
@@ -30,16 +32,16 @@ def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
     """One row a checkpoint (validation), then the boosted trees, then both on the test part when it is scored.
 
     A row has `classifier`, `part`, `step`, `state` (planned, written, validated, tested or fitted), `best`,
-    `train_loss`, the figures and McNemar's test against the best checkpoint before it (`mcnemar_p`, with the events
+    `train_loss`, the metrics and McNemar's test against the best checkpoint before it (`mcnemar_p`, with the events
     on which only one of the two is right); what is not known yet is None.
     """
     rows = [
         _row(
             f"step {checkpoint.step}",
             "validation",
-            checkpoint.figures,
+            checkpoint.metrics,
             step=checkpoint.step,
-            state="validated" if checkpoint.figures else "written" if checkpoint.written else "planned",
+            state="validated" if checkpoint.metrics else "written" if checkpoint.written else "planned",
             best=checkpoint.step == view.best_step,
             train_loss=checkpoint.train_loss,
             judgement=checkpoint.judgement,
@@ -47,12 +49,12 @@ def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
         for checkpoint in view.checkpoints
     ]
     if view.baseline_validation:
-        rows.append(_row(TREES, "validation", view.baseline_validation.figures, state="fitted"))
+        rows.append(_row(TREES, "validation", view.baseline_validation.metrics, state="fitted"))
     if view.test:
         name = f"step {view.test.step}"
-        rows.append(_row(name, "test", view.test.figures, step=view.test.step, state="tested"))
+        rows.append(_row(name, "test", view.test.metrics, step=view.test.step, state="tested"))
         if view.baseline_test:
-            rows.append(_row(TREES, "test", view.baseline_test.figures, state="fitted"))
+            rows.append(_row(TREES, "test", view.baseline_test.metrics, state="fitted"))
     return rows
 
 
@@ -81,13 +83,13 @@ def _printed_test(row: dict[str, Any]) -> str:
 
 
 def printed(value: float | None, *, digits: int = 3) -> str:
-    """A figure, or a dash where it is undefined or not there yet."""
+    """A metric, or a dash where it is undefined or not there yet."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def printed_interval(figures: dict[str, Any], name: str) -> str:
+def printed_interval(metrics: dict[str, Any], name: str) -> str:
     """`0.884 [0.860, 0.905]`, without brackets where there is no interval."""
-    value, low, high = figures[name], figures[f"{name}_low"], figures[f"{name}_high"]
+    value, low, high = metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]
     if low is None or high is None:
         return printed(value)
     return f"{printed(value)} [{printed(low)}, {printed(high)}]"
@@ -95,26 +97,25 @@ def printed_interval(figures: dict[str, Any], name: str) -> str:
 
 def _row(
     classifier: str,
-    part: str,
-    figures: dict[str, Any] | None,
+    subset: str,
+    metrics: Metrics | None,
     *,
     state: str,
     step: int | None = None,
     best: bool = False,
     train_loss: float | None = None,
-    judgement: dict[str, Any] | None = None,
+    judgement: Judgement | None = None,
 ) -> dict[str, Any]:
-    known = figures or {}
-    test = judgement or {}
+    known = metrics.model_dump() if metrics else {}
     return {
         "classifier": classifier,
-        "part": part,
+        "part": subset,
         "step": step,
         "state": state,
         "best": best,
         "train_loss": train_loss,
-        "mcnemar_p": test.get("p_value"),
-        "only_this_right": test.get("only_this_right"),
-        "only_previous_right": test.get("only_previous_right"),
-        **{name: known.get(name) for name in _FIGURES},
+        "mcnemar_p": judgement and judgement.p_value,
+        "only_this_right": judgement and judgement.only_this_right,
+        "only_previous_right": judgement and judgement.only_previous_right,
+        **{name: known.get(name) for name in _METRICS},
     }

@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
-
-from lhcq.commits import read_verified, require_commit, split_of_run
 from lhcq.errors import BadInput, NotThere
-from lhcq.evaluate.tags import resolve_step
 from lhcq.events.masterkey import read_master_key
 from lhcq.jets.plan import Chunk, plan_chunks
 from lhcq.prompts.templates import check_renders
+from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
+from lhcq.records.events import events_sha256, read_dataset, read_schema
 from lhcq.records.jobs import Job, load_job
 from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
+from lhcq.records.subsets import count_events, split_of_run, subset_sha256
+from lhcq.records.tags import resolve_step
 from lhcq.storage import check_room, read_manifest, sha256_of
 from lhcq.workspace import Workspace
 
@@ -20,6 +20,10 @@ from lhcq.workspace import Workspace
 _MOST_EVENTS, _FEWEST_EVENTS, _STRETCHES = 4096, 250, 16
 _BYTES_PER_EVENT = 100
 _JETS = ("algorithm", "radius", "pt_min", "max_jets")
+
+
+REFERENCE = "calibration"
+"""The subset of a split whose background p-values are taken against."""
 
 
 class Stretches(NamedTuple):
@@ -58,15 +62,9 @@ def predict_request(
     workspace.prediction(name)
     trained = load_job(workspace, "train", run).spec_of(TrainSpec)
     at = resolve_step(workspace.run(run), step)
-    checkpoint = require_commit(
-        workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}", remedy="Look at `lhcq status`."
-    )
+    checkpoint = require_checkpoint(workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}")
     split = split_of_run(workspace.split(trained.split), run, trained.split_sha256)
-    events = read_verified(
-        workspace.dataset(dataset),
-        what=f"dataset {dataset!r}",
-        remedy="Make it with `lhcq cluster` or `lhcq import`.",
-    )
+    events = read_dataset(workspace.dataset(dataset))
     template = Template.checked(**split["template"])
     _check_events(workspace, dataset, events, split, template)
     n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
@@ -76,17 +74,17 @@ def predict_request(
     spec = PredictSpec.resolved(
         run=run,
         step=at,
-        checkpoint_sha256=checkpoint["files"]["adapter_model.safetensors"]["sha256"],
+        checkpoint_sha256=adapter_sha256(checkpoint),
         config=trained.config.model_dump(),
         model=trained.model,
         model_dir=trained.model_dir,
         base=trained.base.model_dump() if trained.base else None,
         split=trained.split,
         template=template.model_dump(),
-        n_reference=sum(split["counts"]["calibration"].values()),
-        reference_sha256=split["files"]["calibration.parquet"]["sha256"],
+        n_reference=count_events(split, REFERENCE),
+        reference_sha256=subset_sha256(split, REFERENCE),
         dataset=dataset,
-        dataset_sha256=events["files"]["events.parquet"]["sha256"],
+        dataset_sha256=events_sha256(events),
         trained_on=events["source_sha256"] == split["source_sha256"],
         n_events=events["rows"],
         n_source=n_source,
@@ -103,18 +101,17 @@ def _check_events(
     workspace: Workspace, dataset: str, events: dict[str, Any], split: dict[str, Any], template: Template
 ) -> None:
     """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets."""
-    directory = workspace.dataset(dataset)
     if events["rows"] == 0:
         raise BadInput(f"{dataset}: has no events.")
     try:
-        check_renders(template, pq.read_schema(directory / "events.parquet"))
+        check_renders(template, read_schema(workspace.dataset(dataset)))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
     try:
         own = read_manifest(workspace.dataset(split["dataset"]), what="", remedy="")
     except NotThere:  # it may have been removed since
         return
-    if own["files"]["events.parquet"]["sha256"] != split["dataset_sha256"]:
+    if events_sha256(own) != split["dataset_sha256"]:
         return
     ours, theirs = own.get("config"), events.get("config")
     if not ours or not theirs:  # imported: clustered elsewhere

@@ -7,6 +7,7 @@ from typing import Any
 
 from lhcq.config import SplitConfig
 from lhcq.model.sources import default_model, obtain
+from lhcq.records.events import events_sha256
 from lhcq.records.jobs import Job
 from lhcq.records.specs import PrepareSpec
 from lhcq.storage import read_manifest
@@ -32,7 +33,7 @@ def prepare_request(
     manifest = dataset_of(workspace, dataset)
     spec = PrepareSpec.resolved(
         dataset=dataset,
-        dataset_sha256=manifest["files"]["events.parquet"]["sha256"],
+        dataset_sha256=events_sha256(manifest),
         config=config.model_dump(),
         model=model,
         model_dir=workspace.relative(model_dir) if model_dir else None,

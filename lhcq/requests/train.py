@@ -4,19 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from lhcq.commits import digests_of, read_verified
+from lhcq.commits import digests_of
 from lhcq.config import TrainConfig, training_prompts
 from lhcq.errors import BadInput
 from lhcq.model.identity import identify
 from lhcq.model.plan import plan_run, recommended_learning_rate
 from lhcq.model.tokens import Encoder, encode_prompts
 from lhcq.model.tracking import require_tracker
-from lhcq.prompts.split import PARTS
 from lhcq.prompts.tokens import audit
 from lhcq.records.jobs import Job
 from lhcq.records.specs import TrainSpec, TrainTerms
+from lhcq.records.subsets import SUBSETS, read_split, read_subset
 from lhcq.storage import check_room, sha256_of_json
 from lhcq.workspace import Workspace
 
@@ -83,15 +81,13 @@ def split_to_train(workspace: Workspace, split: str, track: str | None) -> dict[
     """The manifest of a split, once it is known that the tracker, if any, can be told."""
     if track is not None:
         require_tracker(track)
-    return read_verified(
-        workspace.split(split), what=f"split {split!r}", remedy="Make it with `lhcq prepare`."
-    )
+    return read_split(workspace.split(split))
 
 
 def longest_prompt(split: Path, encode: Encoder, *, max_tokens: int) -> int:
     """Tokens of a split's longest prompt, whichever subset it is in; raises `BadInput` when it is above the limit."""
     longest = 0
-    for subset in PARTS:
-        prompts = pq.read_table(split / f"{subset}.parquet", columns=["prompt"])["prompt"].to_pylist()
+    for subset in SUBSETS:
+        prompts = read_subset(split, subset, ["prompt"])["prompt"].to_pylist()
         longest = max(longest, audit(prompts, encode, max_tokens=max_tokens).max)
     return longest

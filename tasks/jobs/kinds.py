@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lhcq.commits import committed_steps
 from lhcq.errors import BadInput
 from lhcq.records.jobs import Job
 from lhcq.records.run_control import wish_of
-from lhcq.records.run_state import read_course
+from lhcq.records.run_state import committed_steps, current_course, reached_step, validated_steps
 from lhcq.records.specs import (
     ClusterSpec,
     GenerateSpec,
@@ -31,9 +30,6 @@ Caption = dict[str, str]
 """What a message is about, in words: dataset and rows, run and step."""
 Stretch = tuple[str, int, int]
 """What a chunk is a stretch of, and its rows [start, stop)."""
-
-REFERENCE = "calibration"
-"""The subset of a split whose background a prediction's p-values are taken against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +172,7 @@ def _rows_of_clustering(job: Job) -> list[Stretch]:
 
 
 def _rows_of_prediction(job: Job) -> list[Stretch]:
-    from lhcq.requests.predict import stretches_of
+    from lhcq.requests.predict import REFERENCE, stretches_of
 
     spec = job.spec_of(PredictSpec)
     stretches = stretches_of(spec)
@@ -216,23 +212,16 @@ def test_unit(run: str) -> Unit:
     return Unit(task="lhcq.test", args=(run,))
 
 
-def reached_step(run_dir: Path) -> int:
-    """The newest checkpoint that a run has committed; 0 before the first."""
-    return max(committed_steps(run_dir / "checkpoints"), default=0)
-
-
 def _plan_run(workspace: Workspace, job: Job) -> list[Unit]:
     """A validation for each checkpoint that has none, then the next segment, or the test once training has ended.
 
     A checkpoint that was removed has its validation still, so it was reached and is no work any more.
     """
     spec, directory = job.spec_of(TrainSpec), workspace.run(job.name)
-    validated = committed_steps(directory / "validations")
-    committed = committed_steps(directory / "checkpoints")
-    units = [validate_unit(job.name, step) for step in committed if step not in validated]
-    reached = reached_step(directory)
-    course = read_course(directory, reached)
-    if reached < spec.checkpoint_steps[-1] and not course.stop:
+    validated = validated_steps(directory)
+    units = [validate_unit(job.name, step) for step in committed_steps(directory) if step not in validated]
+    course = current_course(directory)
+    if not course.ends(spec.checkpoint_steps[-1]):
         waits = course.demand is not None or spec.config.waits_for_validation
         if wish_of(workspace, job.name) == "run" and not (waits and units):
             units.append(segment_unit(job.name))

@@ -5,17 +5,17 @@ mark of completeness with the set, so nothing is shown from half of one: the rec
 """
 
 import contextlib
-import json
-import os
+from pathlib import Path
 from typing import NamedTuple
 
 import redis
 
-from lhcq.commits import committed_steps
 from lhcq.records.jobs import Job, outcome_of
+from lhcq.records.journal import newest_step
+from lhcq.records.run_state import validated_steps
 from lhcq.records.specs import TrainSpec
-from lhcq.storage import read_json
-from lhcq.workspace import Workspace
+from lhcq.records.validations import read_metrics
+from lhcq.workspace import RunPaths, Workspace
 from tasks.broker.connection import has_broker, redis_client
 from tasks.jobs.kinds import finished_chunks, kind_of
 
@@ -74,10 +74,8 @@ def progress_of(workspace: Workspace, job: Job) -> Progress:
     outcome = outcome_of(workspace, job)
     ended = outcome is not None and outcome.state == "done"
     if isinstance(job.spec, TrainSpec):
-        step, note = last_step(workspace, job.name)
-        return Progress(
-            step, job.spec.total_steps, kind.measured_in, note + _validations_note(workspace, job.name)
-        )
+        step, note = _run_note(workspace.run(job.name))
+        return Progress(step, job.spec.total_steps, kind.measured_in, note)
     if kind.fans_out:
         return Progress(job.parts if ended else done_chunks(workspace, job), job.parts, kind.measured_in)
     return Progress(int(ended), 1, kind.measured_in)
@@ -98,31 +96,18 @@ def done_chunks(workspace: Workspace, job: Job) -> int:
     return len(finished_chunks(workspace, job))
 
 
-_TAIL_BYTES = 16_384
-
-
-def last_step(workspace: Workspace, run: str) -> tuple[int, str]:
-    """The newest logged step of a run, and a note with its loss; reads only the end of the log."""
-    with contextlib.suppress(FileNotFoundError), (workspace.run(run) / "events.jsonl").open("rb") as stream:
-        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
-        for line in reversed(stream.read().splitlines()):
-            # Cut short, or worse.
-            with contextlib.suppress(ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
-                event = json.loads(line)
-                if event["event"] == "step":
-                    note = f"loss {event['loss']:.3f}, {event['samples_per_second']:.1f} samples/s"
-                    return int(event["step"]), note
-    return 0, ""
-
-
-def _validations_note(workspace: Workspace, run: str) -> str:
-    """`, 2 validated, AUC 0.941`: the newest validation's."""
-    done = committed_steps(workspace.run(run) / "validations")
-    if not done:
-        return ""
-    metrics = read_json(workspace.validation(run, done[-1]) / "figures.json")
-    auc = "" if metrics["auc"] is None else f", AUC {metrics['auc']:.3f}"
-    return f", {len(done)} validated{auc}"
+def _run_note(run_dir: Path) -> tuple[int, str]:
+    """The newest step of a run, and a note: its loss and speed, how many checkpoints are validated, the last AUC."""
+    line, validated = newest_step(run_dir), validated_steps(run_dir)
+    note = []
+    if line is not None and line.loss is not None:
+        note.append(f"loss {line.loss:.3f}")
+    if line is not None and line.samples_per_second is not None:
+        note.append(f"{line.samples_per_second:.1f} samples/s")
+    if validated:
+        auc = read_metrics(RunPaths(run_dir).validation(validated[-1])).auc
+        note.append(f"{len(validated)} validated" + ("" if auc is None else f", AUC {auc:.3f}"))
+    return line.step if line else 0, ", ".join(note)
 
 
 def _key(job: Job) -> str:

@@ -124,7 +124,7 @@ class LhcqCollector(Collector):
         yield _counter("lhcq_run_checkpoints", "Checkpoints committed", ("run",), checkpoints)
 
     def _journal(self, run: str) -> Journal:
-        journal = self._journals.setdefault(run, Journal(self._workspace.run(run) / "events.jsonl"))
+        journal = self._journals.setdefault(run, Journal(self._workspace.run(run)))
         journal.read()
         return journal
 
@@ -143,19 +143,25 @@ RUN_GAUGES = {
 
 def run_values(job: Job, journal: Journal, *, over: bool) -> dict[str, float]:
     """The gauges of a run that are known, by their names; `over`: the run has ended."""
-    step, validation = journal.newest.get("step", {}), journal.newest.get("validation", {})
-    stands = over or time.time() - float(step.get("time", 0.0)) > _STALE_SECONDS
-    known = {
-        "lhcq_run_step": step.get("step"),
+    known: dict[str, float | None] = {
         "lhcq_run_steps": job.spec_of(TrainSpec).total_steps,
-        "lhcq_run_loss": step.get("loss"),
-        "lhcq_run_samples_per_second": 0.0 if stands else step.get("samples_per_second"),
-        "lhcq_run_validation_step": validation.get("step"),
-        "lhcq_run_validation_auc": validation.get("auc"),
-        "lhcq_run_validation_accuracy": validation.get("accuracy"),
+        "lhcq_run_samples_per_second": 0.0,
     }
-    if validation.get("seconds"):
-        known["lhcq_run_validation_events_per_second"] = validation["n"] / validation["seconds"]
+    if step := journal.step:
+        stands = over or time.time() - (step.time or 0.0) > _STALE_SECONDS
+        known |= {
+            "lhcq_run_step": step.step,
+            "lhcq_run_loss": step.loss,
+            "lhcq_run_samples_per_second": 0.0 if stands else step.samples_per_second,
+        }
+    if validation := journal.validation:
+        known |= {
+            "lhcq_run_validation_step": validation.step,
+            "lhcq_run_validation_auc": validation.auc,
+            "lhcq_run_validation_accuracy": validation.accuracy,
+        }
+        if validation.seconds and validation.n is not None:
+            known["lhcq_run_validation_events_per_second"] = validation.n / validation.seconds
     return {name: float(value) for name, value in known.items() if value is not None}
 
 

@@ -2,27 +2,29 @@
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lhcq.config import Act, TrainConfig
 from lhcq.errors import Diverged
+from lhcq.records.checkpoints import training_of
 from lhcq.records.jobs import Job
+from lhcq.records.journal import AlarmLine, RollbackLine, write_line
 from lhcq.records.run_state import (
     Alarm,
     AlarmKind,
     Course,
+    best_step,
     choose_act,
+    current_course,
     go_back,
     read_course,
     write_alarm,
     write_answer,
 )
 from lhcq.records.specs import TrainSpec
-from lhcq.storage import MANIFEST, append_line, read_json
-from lhcq.workspace import Workspace
+from lhcq.workspace import RunPaths, Workspace
 
 log = logging.getLogger(__name__)
 
@@ -42,25 +44,22 @@ def judge_validations(place: Workspace, job: Job, alarms: list[Alarm]) -> None:
 
 def raise_alarm(run_dir: Path, alarm: Alarm, alarms: list[Alarm]) -> None:
     """Tell an alarm in the run's journal and the worker's log, and add it to `alarms`."""
-    line = alarm.model_dump(exclude={"after", "round"})
-    append_line(run_dir / "events.jsonl", {"event": "alarm", "time": time.time(), **line})
+    write_line(run_dir, AlarmLine(**alarm.model_dump(exclude={"after", "round"})))
     log.warning("%s, step %d: %s: %s (%s)", run_dir.name, alarm.step, alarm.kind, alarm.message, alarm.act)
     alarms.append(alarm)
 
 
-def begin_segment(run_dir: Path, step: int) -> Course:
-    """How the segment after checkpoint `step` starts, once an alarm that asks to go back is answered."""
-    from lhcq.evaluate.validation import best_step
-
-    course = read_course(run_dir, step)
+def begin_segment(run_dir: Path) -> Course:
+    """How the segment after the newest checkpoint starts, once an alarm that asks to go back is answered."""
+    course = current_course(run_dir)
     if course.demand is None or course.demand.act != "rollback":
         return course
     best = best_step(run_dir)
-    answer = go_back(course, step if best is None else best)
-    line = {"step": step, "origin": answer.origin, "rate_factor": answer.rate_factor}
-    append_line(run_dir / "events.jsonl", {"event": "rollback", "time": time.time(), **line})
+    answer = go_back(course, course.step if best is None else best)
+    line = RollbackLine(step=course.step, origin=answer.origin, rate_factor=answer.rate_factor)
+    write_line(run_dir, line)
     write_answer(run_dir, course, answer)
-    return read_course(run_dir, step)
+    return read_course(run_dir, course.step)
 
 
 class SegmentWatch:
@@ -81,8 +80,7 @@ class SegmentWatch:
         self._step = course.step
         before = None
         if course.origin:
-            path = run_dir / "checkpoints" / f"{course.origin:08d}" / MANIFEST
-            recorded = read_json(path).get("training")
+            recorded = training_of(RunPaths(run_dir).checkpoint(course.origin))
             before = SegmentSummary.checked(**recorded) if recorded else None
         self._steps = StepWatch(before)
 

@@ -52,8 +52,7 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     from lhcq.events.contents import hash_events
     from lhcq.events.layout import EventBlock
     from lhcq.jets.clustering import cluster_events
-    from lhcq.jets.parts import Gap, fingerprint, write_part
-    from lhcq.jets.records import part_schema_of, with_contents
+    from lhcq.jets.parts import Gap, fingerprint, part_schema_of, with_contents, write_part
 
     spec, terms = job.spec_of(ClusterSpec), job.terms_of(ClusterTerms)
     file, chunk = open_source(workspace, terms), chunks_of(spec)[index]

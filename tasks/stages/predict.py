@@ -1,21 +1,20 @@
 """Prediction: one task a stretch of events on the queue of validations, merged by a chord into one directory.
 
-The first parts score the background of the split's calibration part, which p-values are taken against; the others
+The first parts score the background of the split's calibration subset, which p-values are taken against; the others
 score the dataset.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.commits import read_verified, require_commit
 from lhcq.errors import BadInput, RowsMissing
+from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.jobs import Failure, Job
 from lhcq.records.specs import PredictSpec, PredictTerms
-from lhcq.requests.predict import stretches_of
+from lhcq.requests.predict import REFERENCE, stretches_of
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.app import app
-from tasks.jobs.kinds import REFERENCE
 from tasks.jobs.leases import Lease
 from tasks.jobs.store import summary_of
 from tasks.observe.tracing import note_span
@@ -62,24 +61,21 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
 
 def _refuse_another_checkpoint(spec: PredictSpec, checkpoint: Path) -> None:
     """The run's name may mean another run by now, or its checkpoint may have been made again."""
-    manifest = require_commit(checkpoint, what=f"checkpoint {checkpoint.name}", remedy=REMADE)
-    if manifest["files"]["adapter_model.safetensors"]["sha256"] != spec.checkpoint_sha256:
+    manifest = require_checkpoint(checkpoint, remedy=REMADE)
+    if adapter_sha256(manifest) != spec.checkpoint_sha256:
         raise BadInput(f"{checkpoint}: is not what this prediction began with. {REMADE}")
 
 
 def _read_reference(
     workspace: Workspace, spec: PredictSpec, stretch: "Chunk"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Rows and labels of the background of a stretch of the calibration part, and its prompts as they were made."""
+    """Rows and labels of the background of a stretch of the calibration subset, and its prompts as they were made."""
     import pyarrow.compute as pc
 
-    from lhcq.prompts.records import read_stretch
+    from lhcq.records.subsets import read_subset_stretch
 
-    split = workspace.split(spec.split)
-    _refuse_remade(split, f"{REFERENCE}.parquet", spec.reference_sha256)
-    table = read_stretch(
-        split / f"{REFERENCE}.parquet", stretch.start, stretch.stop, ["row", "label", "prompt"]
-    )
+    split = _split_of(workspace, spec)
+    table = read_subset_stretch(split, REFERENCE, stretch.start, stretch.stop, ["row", "label", "prompt"])
     table = table.filter(pc.equal(table["label"], 0))
     return {"rows": table["row"], "labels": table["label"], "mjj": None}, table["prompt"].to_pylist()
 
@@ -88,24 +84,31 @@ def _read_events(
     workspace: Workspace, spec: PredictSpec, stretch: "Chunk"
 ) -> tuple[dict[str, Any], list[str]]:
     """Rows, labels and masses of a stretch of the dataset, and its prompts as the run's split would have them."""
-    import pyarrow.parquet as pq
-
-    from lhcq.prompts.features import EVENTS_FILE, record_columns
-    from lhcq.prompts.records import read_stretch
+    from lhcq.prompts.features import record_columns
     from lhcq.prompts.templates import render_as
+    from lhcq.records.events import events_sha256, read_dataset, read_event_stretch, read_schema
 
     dataset = workspace.dataset(spec.dataset)
-    _refuse_remade(dataset, EVENTS_FILE, spec.dataset_sha256)
-    columns = record_columns(pq.read_schema(dataset / EVENTS_FILE))
-    records = read_stretch(dataset / EVENTS_FILE, stretch.start, stretch.stop, columns)
+    _refuse_remade(dataset, events_sha256(read_dataset(dataset, remedy=REMADE)), spec.dataset_sha256)
+    columns = record_columns(read_schema(dataset))
+    records = read_event_stretch(dataset, stretch.start, stretch.stop, columns)
     prompts = render_as(spec.template, records)
     mjj = records["mjj"] if "mjj" in columns else None
     return {"rows": records["row"], "labels": records["label"], "mjj": mjj}, prompts
 
 
-def _refuse_remade(directory: Path, file: str, sha256: str) -> None:
-    manifest = read_verified(directory, what=directory.name, remedy=REMADE)
-    if manifest["files"][file]["sha256"] != sha256:
+def _split_of(workspace: Workspace, spec: PredictSpec) -> Path:
+    """The split of the run, whose reference must be what the prediction began with."""
+    from lhcq.records.subsets import read_split, subset_sha256
+
+    split = workspace.split(spec.split)
+    found = subset_sha256(read_split(split, remedy=REMADE), REFERENCE)
+    _refuse_remade(split, found, spec.reference_sha256)
+    return split
+
+
+def _refuse_remade(directory: Path, sha256: str, recorded: str) -> None:
+    if sha256 != recorded:
         raise BadInput(f"{directory}: is not what this prediction began with. {REMADE}")
 
 
@@ -128,7 +131,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
         n_events=spec.n_events,
         largest_p_value=spec.largest_p_value,
         labels=read_key(workspace, terms.labels, spec.labels_sha256, spec.n_source),
-        parts=_subsets_of(workspace, spec) if spec.trained_on else None,
+        subsets=_subsets_of(workspace, spec) if spec.trained_on else None,
         fields={"name": job.name, **spec.recorded()},
         page=render_prediction,
     )
@@ -136,16 +139,10 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
 
 
 def _subsets_of(workspace: Workspace, spec: PredictSpec) -> "dict[str, NDArray[np.int64]]":
-    """The rows of each part of the run's split."""
-    import pyarrow.parquet as pq
+    """The rows of each subset of the run's split."""
+    from lhcq.records.subsets import rows_of_subsets
 
-    from lhcq.prompts.split import PARTS
-
-    split = workspace.split(spec.split)
-    _refuse_remade(split, f"{REFERENCE}.parquet", spec.reference_sha256)
-    return {
-        part: pq.read_table(split / f"{part}.parquet", columns=["row"])["row"].to_numpy() for part in PARTS
-    }
+    return rows_of_subsets(_split_of(workspace, spec))
 
 
 @app.task(name="lhcq.predict_part", work=staticmethod(chunk_work(_make)))

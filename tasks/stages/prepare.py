@@ -1,6 +1,5 @@
 """Prompts: one task that writes a split, chained to one that fits the boosted-tree baseline on it."""
 
-import contextlib
 import shutil
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from lhcq.commits import differing
 from lhcq.errors import BadInput, NameTaken
 from lhcq.records.jobs import Job, end_job
 from lhcq.records.specs import PrepareSpec
-from lhcq.storage import MANIFEST, read_json, read_manifest, sha256_of
+from lhcq.storage import MANIFEST, read_manifest
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.engine.execute import perform
@@ -49,8 +48,10 @@ def _prepare(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
 
 
 def _refuse_another_dataset(dataset: Path, job: Job, spec: PrepareSpec) -> None:
+    from lhcq.records.events import events_sha256
+
     manifest = read_manifest(dataset, what=f"dataset {dataset.name!r}", remedy="Make it with `lhcq cluster`.")
-    if manifest["files"]["events.parquet"]["sha256"] != spec.dataset_sha256:
+    if events_sha256(manifest) != spec.dataset_sha256:
         raise BadInput(
             f"{dataset}: is not the dataset that {job.title} began with. Run the same command again."
         )
@@ -58,21 +59,14 @@ def _refuse_another_dataset(dataset: Path, job: Job, spec: PrepareSpec) -> None:
 
 def _baseline(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
     from lhcq.evaluate.baseline import fit_baseline
+    from lhcq.records.validations import is_of_another_split
 
     _refuse_another_split(workspace, job)
     split, final = workspace.split(job.name), workspace.baseline(job.name)
-    if _is_of_another_split(final, split):
+    if is_of_another_split(final, split):
         shutil.rmtree(final)
     fit_baseline(split, final)
     end_job(workspace, job, "done", f"prompts in {split}")
-
-
-def _is_of_another_split(baseline: Path, split: Path) -> bool:
-    """Whether the baseline was fitted on an earlier split of this name, which was removed."""
-    with contextlib.suppress(FileNotFoundError):
-        fitted: str = read_json(baseline / MANIFEST)["split_manifest_sha256"]
-        return fitted != sha256_of(split / MANIFEST)
-    return False
 
 
 @app.task(name="lhcq.prepare", work=staticmethod(_prepare))

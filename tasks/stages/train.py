@@ -11,17 +11,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lhcq.commits import is_commit, make_way, require_commit, split_of_run
+from lhcq.commits import is_commit, make_way
+from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.jobs import Job, end_job, find_job, list_jobs, outcome_of
+from lhcq.records.journal import CheckpointLine, RemovedLine, StepLine, ValidationLine, write_line
+from lhcq.records.metrics import Metrics
 from lhcq.records.run_control import wish_of
-from lhcq.records.run_state import Alarm, read_course
+from lhcq.records.run_state import Alarm, best_step, current_course
 from lhcq.records.specs import PredictSpec, TrainSpec, TrainTerms
-from lhcq.storage import append_line, write_json
-from lhcq.workspace import Workspace
+from lhcq.workspace import RunPaths, Workspace
 from tasks.app import app, workspace
 from tasks.engine.execute import perform
 from tasks.engine.publish import publish_unit
-from tasks.jobs.kinds import reached_step, segment_unit, test_unit, validate_unit
+from tasks.jobs.kinds import segment_unit, test_unit, validate_unit
 from tasks.jobs.leases import Lease
 from tasks.jobs.planner import pending_units
 from tasks.jobs.units import Unit
@@ -62,7 +64,7 @@ def train_segment(self: Any, run: str) -> str:
     work=staticmethod(lambda place, job, unit, held: _validate(place, job, unit.number, held, [])),
 )
 def validate(self: Any, run: str, step: int) -> str:
-    """Score a checkpoint on the validation part."""
+    """Score a checkpoint on the validation subset."""
     alarms: list[Alarm] = []
     status = perform(
         validate_unit(run, step),
@@ -78,7 +80,7 @@ def validate(self: Any, run: str, step: int) -> str:
 
 @app.task(name="lhcq.test", work=staticmethod(lambda place, job, _, held: _test(place, job, held)))
 def test(run: str) -> str:
-    """Score the best checkpoint on the test part, and end the run."""
+    """Score the best checkpoint on the test subset, and end the run."""
     return perform(test_unit(run), lambda place, job, _, held: _test(place, job, held), done=lambda *_: False)
 
 
@@ -105,10 +107,7 @@ def _after_validation(run: str) -> list[Unit]:
     if job is None:
         return []
     run_dir = place.run(run)
-    waited = (
-        job.spec_of(TrainSpec).config.waits_for_validation
-        or read_course(run_dir, reached_step(run_dir)).demand
-    )
+    waited = job.spec_of(TrainSpec).config.waits_for_validation or current_course(run_dir).demand
     wanted = [test_unit(run), *([segment_unit(run)] if waited else [])]
     return [unit for unit in _pending(run) if unit in wanted]
 
@@ -132,23 +131,22 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
     spec = job.spec_of(TrainSpec)
     config = spec.config
     run_dir = place.run(job.name)
-    journal = run_dir / "events.jsonl"
     judge_validations(place, job, alarms)
     if segment_unit(job.name) not in pending_units(place, job):
         return []
-    course = begin_segment(run_dir, reached_step(run_dir))
+    course = begin_segment(run_dir)
     until = min(step for step in spec.checkpoint_steps if step > course.step)
     watch = SegmentWatch(run_dir, config, course, alarms)
 
     told: list[tuple[int, dict[str, float]]] = []
 
     def on_step(record: StepRecord) -> bool:
-        append_line(journal, {"event": "step", "time": time.time(), **record.model_dump()})
+        write_line(run_dir, StepLine(**record.model_dump()))
         told.append((record.step, record.model_dump(exclude={"step"})))
         watch.see(record.step, record.loss, record.grad_norm)
         return not held.lost and not watch.ends_segment and wish_of(place, job.name) == "run"
 
-    prompts, labels, _ = _part(place, job, "train")
+    prompts, labels, _ = _subset(place, job, "train")
     base = _base(place, job)
     state = None
     with watch.refused_numbers():
@@ -180,7 +178,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
             **watch.summary(),
         },
     )
-    append_line(journal, {"event": "checkpoint", "time": time.time(), "step": until})
+    write_line(run_dir, CheckpointLine(step=until))
     note_span(step=until, events=(until - course.step) * config.batch_size * config.accumulation)
     _track(place, job, told)
     return [until]
@@ -208,14 +206,14 @@ def _base(place: Workspace, job: Job) -> Any:
     return resident_base(directory, recorded=spec.base, cache=place.digests)
 
 
-def _part(place: Workspace, job: Job, part: str) -> tuple[list[str], Any, Any]:
-    """Prompts, labels and rows of one part of the run's split."""
-    import pyarrow.parquet as pq
+def _subset(place: Workspace, job: Job, subset: str) -> tuple[list[str], Any, Any]:
+    """Prompts, labels and rows of one subset of the run's split."""
+    from lhcq.records.subsets import read_subset, split_of_run
 
     spec = job.spec_of(TrainSpec)
     split = place.split(spec.split)
     split_of_run(split, job.name, spec.split_sha256)
-    table = pq.read_table(split / f"{part}.parquet", columns=["prompt", "label", "row"])
+    table = read_subset(split, subset, ["prompt", "label", "row"])
     return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
 
 
@@ -225,18 +223,17 @@ def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[A
 
     started = time.time()
     run_dir = place.run(job.name)
-    figures = _score(place, job, step, "validation", place.validation(job.name, step), held)
-    line = {"event": "validation", "step": step, "seconds": time.time() - started}
-    append_line(run_dir / "events.jsonl", {**line, "time": time.time(), **figures})
+    metrics = _score(place, job, step, "validation", place.validation(job.name, step), held).model_dump()
+    write_line(run_dir, ValidationLine(step=step, seconds=time.time() - started, **metrics))
     judge_validations(place, job, alarms)
     told = {
-        key: figures[key] for key in ("accuracy", "auc", "max_sic", "nll", "ece") if figures[key] is not None
+        key: metrics[key] for key in ("accuracy", "auc", "max_sic", "nll", "ece") if metrics[key] is not None
     }
     _track(place, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
     keep = job.spec_of(TrainSpec).config.keep
     if keep is not None:
         for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(place, job.name)):
-            append_line(run_dir / "events.jsonl", {"event": "removed", "time": time.time(), "step": removed})
+            write_line(run_dir, RemovedLine(step=removed))
     write_report(place, job.name)
 
 
@@ -247,11 +244,10 @@ def _predicting(place: Workspace, run: str) -> set[int]:
 
 
 def _test(place: Workspace, job: Job, held: Lease) -> None:
-    from lhcq.evaluate.validation import best_step
     from lhcq.report.page import write_report
 
     run_dir = place.run(job.name)
-    final = run_dir / "test"
+    final = RunPaths(run_dir).test
     judge_validations(place, job, [])
     step = best_step(run_dir)
     if step is None:
@@ -260,39 +256,34 @@ def _test(place: Workspace, job: Job, held: Lease) -> None:
     if not is_commit(final):
         _score(place, job, step, "test", final, held)
     _calibrate(place, job, step, held)
-    stop = read_course(run_dir, reached_step(run_dir)).stop
+    stop = current_course(run_dir).stop
     end_job(place, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else ""))
     write_report(place, job.name)
 
 
 def _calibrate(place: Workspace, job: Job, step: int, held: Lease) -> None:
-    """Fit temperature and thresholds to the tested checkpoint on the calibration part; show them on the test part."""
-    from lhcq.evaluate.calibration import calibrated_figures, fit_calibration
-    from lhcq.evaluate.scores import read_scores
-    from lhcq.evaluate.validation import SCORES
+    """Fit temperature and thresholds to the tested checkpoint on the calibration subset; show them on the test's."""
+    from lhcq.evaluate.calibration import calibrated_metrics, fit_calibration
+    from lhcq.records.validations import require_scores, write_calibrated
 
     run_dir = place.run(job.name)
-    part = run_dir / "calibration"
-    if not is_commit(part):
-        _score(place, job, step, "calibration", part, held)
-    for directory in (part, run_dir / "test"):
-        require_commit(directory, what=directory.name, remedy="Remove it; it will be made again.")
-    fitted, shown = (read_scores(directory / SCORES) for directory in (part, run_dir / "test"))
+    paths = RunPaths(run_dir)
+    if not is_commit(paths.calibration):
+        _score(place, job, step, "calibration", paths.calibration, held)
+    fitted, shown = require_scores(paths.calibration), require_scores(paths.test)
     calibration = fit_calibration(fitted.labels, fitted.p_signal)
-    figures = calibrated_figures(calibration, shown.labels, shown.p_signal, shown.unknown)
-    write_json(run_dir / "calibrated.json", figures.model_dump())
+    write_calibrated(run_dir, calibrated_metrics(calibration, shown.labels, shown.p_signal, shown.unknown))
 
 
-def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: Lease) -> dict[str, Any]:
-    """Score one part with one checkpoint and commit the figures."""
+def _score(place: Workspace, job: Job, step: int, subset: str, final: Path, held: Lease) -> Metrics:
+    """Score one subset with one checkpoint and commit the metrics."""
     from lhcq.evaluate.validation import write_validation
     from lhcq.model.score import score_prompts
+    from lhcq.records.validations import read_report
 
     config = job.spec_of(TrainSpec).config
-    checkpoint = require_commit(
-        place.checkpoint(job.name, step), what=f"checkpoint {step}", remedy="Look at `lhcq status`."
-    )
-    prompts, labels, rows = _part(place, job, part)
+    checkpoint = require_checkpoint(place.checkpoint(job.name, step), what=f"checkpoint {step}")
+    prompts, labels, rows = _subset(place, job, subset)
     note_span(events=len(prompts))
     scores = score_prompts(
         _base(place, job),
@@ -303,7 +294,7 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
         on_batch=lambda _: held.check(),
     )
     make_way(final)
-    figures = write_validation(
+    metrics = write_validation(
         final,
         step=step,
         rows=rows,
@@ -311,8 +302,8 @@ def _score(place: Workspace, job: Job, step: int, part: str, final: Path, held: 
         p_signal=scores.p_signal,
         unknown=scores.unknown,
         of=job.identity,
-        checkpoint_sha256=checkpoint["files"]["adapter_model.safetensors"]["sha256"],
+        checkpoint_sha256=adapter_sha256(checkpoint),
         training=checkpoint.get("training"),
     )
-    log.info("%s, step %d, %s part:\n%s", job.name, step, part, (final / "report.txt").read_text("utf-8"))
-    return figures.model_dump()
+    log.info("%s, step %d, %s part:\n%s", job.name, step, subset, read_report(final))
+    return metrics

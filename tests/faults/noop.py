@@ -61,10 +61,10 @@ def serial_adapter(n_segments: int) -> bytes:
 
 def noop_segment(workspace: Any, job: Any, record: Callable[..., None]) -> list[int]:
     """In the place of training: the next checkpoint is the hash of the newest."""
-    from lhcq.commits import committed_steps
+    from lhcq.records.run_state import committed_steps
     from lhcq.storage import staged_directory, write_manifest
 
-    steps = committed_steps(workspace.run(job.name) / "checkpoints")
+    steps = committed_steps(workspace.run(job.name))
     newest = (workspace.checkpoint(job.name, steps[-1]) / "adapter").read_bytes() if steps else b""
     until = min(step for step in job.spec["checkpoint_steps"] if step not in steps)
     final = workspace.checkpoint(job.name, until)

@@ -229,7 +229,7 @@ def _watch_training() -> None:
         tasks.stages.train._test = noop_end
 
     publish_at_once = publish.publish_unit
-    append = tasks.stages.train.append_line
+    write = tasks.stages.train.write_line
 
     def publishing(unit: Any, *arguments: Any, **options: Any) -> Any:
         reach("before-publish", unit.task)
@@ -237,14 +237,14 @@ def _watch_training() -> None:
         reach("after-publish", unit.task)
         return answer
 
-    def appending(path: Any, value: Any) -> None:
-        append(path, value)
-        if value.get("event") == "step":
-            record("step", f"{path.parent.name}:{value['step']}")
-            reach("step", str(value["step"]))
+    def writing(run_dir: Path, line: Any) -> None:
+        write(run_dir, line)
+        if line.event == "step":
+            record("step", f"{run_dir.name}:{line.step}")
+            reach("step", str(line.step))
 
     tasks.stages.train.publish_unit = publishing
-    tasks.stages.train.append_line = appending
+    tasks.stages.train.write_line = writing
 
 
 def _set_visibility_timeout(seconds: str) -> None:

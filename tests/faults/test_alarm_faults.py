@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lhcq.commits import committed_steps
-from lhcq.records.run_state import MAX_ROLLBACKS, alarms_of, read_course
+from lhcq.records.run_state import MAX_ROLLBACKS, alarms_of, committed_steps, read_course
 from tasks.jobs.store import identity_of
 from tests.faults.rig import Rig, running_rig
 
@@ -60,7 +59,7 @@ def test_trainers_killed_around_an_alarm_go_back_once_for_each(ready: Rig, smoll
     rounds = [(alarm.round, alarm.act) for alarm in alarms_of(run) if alarm.kind == "nan"]
     assert rounds == [*((number, "rollback") for number in range(MAX_ROLLBACKS)), (MAX_ROLLBACKS, "stop")]
     assert read_course(run, 2).rollbacks == MAX_ROLLBACKS
-    assert committed_steps(run / "checkpoints") == [2]
+    assert committed_steps(run) == [2]
     answers = {name: count for name, count in ready.commits(run).items() if "/answers/" in name}
     assert sorted(answers.values()) == [1] * MAX_ROLLBACKS
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]

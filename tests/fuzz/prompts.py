@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
-from lhcq.jets.records import schema_of
 from lhcq.prompts.templates import choose_columns, describe_template, render
+from lhcq.records.events import schema_of
 from tests.fuzz.mutation import strange_value
 
 _CONFIGURATIONS: tuple[type[Frozen], ...] = (ClusterConfig, SplitConfig, TrainConfig, GenerateConfig)

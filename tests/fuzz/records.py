@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 from random import Random
 
-from lhcq.model.checkpoint import newest_checkpoint, recorded_rows, verified_step
-from lhcq.records.jobs import Failure, Holder, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
+from lhcq.model.checkpoint import recorded_rows, verified_step
 from lhcq.records.run_control import wish_of
-from lhcq.records.run_state import read_course
+from lhcq.records.run_state import committed_steps, read_course
 from lhcq.storage import write_json, write_manifest
 from lhcq.workspace import Workspace
-from tasks.jobs.planner import pending_units
-from tasks.jobs.units import unit_of_key
+from tasks.jobs.leases import Holder
+from tasks.jobs.planner import pending_units, unit_of_key
+from tasks.jobs.store import Failure, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
 from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
 
 
@@ -84,7 +84,7 @@ def attack_workspace(data: tuple[str, bytes], root: Path) -> None:
     for read in (
         lambda: wish_of(place, "made"),
         lambda: last_step(place, "made"),
-        lambda: verified_step(newest_checkpoint(run / "checkpoints")[1]),  # type: ignore[index]
+        lambda: verified_step(place.checkpoint("made", committed_steps(run)[-1])),
         lambda: recorded_rows(place.checkpoint("made", 10)),
     ):
         with refused():

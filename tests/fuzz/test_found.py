@@ -90,7 +90,7 @@ def test_a_part_with_damaged_columns_is_refused_when_it_is_merged(tmp_path: Path
 
     from lhcq.jets.merge import merge_parts
     from lhcq.jets.parts import write_part
-    from lhcq.jets.records import SCHEMA
+    from lhcq.records.events import SCHEMA
     from lhcq.seals import seal
 
     event = {"row": 0, "label": 1, "n_particles": 7, "n_jets": 0, "jets": [], "mjj": 1.25, "delta_r": 2.5}
@@ -111,10 +111,10 @@ def test_a_part_with_damaged_columns_is_refused_when_it_is_merged(tmp_path: Path
 def test_a_dataset_whose_manifest_holds_half_a_character_is_split_like_any_other() -> None:
     import numpy as np
 
-    from lhcq.prompts.split import assign_parts
+    from lhcq.prompts.split import assign_subsets
 
     rows = np.arange(2_000)
-    parts = assign_parts(rows, (rows % 2).astype(np.int8), dataset_key="\ud800")
+    parts = assign_subsets(rows, (rows % 2).astype(np.int8), dataset_key="\ud800")
     assert set(parts.tolist()) == {0, 1, 2, 3}
 
 

@@ -9,18 +9,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lhcq.commits import committed_steps, is_commit, make_way
+from lhcq.commits import is_commit, make_way
 from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput, LeaseLost, NameTaken
-from lhcq.evaluate.validation import validated_steps, write_validation
+from lhcq.evaluate.validation import write_validation
 from lhcq.events.layout import open_event_file, write_event_file
-from lhcq.records.jobs import Job, failures_of, outcome_of
+from lhcq.records.run_state import committed_steps, reached_step, validated_steps
 from lhcq.storage import sha256_of, staged_directory, write_manifest
 from lhcq.workspace import Workspace
 from tasks.jobs import store
-from tasks.jobs.kinds import chunk_path, finished_chunks, reached_step, validate_unit
-from tasks.jobs.planner import pending_units
-from tasks.jobs.store import create_job, discard_job
+from tasks.jobs.planner import finished_parts, part_path, pending_units, validate_unit
+from tasks.jobs.store import Job, create_job, discard_job, failures_of, outcome_of
 from tasks.stages import generate
 from tasks.stages.cluster import cluster_merge, cluster_part
 from tasks.stages.fanout import perform_merge, perform_part
@@ -78,7 +77,7 @@ def test_a_worker_still_at_an_earlier_job_leaves_nothing_in_the_later_one(here: 
     assert perform_part("cluster", "made", 2, make) == "leased"  # it stopped, and counts as no attempt
     narrow = store.load_job(here, "cluster", "made")
     assert narrow.identity != wide.identity
-    assert finished_chunks(here, narrow) == set()
+    assert finished_parts(here, narrow) == set()
     assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
     cluster_merge("made")
     assert outcome_of(here, narrow).state == "done"
@@ -159,7 +158,7 @@ def test_a_part_that_was_given_up_is_never_tolerated_as_rows_that_cannot_be_used
     outcome = outcome_of(here, job)
     assert (outcome.state, outcome.message) == ("incomplete", "OSError: out of memory")
     assert not here.dataset("made").exists()
-    assert finished_chunks(here, job) == {0, 1, 3}  # kept for the next try
+    assert finished_parts(here, job) == {0, 1, 3}  # kept for the next try
 
 
 def test_a_checkpoint_of_an_earlier_run_counts_for_nothing_and_makes_way(
@@ -174,7 +173,7 @@ def test_a_checkpoint_of_an_earlier_run_counts_for_nothing_and_makes_way(
         with staged_directory(here.checkpoint("run", 3)) as directory:
             (directory / "adapter").write_text(of)
             write_manifest(directory, of=of, step=3)
-        known = committed_steps(here.run("run") / "checkpoints")
+        known = committed_steps(here.run("run"))
         assert known == ([3] if of == run.identity else [])
         assert reached_step(here.run("run")) == (3 if of == run.identity else 0)
     assert (here.checkpoint("run", 3) / "adapter").read_text() == run.identity
@@ -248,6 +247,6 @@ def test_the_record_of_a_job_says_what_its_parts_carry(here: Workspace, ask: Any
     job = ask(1.0)
     recorded = json.loads((here.job("cluster", "made") / "job.json").read_text())
     assert recorded["identity"] == store.identity_of("cluster", recorded["spec"]) == job.identity
-    assert chunk_path(here, job, 3).parent.name == job.identity
+    assert part_path(here, job, 3).parent.name == job.identity
     with pytest.raises(BadInput):
         store.require_same_bytes(job.model_copy(update={"identity": ""}))

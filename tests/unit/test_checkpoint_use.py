@@ -20,17 +20,16 @@ from lhcq.commits import identity_of_run
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.evaluate.validation import write_validation
-from lhcq.jets.records import SCHEMA
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
 from lhcq.prompts.writing import write_split
-from lhcq.records.jobs import Job, load_job, outcome_of
+from lhcq.records.events import SCHEMA
 from lhcq.storage import read_json, write_manifest
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.jobs.planner import pending_units
-from tasks.jobs.store import create_job
+from tasks.jobs.store import Job, create_job, load_job, outcome_of
 from tests.peft_alone import load_by_peft
 
 N = 44

@@ -14,9 +14,9 @@ from lhcq.commits import digests_of
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.comparison import auc_difference, compare_scores
-from lhcq.evaluate.figures import delong_error
-from lhcq.evaluate.scores import Scores
+from lhcq.evaluate.metrics import delong_error
 from lhcq.evaluate.validation import write_validation
+from lhcq.records.scores import Scores
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
 
 

@@ -9,15 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhcq.config import ClusterConfig, SplitConfig
-from lhcq.duplicates import (
-    DUPLICATES_FILE,
-    Duplicates,
-    describe_duplicates,
-    find_duplicates,
-    hash_columns,
-    read_firsts,
-    write_duplicates,
-)
 from lhcq.errors import BadInput
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.events.blocks import read_blocks
@@ -25,10 +16,17 @@ from lhcq.events.contents import hash_events
 from lhcq.events.layout import open_event_file, read_rows, write_event_file
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import merge_parts
-from lhcq.jets.parts import write_part
-from lhcq.jets.records import with_contents
-from lhcq.prompts.split import PARTS, _hash_rows, assign_parts, select
+from lhcq.jets.parts import with_contents, write_part
+from lhcq.prompts.split import SHARES, _hash_rows, assign_subsets, select
 from lhcq.prompts.writing import write_split
+from lhcq.records.duplicates import (
+    Duplicates,
+    describe_duplicates,
+    find_duplicates,
+    hash_columns,
+    read_firsts,
+    write_duplicates,
+)
 from lhcq.storage import read_json, read_manifest, verify_files
 
 HOST = {"numpy": "2.0", "cpu": "x86_64 X86_V3"}
@@ -132,9 +130,9 @@ def test_what_is_written_is_read_for_the_rows_that_a_dataset_has(tmp_path: Path)
     rows = np.array([3, 1, 8, 5])
     assert read_firsts(tmp_path, {"files": {}}, rows) is rows
     write_duplicates(tmp_path, Duplicates(rows=np.array([5, 8]), firsts=np.array([1, 3]), n_contradictory=0))
-    manifest = {"files": {DUPLICATES_FILE: {}}}
+    manifest = {"files": {"duplicates.parquet": {}}}
     assert read_firsts(tmp_path, manifest, rows).tolist() == [3, 1, 3, 1]
-    (tmp_path / DUPLICATES_FILE).write_bytes(b"PAR1")
+    (tmp_path / "duplicates.parquet").write_bytes(b"PAR1")
     with pytest.raises(BadInput, match=r"duplicates\.parquet: cannot be read"):
         read_firsts(tmp_path, manifest, rows)
 
@@ -157,7 +155,7 @@ def assign_before(rows: np.ndarray, labels: np.ndarray, key: str) -> np.ndarray:
     for label in (0, 1):
         members = np.flatnonzero(labels == label)
         ranked = members[np.argsort(hashes[members], kind="stable")]
-        stops = (np.cumsum(list(PARTS.values())) * len(ranked) + 50) // 100
+        stops = (np.cumsum(list(SHARES.values())) * len(ranked) + 50) // 100
         parts[ranked] = np.searchsorted(stops, np.arange(len(ranked)), side="right")
     return parts
 
@@ -168,8 +166,8 @@ def test_without_duplicates_every_event_is_where_it_was(n: int, seed: int, key: 
     rows, labels = rng.permutation(2 * n)[:n], rng.integers(-1, 2, n).astype(np.int8)
     labels[:2] = 0, 1
     expected = assign_before(rows, labels, key)
-    np.testing.assert_array_equal(assign_parts(rows, labels, dataset_key=key), expected)
-    np.testing.assert_array_equal(assign_parts(rows, labels, dataset_key=key, firsts=rows), expected)
+    np.testing.assert_array_equal(assign_subsets(rows, labels, dataset_key=key), expected)
+    np.testing.assert_array_equal(assign_subsets(rows, labels, dataset_key=key, firsts=rows), expected)
 
 
 @st.composite
@@ -190,13 +188,13 @@ def grouped(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @given(drawn=grouped(), key=st.text("0123456789abcdef", min_size=1))
 def test_all_rows_of_an_event_are_in_one_part(drawn: tuple[np.ndarray, ...], key: str):
     rows, labels, firsts = drawn
-    parts = assign_parts(rows, labels, dataset_key=key, firsts=firsts)
+    parts = assign_subsets(rows, labels, dataset_key=key, firsts=firsts)
     np.testing.assert_array_equal(parts == -1, labels == -1)
     for first in np.unique(firsts):
         assert len(set(parts[(firsts == first) & (labels >= 0)].tolist())) <= 1
     largest = np.bincount(np.searchsorted(np.unique(firsts), firsts)).max()
-    counts = np.bincount(parts[parts >= 0], minlength=len(PARTS))
-    for count, percent in zip(counts, PARTS.values(), strict=True):
+    counts = np.bincount(parts[parts >= 0], minlength=len(SHARES))
+    for count, percent in zip(counts, SHARES.values(), strict=True):
         assert abs(count - percent / 100 * counts.sum()) <= 2 * (largest + 1)
 
 
@@ -207,8 +205,8 @@ def test_the_part_of_an_event_does_not_depend_on_where_its_rows_stand(
     rows, labels, firsts = drawn
     order = np.random.default_rng(seed).permutation(len(rows))
     np.testing.assert_array_equal(
-        assign_parts(rows[order], labels[order], dataset_key="ab", firsts=firsts[order]),
-        assign_parts(rows, labels, dataset_key="ab", firsts=firsts)[order],
+        assign_subsets(rows[order], labels[order], dataset_key="ab", firsts=firsts[order]),
+        assign_subsets(rows, labels, dataset_key="ab", firsts=firsts)[order],
     )
 
 
@@ -221,14 +219,14 @@ def test_two_splits_of_one_source_never_share_an_event_across_parts(
     drawn: tuple[np.ndarray, ...], ratio: str, limit: int | None
 ):
     rows, labels, firsts = drawn
-    parts = assign_parts(rows, labels, dataset_key="ab", firsts=firsts)
+    parts = assign_subsets(rows, labels, dataset_key="ab", firsts=firsts)
     try:
         one = select(parts, labels, SplitConfig(ratio="natural"))
         other = select(parts, labels, SplitConfig(ratio=ratio, limit=limit, seed=7))
     except BadInput:  # too few of a class
         return
-    for name in PARTS:
-        for stranger in set(PARTS) - {name}:
+    for name in SHARES:
+        for stranger in set(SHARES) - {name}:
             assert not set(firsts[one[name]].tolist()) & set(firsts[other[stranger]].tolist())
 
 
@@ -277,7 +275,7 @@ def test_a_dataset_counts_and_lists_its_duplicates_and_its_events_have_the_same_
     summary = manifest["duplicates"]
     assert (summary["rows"], summary["events"], summary["contradictory"]) == (350, 50, 0)
     verify_files(tmp_path / "made", manifest)
-    listed = pq.read_table(tmp_path / "made" / DUPLICATES_FILE)
+    listed = pq.read_table(tmp_path / "made" / "duplicates.parquet")
     pairs = list(zip(listed["row"].to_pylist(), listed["first"].to_pylist(), strict=True))
     assert [list(pair) for pair in pairs[:3]] == summary["examples"]
     records = pq.read_table(tmp_path / "made" / "events.parquet").to_pylist()
@@ -306,16 +304,16 @@ def test_no_prompt_of_one_part_is_of_an_event_of_another_and_trees_are_not_flatt
 ):
     cluster(repeated, tmp_path / "made", 100, ClusterConfig())
     cluster(repeated, tmp_path / "wide", 100, ClusterConfig(radius=1.2))
-    listed = pq.read_table(tmp_path / "made" / DUPLICATES_FILE)
+    listed = pq.read_table(tmp_path / "made" / "duplicates.parquet")
     first_of = dict(zip(listed["row"].to_pylist(), listed["first"].to_pylist(), strict=True))
     seen: dict[int, str] = {}
     for dataset, ratio in (("made", "natural"), ("made", "1:1"), ("wide", "1:2")):
         split = tmp_path / f"{dataset}-{ratio}"
         write_split(tmp_path / dataset, split, config=SplitConfig(ratio=ratio))
-        for name in PARTS:
+        for name in SHARES:
             for row in pq.read_table(split / f"{name}.parquet")["row"].to_pylist():
                 assert seen.setdefault(first_of.get(row, row), name) == name
-    assert {seen[first] for first in first_of.values()} == set(PARTS)
+    assert {seen[first] for first in first_of.values()} == set(SHARES)
     split = tmp_path / "made-1:1"
     manifest = read_manifest(split, what="split", remedy="")
     assert manifest["duplicates_sha256"] is not None

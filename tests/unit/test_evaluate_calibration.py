@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from lhcq.errors import BadInput
 from lhcq.evaluate.calibration import (
     apply_temperature,
-    calibrated_figures,
+    calibrated_metrics,
     fit_calibration,
     fit_temperature,
-    natural_figures,
+    natural_metrics,
 )
-from lhcq.evaluate.figures import figures_of
+from lhcq.evaluate.metrics import metrics_of
 
 
 def sample(n, *, temperature=1.0, seed=1, signal_share=0.5):
@@ -40,8 +40,8 @@ def test_a_temperature_keeps_the_order(p_signal, temperature) -> None:
 def test_what_was_fitted_on_one_sample_improves_another() -> None:
     calibration = fit_calibration(*sample(4000, temperature=4.0))
     labels, p_signal = sample(4000, temperature=4.0, seed=2)
-    raw = figures_of(labels, p_signal)
-    found = calibrated_figures(calibration, labels, p_signal, np.zeros(labels.size, dtype=bool))
+    raw = metrics_of(labels, p_signal)
+    found = calibrated_metrics(calibration, labels, p_signal, np.zeros(labels.size, dtype=bool))
     assert found.calibrated.nll < 0.8 * raw.nll
     assert found.calibrated.ece < 0.5 * raw.ece
     assert found.calibrated.auc == pytest.approx(raw.auc, abs=1e-5)
@@ -51,31 +51,31 @@ def test_what_was_fitted_on_one_sample_improves_another() -> None:
 def test_the_balanced_threshold_is_not_one_half_where_signal_is_rare() -> None:
     labels, p_signal = sample(20_000, signal_share=0.05)
     calibration = fit_calibration(labels, p_signal)
-    here = figures_of(labels, p_signal, threshold=calibration.balanced_threshold)
+    here = metrics_of(labels, p_signal, threshold=calibration.balanced_threshold)
     assert calibration.balanced_threshold < 0.3
-    assert here.balanced_accuracy > figures_of(labels, p_signal).balanced_accuracy + 0.05
+    assert here.balanced_accuracy > metrics_of(labels, p_signal).balanced_accuracy + 0.05
 
 
 def test_a_sample_without_a_mistake_has_finite_figures() -> None:
     labels = np.tile([0, 1], 40)
     calibration = fit_calibration(labels, np.where(labels == 1, 0.9, 0.1))
     assert 0.05 <= calibration.temperature < 0.1
-    (natural,) = natural_figures(labels, np.where(labels == 1, 0.9, 0.1), [0.5], [0.01])
+    (natural,) = natural_metrics(labels, np.where(labels == 1, 0.9, 0.1), [0.5], [0.01])
     assert (natural.precision, natural.significance_improvement) == (1.0, None)
     assert 0 < natural.precision_low < 0.2
 
 
 @given(st.integers(1, 8))
 @settings(max_examples=8)
-def test_natural_figures_do_not_depend_on_the_ratio_of_the_sample(times) -> None:
+def test_natural_metrics_do_not_depend_on_the_ratio_of_the_sample(times) -> None:
     labels, p_signal = sample(400)
     background = np.flatnonzero(labels == 0)
     more = np.concatenate([np.arange(labels.size), *([background] * times)])
-    (one,) = natural_figures(labels, p_signal, [0.5], [0.01])
-    (other,) = natural_figures(labels[more], p_signal[more], [0.5], [0.01])
+    (one,) = natural_metrics(labels, p_signal, [0.5], [0.01])
+    (other,) = natural_metrics(labels[more], p_signal[more], [0.5], [0.01])
     assert other.precision == pytest.approx(one.precision)
     assert other.significance_improvement == pytest.approx(one.significance_improvement)
-    kept = figures_of(labels, p_signal).confusion
+    kept = metrics_of(labels, p_signal).confusion
     expected = 0.01 * kept.tp / (kept.tp + kept.fn)
     assert one.precision == pytest.approx(expected / (expected + 0.99 * kept.fp / (kept.fp + kept.tn)))
 

@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from lhcq.commits import committed_steps, identity_of_run
+from lhcq.commits import identity_of_run
 from lhcq.config import TrainConfig
 from lhcq.errors import Diverged
 from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.retention import plan_retention, remove_checkpoints
-from lhcq.evaluate.tags import tag_step
-from lhcq.evaluate.validation import best_step, write_validation
-from lhcq.records.jobs import Job
-from lhcq.records.run_control import wish_of
+from lhcq.evaluate.validation import write_validation
+from lhcq.records.run_control import is_paused, set_wish, wish_of
 from lhcq.records.run_state import (
     MAX_ROLLBACKS,
     RATE_FACTOR,
     Alarm,
     alarms_of,
+    best_step,
     choose_act,
+    committed_steps,
     go_back,
     go_on,
     open_pause,
@@ -26,10 +26,12 @@ from lhcq.records.run_state import (
     write_alarm,
     write_answer,
 )
+from lhcq.records.tags import tag_step
+from lhcq.report.collect import collect_run
 from lhcq.storage import MANIFEST, write_json
-from tasks.jobs.kinds import segment_unit, validate_unit
-from tasks.jobs.planner import pending_units
+from tasks.jobs.planner import pending_units, segment_unit, validate_unit
 from tasks.jobs.planner import test_unit as final_unit
+from tasks.jobs.store import Job
 from tasks.stages.alarms import SegmentWatch, begin_segment
 
 LABELS = np.tile([0, 1], 40)
@@ -45,7 +47,7 @@ def start(place, new_job):
     """Starts a run of checkpoints 3, 6, 9 and 12 under some policy."""
 
     def begin(**config) -> Job:
-        return new_job("train", "run", parts=0, checkpoint_steps=[3, 6, 9, 12], config=config)
+        return new_job("train", "run", parts=0, checkpoint_steps=[3, 6, 9, 12], config=config, split="half")
 
     return begin
 
@@ -96,9 +98,9 @@ def test_going_back_is_one_record_and_the_next_checkpoint_goes_on_from_itself(pl
     validate(place, 3, BETTER)
     validate(place, 6)
     write_alarm(run, alarm(after=6))
-    first = begin_segment(run, 6)
+    first = begin_segment(run)
     assert (first.origin, first.rate_factor, first.rollbacks, first.demand) == (3, RATE_FACTOR, 1, None)
-    assert begin_segment(run, 6) == first  # a second delivery, or the same after a crash
+    assert begin_segment(run) == first  # a second delivery, or the same after a crash
     later = read_course(run, 9)
     assert (later.origin, later.rate_factor, later.rollbacks) == (9, RATE_FACTOR, 1)
 
@@ -108,11 +110,11 @@ def test_an_alarm_after_going_back_is_a_new_one_and_the_rate_falls_again(place, 
     run = place.run("run")
     validate(place, 3)
     write_alarm(run, alarm())
-    begin_segment(run, 3)
+    begin_segment(run)
     write_alarm(run, alarm())  # a late duplicate of the first
     assert read_course(run, 3).demand is None
     write_alarm(run, alarm(at_round=1))
-    second = begin_segment(run, 3)
+    second = begin_segment(run)
     assert second.rate_factor == pytest.approx(RATE_FACTOR**2)
     assert [one.round for one in alarms_of(run)] == [0, 1]
 
@@ -157,6 +159,66 @@ def test_a_pause_holds_the_run_until_a_person_resumes_it(place, start) -> None:
     assert course.paused
     write_answer(run, course, go_on(course))
     assert wish_of(place, "run") == "run"
+    assert pending_units(place, job) == [segment_unit("run")]
+
+
+def state_in_report(place):
+    return collect_run(place, "run").state
+
+
+def test_where_training_ends_a_pause_at_the_same_step_holds_nothing(place, start) -> None:
+    job = start(patience=2, on_collapse="pause")
+    validate(place, 3, BETTER)
+    validate(place, 6)
+    validate(place, 9, CONSTANT)
+    assert [one.act for one in judge(place, job)] == ["pause"]
+    assert pending_units(place, job) == [final_unit("run")]
+    assert wish_of(place, "run") == "run"
+    assert not is_paused(place, "run", last_step=12)
+    assert state_in_report(place) != "paused"
+
+
+def test_of_two_alarms_at_one_step_the_one_that_ends_training_decides(place, start) -> None:
+    job = start()
+    validate(place, 3)
+    for kind, act in (("unknown", "pause"), ("collapse", "stop")):
+        write_alarm(place.run("run"), alarm(kind, act))
+    assert read_course(place.run("run"), 3).stop == "seen"
+    assert pending_units(place, job) == [final_unit("run")]
+    assert wish_of(place, "run") == "run"
+    assert not is_paused(place, "run", last_step=12)
+    assert state_in_report(place) != "paused"
+
+
+def test_of_two_alarms_at_one_step_a_pause_goes_before_going_back(place, start) -> None:
+    job = start()
+    validate(place, 3)
+    for kind, act in (("divergence", "rollback"), ("unknown", "pause")):
+        write_alarm(place.run("run"), alarm(kind, act))
+    assert begin_segment(place.run("run")).paused
+    assert pending_units(place, job) == []
+    assert is_paused(place, "run", last_step=12)
+    assert state_in_report(place) == "paused"
+
+
+def test_a_wish_to_pause_holds_training_and_not_the_test_after_its_end(place, start) -> None:
+    job = start()
+    validate(place, 3)
+    set_wish(place, "run", "pause")
+    assert is_paused(place, "run", last_step=12)
+    assert state_in_report(place) == "paused"
+    validate(place, 12)
+    assert pending_units(place, job) == [final_unit("run")]
+    assert not is_paused(place, "run", last_step=12)
+    assert state_in_report(place) != "paused"
+
+
+def test_an_alarm_that_training_has_gone_past_holds_nothing(place, start) -> None:
+    job = start()
+    validate(place, 3)
+    write_alarm(place.run("run"), alarm(act="pause"))
+    validate(place, 6)  # by a trainer that was late
+    assert open_pause(place.run("run")) is None
     assert pending_units(place, job) == [segment_unit("run")]
 
 
@@ -228,7 +290,7 @@ def test_shuffled_labels_learned_by_heart_are_overfitting(place, start) -> None:
     validate(place, 3, mild, train_loss=0.69)
     validate(place, 6, np.where(mild > 0.5, 0.95, 0.05), train_loss=0.2)
     assert [(one.kind, one.act) for one in judge(place, job)] == [("overfitting", "rollback")]
-    assert begin_segment(place.run("run"), 6).origin == 3
+    assert begin_segment(place.run("run")).origin == 3
 
 
 def test_after_the_last_step_an_alarm_is_only_told(place, start) -> None:
@@ -295,7 +357,7 @@ def test_a_removed_checkpoint_is_no_work_again(place, start) -> None:
     left = place.run("run") / "checkpoints" / ".00000001.removed.tmp"
     left.mkdir()
     assert remove_checkpoints(place.run("run"), keep=1, in_use=[]) == [3]
-    assert committed_steps(place.run("run") / "checkpoints") == [6, 9, 12]
+    assert committed_steps(place.run("run")) == [6, 9, 12]
     assert sorted(path.name for path in left.parent.iterdir()) == ["00000006", "00000009", "00000012"]
     assert pending_units(place, job) == [validate_unit("run", 12)]
     assert best_step(place.run("run")) == 6

@@ -3,8 +3,8 @@
 import pytest
 
 from lhcq.errors import BadInput, LhcqError, NameTaken, NotThere
-from lhcq.evaluate.tags import resolve_step, tag_step, tags_of
 from lhcq.evaluate.validation import write_validation
+from lhcq.records.tags import resolve_step, tag_step, tags_of
 from lhcq.storage import MANIFEST
 
 

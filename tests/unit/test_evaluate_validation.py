@@ -1,6 +1,7 @@
 """Scores, validations and the boosted trees on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,23 @@ from sklearn.metrics import classification_report, roc_auc_score
 
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import EARLY_STOPPING_FROM, build_trees, fit_baseline
-from lhcq.evaluate.figures import figures_of
-from lhcq.evaluate.scores import read_scores, write_scores
+from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.text import text_report
-from lhcq.evaluate.validation import best_step, read_figures, validated_steps, write_validation
+from lhcq.evaluate.validation import write_validation
+from lhcq.records.run_state import best_step, validated_steps
+from lhcq.records.scores import Scores, read_scores, write_scores
+from lhcq.records.validations import read_metrics
 from lhcq.storage import read_manifest, verify_files, write_manifest
 
 LABELS = np.array([0, 1, 1, 0, 1, 0], dtype=np.int8)
 P_SIGNAL = np.array([0.1, 0.9, 0.4, 0.2, 0.8, 0.7])
 UNKNOWN = np.array([False, False, True, False, False, False])
 ROWS = np.array([30, 11, 12, 2, 900, 7])
+SCORES = Scores.of(rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, unknown=UNKNOWN)
 
 
 def test_scores_come_back_as_they_were_written(tmp_path: Path) -> None:
-    write_scores(tmp_path / "scores.parquet", ROWS, LABELS, P_SIGNAL, UNKNOWN)
+    write_scores(tmp_path / "scores.parquet", SCORES)
     scores = read_scores(tmp_path / "scores.parquet")
     for found, written in zip(
         (scores.rows, scores.labels, scores.p_signal, scores.unknown),
@@ -36,16 +40,17 @@ def test_scores_come_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_equal_scores_are_equal_bytes(tmp_path: Path) -> None:
-    write_scores(tmp_path / "one.parquet", ROWS, LABELS, P_SIGNAL, UNKNOWN)
-    write_scores(tmp_path / "two.parquet", list(ROWS), LABELS.astype(int), P_SIGNAL.tolist(), list(UNKNOWN))
+    write_scores(tmp_path / "one.parquet", SCORES)
+    lists = {name: column.tolist() for name, column in vars(SCORES).items()}
+    write_scores(tmp_path / "two.parquet", Scores.of(**lists))
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
 
 
 def test_scores_that_do_not_fit_each_other_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not equally many"):
-        write_scores(tmp_path / "scores.parquet", ROWS[:-1], LABELS, P_SIGNAL, UNKNOWN)
+        write_scores(tmp_path / "scores.parquet", replace(SCORES, rows=ROWS[:-1]))
     with pytest.raises(BadInput, match="diverged"):
-        write_scores(tmp_path / "scores.parquet", ROWS, LABELS, P_SIGNAL * np.nan, UNKNOWN)
+        write_scores(tmp_path / "scores.parquet", replace(SCORES, p_signal=P_SIGNAL * np.nan))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,7 +75,7 @@ def test_a_validation_is_committed_with_figures_report_and_manifest(tmp_path: Pa
     verify_files(final, manifest)
     assert sorted(manifest["files"]) == ["figures.json", "report.txt", "scores.parquet"]
     assert (manifest["step"], manifest["model"]) == (40, "smollm2")
-    assert read_figures(final) == figures == figures_of(LABELS, P_SIGNAL, UNKNOWN)
+    assert read_metrics(final) == figures == metrics_of(LABELS, P_SIGNAL, UNKNOWN)
     assert (final / "report.txt").read_text() == text_report(LABELS, P_SIGNAL, UNKNOWN)
     assert [path.name for path in final.parent.iterdir()] == ["00000040"], "nothing temporary stays"
 
@@ -79,7 +84,7 @@ def test_the_first_validation_stands(tmp_path: Path) -> None:
     final = tmp_path / "validations" / "00000040"
     first = write_validation(final, step=40, rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, unknown=UNKNOWN)
     write_validation(final, step=40, rows=ROWS, labels=LABELS, p_signal=1 - P_SIGNAL, unknown=UNKNOWN)
-    assert read_figures(final) == first
+    assert read_metrics(final) == first
 
 
 def write_one(run: Path, step: int, p_signal: np.ndarray) -> None:
@@ -121,12 +126,12 @@ def test_the_best_step_of_one_class_goes_by_accuracy(tmp_path: Path) -> None:
 
 def test_missing_and_damaged_figures_are_named(tmp_path: Path) -> None:
     with pytest.raises(NotThere, match=r"Validate the checkpoint again"):
-        read_figures(tmp_path)
+        read_metrics(tmp_path)
     for damage in ("[]", "{", '{"n": 3}'):
         (tmp_path / "figures.json").write_text(damage)
         write_manifest(tmp_path)
         with pytest.raises(BadInput):
-            read_figures(tmp_path)
+            read_metrics(tmp_path)
 
 
 def test_figures_that_are_not_those_of_the_commit_are_refused(tmp_path: Path) -> None:
@@ -134,7 +139,7 @@ def test_figures_that_are_not_those_of_the_commit_are_refused(tmp_path: Path) ->
     path = tmp_path / "validations" / "00000010" / "figures.json"
     path.write_text(path.read_text().replace('"n": 6', '"n": 7'))
     with pytest.raises(BadInput, match=r"figures\.json: differs from its manifest"):
-        read_figures(path.parent)
+        read_metrics(path.parent)
 
 
 def test_the_text_report_is_the_studys_when_nothing_is_unknown() -> None:
@@ -195,7 +200,7 @@ def test_the_trees_learn_with_missing_values_and_are_scored_on_events_they_did_n
         np.testing.assert_array_equal(
             scores.rows, pq.read_table(tmp_path / "split" / f"{part}.parquet")["row"].to_numpy()
         )
-        assert figures[part] == figures_of(scores.labels, scores.p_signal, scores.unknown).model_dump()
+        assert figures[part] == metrics_of(scores.labels, scores.p_signal, scores.unknown).model_dump()
         # One cut on the mass, the best a single feature does here; the trees must not be worse than that.
         one_cut = roc_auc_score(
             scores.labels, pq.read_table(tmp_path / "split" / f"{part}.parquet")["m_heavy"].to_numpy()

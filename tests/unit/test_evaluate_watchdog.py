@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhcq.evaluate.figures import figures_of
 from lhcq.evaluate.mcnemar import compare_decisions
+from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.watchdog import (
     WINDOW,
     SegmentSummary,
@@ -70,7 +70,7 @@ def test_a_segment_is_summed_up() -> None:
 def figures(n_signal, n_background, signal_scores, background_scores, unknown=0):
     scores = np.concatenate([np.resize(signal_scores, n_signal), np.resize(background_scores, n_background)])
     labels = np.repeat([1, 0], [n_signal, n_background])
-    return figures_of(labels, scores, np.arange(labels.size) < unknown)
+    return metrics_of(labels, scores, np.arange(labels.size) < unknown)
 
 
 def test_answers_of_one_class_are_a_collapse() -> None:

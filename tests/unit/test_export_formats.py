@@ -26,7 +26,7 @@ from lhcq.jets.import_features import imported_schema, write_imported
 from lhcq.jets.lhco_features import OF_JET, read_lhco_features
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
-from lhcq.jets.records import schema_of
+from lhcq.records.events import schema_of
 from lhcq.workspace import Workspace
 
 COLUMNS = [f"{column}j{rank}" for rank in (1, 2) for column in OF_JET]

@@ -21,9 +21,9 @@ from lhcq.events.layout import open_event_file, read_rows, write_event_file
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.import_features import imported_schema, write_imported
 from lhcq.prompts.features import compute_features
-from lhcq.prompts.split import PARTS
 from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
+from lhcq.records.subsets import SUBSETS
 from lhcq.storage import read_manifest, verify_files
 
 COLUMNS = (*OF_JETS, LABEL)
@@ -384,7 +384,7 @@ def test_float32_features_sorted_by_label_go_all_the_way_to_prompts_and_trees(tm
         "mjj", "m_heavy", "m_light", "tau21_heavy", "tau21_light",
     ]  # fmt: skip
     masses = np.sort(values[:, [3, 10]], axis=1)[:, ::-1]
-    for part in PARTS:
+    for part in SUBSETS:
         for event in pq.read_table(split / f"{part}.parquet").to_pylist():
             heavy, light = masses[event["row"]]
             assert event["label"] == int(event["row"] >= 450)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 from lhcq.jets.clustering import cluster_events, cluster_four_vectors
-from lhcq.jets.records import SCHEMA
 from lhcq.jets.vectors import FourVectors, delta_phi
+from lhcq.records.events import SCHEMA
 
 DATA = os.environ.get("LHCQ_TEST_DATA")
 needs_data = pytest.mark.skipif(

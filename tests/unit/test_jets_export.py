@@ -7,7 +7,7 @@ from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.jets.export import export_jsonl
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
-from lhcq.jets.records import SCHEMA
+from lhcq.records.events import SCHEMA
 
 
 def make_jet(px: float) -> dict[str, float]:
@@ -71,5 +71,5 @@ def test_a_dataset_without_labels_is_refused(tmp_path):
 
 
 def test_a_dataset_that_does_not_exist_says_how_to_make_it(tmp_path):
-    with pytest.raises(NotThere, match=r"dataset gone does not exist .*`lhcq cluster`"):
+    with pytest.raises(NotThere, match=r"dataset 'gone' does not exist .*`lhcq cluster`"):
         export_jsonl(tmp_path / "gone", tmp_path / "out")

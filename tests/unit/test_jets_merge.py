@@ -15,7 +15,7 @@ from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import ChunkMissing, merge_parts
 from lhcq.jets.parts import FINGERPRINT_KEY, fingerprint, write_part
 from lhcq.jets.plan import plan_chunks
-from lhcq.jets.records import SCHEMA
+from lhcq.records.events import SCHEMA
 from lhcq.storage import read_manifest, verify_files
 
 DATA = os.environ.get("LHCQ_TEST_DATA")

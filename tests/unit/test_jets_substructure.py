@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import lhcq
 from lhcq.config import ClusterConfig
 from lhcq.jets.clustering import Jets, cluster_events, cluster_four_vectors, compile_kernels
-from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.vectors import FourVectors
+from lhcq.records.events import SUBSTRUCTURE, schema_of
 
 NAMES = [field.name for field in SUBSTRUCTURE]
 FULL = ClusterConfig(features="full")

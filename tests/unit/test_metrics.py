@@ -145,18 +145,18 @@ def test_gpu_memory_is_told_of_this_host(with_broker, here, told, monkeypatch) -
 
 def test_a_journal_is_read_as_it_grows_and_anew_when_it_is_another(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    journal = Journal(path)
+    journal = Journal(tmp_path)
     journal.read()
     path.write_text('{"event": "step", "step": 1}\nbroken\n{"event": "step", "st')
     journal.read()
-    assert (journal.counts["step"], journal.newest["step"]["step"]) == (1, 1)
+    assert (journal.counts["step"], journal.step.step) == (1, 1)
     with path.open("a") as stream:
         stream.write('ep": 2}\n')
     journal.read()
-    assert (journal.counts["step"], journal.newest["step"]["step"]) == (2, 2)
+    assert (journal.counts["step"], journal.step.step) == (2, 2)
     path.write_text('{"event": "step", "step": 7}\n')
     journal.read()
-    assert (journal.counts["step"], journal.newest["step"]["step"]) == (1, 7)
+    assert (journal.counts["step"], journal.step.step) == (1, 7)
 
 
 def exported(text: str) -> set[str]:

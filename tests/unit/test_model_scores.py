@@ -10,7 +10,7 @@ import torch
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.model.adapter import attach_lora
-from lhcq.model.checkpoint import newest_checkpoint, verified_step, write_checkpoint
+from lhcq.model.checkpoint import verified_step, write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.model_cache import resident_base
 from lhcq.model.score import score_attached, score_prompts
@@ -103,16 +103,6 @@ def test_a_checkpoint_holds_adapter_optimizer_and_manifest(checkpoint):
     assert (manifest["step"], manifest["config_hash"], manifest["compute"]) == (2, "abc", "float32")
     assert manifest["versions"] == {"torch": torch.__version__}
     assert verified_step(checkpoint) == 2
-
-
-def test_the_newest_checkpoint_is_the_last_committed_one(checkpoint, tmp_path):
-    assert newest_checkpoint(tmp_path / "none") is None
-    for step in (100, 20, 300):
-        (tmp_path / f"{step:08d}").mkdir()
-    (tmp_path / ".00000400.1-ab.tmp").mkdir()
-    for name in ("00000100", "00000020", ".00000400.1-ab.tmp"):
-        (tmp_path / name / "manifest.json").write_text("{}")
-    assert newest_checkpoint(tmp_path) == (100, tmp_path / "00000100")
 
 
 def test_a_second_commit_of_a_step_changes_nothing(base, checkpoint, tmp_path):

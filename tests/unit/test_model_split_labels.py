@@ -9,11 +9,12 @@ import torch
 from lhcq.config import TrainConfig
 from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.checkpoint import write_checkpoint
-from lhcq.model.labels import LABELS, label_ids
+from lhcq.model.labels import label_ids
 from lhcq.model.loop import train_segment
 from lhcq.model.loss import _label_log_likelihoods, label_scores, pad_right
 from lhcq.model.score import score_attached, score_prompts
 from lhcq.model.tokens import encode_prompts
+from lhcq.records.labels import LABELS
 
 PROMPTS = ["357 120 447 53 10:", "1:", "88 99 7:", "0 0:", "12 3:"]
 CONFIG = TrainConfig(learning_rate=2e-3, batch_size=8, dropout=0.0, rank=8)

@@ -6,8 +6,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lhcq.errors import BadInput
-from lhcq.model.labels import LABELS, label_ids
+from lhcq.model.labels import label_ids
 from lhcq.model.tokens import encode_prompts, tokens_before
+from lhcq.records.labels import LABELS
 
 WORDS = {"<s>": 0, "</s>": 1, "1": 2, "2": 3, ":": 4, "signal": 5, "background": 6, "[UNK]": 7}
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from lhcq.commits import steps_under
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, PermanentError
 from lhcq.model.adapter import attach_lora, reset_adapter
-from lhcq.model.checkpoint import newest_checkpoint, write_checkpoint
+from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.linear import _keep_mask, _weight
 from lhcq.model.loop import train_segment
 from lhcq.model.loss import label_scores, pad_right
@@ -68,19 +69,19 @@ def in_segments(base, prompts, labels, directory, until_steps, between):
     """Train to each of `until_steps`, through a checkpoint every time; `between` disturbs."""
     records = []
     for until in until_steps:
-        newest = newest_checkpoint(directory)
+        steps = steps_under(directory)
         state = train_segment(
             base,
             prompts=prompts,
             labels=labels,
             config=CONFIG,
-            checkpoint=newest[1] if newest else None,
+            checkpoint=directory / f"{steps[-1]:08d}" if steps else None,
             until_step=until,
             on_step=lambda record: records.append(record) or True,
         )
         write_checkpoint(directory / f"{until:08d}", state, config_hash="c")
         result = bits(state)
-        between(newest_checkpoint(directory)[1])
+        between(directory / f"{until:08d}")
     return result, records
 
 

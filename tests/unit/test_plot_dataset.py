@@ -338,7 +338,7 @@ def test_a_dataset_that_is_not_there_or_damaged_or_empty_is_one_clear_line(place
 
 
 def test_real_records_have_all_that_is_drawn():
-    from lhcq.jets.records import schema_of
+    from lhcq.records.events import schema_of
 
     assert plan_quantities(schema_of("full")) == (list(QUANTITIES), {})
     drawn, left_out = plan_quantities(schema_of("jets"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lhcq.errors import BadInput
-from lhcq.evaluate.figures import figures_of
+from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.predictions import p_values, ranks, spectrum, write_prediction, write_scored
 from lhcq.report.prediction import prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
@@ -101,7 +101,7 @@ def test_a_prediction_has_all_events_in_order_with_what_is_known_of_them(tmp_pat
     values = p_values(scored["p_signal"], scored["background"])
     assert table["p_value"].to_pylist() == values.tolist()
     assert summary["selection"]["n_selected"] == int((values <= 0.05).sum()) > 3
-    assert summary["figures"] == figures_of(scored["labels"], scored["p_signal"]).model_dump()
+    assert summary["figures"] == metrics_of(scored["labels"], scored["p_signal"]).model_dump()
     best = summary["top"][0]
     assert best["row"] == table["row"].to_pylist()[table["rank"].to_pylist().index(1)]
     assert (tmp_path / "prediction" / MANIFEST).is_file()
@@ -111,9 +111,9 @@ def test_a_prediction_has_all_events_in_order_with_what_is_known_of_them(tmp_pat
 def test_what_the_run_was_trained_on_is_judged_by_its_test_part_alone(tmp_path, scored) -> None:
     rows = scored["rows"]
     parts = {"train": rows[:30], "validation": rows[30:35], "calibration": rows[35:38], "test": rows[38:55]}
-    summary = predict(tmp_path, scored, parts=parts)
+    summary = predict(tmp_path, scored, subsets=parts)
     test = slice(38, 55)
-    assert summary["figures"] == figures_of(scored["labels"][test], scored["p_signal"][test]).model_dump()
+    assert summary["figures"] == metrics_of(scored["labels"][test], scored["p_signal"][test]).model_dump()
     assert summary["judged"] == {"events": "test part", "n": 17}
     assert summary["parts"] == {"train": 30, "validation": 5, "calibration": 3, "test": 17, "none": 5}
     assert sum(summary["spectrum"]["counts"]["all"]) == 17

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from lhcq.jets.records import schema_of
 from lhcq.prompts.features import FEATURES, compute_features, features_of, flatten_jets, record_columns
+from lhcq.records.events import schema_of
 
 LIGHT = {"pt": 1300.0, "m": 100.0, "n_constituents": 30}
 HEAVY = {"pt": 1250.0, "m": 500.0, "n_constituents": 80}

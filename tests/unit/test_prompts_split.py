@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput
-from lhcq.prompts.split import PARTS, assign_parts, count_events, select
+from lhcq.prompts.split import SHARES, assign_subsets, count_events, select
 
 keys = st.text("0123456789abcdef", min_size=1, max_size=64)
 class_sizes = st.integers(7, 3000)
@@ -18,7 +18,7 @@ def make_labels(n_signal: int, n_background: int, seed: int = 0) -> np.ndarray:
 
 
 def assign(labels: np.ndarray, key: str = "ab") -> np.ndarray:
-    return assign_parts(np.arange(len(labels)), labels, dataset_key=key)
+    return assign_subsets(np.arange(len(labels)), labels, dataset_key=key)
 
 
 @given(n_signal=class_sizes, n_background=class_sizes, key=keys)
@@ -26,9 +26,9 @@ def test_every_part_has_its_share_of_each_class_to_within_one_event(n_signal, n_
     labels = make_labels(n_signal, n_background)
     parts = assign(labels, key)
     for label in (0, 1):
-        counts = np.bincount(parts[labels == label], minlength=len(PARTS))
+        counts = np.bincount(parts[labels == label], minlength=len(SHARES))
         assert counts.sum() == (labels == label).sum()
-        for count, percent in zip(counts, PARTS.values(), strict=True):
+        for count, percent in zip(counts, SHARES.values(), strict=True):
             assert abs(count - percent / 100 * counts.sum()) <= 1
 
 
@@ -37,7 +37,7 @@ def test_the_part_of_a_row_does_not_depend_on_where_the_row_stands(n_signal, n_b
     labels = make_labels(n_signal, n_background)
     order = np.random.default_rng(seed).permutation(len(labels))
     np.testing.assert_array_equal(
-        assign_parts(order, labels[order], dataset_key=key), assign(labels, key)[order]
+        assign_subsets(order, labels[order], dataset_key=key), assign(labels, key)[order]
     )
 
 
@@ -50,7 +50,7 @@ def test_another_source_gets_other_parts():
 
 def test_parts_do_not_follow_the_order_of_rows():
     parts = assign(make_labels(5000, 5000))
-    for code in range(len(PARTS)):
+    for code in range(len(SHARES)):
         assert np.flatnonzero(parts == code).mean() == pytest.approx(5000, abs=250)
 
 
@@ -65,7 +65,7 @@ def test_parts_are_disjoint_within_a_split_and_across_splits(n_signal, n_backgro
     first, second = select(parts, labels, one), select(parts, labels, other)
     for name, events in first.items():
         assert len(set(events.tolist())) == len(events)
-        for stranger in set(PARTS) - {name}:
+        for stranger in set(SHARES) - {name}:
             assert not set(events.tolist()) & set(first[stranger].tolist())
             assert not set(events.tolist()) & set(second[stranger].tolist())
 
@@ -75,7 +75,7 @@ def test_a_split_keeps_its_ratio_and_its_limit_in_every_part(n_signal, n_backgro
     labels = make_labels(n_signal, n_background)
     parts = assign(labels)
     chosen = select(parts, labels, config)
-    assert tuple(chosen) == tuple(PARTS)
+    assert tuple(chosen) == tuple(SHARES)
     total = sum(len(events) for events in chosen.values())
     assert config.limit is None or total <= config.limit
     for code, events in enumerate(chosen.values()):
@@ -173,18 +173,18 @@ def test_events_without_a_label_are_in_no_part_and_move_no_other_event():
     rows = np.arange(2 * len(labels))
     mixed = np.full(len(rows), -1, np.int8)
     mixed[::2] = labels
-    parts = assign_parts(rows, mixed, dataset_key="ab")
+    parts = assign_subsets(rows, mixed, dataset_key="ab")
     assert (parts[1::2] == -1).all()
-    np.testing.assert_array_equal(parts[::2], assign_parts(rows[::2], labels, dataset_key="ab"))
+    np.testing.assert_array_equal(parts[::2], assign_subsets(rows[::2], labels, dataset_key="ab"))
     for events in select(parts, mixed, SplitConfig(ratio="natural")).values():
         assert (mixed[events] >= 0).all()
 
 
 def test_a_dataset_without_any_label_is_refused_with_the_remedy():
     with pytest.raises(BadInput, match=r"none of its 4 events has a label.* master key: --labels KEY"):
-        assign_parts(np.arange(4), np.full(4, -1, np.int8), dataset_key="ab")
+        assign_subsets(np.arange(4), np.full(4, -1, np.int8), dataset_key="ab")
     labels = np.array([0, 0, -1, -1], np.int8)
-    parts = assign_parts(np.arange(4), labels, dataset_key="ab")
+    parts = assign_subsets(np.arange(4), labels, dataset_key="ab")
     with pytest.raises(BadInput, match="of 0 signal and 2 background events"):
         select(parts, labels, SplitConfig())
 
@@ -193,7 +193,7 @@ def test_a_dataset_without_any_label_is_refused_with_the_remedy():
 def test_a_file_sorted_by_label_is_split_as_well_as_a_mixed_one(n_signal, n_background, config):
     labels = np.repeat(np.array([0, 1], np.int8), [n_background, n_signal])  # background first, signal last
     parts = assign(labels)
-    for code, percent in enumerate(PARTS.values()):
+    for code, percent in enumerate(SHARES.values()):
         for label in (0, 1):
             rows = np.flatnonzero((labels == label) & (parts == code))
             first, last = np.flatnonzero(labels == label)[[0, -1]]

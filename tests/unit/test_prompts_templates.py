@@ -2,9 +2,9 @@ import pyarrow as pa
 import pytest
 
 from lhcq.errors import BadInput
-from lhcq.jets.records import schema_of
 from lhcq.prompts import templates
 from lhcq.prompts.templates import Column, choose_columns, describe_template, render, render_as
+from lhcq.records.events import schema_of
 
 FIRST = {
     "pt": 1286.7,

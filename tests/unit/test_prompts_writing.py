@@ -12,12 +12,13 @@ import pytest
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.evaluate.baseline import fit_baseline
-from lhcq.jets.records import schema_of
 from lhcq.prompts import writing
 from lhcq.prompts.features import compute_features, features_of
-from lhcq.prompts.split import PARTS
 from lhcq.prompts.templates import describe_template, noise_of, render
 from lhcq.prompts.writing import write_split
+from lhcq.records import subsets
+from lhcq.records.events import schema_of
+from lhcq.records.subsets import SUBSETS
 from lhcq.storage import read_manifest, verify_files, write_manifest
 
 FLOATS = ("pt", "eta", "phi", "m", "px", "py", "pz", "e", "pt_lead")
@@ -76,7 +77,7 @@ def test_every_prompt_stands_beside_the_row_label_and_features_of_its_event(tmp_
     events = pq.read_table(dataset / "events.parquet")
     prompts, features = render(template, events), compute_features(events)
     seen = []
-    for name in PARTS:
+    for name in SUBSETS:
         for event in read_part(tmp_path / "split", name):
             row = event["row"]
             seen.append(row)
@@ -101,10 +102,10 @@ def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
     manifest = write_split(dataset, tmp_path / "split", config=config, encode=encode, model_name="smollm2")
     assert manifest == read_manifest(tmp_path / "split", what="split", remedy="")
     verify_files(tmp_path / "split", manifest)
-    prompts = [event["prompt"] for name in PARTS for event in read_part(tmp_path / "split", name)]
+    prompts = [event["prompt"] for name in SUBSETS for event in read_part(tmp_path / "split", name)]
     lengths = [len(prompt) for prompt in prompts]
     files = manifest.pop("files")
-    assert sorted(files) == sorted(f"{name}.parquet" for name in PARTS)
+    assert sorted(files) == sorted(f"{name}.parquet" for name in SUBSETS)
     tokens = manifest.pop("tokens")
     assert tokens.pop("mean") == pytest.approx(np.mean(lengths))
     assert tokens == {
@@ -177,10 +178,11 @@ def test_a_split_has_the_same_bytes_each_time_whatever_is_read_at_once(tmp_path,
 def test_parts_larger_than_a_row_group_keep_their_order(tmp_path, monkeypatch):
     dataset = make_dataset(tmp_path / "mini")
     write_split(dataset, tmp_path / "whole", config=SplitConfig())
-    monkeypatch.setattr(writing, "_ROW_GROUP", 16)
+    monkeypatch.setattr(writing, "ROW_GROUP", 16)
+    monkeypatch.setattr(subsets, "ROW_GROUP", 16)
     write_split(dataset, tmp_path / "cut", config=SplitConfig())
     assert pq.ParquetFile(tmp_path / "cut" / "train.parquet").num_row_groups == 6
-    for name in PARTS:
+    for name in SUBSETS:
         whole, cut = (pq.read_table(tmp_path / split / f"{name}.parquet") for split in ("whole", "cut"))
         for column in whole.column_names:
             np.testing.assert_array_equal(cut[column].to_numpy(), whole[column].to_numpy())
@@ -191,7 +193,7 @@ def test_copies_of_training_events_have_other_numbers_close_by_and_nothing_else_
     write_split(dataset, tmp_path / "once", config=SplitConfig())
     write_split(dataset, tmp_path / "thrice", config=SplitConfig(copies=3), encode=encode, max_tokens=99)
     write_split(dataset, tmp_path / "again", config=SplitConfig(copies=3))
-    for part in PARTS:
+    for part in SUBSETS:
         once, thrice, again = (
             (tmp_path / name / f"{part}.parquet").read_bytes() for name in ("once", "thrice", "again")
         )
@@ -244,7 +246,7 @@ def test_two_splits_of_one_source_share_no_row_between_different_parts(tmp_path)
     rows = {
         (split, name): {event["row"] for event in read_part(tmp_path / split, name)}
         for split in "abc"
-        for name in PARTS
+        for name in SUBSETS
     }
     for (_, part), members in rows.items():
         for (_, other), strangers in rows.items():
@@ -259,7 +261,7 @@ def test_a_prompt_that_is_too_long_leaves_nothing_behind(tmp_path):
 
 
 def test_a_dataset_that_is_not_there_says_how_to_make_it(tmp_path):
-    with pytest.raises(NotThere, match=r"dataset gone does not exist in .*`lhcq cluster` or `lhcq import`"):
+    with pytest.raises(NotThere, match=r"dataset 'gone' does not exist in .*`lhcq cluster` or `lhcq import`"):
         write_split(tmp_path / "gone", tmp_path / "split", config=SplitConfig())
 
 
@@ -277,7 +279,7 @@ def test_events_without_a_label_are_left_out_and_counted(tmp_path):
     dataset = make_dataset(tmp_path / "mini", unlabelled=100)
     manifest = write_split(dataset, tmp_path / "split", config=SplitConfig(ratio="natural"))
     assert manifest["unlabelled"] == 100
-    rows = [event["row"] for name in PARTS for event in read_part(tmp_path / "split", name)]
+    rows = [event["row"] for name in SUBSETS for event in read_part(tmp_path / "split", name)]
     assert sorted(rows) == list(range(100, 400))
 
 

@@ -8,13 +8,12 @@ from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lhcq.commits import digests_of
@@ -22,10 +21,10 @@ from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.checkpoint_review import judge_run
-from lhcq.evaluate.figures import figures_of
-from lhcq.evaluate.validation import best_step, read_figures, write_validation
-from lhcq.records.run_state import Alarm, go_back, go_on, read_course, write_alarm, write_answer
-from lhcq.report.collect import Checkpoint, RunView, choose_best, collect_run
+from lhcq.evaluate.validation import write_validation
+from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
+from lhcq.records.validations import read_metrics
+from lhcq.report.collect import RunView, collect_run
 from lhcq.report.page import render_page, verdict_of, write_report
 from lhcq.report.plots import (
     binomial_band,
@@ -180,7 +179,7 @@ class PageReader(HTMLParser):
 def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(finished: Workspace) -> None:
     path = write_report(finished, "demo")
     words = PageReader(path.read_text(encoding="utf-8")).words
-    tested = read_figures(finished.run("demo") / "test")
+    tested = read_metrics(finished.run("demo") / "test")
     trees = json.loads((finished.baseline("half") / "figures.json").read_text())["test"]
     for figures in (tested.model_dump(), trees):
         for name in ("accuracy", "auc"):
@@ -212,32 +211,10 @@ def test_every_validated_checkpoint_is_in_the_table_with_the_trees_below(finishe
     ]
     assert [row["step"] for row in rows if row["best"]] == [view.best_step]
     for step, row in zip(STEPS, rows, strict=False):
-        figures = read_figures(finished.validation("demo", step))
+        figures = read_metrics(finished.validation("demo", step))
         assert (row["accuracy"], row["auc"], row["nll"]) == (figures.accuracy, figures.auc, figures.nll)
     json.dumps(rows, allow_nan=False)
     assert all(list(printed_row(row)) == list(COLUMNS) for row in rows)
-
-
-@given(
-    st.lists(st.tuples(*map(st.sampled_from, ([None, 0.8, 0.9], [0.7, 0.75], [0.3, 0.4]))), max_size=5),
-    st.sampled_from(["auc", "nll"]),
-)
-@settings(max_examples=30)
-def test_the_report_chooses_the_checkpoint_that_the_evaluation_chooses(
-    figures: list[tuple[float | None, float, float]], select: str
-) -> None:
-    """The stages share no code, so the rule stands in both."""
-    known = figures_of([0, 1], [0.2, 0.7]).model_dump()
-    with TemporaryDirectory() as name:
-        checkpoints = []
-        write_json(Path(name) / "job.json", {"spec": {"config": {"select": select}}})
-        for step, (auc, accuracy, nll) in enumerate(figures, start=1):
-            directory = Path(name) / "validations" / f"{step:08d}"
-            record = known | {"auc": auc, "accuracy": accuracy, "nll": nll}
-            write_json(directory / "figures.json", record)
-            write_manifest(directory, step=step)
-            checkpoints.append(Checkpoint(step=step, written=True, train_loss=None, figures=record))
-        assert choose_best(checkpoints, select=select) == best_step(Path(name))
 
 
 def test_training_loss_of_a_checkpoint_is_the_mean_since_the_one_before(finished: Workspace) -> None:
@@ -251,7 +228,7 @@ def test_masses_are_matched_to_the_scores_by_row(finished: Workspace) -> None:
     assert view.shown is not None
     table = pq.read_table(finished.split("half") / "test.parquet", columns=["row", "mjj"])
     by_row = dict(zip(table["row"].to_pylist(), table["mjj"].to_pylist(), strict=True))
-    expected = [by_row[row] for row in view.shown.rows.tolist()]
+    expected = [by_row[row] for row in view.shown.scores.rows.tolist()]
     np.testing.assert_array_equal(view.masses["mjj"], expected)
 
 
@@ -280,7 +257,7 @@ def test_a_run_between_two_validations_shows_validation_and_says_that_it_is_too_
     write_run(young, "half-way", steps_done=65, validated=2, ended=False)
     view = collect_run(young, "half-way")
     words = PageReader(render_page(view)).words
-    assert (view.state, view.shown_part, view.best_step) == ("training", "validation", 40)
+    assert (view.state, view.shown_subset, view.best_step) == ("training", "validation", 40)
     assert "a little too good" in words
     assert "LLM, test" not in words
     states = [row["state"] for row in checkpoint_table(view)]
@@ -304,6 +281,8 @@ def test_a_paused_run_and_an_incomplete_one_say_so(young: Workspace) -> None:
 def test_alarms_and_what_followed_are_plain_on_the_page(young: Workspace) -> None:
     write_run(young, "demo", steps_done=65, validated=2, ended=False)
     run = young.run("demo")
+    young.checkpoint("demo", 40).mkdir(parents=True)
+    write_manifest(young.checkpoint("demo", 40), step=40)
     fields = {"step": 45, "after": 40, "message": "loss 6.10 over 8 steps, 0.40 before"}
     write_alarm(run, Alarm(kind="divergence", act="rollback", **fields))
     course = read_course(run, 40)
@@ -384,7 +363,7 @@ def test_a_damaged_line_inside_the_log_is_named(young: Workspace) -> None:
     write_run(young, "demo", steps_done=3, validated=0, ended=False)
     log = young.run("demo") / "events.jsonl"
     log.write_text("not json\n" + log.read_text())
-    with pytest.raises(BadInput, match=r"events\.jsonl: line 1 is not JSON"):
+    with pytest.raises(BadInput, match=r"events\.jsonl: line 1 cannot be read"):
         collect_run(young, "demo")
 
 
@@ -411,8 +390,9 @@ def test_the_verdict_goes_no_further_than_the_interval(
 def test_unknown_answers_are_said_and_counted_as_the_study_counts_them(finished: Workspace) -> None:
     view = collect_run(finished, "demo")
     assert view.test is not None
-    everything = np.ones(view.test.labels.size, dtype=bool)
-    test = replace(view.test, unknown=everything, figures=view.test.figures | {"unknown": everything.size})
+    everything = np.ones(view.test.metrics.n, dtype=bool)
+    metrics = view.test.metrics.model_copy(update={"unknown": everything.size})
+    test = replace(view.test, scores=replace(view.test.scores, unknown=everything), metrics=metrics)
     verdict = " ".join(verdict_of(replace(view, test=test)))
     assert (
         "600 of 600 answers would have been neither label; counting those as wrong, as the study did, gives 0.000"
@@ -430,9 +410,9 @@ def with_test_accuracy(workspace: Workspace, right: int, n: int, *, n_signal: in
     low, high = binomial_band(np.array([float(right)]), n, z=1.96)
     view = collect_run(workspace, "demo")
     assert view.test is not None
-    figures = view.test.figures | {"accuracy": right / n, "n": n, "n_signal": n_signal}
-    figures |= {"accuracy_low": float(low[0]), "accuracy_high": float(high[0])}
-    return replace(view, test=replace(view.test, figures=figures))
+    known = {"accuracy": right / n, "n": n, "n_signal": n_signal}
+    known |= {"accuracy_low": float(low[0]), "accuracy_high": float(high[0])}
+    return replace(view, test=replace(view.test, metrics=view.test.metrics.model_copy(update=known)))
 
 
 def test_a_name_from_outside_cannot_become_markup(finished: Workspace) -> None:

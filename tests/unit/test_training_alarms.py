@@ -11,16 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lhcq.commits import committed_steps
 from lhcq.config import TrainConfig
 from lhcq.model.plan import plan_run
-from lhcq.records.jobs import outcome_of
-from lhcq.records.run_state import RATE_FACTOR, alarms_of, read_course
+from lhcq.records.run_state import RATE_FACTOR, alarms_of, committed_steps, read_course
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
 from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
 from tasks.app import app
 from tasks.jobs.planner import pending_units
+from tasks.jobs.store import outcome_of
 from tasks.stages import train
 
 PARTS = {"train": 32, "validation": 24, "calibration": 24, "test": 24}
@@ -115,7 +114,7 @@ def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(
     write_split(here, large_is_signal)
     job = start(learning_rate=1e-3, batch_size=4, max_steps=2, checkpoint_every=1, warmup_fraction=0.0)
     assert deliver(here, job) == "done"  # the first segment
-    assert committed_steps(here.run("run") / "checkpoints") == [1]
+    assert committed_steps(here.run("run")) == [1]
     spoiled = train.config_of(job).model_copy(update={"learning_rate": 1e30})
     monkeypatch.setattr(train, "config_of", lambda _: spoiled)
     outcome = follow(here, job)
@@ -126,7 +125,7 @@ def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(
     assert read_course(here.run("run"), 1).rate_factor == pytest.approx(RATE_FACTOR**3)
     assert outcome.state == "done"
     assert outcome.message.startswith("best checkpoint: step 1; ended early: Training diverged at step 2")
-    assert committed_steps(here.run("run") / "checkpoints") == [1]
+    assert committed_steps(here.run("run")) == [1]
     lines = [json.loads(line) for line in (here.run("run") / "events.jsonl").read_text().splitlines()]
     assert [(event["kind"], event["act"]) for event in heard()] == [
         (line["kind"], line["act"]) for line in lines if line["event"] == "alarm"
@@ -137,7 +136,7 @@ def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(
     page = render_page(view)
     assert page.count("of the planned rate") == 3
     assert "(training ends)" in page
-    assert view.calibrated["calibration"]["n"] == PARTS["calibration"]
+    assert view.calibrated.calibration.n == PARTS["calibration"]
     assert "Calibrated, and where signal is rare" in page
 
 
@@ -184,7 +183,7 @@ def test_labels_of_chance_learned_by_heart_are_overfitting_which_ends_the_run(he
     (last,) = [alarm for alarm in alarms_of(here.run("run")) if alarm.kind == "overfitting"]
     assert last.act == "stop"
     best = read_json(here.run("run") / "test" / MANIFEST)["step"]
-    assert committed_steps(here.run("run") / "checkpoints") == sorted({best, last.after})
+    assert committed_steps(here.run("run")) == sorted({best, last.after})
 
 
 @pytest.mark.torture
@@ -196,7 +195,7 @@ def test_a_segment_after_going_back_is_the_same_however_often_it_is_begun(here, 
     run = here.run("run")
     while not list((run / "answers").glob("*.json")):
         assert deliver(here, job) is not None
-    newest = committed_steps(run / "checkpoints")[-1]
+    newest = committed_steps(run)[-1]
     again = tmp_path / "again"
     shutil.copytree(run / "checkpoints" / f"{newest:08d}", again)
     shutil.rmtree(run / "checkpoints" / f"{newest:08d}")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lhcq.commits import committed_steps
+from lhcq.commits import steps_under
 from lhcq.errors import BadInput, DiskFull, NotThere
 from lhcq.storage import (
     MANIFEST,
@@ -117,7 +117,7 @@ def test_a_killed_writer_leaves_no_final_name(tmp_path: Path) -> None:
     )
     assert subprocess.call([sys.executable, "-c", program], timeout=60) == -signal.SIGKILL
     assert not (tmp_path / "00000004").exists()
-    assert committed_steps(tmp_path) == []  # though a temporary directory with a manifest is left
+    assert steps_under(tmp_path) == []  # though a temporary directory with a manifest is left
     assert MANIFEST in everything_in(tmp_path)
 
 
@@ -274,13 +274,13 @@ def test_equal_values_are_equal_bytes_and_nan_is_refused() -> None:
         to_json({"loss": float("nan")})
 
 
-def test_only_directories_with_a_manifest_and_a_step_are_committed_steps(tmp_path: Path) -> None:
+def test_only_directories_with_a_manifest_and_a_step_are_steps_under(tmp_path: Path) -> None:
     for name in ("00000010", "00000002", "other", ".00000003.1-ab.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / MANIFEST).write_text("{}")
     (tmp_path / "00000007").mkdir()
-    assert committed_steps(tmp_path) == [2, 10]
-    assert committed_steps(tmp_path / "nowhere") == []
+    assert steps_under(tmp_path) == [2, 10]
+    assert steps_under(tmp_path / "nowhere") == []
 
 
 BAD_NAMES = ["", ".", "..", "../x", "a/b", "/etc", ".hidden", "-x", "a b", "a\n", "é", "a\0b", "x" * 65]

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from lhcq.commits import committed_steps
 from lhcq.config import check_name
 from lhcq.errors import BadInput, NameTaken, NotThere
+from lhcq.records.run_state import best_step, committed_steps
 from lhcq.storage import exclusive, read_json, staged_file, to_json
+from lhcq.workspace import RunPaths
 
 BEST, LATEST = "best", "latest"
 
@@ -18,12 +19,10 @@ def resolve_step(run_dir: Path, text: str) -> int:
     run = run_dir.name
     if not run_dir.is_dir():
         raise NotThere(f"run {run!r} does not exist in {run_dir.parent}. `lhcq status` lists what does.")
-    committed = committed_steps(run_dir / "checkpoints")
+    committed = committed_steps(run_dir)
     if text == LATEST:
         step = committed[-1] if committed else None
     elif text == BEST:
-        from lhcq.evaluate.validation import best_step
-
         step = best_step(run_dir)
     elif text.isdecimal():
         step = int(text)
@@ -41,7 +40,9 @@ def resolve_step(run_dir: Path, text: str) -> int:
 
 def tags_of(run_dir: Path) -> dict[str, int]:
     """The run's tags and the steps that they name, by tag."""
-    return {path.stem: int(read_json(path)["step"]) for path in sorted((run_dir / "tags").glob("[!.]*.json"))}
+    return {
+        path.stem: int(read_json(path)["step"]) for path in sorted(RunPaths(run_dir).tags.glob("[!.]*.json"))
+    }
 
 
 def tag_step(run_dir: Path, step: int, tag: str) -> None:
@@ -53,16 +54,13 @@ def tag_step(run_dir: Path, step: int, tag: str) -> None:
     check_name(tag, what="tag")
     if tag in (BEST, LATEST) or tag.isdecimal():
         raise BadInput(f"{tag!r} cannot be a tag: it means a checkpoint already. Use a name such as v0.1.")
-    with exclusive(retention_lock(run_dir)):  # else the checkpoint could be removed as one without a name
+    with exclusive(
+        RunPaths(run_dir).retention_lock
+    ):  # else the checkpoint could be removed as one without a name
         resolve_step(run_dir, str(step))
-        path = run_dir / "tags" / f"{tag}.json"
+        path = RunPaths(run_dir).tag(tag)
         with staged_file(path) as temporary:
             temporary.write_text(to_json({"step": step}), encoding="utf-8")
         named = int(read_json(path)["step"])
     if named != step:
         raise NameTaken(f"tag {tag!r} of run {run_dir.name!r} names step {named} already. Choose another.")
-
-
-def retention_lock(run_dir: Path) -> Path:
-    """The lock that whoever names or removes a checkpoint holds."""
-    return run_dir / ".retention.lock"

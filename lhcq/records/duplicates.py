@@ -6,7 +6,7 @@ different events two have one hash with a probability of 3e-8; they would then b
 nothing else would come of it. An event that holds nothing has the content 0 and is nobody's duplicate.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lhcq.errors import BadInput
 Integers = NDArray[np.int64]
 Contents = NDArray[np.uint64]
 
-DUPLICATES_FILE = "duplicates.parquet"
+_FILE = "duplicates.parquet"
 SCHEMA = pa.schema(
     [pa.field("row", pa.int64(), nullable=False), pa.field("first", pa.int64(), nullable=False)]
 )
@@ -88,9 +88,13 @@ def write_duplicates(directory: Path, duplicates: Duplicates) -> None:
     """Write the record into a dataset that is being made, where there are any."""
     if len(duplicates.rows):
         columns = [pa.array(duplicates.rows), pa.array(duplicates.firsts)]
-        pq.write_table(
-            pa.Table.from_arrays(columns, schema=SCHEMA), directory / DUPLICATES_FILE, compression="zstd"
-        )
+        pq.write_table(pa.Table.from_arrays(columns, schema=SCHEMA), directory / _FILE, compression="zstd")
+
+
+def duplicates_sha256(manifest: Mapping[str, Any]) -> str | None:
+    """What tells the record from any other, by the dataset's manifest; None where there are no duplicates."""
+    sha256: str | None = manifest["files"].get(_FILE, {}).get("sha256")
+    return sha256
 
 
 def read_firsts(directory: Path, manifest: dict[str, Any], rows: Integers) -> Integers:
@@ -98,9 +102,9 @@ def read_firsts(directory: Path, manifest: dict[str, Any], rows: Integers) -> In
 
     A dataset whose `manifest` names no such record has no duplicates, or was made before they were looked for.
     """
-    if DUPLICATES_FILE not in manifest["files"]:
+    if _FILE not in manifest["files"]:
         return rows
-    path = directory / DUPLICATES_FILE
+    path = directory / _FILE
     try:
         table = pq.read_table(path, schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:

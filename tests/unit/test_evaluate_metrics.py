@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 from lhcq.errors import BadInput
-from lhcq.evaluate.figures import (
+from lhcq.evaluate.metrics import (
     SIC_BACKGROUND_FLOOR,
-    Figures,
+    Metrics,
     calibration_error,
     delong_error,
-    figures_of,
+    metrics_of,
     midranks,
     wilson_interval,
 )
@@ -37,9 +37,9 @@ LABELS_AND_SCORES = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 100)), 
 
 @given(LABELS_AND_SCORES)
 def test_figures_are_json_without_nan_whatever_the_events(events: tuple[np.ndarray, np.ndarray]) -> None:
-    figures = figures_of(*events)
+    figures = metrics_of(*events)
     written = json.dumps(figures.model_dump(), allow_nan=False)
-    assert Figures(**json.loads(written)) == figures
+    assert Metrics(**json.loads(written)) == figures
     assert figures.accuracy_low <= figures.accuracy <= figures.accuracy_high
     if figures.auc_low is not None:
         assert 0 <= figures.auc_low <= figures.auc <= figures.auc_high <= 1
@@ -56,8 +56,8 @@ def test_the_order_of_the_events_does_not_matter(
     order = list(range(labels.size))
     random.shuffle(order)
     one, other = (
-        figures_of(labels, p_signal).model_dump(),
-        figures_of(labels[order], p_signal[order]).model_dump(),
+        metrics_of(labels, p_signal).model_dump(),
+        metrics_of(labels[order], p_signal[order]).model_dump(),
     )
     for name, value in one.items():
         assert other[name] == (pytest.approx(value, abs=1e-12) if isinstance(value, float) else value), name
@@ -65,7 +65,7 @@ def test_the_order_of_the_events_does_not_matter(
 
 def test_counts_and_accuracies_are_those_of_sklearn() -> None:
     labels, p_signal = scored_events(700, 1, share=0.3)
-    figures = figures_of(labels, p_signal)
+    figures = metrics_of(labels, p_signal)
     assert figures.accuracy == pytest.approx(accuracy_score(labels, p_signal >= 0.5))
     assert figures.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, p_signal >= 0.5))
     assert figures.brier == pytest.approx(np.mean((p_signal - labels) ** 2))
@@ -77,7 +77,7 @@ def test_the_auc_is_the_share_of_pairs_in_the_right_order() -> None:
     labels, p_signal = scored_events(300, 2, ties=True)
     difference = p_signal[labels == 1][:, None] - p_signal[labels == 0][None, :]
     pairs = ((difference > 0) + 0.5 * (difference == 0)).mean()
-    assert figures_of(labels, p_signal).auc == pytest.approx(pairs)
+    assert metrics_of(labels, p_signal).auc == pytest.approx(pairs)
 
 
 def test_the_error_of_the_auc_is_that_of_delongs_definition() -> None:
@@ -102,21 +102,21 @@ def test_the_error_of_the_auc_agrees_with_a_bootstrap() -> None:
         for _ in range(1000)
     ]
     # 1,000 draws know their spread to 2.2%; the rest is the bootstrap's own bias.
-    assert figures_of(labels, p_signal).auc_error == pytest.approx(np.std(drawn), rel=0.08)
+    assert metrics_of(labels, p_signal).auc_error == pytest.approx(np.std(drawn), rel=0.08)
 
 
 def test_the_interval_of_the_auc_covers_the_truth_nineteen_times_in_twenty() -> None:
     truth = 0.5 * (1 + math.erf(2.2 / (1.2 * math.sqrt(2)) / math.sqrt(2)))  # two equal Gaussians, 2.2 apart
     covered = 0
     for seed in range(300):
-        figures = figures_of(*scored_events(200, 1000 + seed))
+        figures = metrics_of(*scored_events(200, 1000 + seed))
         covered += figures.auc_low <= truth <= figures.auc_high
     assert abs(covered / 300 - 0.95) < 3 * math.sqrt(0.95 * 0.05 / 300)
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 1, 1], [0, 0, 0, 1]])
 def test_a_perfect_separation_has_no_error_rather_than_an_error_of_zero(labels: list[int]) -> None:
-    figures = figures_of(labels, [0.1, 0.2, 0.3, 0.9])
+    figures = metrics_of(labels, [0.1, 0.2, 0.3, 0.9])
     assert figures.auc == 1.0
     assert (figures.auc_error, figures.auc_low, figures.auc_high) == (None, None, None)
 
@@ -137,7 +137,7 @@ def test_the_largest_significance_improvement_is_that_of_a_search_over_all_thres
         if (chosen & (labels == 0)).sum() >= SIC_BACKGROUND_FLOOR:
             eps_s, eps_b = chosen[labels == 1].mean(), chosen[labels == 0].mean()
             best = max(best, eps_s / math.sqrt(eps_b))
-    figures = figures_of(labels, p_signal)
+    figures = metrics_of(labels, p_signal)
     assert figures.max_sic == pytest.approx(best)
     assert figures.max_sic == pytest.approx(
         figures.max_sic_signal_efficiency / math.sqrt(figures.max_sic_background_efficiency)
@@ -146,35 +146,35 @@ def test_the_largest_significance_improvement_is_that_of_a_search_over_all_thres
 
 def test_too_little_background_gives_no_significance_improvement() -> None:
     labels = np.repeat([1, 0], [100, SIC_BACKGROUND_FLOOR - 1])
-    assert figures_of(labels, np.linspace(1, 0, labels.size)).max_sic is None
+    assert metrics_of(labels, np.linspace(1, 0, labels.size)).max_sic is None
     labels = np.repeat([1, 0], [100, SIC_BACKGROUND_FLOOR])
-    assert figures_of(labels, np.linspace(1, 0, labels.size)).max_sic == 1.0
+    assert metrics_of(labels, np.linspace(1, 0, labels.size)).max_sic == 1.0
 
 
 def test_a_perfect_separation_cannot_beat_the_background_floor() -> None:
     labels = np.repeat([1, 0], [500, 500])
-    figures = figures_of(labels, np.linspace(1, 0, 1000))
+    figures = metrics_of(labels, np.linspace(1, 0, 1000))
     assert figures.max_sic == pytest.approx(1 / math.sqrt(SIC_BACKGROUND_FLOOR / 500))
 
 
 def test_one_class_leaves_undefined_what_is_undefined() -> None:
-    figures = figures_of([1, 1, 1], [0.9, 0.4, 0.8])
+    figures = metrics_of([1, 1, 1], [0.9, 0.4, 0.8])
     assert (figures.auc, figures.balanced_accuracy, figures.max_sic) == (None, None, None)
     assert figures.accuracy == pytest.approx(2 / 3)
     assert (figures.confusion.tp, figures.confusion.fn) == (2, 1)
 
 
 def test_a_sure_mistake_costs_a_finite_likelihood() -> None:
-    assert figures_of([1, 0], [0.0, 0.0]).nll == pytest.approx(-math.log(1e-6) / 2, rel=1e-5)
+    assert metrics_of([1, 0], [0.0, 0.0]).nll == pytest.approx(-math.log(1e-6) / 2, rel=1e-5)
 
 
 def test_unknowns_are_counted_and_change_nothing_else() -> None:
     labels, p_signal = scored_events(50, 6)
     unknown = np.zeros(50, dtype=bool)
     unknown[[3, 8]] = True
-    figures = figures_of(labels, p_signal, unknown)
+    figures = metrics_of(labels, p_signal, unknown)
     assert figures.unknown == 2
-    assert figures.model_copy(update={"unknown": 0}) == figures_of(labels, p_signal)
+    assert figures.model_copy(update={"unknown": 0}) == metrics_of(labels, p_signal)
 
 
 def test_calibrated_scores_have_a_small_calibration_error_and_shifted_ones_their_shift() -> None:
@@ -229,4 +229,4 @@ def test_bad_scores_are_refused_with_their_place(
     labels: list[int], p_signal: list[float], message: str
 ) -> None:
     with pytest.raises(BadInput, match=message):
-        figures_of(labels, p_signal)
+        metrics_of(labels, p_signal)

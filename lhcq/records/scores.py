@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -34,21 +34,29 @@ class Scores:
     unknown: NDArray[np.bool_]
     """The model's free answer would have been neither label."""
 
+    @classmethod
+    def of(cls, *, rows: ArrayLike, labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike) -> Self:
+        """Scores from columns `(n,)` of whatever numbers."""
+        return cls(
+            rows=np.asarray(rows, dtype=np.int64),
+            labels=np.asarray(labels, dtype=np.int8),
+            p_signal=np.asarray(p_signal, dtype=np.float64),
+            unknown=np.asarray(unknown, dtype=np.bool_),
+        )
 
-def write_scores(
-    path: Path, rows: ArrayLike, labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike
-) -> None:
-    """Write the scores of `(n,)` events to `path`, atomically; equal scores give equal bytes.
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the likelier of the two labels is the true one."""
+        right: NDArray[np.bool_] = (self.p_signal >= 0.5) == (self.labels == 1)
+        return right
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write scores to `path`, atomically; equal scores give equal bytes.
 
     Raises `BadInput` when the columns do not fit each other, a label is not 0 or 1, or a probability is not
     in [0, 1].
     """
-    scores = Scores(
-        rows=np.asarray(rows, dtype=np.int64),
-        labels=np.asarray(labels, dtype=np.int8),
-        p_signal=np.asarray(p_signal, dtype=np.float64),
-        unknown=np.asarray(unknown, dtype=np.bool_),
-    )
     check_scores(scores.labels, scores.p_signal, where=str(path))
     if not scores.rows.shape == scores.unknown.shape == scores.labels.shape:
         raise BadInput(f"{path}: rows, labels, probabilities and unknowns are not equally many.")
@@ -73,13 +81,8 @@ def read_scores(path: Path) -> Scores:
         raise NotThere(f"{path}: there are no scores. Validate the checkpoint again.") from None
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: not readable as scores ({_first_line(error)}). Make it again.") from error
-    columns = {name: table.column(name).to_numpy() for name in SCHEMA.names}
-    return Scores(
-        rows=columns["row"].astype(np.int64),
-        labels=columns["label"].astype(np.int8),
-        p_signal=columns["p_signal"].astype(np.float64),
-        unknown=columns["unknown"].astype(np.bool_),
-    )
+    row, label, p_signal, unknown = (table.column(name).to_numpy() for name in SCHEMA.names)
+    return Scores.of(rows=row, labels=label, p_signal=p_signal, unknown=unknown)
 
 
 def check_scores(labels: NDArray[Any], p_signal: NDArray[Any], *, where: str) -> None:

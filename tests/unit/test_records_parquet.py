@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhcq.errors import BadInput
-from lhcq.prompts.records import read_stretch
+from lhcq.records.parquet import read_stretch
 
 
 @pytest.fixture

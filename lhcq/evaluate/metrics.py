@@ -1,4 +1,4 @@
-"""The figures of a classifier on one set of events, each with its uncertainty or its bound."""
+"""The metrics of a classifier on one set of events, each with its uncertainty or its bound."""
 
 import math
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score, roc_curve
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
-from lhcq.evaluate.scores import check_scores
+from lhcq.records.metrics import Confusion, Metrics
+from lhcq.records.scores import check_scores
 
 Z95 = 1.959963984540054
 """Standard normal quantile of a two-sided 95% interval."""
@@ -24,56 +24,10 @@ PROBABILITY_FLOOR = 1e-6
 not infinity."""
 
 
-class Confusion(Frozen):
-    """Events by truth and decision; signal is positive."""
-
-    tp: int
-    fp: int
-    tn: int
-    fn: int
-
-
-class Figures(Frozen):
-    """What `figures_of` found. A figure that is undefined, such as the AUC of a single class, is None."""
-
-    n: int
-    n_signal: int
-    threshold: float
-    """An event counts as signal when P(signal) is at least this."""
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    """Wilson interval, 95%."""
-    balanced_accuracy: float | None
-    """Mean of the signal and the background efficiency: does not depend on the class ratio."""
-    auc: float | None
-    auc_error: float | None
-    """Standard error by DeLong; None when the estimate degenerates, as it does for a perfect separation."""
-    auc_low: float | None
-    auc_high: float | None
-    """95% interval, symmetric in logit(AUC), so that it stays inside [0, 1]."""
-    max_sic: float | None
-    """Largest eps_S / sqrt(eps_B). Being a maximum over thresholds, it is biased upwards on few events."""
-    max_sic_signal_efficiency: float | None
-    max_sic_background_efficiency: float | None
-    max_sic_background_floor: int
-    """Only thresholds that keep at least so many background events took part in `max_sic`."""
-    ece: float
-    """Expected calibration error of P(signal), over `ece_bins` bins of equal occupancy."""
-    ece_bins: int
-    brier: float
-    nll: float
-    """Mean negative log-likelihood in nats, probabilities clipped to [1e-6, 1 - 1e-6]."""
-    confusion: Confusion
-    unknown: int
-    """Events whose free answer would have been neither label. The choice between the two labels is counted
-    all the same."""
-
-
-def figures_of(
+def metrics_of(
     labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike | None = None, *, threshold: float = 0.5
-) -> Figures:
-    """The figures of `(n,)` truth labels (1 signal, 0 background) and probabilities of signal.
+) -> Metrics:
+    """The metrics of `(n,)` truth labels (1 signal, 0 background) and probabilities of signal.
 
     Raises `BadInput` without events, for other labels, and for probabilities outside [0, 1].
     """
@@ -86,7 +40,7 @@ def figures_of(
     right = confusion.tp + confusion.tn
     low, high = wilson_interval(right, truth.size, z=Z95)
     clipped = np.clip(score, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
-    return Figures(
+    return Metrics(
         n=truth.size,
         n_signal=int(truth.sum()),
         threshold=threshold,

@@ -1,0 +1,87 @@
+"""What a classifier is worth on some events, as it is kept on disk: each number with its interval."""
+
+from lhcq.config import Frozen
+
+
+class Confusion(Frozen):
+    """Events by truth and decision; signal is positive."""
+
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+
+
+class Metrics(Frozen):
+    """What a classifier is worth on some events. What is undefined, as the AUC of one class, is None."""
+
+    n: int
+    n_signal: int
+    threshold: float
+    """An event counts as signal when P(signal) is at least this."""
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    """Wilson interval, 95%."""
+    balanced_accuracy: float | None
+    """Mean of the signal and the background efficiency: does not depend on the class ratio."""
+    auc: float | None
+    auc_error: float | None
+    """Standard error by DeLong; None when the estimate degenerates, as it does for a perfect separation."""
+    auc_low: float | None
+    auc_high: float | None
+    """95% interval, symmetric in logit(AUC), so that it stays inside [0, 1]."""
+    max_sic: float | None
+    """Largest eps_S / sqrt(eps_B). Being a maximum over thresholds, it is biased upwards on few events."""
+    max_sic_signal_efficiency: float | None
+    max_sic_background_efficiency: float | None
+    max_sic_background_floor: int
+    """Only thresholds that keep at least so many background events took part in `max_sic`."""
+    ece: float
+    """Expected calibration error of P(signal), over `ece_bins` bins of equal occupancy."""
+    ece_bins: int
+    brier: float
+    nll: float
+    """Mean negative log-likelihood in nats, probabilities clipped to [1e-6, 1 - 1e-6]."""
+    confusion: Confusion
+    unknown: int
+    """Events whose free answer would have been neither label. The choice between the two labels is counted
+    all the same."""
+
+
+class Calibration(Frozen):
+    """What was fitted, and on how many events."""
+
+    n: int
+    n_signal: int
+    temperature: float
+    """Logits are divided by it: above 1 the model was too sure of itself."""
+    balanced_threshold: float
+    """Of the calibrated P(signal), with the best balanced accuracy."""
+    rare_threshold: float | None
+    """Of the calibrated P(signal), with the best eps_S / sqrt(eps_B); None with too few background events."""
+
+
+class NaturalMetrics(Frozen):
+    """What a selection by a threshold is worth where signal is a given share of the events."""
+
+    threshold: float
+    signal_fraction: float
+    signal_efficiency: float
+    background_efficiency: float
+    precision: float | None
+    """Share of signal among the selected events; None where nothing is selected."""
+    precision_low: float
+    """With the unfavourable ends of the 95% intervals of both efficiencies."""
+    significance_improvement: float | None
+    """eps_S / sqrt(eps_B); None where no background event was selected."""
+    significance_improvement_low: float
+
+
+class CalibratedMetrics(Frozen):
+    """The test subset under a calibration."""
+
+    calibration: Calibration
+    calibrated: Metrics
+    """With the calibrated probabilities, at the threshold of the best balanced accuracy."""
+    natural: tuple[NaturalMetrics, ...]
