@@ -356,10 +356,10 @@ def fit_finding(place: Workspace, who: str, gpus: Sequence[Gpu], memory: int) ->
     device += f", the smallest of {len(gpus)}" if len(gpus) > 1 else ""
     config = TrainConfig()
     needed = {}
-    for description in sorted(place.root.glob("models/*/config.json")):
-        needs = estimate_needs(description.parent, config, longest=config.max_tokens, bfloat16=bfloat16)
+    for model in place.models:
+        needs = estimate_needs(model, config, longest=config.max_tokens, bfloat16=bfloat16)
         if needs is not None:
-            needed[description.parent.name] = needs.total
+            needed[model.name] = needs.total
     large = {name: size for name, size in needed.items() if size > there}
     if large:
         told = ", ".join(f"{name} needs {size / GIB:.1f} GiB" for name, size in large.items())

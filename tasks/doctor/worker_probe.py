@@ -13,7 +13,7 @@ from typing import Any
 import redis
 from celery.worker.control import inspect_command
 
-from lhcq.config import Frozen, check_name
+from lhcq.config import Frozen
 from lhcq.model.gpus import Gpu, gpus_here
 from lhcq.storage import staged_file
 from lhcq.workspace import Workspace
@@ -79,7 +79,7 @@ def lhcq_seen(state: Any, token: str) -> list[str]:
 
 def meeting_place(place: Workspace, token: str) -> Path:
     """Where the marks of one examination stand."""
-    return place.root / "doctor" / check_name(token, what="token")
+    return place.probe(token)
 
 
 def mark_of(node: str) -> str:
