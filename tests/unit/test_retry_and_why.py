@@ -14,7 +14,7 @@ from tasks.app import connect
 from tasks.engine.publish import publish_job, publish_unit, retry_units
 from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
 from tasks.jobs.leases import lease
-from tasks.jobs.planner import merge_unit, part_unit, pending_units, segment_unit
+from tasks.jobs.planner import last_unit, merge_unit, part_unit, pending_units, segment_unit
 from tasks.jobs.progress import count_part
 from tasks.jobs.store import end_job, failures_of, outcome_of
 from tasks.observe.unit_status import standing_of
@@ -136,6 +136,14 @@ def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
     assert standing_of(here, job, merge_unit(job), QUEUES).state == "not yet"
     assert perform_part("cluster", "made", 0, touch) == "done"
     assert standing_of(here, job, unit, QUEUES).state == "finished"
+
+
+@pytest.mark.parametrize("kind", ["cluster", "prepare", "train"])
+def test_what_ends_a_job_is_not_done_before_its_turn_has_come(broker, here, new_job, kind) -> None:
+    job = new_job(kind, parts=3 if kind == "cluster" else 0, checkpoint_steps=[3], config={})
+    standing = standing_of(here, job, last_unit(job), QUEUES)
+    before = len(pending_units(here, job))
+    assert (standing.state, standing.waits_for) == ("not yet", f"{before} units before it")
 
 
 def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_job, monkeypatch) -> None:
