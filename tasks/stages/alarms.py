@@ -29,11 +29,11 @@ from tasks.jobs.store import Job
 log = logging.getLogger(__name__)
 
 
-def judge_validations(place: Workspace, job: Job, alarms: list[Alarm]) -> None:
+def judge_validations(workspace: Workspace, job: Job, alarms: list[Alarm]) -> None:
     """Judge what has not been judged; alarms that are raised are added to `alarms`."""
     from lhcq.evaluate.checkpoint_review import judge_run
 
-    run_dir = place.run(job.name)
+    run_dir = workspace.run(job.name)
     judge_run(
         run_dir,
         config_of(job),

@@ -60,25 +60,28 @@ def stretches_of(spec: dict[str, Any]) -> Stretches:
 
 
 def _make(job: Job, index: int, path: Path, held: Lease) -> None:
+    _score(workspace(), job, index, path, held)
+
+
+def _score(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.evaluate.predictions import write_scored
     from lhcq.model.model_cache import resident_base
     from lhcq.model.score import score_prompts
 
-    place = workspace()
     reference, events = stretches_of(job.spec)
     if index < len(reference):
-        columns, prompts = _read_reference(place, job, reference[index])
+        columns, prompts = _read_reference(workspace, job, reference[index])
     else:
-        columns, prompts = _read_events(place, job, events[index - len(reference)])
+        columns, prompts = _read_events(workspace, job, events[index - len(reference)])
     note_span(events=len(prompts))
     config = TrainConfig.checked(**job.spec["config"])
-    checkpoint = place.checkpoint(job.spec["run"], job.spec["step"])
+    checkpoint = workspace.checkpoint(job.spec["run"], job.spec["step"])
     _refuse_another_checkpoint(job, checkpoint)
     scores = score_prompts(
         resident_base(
-            place.permitted(place.root / job.spec["model_dir"]),
+            workspace.permitted(workspace.root / job.spec["model_dir"]),
             recorded=job.spec.get("base"),
-            cache=place.digests,
+            cache=workspace.digests,
         ),
         checkpoint=checkpoint,
         config=config,
@@ -96,25 +99,25 @@ def _refuse_another_checkpoint(job: Job, checkpoint: Path) -> None:
         raise BadInput(f"{checkpoint}: is not what this prediction began with. {REMADE}")
 
 
-def _read_reference(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
+def _read_reference(workspace: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
     """Rows and labels of the background of a stretch of the calibration subset, and its prompts as they were made."""
     import pyarrow.compute as pc
 
     from lhcq.records.subsets import read_subset_stretch
 
-    split = _split(place, job)
+    split = _split(workspace, job)
     table = read_subset_stretch(split, REFERENCE, stretch.start, stretch.stop, ["row", "label", "prompt"])
     table = table.filter(pc.equal(table["label"], 0))
     return {"rows": table["row"], "labels": table["label"], "mjj": None}, table["prompt"].to_pylist()
 
 
-def _read_events(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
+def _read_events(workspace: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str, Any], list[str]]:
     """Rows, labels and masses of a stretch of the dataset, and its prompts as the run's split would have them."""
     from lhcq.prompts.features import record_columns
     from lhcq.prompts.templates import Template, render_as
     from lhcq.records.events import events_sha256, read_dataset, read_event_stretch, read_schema
 
-    dataset = place.dataset(job.spec["dataset"])
+    dataset = workspace.dataset(job.spec["dataset"])
     _refuse_remade(dataset, events_sha256(read_dataset(dataset, remedy=REMADE)), job.spec["dataset_sha256"])
     columns = record_columns(read_schema(dataset))
     records = read_event_stretch(dataset, stretch.start, stretch.stop, columns)
@@ -123,11 +126,11 @@ def _read_events(place: Workspace, job: Job, stretch: "Chunk") -> tuple[dict[str
     return {"rows": records["row"], "labels": records["label"], "mjj": mjj}, prompts
 
 
-def _split(place: Workspace, job: Job) -> Path:
+def _split(workspace: Workspace, job: Job) -> Path:
     """The split of the run, whose reference must be what the prediction began with."""
     from lhcq.records.subsets import read_split, subset_sha256
 
-    split = place.split(job.spec["split"])
+    split = workspace.split(job.spec["split"])
     _refuse_remade(
         split, subset_sha256(read_split(split, remedy=REMADE), REFERENCE), job.spec["reference_sha256"]
     )
@@ -139,13 +142,13 @@ def _refuse_remade(directory: Path, sha256: str, recorded: str) -> None:
         raise BadInput(f"{directory}: is not what this prediction began with. {REMADE}")
 
 
-def _merge(place: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
+def _merge(workspace: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, Failure]) -> str:
     from lhcq.evaluate.predictions import write_prediction
     from lhcq.report.prediction import prediction_verdict, render_prediction
 
     if lost:
         raise RowsMissing(summary_of(list(lost.values())))
-    final = place.prediction(job.name)
+    final = workspace.prediction(job.name)
     paths = [parts[index] for index in sorted(parts)]
     if (final / MANIFEST).exists():  # the parts may be gone
         paths = []
@@ -157,15 +160,15 @@ def _merge(place: Workspace, job: Job, parts: dict[int, Path], lost: dict[int, F
         n_events=job.spec["n_events"],
         largest_p_value=job.spec["largest_p_value"],
         labels=key_of(job, job.spec["n_source"]),
-        subsets=_subsets_of(place, job) if job.spec["trained_on"] else None,
+        subsets=_subsets_of(workspace, job) if job.spec["trained_on"] else None,
         fields={"name": job.name, **job.spec},
         page=render_prediction,
     )
     return " ".join(prediction_verdict(summary)[:2])
 
 
-def _subsets_of(place: Workspace, job: Job) -> "dict[str, NDArray[np.int64]]":
+def _subsets_of(workspace: Workspace, job: Job) -> "dict[str, NDArray[np.int64]]":
     """The rows of each subset of the run's split."""
     from lhcq.records.subsets import rows_of_subsets
 
-    return rows_of_subsets(_split(place, job))
+    return rows_of_subsets(_split(workspace, job))

@@ -21,7 +21,7 @@ def prepare(split: str) -> str:
     """Write the prompts of a split."""
     unit = Unit(task="lhcq.prepare", args=(split,))
     status = perform(
-        "prepare", unit, _prepare, done=lambda place, job: (place.split(job.name) / MANIFEST).exists()
+        "prepare", unit, _prepare, done=lambda workspace, job: (workspace.split(job.name) / MANIFEST).exists()
     )
     if status in ("done", "already"):
         publish_unit(Unit(task="lhcq.baseline", args=(split,)))
