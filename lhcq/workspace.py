@@ -92,6 +92,11 @@ class RunPaths:
         return self.directory / "calibrated.json"
 
     @property
+    def tracked(self) -> Path:
+        """As what MLflow knows the run."""
+        return self.directory / "mlflow.json"
+
+    @property
     def page(self) -> Path:
         """The report."""
         return self.directory / "report.html"
@@ -195,6 +200,29 @@ class Workspace:
             return self.run(name)
         record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
         return self.inside(self.root / "jobs" / record)
+
+    def batch_script(self, name: str) -> Path:
+        """What was handed to a batch system to start workers."""
+        return self.root / "batch" / f"{name}.sh"
+
+    def probe(self, token: str) -> Path:
+        """Where `lhcq doctor` and a worker find out whether they see the same workspace."""
+        return self.root / "doctor" / check_name(token, what="token")
+
+    @property
+    def models(self) -> list[Path]:
+        """Base models that lhcq obtained, whole or not."""
+        return sorted(path.parent for path in self.root.glob("models/*/config.json"))
+
+    @property
+    def flower(self) -> Path:
+        """What Flower remembers."""
+        return self.root / "flower"
+
+    @property
+    def flower_login(self) -> Path:
+        """The user and the password of Flower's page."""
+        return self.root / "flower-login"
 
     @property
     def jobs_lock(self) -> Path:

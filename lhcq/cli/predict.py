@@ -90,20 +90,19 @@ def command(
 
 
 def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) -> None:
-    from lhcq.evaluate.predictions import PAGE, SCORES, SUMMARY
+    from lhcq.records.predictions import page_file, read_summary, scores_file
     from lhcq.report.prediction import prediction_metrics, prediction_verdict
-    from lhcq.storage import read_json
 
     final = workspace.prediction(job.name)
-    summary = read_json(final / SUMMARY)
+    summary = read_summary(final)
     rate = summary["n_events"] / seconds
-    files = {"scores": str(final / SCORES), "report": str(final / PAGE)}
+    files = {"scores": str(scores_file(final)), "report": str(page_file(final))}
     lines = [
         f"scored {summary['n_events']:,} events in {seconds:.1f} s ({rate:,.1f} events/s) by step {summary['step']} "
         f"of {summary['run']}: {final}",
         *(f"  {sentence}" for sentence in prediction_verdict(summary)),
         *(f"  {name}: {value}" for name, value in prediction_metrics(summary)),
         f"  most signal-like rows: {', '.join(str(event['row']) for event in summary['top'])}",
-        str(final / PAGE),
+        str(page_file(final)),
     ]
     answer(as_json, {**summary, **files, "seconds": seconds, "events_per_second": rate}, "\n".join(lines))

@@ -107,7 +107,7 @@ def submit(
         seconds=seconds,
         idle=idle or IDLE_SECONDS,
     )
-    script = workspace.root / "batch" / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}.sh"
+    script = workspace.batch_script(f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
     if slurm:
         log = script.with_suffix("").with_name(f"{script.stem}.%a.log")
         files = {script: slurm_script(worker, slurm, log, options)}

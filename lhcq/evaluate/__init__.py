@@ -1,1 +1,1 @@
-"""Evaluation: scores on disk, the figures made of them, and the boosted trees to compare with."""
+"""Evaluation: the metrics of scores, what validations mean, and the boosted trees to compare with."""

@@ -40,7 +40,7 @@ PARAMETERS: dict[str, Any] = {
 def fit_baseline(split_dir: Path, final: Path) -> None:
     """Fit gradient-boosted trees on the features of a split's training part and commit `final`.
 
-    It holds the scores on validation and test, `figures.json` for both, and a manifest; no model is stored.
+    It holds the scores on validation and test, the metrics of both, and a manifest; no model is stored.
     Nothing is done when `final` is there. Raises `NotThere` without the split, `BadInput` when its training
     part cannot teach a classifier.
     """

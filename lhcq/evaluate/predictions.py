@@ -24,18 +24,9 @@ from numpy.typing import NDArray
 from lhcq.commits import differing, read_verified
 from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.metrics import Z95, metrics_of, wilson_interval
+from lhcq.records.predictions import commit_prediction, read_summary
 from lhcq.seals import OPEN, check_seal, seal
-from lhcq.storage import (
-    MANIFEST,
-    read_json,
-    staged_directory,
-    staged_file,
-    write_json,
-    write_manifest,
-    write_text,
-)
-
-SCORES, SUMMARY, PAGE = "scores.parquet", "summary.json", "report.html"
+from lhcq.storage import MANIFEST, staged_file
 
 PART_SCHEMA = pa.schema(
     [
@@ -63,7 +54,6 @@ SCHEMA = pa.schema(
 """`rank` is 1 for the most signal-like event, equal scores in order of row. `part` is the subset of the run's split
 which the event is in; null where it is in none."""
 
-_ROW_GROUP = 65_536
 _BIN = 100.0
 """GeV: the resolution of m_jj is about as wide."""
 _BEYOND = 14_000.0
@@ -159,11 +149,8 @@ def write_prediction(
         **_judge(events, values <= largest_p_value, judged, largest_p_value),
         "top": _top(events, values, judged),
     }
-    with staged_directory(final) as directory:
-        _write_scores(directory / SCORES, events, values, codes, list(subsets or ()))
-        write_json(directory / SUMMARY, summary)
-        write_text(directory / PAGE, page(summary))
-        write_manifest(directory, **fields)
+    table = _table(events, values, codes, list(subsets or ()))
+    commit_prediction(final, table, summary=summary, page=page(summary), fields=fields)
     return summary
 
 
@@ -174,8 +161,7 @@ def _read_standing(final: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
         raise NameTaken(
             f"{final}: the prediction exists already, with another {', '.join(different)}. Choose another name."
         )
-    summary: dict[str, Any] = read_json(final / SUMMARY)
-    return summary
+    return read_summary(final)
 
 
 def _read(paths: Sequence[Path]) -> _Events:
@@ -299,10 +285,8 @@ def _top(events: _Events, values: Floats, judged: Bits) -> list[dict[str, Any]]:
     ]
 
 
-def _write_scores(
-    path: Path, events: _Events, values: Floats, codes: NDArray[np.int8], names: Sequence[str]
-) -> None:
-    table = pa.Table.from_arrays(
+def _table(events: _Events, values: Floats, codes: NDArray[np.int8], names: Sequence[str]) -> pa.Table:
+    return pa.Table.from_arrays(
         [
             pa.array(events.rows),
             pa.array(events.p_signal),
@@ -315,4 +299,3 @@ def _write_scores(
         ],
         schema=SCHEMA,
     )
-    pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP)

@@ -11,10 +11,9 @@ from typing import Any
 
 from lhcq.errors import BadInput
 from lhcq.storage import read_json, write_json
+from lhcq.workspace import RunPaths
 
 _PROJECT = "lhcq"
-_MLFLOW = "mlflow.json"
-"""Which of its runs this is: it names them itself."""
 
 
 def require_tracker(name: str) -> None:
@@ -36,7 +35,7 @@ def tell_tracker(name: str, run_dir: Path, values: Iterable[tuple[int, dict[str,
         for step, of_step in values:
             tracker.log(of_step, step=step)
         if name == "mlflow":
-            write_json(run_dir / _MLFLOW, {"run_id": tracker.tracker.info.run_id})
+            write_json(RunPaths(run_dir).tracked, {"run_id": tracker.tracker.info.run_id})
     finally:
         tracker.finish()
 
@@ -50,7 +49,7 @@ def _tensorboard(run_dir: Path) -> Any:
 def _mlflow(run_dir: Path) -> Any:
     from accelerate.tracking import MLflowTracker
 
-    known = run_dir / _MLFLOW
+    known = RunPaths(run_dir).tracked
     run_id = read_json(known)["run_id"] if known.exists() else None
     return MLflowTracker(experiment_name=_PROJECT, run_id=run_id, run_name=run_dir.name)
 

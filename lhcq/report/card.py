@@ -55,7 +55,7 @@ def model_card(
         front=front,
         example=example,
         data=_data(workspace, view),
-        figures=[_row(*found) for found in evaluations],
+        metrics=[_row(*found) for found in evaluations],
         training=_training(workspace, view, step, identity),
     )
     return text

@@ -1,4 +1,4 @@
-"""The page of a dataset: one HTML file with its picture and its figures, and the picture as a file of its own."""
+"""The page of a dataset: one HTML file with its picture and its numbers, and the picture as a file of its own."""
 
 import base64
 from pathlib import Path
@@ -96,13 +96,13 @@ def _rows(spectrum: Spectrum) -> list[list[str]]:
 
 
 def _cells(found: ClassSpectrum, spectrum: Spectrum) -> list[str]:
-    figures = [_printed(value, spectrum) for value in (found.mean, found.median)]
+    numbers = [_printed(value, spectrum) for value in (found.mean, found.median)]
     # The extremes of a count are counts.
     extremes = [
         f"{value:,.0f}" if spectrum.quantity.whole else _printed(value, spectrum)
         for value in (found.low, found.high)
     ]
-    return [f"{found.n_events:,}", f"{found.n_missing:,}", *figures, *extremes]
+    return [f"{found.n_events:,}", f"{found.n_missing:,}", *numbers, *extremes]
 
 
 def _printed(value: float, spectrum: Spectrum) -> str:

@@ -1,4 +1,4 @@
-"""The page of a prediction: what was selected, its m_jj spectrum, and the figures where labels are known."""
+"""The page of a prediction: what was selected, its m_jj spectrum, and the metrics where labels are known."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def render_prediction(summary: dict[str, Any]) -> str:
         dark=data_uri(darkened(svg)) if svg else "",
         alt=f"Histogram of the dijet mass of {summary['judged']['n']:,} events, of which "
         f"{summary['selection']['n_selected']:,} are selected.",
-        figures=prediction_metrics(summary),
+        metrics=prediction_metrics(summary),
         top=[_top_row(event) for event in summary["top"]],
     )
     return page

@@ -42,10 +42,10 @@ _CLOCK_SECONDS = 2.0
 GIB = 1 << 30
 
 
-def broker_findings(place: Workspace) -> list[Finding]:
+def broker_findings(workspace: Workspace) -> list[Finding]:
     """Whether the broker can be worked with and keeps what it is given, and how far its clock is from this host's."""
     try:
-        ask_broker(place)
+        ask_broker(workspace)
     except LhcqError as error:
         return [Finding.of_error("broker", error)]
     answers = Finding(check="broker", state="ok", found=f"{broker_address().shown} answers")
@@ -135,14 +135,14 @@ def clock_finding(ahead: Mapping[str, float | None], *, check: str = "clock") ->
     )
 
 
-def worker_findings(place: Workspace) -> list[Finding]:
+def worker_findings(workspace: Workspace) -> list[Finding]:
     """What all workers of the broker say of themselves and prove about the workspace."""
     beats = hear_workers()
     if not beats:
         remedy = "Start `lhcq up`, or `lhcq worker cpu` on each host."
         return [Finding(check="workers", state="warning", found="none", remedy=remedy)]
     token = secrets.token_hex(8)
-    directory = meeting_place(place, token)
+    directory = meeting_place(workspace, token)
     try:
         with staged_file(directory / ASKER) as temporary:
             temporary.write_text(token, "utf-8")
@@ -152,10 +152,10 @@ def worker_findings(place: Workspace) -> list[Finding]:
             return findings
         return [
             *findings,
-            *_sharing(place, directory, workers),
+            *_sharing(workspace, directory, workers),
             *comparisons(workers),
             *confinement_findings(broker_address(), workers),
-            *_fits(place, workers),
+            *_fits(workspace, workers),
         ]
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -229,10 +229,10 @@ def _silence(node: str, said: str, ahead: float) -> Finding:
     )
 
 
-def _sharing(place: Workspace, directory: Path, workers: Mapping[str, Examined]) -> list[Finding]:
+def _sharing(workspace: Workspace, directory: Path, workers: Mapping[str, Examined]) -> list[Finding]:
     """Whether all workers have this workspace, and see each other's commits."""
     outside = {node: worker for node, worker in workers.items() if not worker.shares}
-    findings = [_outside(place, node, worker) for node, worker in sorted(outside.items())]
+    findings = [_outside(workspace, node, worker) for node, worker in sorted(outside.items())]
     inside = sorted(workers.keys() - outside.keys())
     if inside:
         seconds, blind = _await_marks(directory, inside)
@@ -240,12 +240,12 @@ def _sharing(place: Workspace, directory: Path, workers: Mapping[str, Examined])
     return findings
 
 
-def _outside(place: Workspace, node: str, worker: Examined) -> Finding:
+def _outside(workspace: Workspace, node: str, worker: Examined) -> Finding:
     why = worker.trouble or f"it works in {worker.workspace} on {worker.host}, where this host's file is not"
     return Finding(
         check="workspace",
         state="error",
-        found=f"{node} does not share {place.root}: {why}",
+        found=f"{node} does not share {workspace.root}: {why}",
         remedy="Set LHCQ_WORKSPACE on both to one directory of a shared file system that both may write to.",
     )
 
@@ -339,13 +339,15 @@ def confinement_findings(address: BrokerAddress, workers: Mapping[str, Examined]
     ]
 
 
-def _fits(place: Workspace, workers: Mapping[str, Examined]) -> list[Finding]:
+def _fits(workspace: Workspace, workers: Mapping[str, Examined]) -> list[Finding]:
     """Whether each model of the workspace can be trained by default settings on each worker that trains."""
     training = {node: worker for node, worker in workers.items() if "gpu" in worker.queues}
-    return [fit_finding(place, node, worker.gpus, worker.memory) for node, worker in sorted(training.items())]
+    return [
+        fit_finding(workspace, node, worker.gpus, worker.memory) for node, worker in sorted(training.items())
+    ]
 
 
-def fit_finding(place: Workspace, who: str, gpus: Sequence[Gpu], memory: int) -> Finding:
+def fit_finding(workspace: Workspace, who: str, gpus: Sequence[Gpu], memory: int) -> Finding:
     """Whether the models of the workspace fit where `who` trains: on each of its GPUs, else in its host's memory."""
     from lhcq.model.preflight import estimate_needs
 
@@ -356,10 +358,10 @@ def fit_finding(place: Workspace, who: str, gpus: Sequence[Gpu], memory: int) ->
     device += f", the smallest of {len(gpus)}" if len(gpus) > 1 else ""
     config = TrainConfig()
     needed = {}
-    for description in sorted(place.root.glob("models/*/config.json")):
-        needs = estimate_needs(description.parent, config, longest=config.max_tokens, bfloat16=bfloat16)
+    for model in workspace.models:
+        needs = estimate_needs(model, config, longest=config.max_tokens, bfloat16=bfloat16)
         if needs is not None:
-            needed[description.parent.name] = needs.total
+            needed[model.name] = needs.total
     large = {name: size for name, size in needed.items() if size > there}
     if large:
         told = ", ".join(f"{name} needs {size / GIB:.1f} GiB" for name, size in large.items())

@@ -8,6 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+from lhcq.workspace import Workspace
 from tasks.doctor.finding import Finding
 
 _EMPTY_BYTES = 1 << 20
@@ -103,8 +104,9 @@ def _room(root: Path) -> Finding:
 
 def _writers(root: Path) -> Finding:
     """Who else may write into the workspace: whoever can replaces results, and reads nothing but what is there."""
-    open_to_all = [path for path in (root, root / "broker", root / "flower") if _is_open(path)]
-    login = root / "flower-login"
+    workspace = Workspace(root)
+    open_to_all = [path for path in (root, workspace.broker, workspace.flower) if _is_open(path)]
+    login = workspace.flower_login
     if login.exists() and login.stat().st_mode & 0o077:
         return Finding(
             check="permissions",

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 from celery.worker.control import inspect_command
 
-from lhcq.config import Frozen, check_name
+from lhcq.config import Frozen
 from lhcq.model.gpus import Gpu, gpus_here
 from lhcq.storage import staged_file
 from lhcq.workspace import Workspace
@@ -77,9 +77,9 @@ def lhcq_seen(state: Any, token: str) -> list[str]:
     return marks_in(meeting_place(workspace(), token))
 
 
-def meeting_place(place: Workspace, token: str) -> Path:
+def meeting_place(workspace: Workspace, token: str) -> Path:
     """Where the marks of one examination stand."""
-    return place.root / "doctor" / check_name(token, what="token")
+    return workspace.probe(token)
 
 
 def mark_of(node: str) -> str:
@@ -92,9 +92,9 @@ def marks_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.glob("[!.]*"))
 
 
-def _leave_mark(place: Workspace, token: str, node: str) -> bool:
+def _leave_mark(workspace: Workspace, token: str, node: str) -> bool:
     """Commit this worker's mark as a result is committed; False where the asker's is not there, or is another's."""
-    directory = meeting_place(place, token)
+    directory = meeting_place(workspace, token)
     try:
         if (directory / ASKER).read_text("utf-8") != token:
             return False

@@ -58,7 +58,7 @@ def local_flower(workspace: Workspace, broker_url: str, port: int | None) -> Ite
 
 def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: Path) -> Iterator[Flower]:
     address = _choose_port(port)
-    login_file = workspace.root / "flower-login"
+    login_file = workspace.flower_login
     login = _login(login_file)
     environment = worker_environment(workspace, broker_url, "gpu")
     environment[_LOGIN_VARIABLE] = login  # not an argument: `ps` would show it
@@ -97,7 +97,7 @@ def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: 
 
 def _private_state(workspace: Workspace) -> Path:
     """Where Flower keeps what it has seen. It is a pickle, so nobody else may write there."""
-    directory = workspace.root / "flower"
+    directory = workspace.flower
     with explained_os_errors(directory):
         directory.mkdir(mode=0o700, exist_ok=True)
     status = directory.lstat()

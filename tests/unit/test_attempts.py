@@ -56,10 +56,11 @@ def test_trouble_is_told_with_a_pause_that_doubles(broker, new_job) -> None:
     unit = chunk_unit(job, 0)
     assert trouble_of(job) is None
     pauses = []
-    for attempts in (1, 2, 3):
+    for attempts in (1, 2, 3, 4):
         announce_trouble(job, unit, TransientError("the network | is away"), attempts)
         pauses.append(broker.ttl(backoff_key(unit)))
-    assert pauses[0] < pauses[1] < pauses[2] <= 8
+    assert pauses == sorted(set(pauses))
+    assert 1.5 * pauses[2] < pauses[3] <= 16  # in equal steps it would be 4/3 of it
     assert trouble_of(job) == (False, "the network | is away")
     announce_trouble(job, unit, DiskFull("no room"), 1)
     assert trouble_of(job) == (True, "no room")

@@ -281,6 +281,11 @@ def test_a_broker_without_a_password_is_open_to_its_host_or_to_all(open_server) 
     (found,) = broker_exposure(BrokerAddress.of(open_server("--bind", "0.0.0.0", "--protected-mode", "no")))  # noqa: S104
     assert (found.state, "everybody who reaches it" in found.found) == ("error", True)
     assert "requirepass" in found.remedy
+    (found,) = broker_exposure(BrokerAddress.of(open_server("--bind", "0.0.0.0", "--protected-mode", "yes")))  # noqa: S104
+    assert (found.state, "every user of its host" in found.found) == (
+        "warning",
+        True,
+    )  # it refuses others itself
     assert broker_exposure(BrokerAddress.of(open_server("--requirepass", "s3cret", login=":s3cret@"))) == []
 
 

@@ -40,6 +40,12 @@ def test_the_last_checkpoint_is_the_end_of_the_run(n_train, config):
         assert len(plan.checkpoint_steps) == min(config.checkpoints, plan.total_steps)
 
 
+def test_a_share_of_an_epoch_is_not_a_prompt_longer_for_the_rounding_of_its_number():
+    config = TrainConfig(batch_size=1, accumulation=1, epochs=0.1 + 0.2)
+    assert plan_run(10, config).total_steps == 3
+    assert plan_run(10, config.model_copy(update={"epochs": 0.31})).total_steps == 4
+
+
 @given(sizes, configs, st.integers(0, 200))
 def test_the_checkpoints_to_come_are_those_after_a_step(n_train, config, step):
     plan = plan_run(n_train, config)
