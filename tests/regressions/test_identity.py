@@ -23,7 +23,7 @@ from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job, discard_job
 from tasks.stages import generate
 from tasks.stages.cluster import cluster_merge, cluster_part
-from tasks.stages.fanout import perform_merge, perform_part
+from tasks.stages.fanout import perform_merge, perform_chunk
 
 N_EVENTS = 40
 
@@ -75,7 +75,7 @@ def test_a_worker_still_at_an_earlier_job_leaves_nothing_in_the_later_one(here: 
         path.write_bytes(b"a part of the other radius")
         held.check()
 
-    assert perform_part("cluster", "made", 2, make) == "leased"  # it stopped, and counts as no attempt
+    assert perform_chunk("cluster", "made", 2, make) == "leased"  # it stopped, and counts as no attempt
     narrow = store.load_job(here, "cluster", "made")
     assert narrow.identity != wide.identity
     assert finished_chunks(here, narrow) == set()
@@ -95,7 +95,7 @@ def test_a_worker_stops_once_its_job_is_gone(here: Workspace, ask: Any) -> None:
             held.check()
         held.check()
 
-    assert perform_part("cluster", "made", 0, make) == "leased"
+    assert perform_chunk("cluster", "made", 0, make) == "leased"
 
 
 def test_a_dataset_that_an_earlier_job_left_is_not_the_result_of_a_later_one(
@@ -154,7 +154,7 @@ def test_a_part_that_was_given_up_is_never_tolerated_as_rows_that_cannot_be_used
         raise OSError("out of memory")
 
     while not failures_of(here, job):
-        perform_part("cluster", "made", 2, killed)
+        perform_chunk("cluster", "made", 2, killed)
     cluster_merge("made")
     outcome = outcome_of(here, job)
     assert (outcome.state, outcome.message) == ("incomplete", "OSError: out of memory")

@@ -205,17 +205,17 @@ def test_a_message_out_of_turn_neither_ends_a_training_nor_does_its_test(
         pytest.fail("was done")
 
     for unit in (test_unit("run"), validate_unit("run", 999), validate_unit("run", 20)):
-        assert perform("train", unit, work, done=lambda *_: False) == "closed"
+        assert perform(unit, work, done=lambda *_: False) == "closed"
     assert outcome_of(here, training) is None
     assert failures_of(here, training) == []
 
 
 def test_a_part_that_the_job_does_not_have_is_not_made(broker: Any, here: Workspace, new_job: Any) -> None:
-    from tasks.stages.fanout import perform_part
+    from tasks.stages.fanout import perform_chunk
 
     job = new_job(parts=2)
     for index in (-1, 2, 10**9):
-        assert perform_part("cluster", "made", index, lambda *_: pytest.fail("was made")) == "closed"
+        assert perform_chunk("cluster", "made", index, lambda *_: pytest.fail("was made")) == "closed"
     assert not list(here.root.rglob("*.parquet"))
     assert chunk_unit(job, 1).args == ("made", 1)
 

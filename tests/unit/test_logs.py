@@ -20,7 +20,7 @@ from tasks.app import app
 from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit, validate_unit
 from tasks.observe.log_reader import LogReader, is_about, read_line
 from tasks.observe.logging import JsonFormatter, TextFormatter, format_lines, masked, note_attempt, working_on
-from tasks.stages.fanout import perform_part
+from tasks.stages.fanout import perform_chunk
 
 HOST = socket.gethostname()
 
@@ -57,7 +57,7 @@ def test_every_line_of_a_task_tells_its_unit_attempt_and_host(broker, here, new_
     path = log(formatter)
     unit = chunk_unit(new_job(), 1)
     for _ in range(2):
-        assert perform_part("cluster", "made", 1, broken) == "again"
+        assert perform_chunk("cluster", "made", 1, broken) == "again"
     lines = path.read_bytes().splitlines()
     found = [line for line in map(read_line, lines) if line]
     assert len(found) == len(lines)

@@ -13,7 +13,7 @@ from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit, validate_unit
 from tasks.jobs.planner import PART_SUFFIX, pending_units
-from tasks.jobs.planner import test_unit as final_unit
+from tasks.jobs.kinds import test_unit as final_unit
 from tasks.jobs.store import create_job
 from tasks.jobs.units import Unit
 
