@@ -74,7 +74,7 @@ def validate(place, step, scores=GOOD, *, train_loss=0.4):
 
 def judge(place, job, told=None):
     told = [] if told is None else told
-    config = TrainConfig.checked(**job.spec["config"])
+    config = job.spec.config
     judge_run(place.run("run"), config, last_step=12, on_alarm=told.append)
     return told
 

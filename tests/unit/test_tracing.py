@@ -20,6 +20,7 @@ from tasks.jobs.store import create_job, renew_terms, set_trace
 from tasks.observe import tracing
 from tasks.stages.fanout import perform_chunk
 from tests.collector import Collector, Span, collecting
+from tests.specs import job_of, terms_of
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "s3cret-W0rd"  # noqa: S105
@@ -113,12 +114,12 @@ def test_a_trace_is_the_latest_requests_and_ends_with_one_that_is_not_traced(
 
 
 def test_a_traced_job_is_still_the_same_job(place) -> None:
-    request = Job(kind="cluster", name="made", created=1.0, spec={"n_events": 7}, parts=1)
+    request = job_of(n_events=7, parts=1)
     job = create_job(place, request)
     set_trace(place, job, TRACE)
     joined = create_job(place, request.model_copy(update={"created": 2.0}))
     assert joined == job.model_copy(update={"trace": TRACE})
-    renewed = renew_terms(place, request.model_copy(update={"terms": {"source": "elsewhere"}}))
+    renewed = renew_terms(place, request.model_copy(update={"terms": terms_of("cluster", source="elsewhere")}))
     assert (renewed.trace, renewed.spec) == (TRACE, job.spec)
 
 
