@@ -23,7 +23,7 @@ from tasks.jobs.attempts import (
 )
 from tasks.jobs.kinds import chunk_unit, segment_unit
 from tasks.jobs.leases import lease
-from tasks.stages.fanout import perform_merge, perform_chunk
+from tasks.stages.fanout import perform_chunk, perform_merge
 
 
 def raising(error: BaseException) -> Any:

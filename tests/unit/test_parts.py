@@ -9,7 +9,7 @@ from lhcq.errors import RowsMissing
 from lhcq.records.jobs import Job, failures_of, outcome_of
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks
-from tasks.stages.fanout import perform_merge, perform_chunk
+from tasks.stages.fanout import perform_chunk, perform_merge
 
 
 @pytest.fixture

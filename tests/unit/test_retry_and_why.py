@@ -19,7 +19,7 @@ from tasks.jobs.leases import lease
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import count_chunk
 from tasks.observe.unit_status import standing_of
-from tasks.stages.fanout import perform_merge, perform_chunk
+from tasks.stages.fanout import perform_chunk, perform_merge
 
 QUEUES = {"cpu", "gpu", "validate"}
 

@@ -119,7 +119,9 @@ def test_a_traced_job_is_still_the_same_job(place) -> None:
     set_trace(place, job, TRACE)
     joined = create_job(place, request.model_copy(update={"created": 2.0}))
     assert joined == job.model_copy(update={"trace": TRACE})
-    renewed = renew_terms(place, request.model_copy(update={"terms": terms_of("cluster", source="elsewhere")}))
+    renewed = renew_terms(
+        place, request.model_copy(update={"terms": terms_of("cluster", source="elsewhere")})
+    )
     assert (renewed.trace, renewed.spec) == (TRACE, job.spec)
 
 
