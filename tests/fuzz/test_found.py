@@ -30,7 +30,7 @@ def test_a_field_that_a_record_lacks_is_named_with_its_file(tmp_path: Path) -> N
 
 
 def test_a_log_of_steps_with_nonsense_at_its_end_tells_the_last_step_before(place: Workspace) -> None:
-    from lhcq.cli.runs import last_step
+    from tasks.jobs.progress import last_step
 
     place.run("first").mkdir(parents=True)
     good = '{"event": "step", "step": 7, "loss": 0.5, "samples_per_second": 3.0}'
