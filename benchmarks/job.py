@@ -14,10 +14,11 @@ from benchmarks import reference
 from benchmarks.clustering import JETS, momenta_of
 from benchmarks.events import N_EVENTS, cache_directory, generated_events, repeat_events
 from benchmarks.rows import Row, row, say
-from lhcq.cli.cluster import _job as request_of
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
 from lhcq.records.jobs import Outcome, outcome_of
+from lhcq.records.specs import ClusterSpec
+from lhcq.requests.cluster import cluster_request
 from lhcq.storage import read_manifest
 from lhcq.workspace import Workspace
 from tasks.app import connect
@@ -103,7 +104,7 @@ def run_job_here(root: Path, source: Path, config: ClusterConfig, processes: int
     """The same in this process, which may run one such job."""
     workspace = Workspace(root)
     workspace.create()
-    job = request_of("bench", open_event_file(source), config, None, 0.0, None)
+    job = cluster_request(workspace, open_event_file(source), "bench", config)
     with embedded_broker(workspace) as url:
         connect(url)
         with local_workers(workspace, url, [LocalWorker(kind="cpu", processes=processes)]):
@@ -113,7 +114,7 @@ def run_job_here(root: Path, source: Path, config: ClusterConfig, processes: int
                 time.sleep(0.02)
             took = _wait_for_log(workspace.logs / "cpu.log", job.parts + 1)
             peak = max(peaks_of_pools(psutil.Process()))
-    _check(workspace, outcome, job.spec["n_events"])
+    _check(workspace, outcome, job.spec_of(ClusterSpec).n_events)
     parts = [seconds for kind, seconds in took if kind == "part"]
     (merge,) = (seconds for kind, seconds in took if kind == "merge")
     return Measured(seconds=outcome.finished - began, parts=parts, merge=merge, peak=peak)

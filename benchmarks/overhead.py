@@ -58,15 +58,16 @@ def lhcq_alone(rig: Rig, n: int) -> dict[str, float]:
 import json
 from pathlib import Path
 from benchmarks.overhead import summary, times
-from lhcq.cli.cluster import _job
 from lhcq.config import CLUSTER_PRESETS
 from lhcq.events.layout import open_event_file
+from lhcq.requests.cluster import cluster_request
 from tasks.app import workspace
 from tasks.engine.publish import publish_unit
-from tasks.jobs.store import create_job
 from tasks.jobs.kinds import chunk_path, chunk_unit
+from tasks.jobs.store import create_job
 file = open_event_file(Path({str(events)!r}))
-job = create_job(workspace(), _job("alone", file, CLUSTER_PRESETS["lhco"], None, 0.0, 1))
+request = cluster_request(workspace(), file, "alone", CLUSTER_PRESETS["lhco"], chunk=1)
+job = create_job(workspace(), request)
 def act(index):
     publish_unit(chunk_unit(job, index))
     return chunk_path(workspace(), job, index).exists

@@ -155,7 +155,7 @@ def _lhcq_figures(rig: Rig, job: Any, chain: Any, killed: list[tuple[float, int]
     commits = rig.commits()
     paths = [str(chunk_path(rig.place, job, index)) for index in range(job.parts)]
     run = rig.place.run(chain.name)
-    last = chain.spec["checkpoint_steps"][-1]
+    last = chain.spec.checkpoint_steps[-1]
     merged = (rig.place.dataset(job.name) / "events.parquet").read_bytes()
     works = Counter(entry["what"] for entry in rig.entries("work"))
     rig.await_no_leases()
@@ -221,12 +221,11 @@ def _plain_figures(plain: Plain, parts: int, kills: int) -> dict[str, Any]:
 
 
 CHAIN = """
-from lhcq.workspace import Workspace
 from tasks.app import workspace
-from lhcq.records.jobs import Job
-from tasks.jobs.store import create_job
 from tasks.engine.publish import publish_job
-job = create_job(workspace(), Job(kind="train", name="chain", created=1.0, spec={{"checkpoint_steps": {steps}}}))
+from tasks.jobs.store import create_job
+from tests.specs import job_of
+job = create_job(workspace(), job_of("train", "chain", parts=0, checkpoint_steps={steps}))
 publish_job(workspace(), job)
 """
 

@@ -18,7 +18,6 @@ from lhcq.records.labels import LABELS
 from lhcq.records.run_state import best_step, validated_steps
 from lhcq.records.specs import Template, TrainSpec
 from lhcq.records.tags import resolve_step
-from lhcq.storage import read_json
 from lhcq.workspace import RunPaths, Workspace
 
 if TYPE_CHECKING:
@@ -210,17 +209,17 @@ class Prediction(Result):
     @cached_property
     def summary(self) -> dict[str, Any]:
         """What the scores amount to."""
-        from lhcq.evaluate.predictions import SUMMARY
+        from lhcq.records.predictions import read_summary
 
-        return read_json(self.path / SUMMARY)
+        return read_summary(self.path)
 
     def to_arrow(self) -> "pa.Table":
         """An event a row: P(signal), p-value, rank."""
         import pyarrow.parquet as pq
 
-        from lhcq.evaluate.predictions import SCORES
+        from lhcq.records.predictions import scores_file
 
-        return pq.read_table(self.path / SCORES)
+        return pq.read_table(scores_file(self.path))
 
     @property
     def p_signal(self) -> "NDArray[np.float64]":

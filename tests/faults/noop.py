@@ -20,7 +20,7 @@ def serial_noop(n_parts: int) -> bytes:
     return b"".join(noop_bytes(index) for index in range(n_parts))
 
 
-def noop_part(job: Any, index: int, path: Path, *_: Any) -> None:
+def noop_part(workspace: Any, job: Any, index: int, path: Path, *_: Any) -> None:
     """In the place of clustering: the output is the index."""
     from lhcq.storage import staged_file
 
@@ -66,7 +66,7 @@ def noop_segment(workspace: Any, job: Any, record: Callable[..., None]) -> list[
 
     steps = committed_steps(workspace.run(job.name))
     newest = (workspace.checkpoint(job.name, steps[-1]) / "adapter").read_bytes() if steps else b""
-    until = min(step for step in job.spec["checkpoint_steps"] if step not in steps)
+    until = min(step for step in job.spec.checkpoint_steps if step not in steps)
     final = workspace.checkpoint(job.name, until)
     record("work", f"{job.name}:{until}", path=str(final))
     wait()

@@ -194,12 +194,12 @@ def _watch_clustering() -> None:
         tasks.stages.cluster._merge = noop_merge
         worker_init.disconnect(tasks.stages.cluster.warm_up)
 
-    def working(job: Any, index: int, path: Path, *rest: Any) -> Any:
+    def working(workspace: Any, job: Any, index: int, path: Path, *rest: Any) -> Any:
         unit = chunk_unit(job, index).key
         record("work", unit, path=str(path))
         reach("working")
         reach("working", unit)
-        return make(job, index, path, *rest)
+        return make(workspace, job, index, path, *rest)
 
     tasks.stages.cluster._make = working
 

@@ -276,7 +276,7 @@ class Rig:
         self.run("cluster", events, "--name", name, "--events-per-chunk", str(per_chunk), "--detach")
         return self.job("cluster", name)
 
-    def job(self, kind: Kind, name: str) -> Job:
+    def job(self, kind: str, name: str) -> Job:
         """A job that was asked for."""
         return load_job(self.place, kind, name)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lhcq.records.jobs import Job
 from lhcq.records.run_state import MAX_ROLLBACKS, alarms_of, committed_steps, read_course
-from tasks.jobs.store import identity_of
 from tests.faults.rig import Rig, running_rig
 
 pytestmark = pytest.mark.torture
@@ -34,7 +34,7 @@ def ask_for_a_rate_that_diverges(run: Path) -> None:
     record = run / "job.json"
     asked = json.loads(record.read_text())
     asked["spec"]["config"]["learning_rate"] = 1e30
-    before, asked["identity"] = asked["identity"], identity_of("train", asked["spec"])
+    before, asked["identity"] = asked["identity"], Job.checked(**asked).spec.identity()
     record.write_text(json.dumps(asked))
     for manifest in run.glob("*/*/manifest.json"):
         manifest.write_text(manifest.read_text().replace(before, asked["identity"]))

@@ -61,7 +61,7 @@ def test_a_worker_stopped_past_its_lease_comes_back_and_commits_nothing(
 def test_every_message_twice_and_a_third_worker_in_the_middle(idle_rig, events, serial, recovered) -> None:
     rig = idle_rig
     job = rig.submit(events, "twice", per_chunk=PER_CHUNK)
-    merge = "from tasks.jobs.planner import Unit; from tasks.engine.publish import publish_unit\n"
+    merge = "from tasks.jobs.units import Unit; from tasks.engine.publish import publish_unit\n"
     merge += "[publish_unit(Unit(task='lhcq.cluster_merge', args=('twice',))) for _ in range(2)]"
     with rig.broker.client() as client:
         for message in client.lrange("cpu", 0, -1):

@@ -7,14 +7,17 @@ from pathlib import Path
 from random import Random
 
 from lhcq.model.checkpoint import recorded_rows, verified_step
+from lhcq.records.jobs import Failure, Holder, Outcome, failures_of, find_job, list_jobs, outcome_of
+from lhcq.records.journal import newest_step
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import committed_steps, read_course
 from lhcq.storage import write_json, write_manifest
 from lhcq.workspace import Workspace
-from tasks.jobs.leases import Holder
-from tasks.jobs.planner import pending_units, unit_of_key
-from tasks.jobs.store import Failure, Job, Outcome, failures_of, find_job, list_jobs, outcome_of
+from tasks.jobs.planner import pending_units
+from tasks.jobs.progress import progress_of
+from tasks.jobs.units import unit_of_key
 from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
+from tests.specs import job_of
 
 
 @functools.cache
@@ -22,13 +25,10 @@ def workspace_seed() -> Files:
     """A workspace with a job of each kind, at various stages."""
     with tempfile.TemporaryDirectory() as root:
         place = Workspace(Path(root))
-        spec = {"n_events": 40, "storage_rows": 2, "events_per_chunk": 10, "config": {"features": "jets"}}
-        terms = {"source": "/events.h5", "bytes": 1, "mtime_ns": 1, "labels": None, "tolerate": 0.0}
-        training = {"checkpoint_steps": [10, 20], "total_steps": 20, "config": {}, "split": "made"}
         jobs = [
-            Job(kind="cluster", name="made", created=1.0, spec=spec, terms=terms, parts=4),
-            Job(kind="prepare", name="made", created=2.0, spec={"dataset": "made", "config": {}}),
-            Job(kind="train", name="made", created=3.0, spec=training),
+            job_of(n_events=40, storage_rows=2, features="jets", parts=4),
+            job_of("prepare", created=2.0, parts=0),
+            job_of("train", created=3.0, parts=0, checkpoint_steps=[10, 20], total_steps=20),
         ]
         for job in jobs:
             write_json(place.job(job.kind, job.name) / "job.json", job.model_dump())
@@ -64,26 +64,23 @@ def make_workspace(random: Random) -> tuple[str, bytes]:
 
 def attack_workspace(data: tuple[str, bytes], root: Path) -> None:
     """All that `lhcq status`, `why` and the reconciler read."""
-    from lhcq.cli.runs import last_step
-    from lhcq.cli.status import progress_of
-
     lay_out(workspace_seed(), data, root / "workspace")
     place = Workspace(root / "workspace")
     for job in list_jobs(place):
         with refused():
             pending_units(place, job)
         with refused():
-            progress_of(place, job, ended=False)
+            progress_of(place, job)
     for kind in ("cluster", "prepare", "train"):
         with refused():
-            found = find_job(place, kind, "made")  # type: ignore[arg-type]
+            found = find_job(place, kind, "made")
             if found is not None:
                 outcome_of(place, found)
                 [unit_of_key(failure.unit) for failure in failures_of(place, found)]
     run = place.run("made")
     for read in (
         lambda: wish_of(place, "made"),
-        lambda: last_step(place, "made"),
+        lambda: newest_step(run),
         lambda: verified_step(place.checkpoint("made", committed_steps(run)[-1])),
         lambda: recorded_rows(place.checkpoint("made", 10)),
     ):

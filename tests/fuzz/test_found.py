@@ -30,7 +30,7 @@ def test_a_field_that_a_record_lacks_is_named_with_its_file(tmp_path: Path) -> N
 
 
 def test_a_log_of_steps_with_nonsense_at_its_end_tells_the_last_step_before(place: Workspace) -> None:
-    from lhcq.cli.runs import last_step
+    from tasks.jobs.progress import last_step
 
     place.run("first").mkdir(parents=True)
     good = '{"event": "step", "step": 7, "loss": 0.5, "samples_per_second": 3.0}'
@@ -63,25 +63,29 @@ def test_a_failure_of_no_unit_is_told_as_wrong_input(unit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "spec"),
     [
-        {"parts": 2**63},
-        {"parts": -1},
-        {"spec": {"config": [1]}},
-        {"spec": {"checkpoint_steps": 5}},
-        {"spec": {"checkpoint_steps": []}},
-        {"spec": {"checkpoint_steps": ["a"]}},
-        {"spec": {"total_steps": None}},
+        ({"parts": 2**63}, {}),
+        ({"parts": -1}, {}),
+        ({}, {"config": [1]}),
+        ({}, {"checkpoint_steps": 5}),
+        ({}, {"checkpoint_steps": []}),
+        ({}, {"checkpoint_steps": ["a"]}),
+        ({}, {"total_steps": None}),
+        ({}, {"total_steps": 2**63}),
     ],
     ids=str,
 )
 def test_a_job_whose_record_would_fill_the_memory_or_make_no_sense_is_refused(
-    fields: dict[str, object],
+    fields: dict[str, object], spec: dict[str, object]
 ) -> None:
     from lhcq.records.jobs import Job
+    from tests.specs import job_of
 
-    with pytest.raises(BadInput, match=r"^Job: (parts|spec): ") as caught:
-        Job.checked(**{"kind": "train", "name": "made", "created": 1.0, "spec": {}, **fields})
+    record = job_of("train", parts=0).model_dump()
+    (fault,) = [*fields, *spec]
+    with pytest.raises(BadInput, match=rf"^Job: {fault}[.\d]*: ") as caught:
+        Job.checked(**{**record, **fields, "spec": {**record["spec"], **spec}})
     assert len(str(caught.value)) < 300
 
 

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from lhcq.cli import flower
 from lhcq.errors import BadInput
-from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.engine.publish import publish_unit
@@ -19,6 +18,7 @@ from tasks.jobs.kinds import chunk_unit
 from tasks.jobs.store import create_job
 from tasks.workers.flower import local_flower
 from tests.integration.flower import ask
+from tests.specs import job_of
 
 PAGES = ("/", "/workers", "/tasks", "/broker", "/api/workers", "/api/tasks", "/api/task/types", "/metrics")
 
@@ -44,7 +44,7 @@ def test_flower_is_closed_counts_what_is_lhcqs_and_remembers(lhcq, broker, broke
 
     place = Workspace(lhcq.workspace)
     spec = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
-    job = create_job(place, Job(kind="cluster", name="made", created=1.0, spec=spec, parts=5))
+    job = create_job(place, job_of(parts=5, **spec))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.engine.publish.workspace", lambda: place)
 

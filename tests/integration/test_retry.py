@@ -7,6 +7,7 @@ import pytest
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
 from lhcq.records.jobs import Failure, Holder, Job, failures_of, record_failure
+from lhcq.requests.cluster import cluster_request
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_unit
 from tasks.jobs.store import create_job, end_with_failures
@@ -15,10 +16,10 @@ from tasks.jobs.store import create_job, end_with_failures
 @pytest.fixture
 def given_up(lhcq, event_file: Path) -> Job:
     """A clustering of three chunks, each of which is said to have failed five times."""
-    from lhcq.cli.cluster import _job
-
     place = Workspace(lhcq.workspace)
-    job = create_job(place, _job("made", open_event_file(event_file), ClusterConfig(), None, 0.0, 700))
+    job = create_job(
+        place, cluster_request(place, open_event_file(event_file), "made", ClusterConfig(), chunk=700)
+    )
     for index in range(job.parts):
         failure = Failure(
             unit=chunk_unit(job, index).key,

@@ -15,8 +15,9 @@ from tasks.jobs.units import Unit
 def test_lines_of_a_spawned_child_tell_their_unit_in_the_workspace_and_where_the_worker_prints(
     broker, broker_url: str, here, new_job, until, lhcq, tmp_path: Path
 ) -> None:
-    # A name that is a number fails as a bug does.
-    new_job("prepare", "split", parts=0, model_dir=None, dataset=5, config={})
+    # A directory where a file should be fails as a bug does.
+    new_job("prepare", "split", parts=0, dataset="odd")
+    (here.dataset("odd") / "manifest.json").mkdir(parents=True)
     unit = Unit(task="lhcq.prepare", args=("split",))
     kept, printed = here.logs / "validate-here.log", tmp_path / "printed.log"
     environment = {

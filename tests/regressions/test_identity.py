@@ -10,19 +10,23 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhcq.commits import is_commit, make_way
-from lhcq.config import ClusterConfig
+from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, LeaseLost, NameTaken
 from lhcq.evaluate.validation import write_validation
 from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.records.jobs import Job, failures_of, outcome_of
 from lhcq.records.run_state import committed_steps, reached_step, validated_steps
+from lhcq.records.specs import ClusterSpec
 from lhcq.storage import sha256_of, staged_directory, write_manifest
 from lhcq.workspace import Workspace
 from tasks.jobs import store
-from tasks.jobs.planner import finished_parts, part_path, pending_units, validate_unit
-from tasks.jobs.store import Job, create_job, discard_job, failures_of, outcome_of
+from tasks.jobs.kinds import chunk_path, finished_chunks, validate_unit
+from tasks.jobs.planner import pending_units
+from tasks.jobs.store import create_job, discard_job
 from tasks.stages import generate
 from tasks.stages.cluster import cluster_merge, cluster_part
-from tasks.stages.fanout import perform_merge, perform_part
+from tasks.stages.fanout import perform_chunk, perform_merge
+from tests.specs import job_of
 
 N_EVENTS = 40
 
@@ -40,17 +44,16 @@ def ask(here: Workspace, broker: Any, tmp_path: Path) -> Any:
     status = source.stat()
 
     def record(radius: float, *, tolerate: float = 0.0) -> Job:
-        spec = {
-            "source_sha256": sha256_of(source),
-            "labels_sha256": None,
-            "config": ClusterConfig(radius=radius).model_dump(),
-            "n_events": N_EVENTS,
-            "storage_rows": open_event_file(source).storage_rows,
-            "events_per_chunk": 10,
-        }
-        place = {"source": str(source), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-        terms = {**place, "labels": None, "tolerate": tolerate}
-        job = Job(kind="cluster", name="made", created=1.0, spec=spec, terms=terms, parts=4)
+        terms = {"source": str(source), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        job = job_of(
+            source_sha256=sha256_of(source),
+            radius=radius,
+            n_events=N_EVENTS,
+            storage_rows=open_event_file(source).storage_rows,
+            events_per_chunk=10,
+            terms={**terms, "tolerate": tolerate},
+            parts=4,
+        )
         return create_job(here, job)
 
     return record
@@ -66,7 +69,7 @@ def test_a_worker_still_at_an_earlier_job_leaves_nothing_in_the_later_one(here: 
 
     wide = ask(1.0)
 
-    def make(job: Job, index: int, path: Path, held: Any) -> None:
+    def make(_: Workspace, job: Job, index: int, path: Path, held: Any) -> None:
         assert job == wide
         discard_job(here, wide)  # as the refusal of another radius advises
         ask(0.4)
@@ -74,10 +77,10 @@ def test_a_worker_still_at_an_earlier_job_leaves_nothing_in_the_later_one(here: 
         path.write_bytes(b"a part of the other radius")
         held.check()
 
-    assert perform_part("cluster", "made", 2, make) == "leased"  # it stopped, and counts as no attempt
+    assert perform_chunk("cluster", "made", 2, make) == "leased"  # it stopped, and counts as no attempt
     narrow = store.load_job(here, "cluster", "made")
     assert narrow.identity != wide.identity
-    assert finished_parts(here, narrow) == set()
+    assert finished_chunks(here, narrow) == set()
     assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
     cluster_merge("made")
     assert outcome_of(here, narrow).state == "done"
@@ -87,14 +90,14 @@ def test_a_worker_still_at_an_earlier_job_leaves_nothing_in_the_later_one(here: 
 def test_a_worker_stops_once_its_job_is_gone(here: Workspace, ask: Any) -> None:
     job = ask(1.0)
 
-    def make(_: Job, index: int, path: Path, held: Any) -> None:
+    def make(_: Workspace, __: Job, index: int, path: Path, held: Any) -> None:
         held.check()
         discard_job(here, job)
         with pytest.raises(LeaseLost):
             held.check()
         held.check()
 
-    assert perform_part("cluster", "made", 0, make) == "leased"
+    assert perform_chunk("cluster", "made", 0, make) == "leased"
 
 
 def test_a_dataset_that_an_earlier_job_left_is_not_the_result_of_a_later_one(
@@ -126,7 +129,7 @@ def test_a_job_of_another_lhcq_is_refused_by_commands_and_workers(
     here: Workspace, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ask(1.0)
-    monkeypatch.setitem(store.BYTES, "cluster", store.BYTES["cluster"] + 1)
+    monkeypatch.setattr(ClusterSpec, "bytes_version", ClusterSpec.bytes_version + 1)
     with pytest.raises(NameTaken, match="begun by another version of lhcq"):
         ask(1.0)
     assert cluster_part("made", 0) == "failed"
@@ -153,20 +156,20 @@ def test_a_part_that_was_given_up_is_never_tolerated_as_rows_that_cannot_be_used
         raise OSError("out of memory")
 
     while not failures_of(here, job):
-        perform_part("cluster", "made", 2, killed)
+        perform_chunk("cluster", "made", 2, killed)
     cluster_merge("made")
     outcome = outcome_of(here, job)
     assert (outcome.state, outcome.message) == ("incomplete", "OSError: out of memory")
     assert not here.dataset("made").exists()
-    assert finished_parts(here, job) == {0, 1, 3}  # kept for the next try
+    assert finished_chunks(here, job) == {0, 1, 3}  # kept for the next try
 
 
 def test_a_checkpoint_of_an_earlier_run_counts_for_nothing_and_makes_way(
     here: Workspace, new_job: Any
 ) -> None:
-    earlier = new_job("train", "run", parts=0, checkpoint_steps=[3, 6], config={"seed": 1})
+    earlier = new_job("train", "run", parts=0, checkpoint_steps=[3, 6], seed=1)
     discard_job(here, earlier)
-    run = new_job("train", "run", parts=0, checkpoint_steps=[3, 6], config={"seed": 2})
+    run = new_job("train", "run", parts=0, checkpoint_steps=[3, 6], seed=2)
     for of in (earlier.identity, run.identity):
         if not is_commit(here.checkpoint("run", 3)):
             make_way(here.checkpoint("run", 3))
@@ -181,7 +184,7 @@ def test_a_checkpoint_of_an_earlier_run_counts_for_nothing_and_makes_way(
 
 
 def test_a_validation_of_an_earlier_run_is_no_validation_of_this_one(here: Workspace, new_job: Any) -> None:
-    run = new_job("train", "run", parts=0, checkpoint_steps=[3], config={"seed": 2})
+    run = new_job("train", "run", parts=0, checkpoint_steps=[3], seed=2)
     scores: dict[str, Any] = {
         "rows": [1, 2],
         "labels": [0, 1],
@@ -205,9 +208,8 @@ def test_of_two_commands_that_generate_into_one_file_the_second_is_told(
     )
     made = []
     for seed in (1, 2):
-        config = {"background": 1, "signal": 0, "seed": seed, "detector": False}
-        job = Job(kind="generate", name=f"e{seed}", created=1.0, spec={"out": str(out), "config": config})
-        made.append(create_job(here, job.model_copy(update={"parts": 0})))
+        asked = {"out": str(out), "background": 1, "signal": 0, "seed": seed, "detector": False}
+        made.append(create_job(here, job_of("generate", f"e{seed}", parts=0, **asked)))
     for job in made:
         generate.generate_merge(job.name)
     outcomes = [outcome_of(here, job) for job in made]
@@ -230,9 +232,9 @@ def test_a_split_is_not_the_result_of_a_job_that_asked_for_another(
     from tasks.stages.prepare import prepare
 
     with staged_directory(here.split("made")) as directory:
-        write_manifest(directory, dataset="one", dataset_sha256="1", config={})
+        write_manifest(directory, dataset="one", dataset_sha256="1", config=SplitConfig().model_dump())
     aside = here.split("made").rename(here.root / "aside")
-    job = new_job("prepare", "made", parts=0, dataset="two", dataset_sha256="2", config={})
+    job = new_job("prepare", "made", parts=0, dataset="two", dataset_sha256="2")
     aside.rename(here.split("made"))
     prepare("made")
     from tasks.stages.prepare import baseline
@@ -246,7 +248,8 @@ def test_a_split_is_not_the_result_of_a_job_that_asked_for_another(
 def test_the_record_of_a_job_says_what_its_parts_carry(here: Workspace, ask: Any) -> None:
     job = ask(1.0)
     recorded = json.loads((here.job("cluster", "made") / "job.json").read_text())
-    assert recorded["identity"] == store.identity_of("cluster", recorded["spec"]) == job.identity
-    assert part_path(here, job, 3).parent.name == job.identity
+    assert recorded["identity"] == job.spec.identity() == job.identity
+    assert recorded["spec"] == job.spec.recorded()
+    assert chunk_path(here, job, 3).parent.name == job.identity
     with pytest.raises(BadInput):
         store.require_same_bytes(job.model_copy(update={"identity": ""}))

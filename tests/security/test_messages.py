@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.security.rig import Target, changed, envelope
+from tests.specs import job_of
 
 PART = ("lhcq.cluster_part", ["made", 0])
 PICKLE = base64.b64encode(b"cos\nsystem\n(S'touch pickled'\ntR.").decode()
@@ -111,7 +112,7 @@ def test_it_is_refused_and_never_comes_back(target: Target, attack: Any) -> None
 
 
 def test_none_of_them_ran_and_the_worker_is_the_same(target: Target) -> None:
-    from lhcq.records.jobs import Job, outcome_of
+    from lhcq.records.jobs import outcome_of
     from tasks.app import app
     from tasks.engine.publish import publish_job
     from tasks.jobs.store import create_job
@@ -122,7 +123,7 @@ def test_none_of_them_ran_and_the_worker_is_the_same(target: Target) -> None:
     assert all(len(line) < 1_000 for line in log.splitlines())
     assert list(app.conf.accept_content) == list(app.conf.result_accept_content) == ["json"]
     # It still works: a job with no source ends in a failure that it records itself.
-    job = create_job(target.place, Job(kind="cluster", name="made", created=1.0, spec={}, parts=1))
+    job = create_job(target.place, job_of(parts=1))
     publish_job(target.place, job)
     target.wait(
         lambda: target.client.hlen("lhcq:attempts:cluster:made") or outcome_of(target.place, job), "a try"

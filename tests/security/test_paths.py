@@ -11,9 +11,11 @@ import pytest
 from lhcq.config import Settings
 from lhcq.errors import BadInput, LhcqError
 from lhcq.records.jobs import Job, find_job, list_jobs
+from lhcq.records.specs import ClusterTerms
 from lhcq.storage import verify_files, write_json
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, validate_unit
+from tests.specs import job_of, terms_of
 
 NAMES = (
     "..", ".", "../x", "a/b", "/etc", "a\\..\\b/", "a\0b", "a\nb", "a\n", "\na", " a", "a ", "", "-rf", "~", "~root",
@@ -82,29 +84,23 @@ def test_a_path_is_followed_to_its_end_before_it_is_allowed(
 def test_a_record_that_names_a_file_outside_is_refused_by_every_task_that_would_open_it(
     guarded: Workspace, tmp_path: Path, event_file_outside: Path
 ) -> None:
-    from tasks.stages.cluster import key_of, open_source
+    from tasks.stages.cluster import open_source, read_key
     from tasks.stages.generate import _merge
 
     secret = tmp_path / "secret"
     secret.write_text("the first line of somebody's file\n")
-    terms = {
-        "source": str(event_file_outside),
-        "labels": str(secret),
-        "bytes": 0,
-        "mtime_ns": 0,
-        "tolerate": 0,
-    }
-    job = Job(
-        kind="cluster", name="made", created=1.0, spec={"n_events": 1, "labels_sha256": ""}, terms=terms
-    )
-    for read in (open_source, lambda job: key_of(job, 1)):
+    terms = terms_of("cluster", source=str(event_file_outside), labels=str(secret))
+    assert isinstance(terms, ClusterTerms)
+    for read in (
+        lambda: open_source(guarded, terms),
+        lambda: read_key(guarded, terms.labels, "0" * 64, 1),
+    ):
         with pytest.raises(BadInput, match="LHCQ_DATA_ROOTS") as caught:
-            read(job)
+            read()
         assert "first line" not in str(caught.value)
     out = tmp_path / "planted.h5"
-    spec = {"out": str(out), "config": {"background": 1, "signal": 0}}
     with pytest.raises(BadInput, match="LHCQ_DATA_ROOTS"):
-        _merge(guarded, Job(kind="generate", name="made", created=1.0, spec=spec), {}, {})
+        _merge(guarded, job_of("generate", out=str(out), background=1, signal=0), {}, {})
     assert not out.exists()
 
 
@@ -146,7 +142,7 @@ def test_a_link_that_was_planted_in_the_workspace_is_not_followed_out_of_it(
     link = place.root / below
     link.parent.mkdir(parents=True)
     link.symlink_to(victim)
-    job = Job(kind="cluster", name="made", created=1.0, spec={}, parts=3)
+    job = job_of()
     for touch in (lambda: chunk_path(place, job, 0), lambda: finished_chunks(place, job)):
         with pytest.raises(BadInput, match="a link that leads out of the workspace"):
             touch()
@@ -174,7 +170,7 @@ def test_the_record_of_another_job_is_not_taken_for_this_one(place: Workspace, n
     assert list_jobs(place) == [good]  # the others neither hide it nor keep the reconciler from it
     for kind, name in (("cluster", "forged"), ("train", "forged"), ("cluster", "odd"), ("cluster", "text")):
         with pytest.raises(BadInput):
-            find_job(place, kind, name)  # type: ignore[arg-type]
+            find_job(place, kind, name)
 
 
 def test_a_manifest_may_name_files_of_its_own_directory_alone(tmp_path: Path) -> None:
@@ -188,8 +184,7 @@ def training(here: Workspace) -> Job:
     """A run with a checkpoint at 10 and none at 20."""
     from tasks.jobs.store import create_job
 
-    spec = {"checkpoint_steps": [10, 20], "total_steps": 20, "config": {}}
-    job = create_job(here, Job(kind="train", name="run", created=1.0, spec=spec))
+    job = create_job(here, job_of("train", "run", parts=0, checkpoint_steps=[10, 20], total_steps=20))
     write_json(here.checkpoint("run", 10) / "manifest.json", {"files": {}})
     return job
 
@@ -205,17 +200,17 @@ def test_a_message_out_of_turn_neither_ends_a_training_nor_does_its_test(
         pytest.fail("was done")
 
     for unit in (test_unit("run"), validate_unit("run", 999), validate_unit("run", 20)):
-        assert perform("train", unit, work, done=lambda *_: False) == "closed"
+        assert perform(unit, work, done=lambda *_: False) == "closed"
     assert outcome_of(here, training) is None
     assert failures_of(here, training) == []
 
 
 def test_a_part_that_the_job_does_not_have_is_not_made(broker: Any, here: Workspace, new_job: Any) -> None:
-    from tasks.stages.fanout import perform_part
+    from tasks.stages.fanout import perform_chunk
 
     job = new_job(parts=2)
     for index in (-1, 2, 10**9):
-        assert perform_part("cluster", "made", index, lambda *_: pytest.fail("was made")) == "closed"
+        assert perform_chunk("cluster", "made", index, lambda *_: pytest.fail("was made")) == "closed"
     assert not list(here.root.rglob("*.parquet"))
     assert chunk_unit(job, 1).args == ("made", 1)
 
@@ -225,10 +220,13 @@ def test_one_job_whose_record_makes_no_sense_does_not_keep_others_from_being_hea
 ) -> None:
     from tasks.engine.reconciler import Reconciler
 
-    new_job("train", "broken", checkpoint_steps=[3])
-    record = here.run("broken") / "job.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "spec": {"checkpoint_steps": "soon"}}))
-    new_job("train", "poor")
+    for name, steps in (("broken", "soon"), ("poor", None), ("endless", [])):
+        new_job("train", name)
+        record = here.run(name) / "job.json"
+        asked = json.loads(record.read_text())
+        del asked["spec"]["checkpoint_steps"]
+        asked["spec"] |= {} if steps is None else {"checkpoint_steps": steps}
+        record.write_text(json.dumps(asked))
     good = new_job("cluster", "good", parts=2)
     assert {unit.key for unit in Reconciler().idle_units(here)} == {chunk_unit(good, n).key for n in range(2)}
 

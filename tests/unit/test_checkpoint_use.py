@@ -25,12 +25,15 @@ from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
 from lhcq.prompts.writing import write_split
 from lhcq.records.events import SCHEMA
+from lhcq.records.jobs import load_job, outcome_of
 from lhcq.storage import read_json, write_manifest
 from lhcq.workspace import Workspace
 from tasks.app import app
+from tasks.jobs.kinds import queue_of
 from tasks.jobs.planner import pending_units
-from tasks.jobs.store import Job, create_job, load_job, outcome_of
+from tasks.jobs.store import create_job
 from tests.peft_alone import load_by_peft
+from tests.specs import job_of
 
 N = 44
 CONFIG = TrainConfig(learning_rate=3e-3, batch_size=4, dropout=0.0, rank=4, max_steps=1)
@@ -86,7 +89,7 @@ def made(base, tmp_path_factory):
         "checkpoint_steps": [1],
         "total_steps": 1,
     }
-    of = create_job(place, Job(kind="train", name="run", created=time.time(), spec=spec)).identity
+    of = create_job(place, job_of("train", "run", parts=0, created=time.time(), **spec)).identity
     part = pq.read_table(place.split("split") / "train.parquet")
     state = train_segment(
         base,
@@ -136,11 +139,12 @@ def ask(monkeypatch, broker_url, *arguments):
 
 def work(place, name, *, units=None):
     """Do what is left of a prediction, as its worker would."""
+    app.loader.import_default_modules()
     job = load_job(place, "predict", name)
     done = []
     while outcome_of(place, job) is None and (units is None or len(done) < units):
         unit = pending_units(place, job)[0]
-        assert unit.queue == "validate"
+        assert queue_of(unit) == "validate"
         assert app.tasks[unit.task](*unit.args) == "done"
         done.append(unit)
     return done

@@ -9,6 +9,7 @@ from lhcq.errors import Diverged
 from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.retention import plan_retention, remove_checkpoints
 from lhcq.evaluate.validation import write_validation
+from lhcq.records.jobs import Job
 from lhcq.records.run_control import is_paused, set_wish, wish_of
 from lhcq.records.run_state import (
     MAX_ROLLBACKS,
@@ -29,9 +30,9 @@ from lhcq.records.run_state import (
 from lhcq.records.tags import tag_step
 from lhcq.report.collect import collect_run
 from lhcq.storage import MANIFEST, write_json
-from tasks.jobs.planner import pending_units, segment_unit, validate_unit
-from tasks.jobs.planner import test_unit as final_unit
-from tasks.jobs.store import Job
+from tasks.jobs.kinds import segment_unit, validate_unit
+from tasks.jobs.kinds import test_unit as final_unit
+from tasks.jobs.planner import pending_units
 from tasks.stages.alarms import SegmentWatch, begin_segment
 
 LABELS = np.tile([0, 1], 40)
@@ -76,7 +77,7 @@ def validate(place, step, scores=GOOD, *, train_loss=0.4):
 
 def judge(place, job, told=None):
     told = [] if told is None else told
-    config = TrainConfig.checked(**job.spec["config"])
+    config = job.spec.config
     judge_run(place.run("run"), config, last_step=12, on_alarm=told.append)
     return told
 

@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,10 +17,10 @@ from lhcq.config import Settings
 from lhcq.errors import BadInput
 from lhcq.records.jobs import LOG_VARIABLE, end_job
 from tasks.app import app
-from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit, validate_unit
+from tasks.jobs.kinds import KINDS, chunk_unit, kind_of_task, merge_unit, segment_unit, validate_unit
 from tasks.observe.log_reader import LogReader, is_about, read_line
 from tasks.observe.logging import JsonFormatter, TextFormatter, format_lines, masked, note_attempt, working_on
-from tasks.stages.fanout import perform_part
+from tasks.stages.fanout import perform_chunk
 
 HOST = socket.gethostname()
 
@@ -57,7 +57,7 @@ def test_every_line_of_a_task_tells_its_unit_attempt_and_host(broker, here, new_
     path = log(formatter)
     unit = chunk_unit(new_job(), 1)
     for _ in range(2):
-        assert perform_part("cluster", "made", 1, broken) == "again"
+        assert perform_chunk("cluster", "made", 1, broken) == "again"
     lines = path.read_bytes().splitlines()
     found = [line for line in map(read_line, lines) if line]
     assert len(found) == len(lines)
@@ -161,9 +161,10 @@ def test_a_log_that_cannot_be_kept_stops_no_worker(tmp_path, monkeypatch, capsys
 
 def test_every_task_works_for_a_kind_of_job() -> None:
     app.loader.import_default_modules()
-    tasks = [name for name in app.tasks if name.startswith("lhcq.")]
-    assert len(tasks) >= 9
-    assert {kind_of(task) for task in tasks} == set(get_args(Kind))
+    tasks = {name for name in app.tasks if name.startswith("lhcq.")}
+    assert tasks == {task for kind in KINDS.values() for task in kind.queues}
+    assert len(tasks) == sum(len(kind.queues) for kind in KINDS.values())
+    assert {kind_of_task(task).name for task in tasks} == set(KINDS)
 
 
 def write(path: Path, *messages: str, unit: str = "lhcq.cluster_part:made:0", second: int = 0) -> None:

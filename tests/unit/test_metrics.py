@@ -25,13 +25,13 @@ from lhcq.storage import append_line
 from tasks.jobs.kinds import chunk_unit, segment_unit
 from tasks.jobs.leases import lease
 from tasks.observe.metrics import LhcqCollector
-from tasks.stages.fanout import perform_part
+from tasks.stages.fanout import perform_chunk
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SPEC = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
 
 
-def touch(job: Any, index: int, path: Path, held: Any) -> None:
+def touch(place: Any, job: Any, index: int, path: Path, held: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
@@ -54,7 +54,7 @@ def with_broker(broker, broker_url: str, monkeypatch) -> Any:
 def test_parts_are_told_by_state_and_events_by_parts(with_broker, here, new_job, told) -> None:
     job = new_job(parts=5, **SPEC)
     for index in (0, 3):
-        perform_part("cluster", "made", index, touch)
+        perform_chunk("cluster", "made", index, touch)
     with lease(with_broker, chunk_unit(job, 4).key):
 
         def parts(state: str) -> float | None:

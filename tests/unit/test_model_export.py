@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
-from lhcq.model import resident
+from lhcq.model import model_cache
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.export import BaseName, Said, export_adapter, export_merged
@@ -27,7 +27,7 @@ CONFIG = TrainConfig(learning_rate=2e-2, dropout=0.0, epochs=4, batch_size=6, ra
 @pytest.fixture(autouse=True)
 def resident_alone(monkeypatch):
     """Whatever this process had loaded, it has again afterwards."""
-    monkeypatch.setattr(resident, "_resident", None)
+    monkeypatch.setattr(model_cache, "_resident", None)
 
 
 def train(directory, checkpoint, config=CONFIG):

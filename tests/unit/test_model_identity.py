@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
-from lhcq.model import identity, resident
+from lhcq.model import identity, model_cache
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.identity import identify, require_same
@@ -32,7 +32,7 @@ def llama(tmp_path):
 @pytest.fixture
 def resident_alone(monkeypatch):
     """Whatever this process had loaded, it has again afterwards."""
-    monkeypatch.setattr(resident, "_resident", None)
+    monkeypatch.setattr(model_cache, "_resident", None)
 
 
 def touch_one_weight(directory):
@@ -118,13 +118,13 @@ def test_a_file_that_has_just_changed_is_not_remembered(llama, tmp_path):
 
 @pytest.mark.usefixtures("resident_alone")
 def test_a_worker_that_has_the_old_weights_in_memory_notices_new_ones(llama):
-    base = resident.resident_base(llama)
-    recorded = base.identity.model_dump()
-    assert resident.resident_base(llama, recorded=recorded) is base
+    base = model_cache.resident_base(llama)
+    recorded = base.identity
+    assert model_cache.resident_base(llama, recorded=recorded) is base
     touch_one_weight(llama)
-    assert resident.resident_base(llama) is not base
+    assert model_cache.resident_base(llama) is not base
     with pytest.raises(BadInput, match="the base model's weights changed"):
-        resident.resident_base(llama, recorded=recorded)
+        model_cache.resident_base(llama, recorded=recorded)
 
 
 def test_a_checkpoint_is_not_loaded_onto_another_base(llama, tmp_path):

@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 
 from lhcq.config import TrainConfig
 from lhcq.errors import PermanentError, TransientError
-from lhcq.model import peer as peer_module
-from lhcq.model import ranks
+from lhcq.model import rank_process, ranks
 from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
@@ -304,9 +303,9 @@ def test_a_rank_that_dies_while_the_ranks_meet_is_not_waited_for(monkeypatch):
 MEETING = """
 import torch
 from lhcq.errors import TransientError
-from lhcq.model import peer, ranks
+from lhcq.model import rank_process, ranks
 
-said = peer.Peer.answer
+said = rank_process.Peer.answer
 
 def die(self, seconds):
     answer = said(self, seconds)
@@ -314,7 +313,7 @@ def die(self, seconds):
     self.process.wait()
     return answer
 
-peer.Peer.answer = die
+rank_process.Peer.answer = die
 try:
     ranks.resident_ranks(2, torch.device("cpu"))
 except TransientError as error:
@@ -334,7 +333,7 @@ def test_a_process_whose_rank_died_while_they_met_ends_at_the_next_training_so_t
 
 
 def test_a_rank_that_reads_nothing_is_not_waited_for_without_end():
-    one = peer_module.Peer(1, 2, threads=1, cpu=True, meeting="/nowhere")
+    one = rank_process.Peer(1, 2, threads=1, cpu=True, meeting="/nowhere")
     try:
         psutil.Process(one.process.pid).suspend()
         with pytest.raises(TransientError, match="rank 1 of 2 of a training has read nothing for 1 s"):

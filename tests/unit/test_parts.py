@@ -9,7 +9,7 @@ from lhcq.errors import RowsMissing
 from lhcq.records.jobs import Job, failures_of, outcome_of
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks
-from tasks.stages.fanout import perform_merge, perform_part
+from tasks.stages.fanout import perform_chunk, perform_merge
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def job(here: Workspace, broker: Any, new_job: Any) -> Job:
     return made
 
 
-def write(job: Job, index: int, path: Path, *_: Any) -> None:
+def write(_: Workspace, job: Job, index: int, path: Path, *__: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"{job.name} {index}")
 
@@ -31,28 +31,28 @@ def give_up(place: Workspace, job: Job, index: int, *, permanent: bool) -> None:
         raise RowsMissing("rows are wrong") if permanent else ValueError("it broke")
 
     while not any(failure.unit == chunk_unit(job, index).key for failure in failures_of(place, job)):
-        perform_part("cluster", job.name, index, fail)
+        perform_chunk("cluster", job.name, index, fail)
 
 
 def test_a_message_of_an_earlier_job_with_more_parts_does_nothing(place: Workspace, job: Job) -> None:
-    assert perform_part("cluster", job.name, 3, write) == "closed"
-    assert perform_part("cluster", "never", 0, write) == "closed"
+    assert perform_chunk("cluster", job.name, 3, write) == "closed"
+    assert perform_chunk("cluster", "never", 0, write) == "closed"
     assert finished_chunks(place, job) == set()
     assert failures_of(place, job) == []
-    assert [perform_part("cluster", job.name, 2, write) for _ in range(2)] == ["done", "already"]
+    assert [perform_chunk("cluster", job.name, 2, write) for _ in range(2)] == ["done", "already"]
     assert finished_chunks(place, job) == {2}
 
 
 def test_a_merge_waits_for_parts_that_are_still_to_come(place: Workspace, job: Job) -> None:
-    perform_part("cluster", job.name, 0, write)
+    perform_chunk("cluster", job.name, 0, write)
     give_up(place, job, 1, permanent=False)
     assert perform_merge("cluster", job.name, lambda *_: pytest.fail("merged")) == "waiting"
     assert outcome_of(place, job) is None
 
 
 def test_a_merge_is_told_what_was_given_up_and_may_do_without(place: Workspace, job: Job) -> None:
-    perform_part("cluster", job.name, 0, write)
-    perform_part("cluster", job.name, 2, write)
+    perform_chunk("cluster", job.name, 0, write)
+    perform_chunk("cluster", job.name, 2, write)
     give_up(place, job, 1, permanent=False)
     told: list[Any] = []
 
@@ -72,7 +72,7 @@ def test_a_merge_that_cannot_do_without_ends_the_job_incomplete_and_keeps_the_pa
     place: Workspace, job: Job
 ) -> None:
     for index in range(3):
-        perform_part("cluster", job.name, index, write)
+        perform_chunk("cluster", job.name, index, write)
 
     def refuse(*_: Any) -> str:
         raise RowsMissing("7 rows cannot be used.")
@@ -86,7 +86,7 @@ def test_a_merge_that_cannot_do_without_ends_the_job_incomplete_and_keeps_the_pa
 
 
 def test_wrong_input_in_one_part_fails_the_job_without_a_merge(place: Workspace, job: Job) -> None:
-    perform_part("cluster", job.name, 0, write)
+    perform_chunk("cluster", job.name, 0, write)
     give_up(place, job, 1, permanent=True)
     give_up(place, job, 2, permanent=False)
     assert perform_merge("cluster", job.name, lambda *_: pytest.fail("merged")) == "done"

@@ -11,11 +11,23 @@ from lhcq.records.jobs import Failure, Holder, Job, record_failure
 from lhcq.records.run_control import set_wish
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
-from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit, validate_unit
-from tasks.jobs.planner import PART_SUFFIX, pending_units
-from tasks.jobs.planner import test_unit as final_unit
+from tasks.jobs.kinds import (
+    KINDS,
+    chunk_path,
+    chunk_unit,
+    finished_chunks,
+    merge_unit,
+    queue_of,
+    segment_unit,
+    validate_unit,
+)
+from tasks.jobs.kinds import test_unit as final_unit
+from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
 from tasks.jobs.units import Unit
+from tests.specs import job_of
+
+FAN_OUTS = ("generate", "cluster", "predict")
 
 
 def finish_parts(place: Workspace, job: Job, *indices: int) -> None:
@@ -49,9 +61,9 @@ def commit(*directories: Any) -> None:
 
 
 def test_units_have_a_key_of_their_own_and_a_queue() -> None:
-    job = Job(kind="cluster", name="made", created=1.0, spec={}, parts=3)
+    job = job_of()
     units = [chunk_unit(job, 1), merge_unit(job), segment_unit("r"), validate_unit("r", 40), final_unit("r")]
-    assert [(unit.key, unit.queue) for unit in units] == [
+    assert [(unit.key, queue_of(unit)) for unit in units] == [
         ("lhcq.cluster_part:made:1", "cpu"),
         ("lhcq.cluster_merge:made", "cpu"),
         ("lhcq.train_segment:r", "gpu"),
@@ -60,15 +72,19 @@ def test_units_have_a_key_of_their_own_and_a_queue() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", PART_SUFFIX)
+def test_the_other_kinds_have_no_merge() -> None:
+    assert {name for name, kind in KINDS.items() if kind.fans_out} == set(FAN_OUTS)
+
+
+@pytest.mark.parametrize("kind", FAN_OUTS)
 def test_a_new_fan_out_needs_all_its_parts(place, new_job, kind) -> None:
-    job = new_job(kind, out="x")
+    job = new_job(kind)
     assert pending_units(place, job) == [chunk_unit(job, index) for index in range(3)]
 
 
-@pytest.mark.parametrize("kind", PART_SUFFIX)
+@pytest.mark.parametrize("kind", FAN_OUTS)
 def test_a_fan_out_needs_what_is_missing_and_then_its_merge(place, new_job, kind) -> None:
-    job = new_job(kind, out="x")
+    job = new_job(kind)
     finish_parts(place, job, 0, 2)
     assert pending_units(place, job) == [chunk_unit(job, 1)]
     finish_parts(place, job, 1)
@@ -101,7 +117,7 @@ def test_parts_that_were_given_up_leave_the_merge_to_say_so(place, new_job) -> N
 def test_a_fan_out_is_never_left_without_a_unit(tmp_path_factory, drawn) -> None:
     finished, given_up, n_parts = drawn
     place = Workspace(tmp_path_factory.mktemp("place"))
-    job = create_job(place, Job(kind="cluster", name="made", created=1.0, spec={}, parts=n_parts))
+    job = create_job(place, job_of(parts=n_parts))
     finish_parts(place, job, *finished)
     for index in given_up:
         give_up(place, job, chunk_unit(job, index))

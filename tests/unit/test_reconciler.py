@@ -13,7 +13,7 @@ from tasks.jobs.attempts import announce_trouble
 from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, segment_unit, validate_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.progress import count_chunk, counted_chunks
-from tasks.stages.fanout import perform_part
+from tasks.stages.fanout import perform_chunk
 
 
 def queued(broker: Any, queue: str = "cpu") -> list[str]:
@@ -174,11 +174,11 @@ def test_parts_are_counted_once_and_a_flushed_count_is_read_from_the_workspace(b
     publish_job(here, job)
     assert counted_chunks(job) == 0
 
-    def touch(job: Any, index: int, path: Any, held: Any) -> None:
+    def touch(place: Any, job: Any, index: int, path: Any, held: Any) -> None:
         finish_parts(here, job, index)
 
     for index in (0, 2):
-        assert perform_part("cluster", "made", index, touch) == "done"
+        assert perform_chunk("cluster", "made", index, touch) == "done"
     count_chunk(job, 2)
     assert counted_chunks(job) == 2
     broker.flushall()

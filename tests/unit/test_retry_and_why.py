@@ -19,7 +19,7 @@ from tasks.jobs.leases import lease
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import count_chunk
 from tasks.observe.unit_status import standing_of
-from tasks.stages.fanout import perform_merge, perform_part
+from tasks.stages.fanout import perform_chunk, perform_merge
 
 QUEUES = {"cpu", "gpu", "validate"}
 
@@ -28,7 +28,7 @@ def broken(*_: Any) -> None:
     raise OSError("the disk hiccuped")
 
 
-def touch(job: Any, index: int, path: Any, held: Any) -> None:
+def touch(place: Any, job: Any, index: int, path: Any, held: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
@@ -46,10 +46,10 @@ def incomplete(broker, here, new_job) -> Any:
 
     job = new_job(parts=4)
     for index in (0, 2):
-        assert perform_part("cluster", "made", index, touch) == "done"
+        assert perform_chunk("cluster", "made", index, touch) == "done"
     for index in (1, 3):
         for _ in range(MAX_ATTEMPTS):
-            perform_part("cluster", "made", index, broken)
+            perform_chunk("cluster", "made", index, broken)
     end_with_failures(here, job, failures_of(here, job))
     broker.flushall()
     return job
@@ -66,7 +66,7 @@ def test_only_what_was_given_up_is_published_again_and_the_job_ends(broker, here
     assert queued(broker) == ["lhcq.cluster_part('made', 1)", "lhcq.cluster_part('made', 3)"]
     assert outcome_of(here, incomplete) is None
     for index in (1, 3):
-        assert perform_part("cluster", "made", index, touch) == "done"
+        assert perform_chunk("cluster", "made", index, touch) == "done"
     assert perform_merge("cluster", "made", merged) == "done"
     assert outcome_of(here, incomplete).message == "4 merged"
 
@@ -80,7 +80,7 @@ def test_one_part_can_be_tried_while_another_stays_given_up(broker, here, incomp
 
 def test_a_part_that_is_tried_again_has_all_its_attempts(broker, here, incomplete) -> None:
     retry_units(here, incomplete, [chunk_unit(incomplete, 1)])
-    statuses = [perform_part("cluster", "made", 1, broken) for _ in range(MAX_ATTEMPTS)]
+    statuses = [perform_chunk("cluster", "made", 1, broken) for _ in range(MAX_ATTEMPTS)]
     assert statuses == ["again"] * (MAX_ATTEMPTS - 1) + ["failed"]
 
 
@@ -89,7 +89,7 @@ def test_a_segment_that_was_given_up_is_tried_again(broker, here, new_job) -> No
 
     job = new_job("train", "run", parts=0, checkpoint_steps=[3])
     for _ in range(MAX_ATTEMPTS):
-        perform("train", segment_unit("run"), broken, done=lambda *_: False)
+        perform(segment_unit("run"), broken, done=lambda *_: False)
     assert outcome_of(here, job).state == "incomplete"
     retry_units(here, job, [segment_unit("run")])
     assert broker.llen("gpu") == 1
@@ -135,14 +135,14 @@ def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
         assert 0 < standing.lease_expires_in <= 10
         assert standing.holder.since <= time.time()
     assert standing_of(here, job, merge_unit(job), QUEUES).state == "not yet"
-    assert perform_part("cluster", "made", 0, touch) == "done"
+    assert perform_chunk("cluster", "made", 0, touch) == "done"
     assert standing_of(here, job, unit, QUEUES).state == "finished"
 
 
 def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_job, monkeypatch) -> None:
     job = new_job(parts=4)
     publish_job(here, job)
-    perform_part("cluster", "made", 0, touch)
+    perform_chunk("cluster", "made", 0, touch)
     count_chunk(job, 1)  # which only Redis has
 
     def done() -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhcq.config import TrainConfig
+from lhcq.config import SplitConfig
 from lhcq.records.jobs import outcome_of
 from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
 from lhcq.workspace import Workspace
@@ -32,13 +32,14 @@ def make_split(place: Workspace, *, seed: int) -> Path:
                 "mjj": labels + random.normal(0.0, 1.0, 60),
             }
             pq.write_table(pa.table(columns), directory / f"{part}.parquet")
-        write_manifest(directory, dataset="made", dataset_sha256=str(seed), config={}, features=["mjj"])
+        config = SplitConfig().model_dump()
+        write_manifest(directory, dataset="made", dataset_sha256=str(seed), config=config, features=["mjj"])
     return split
 
 
 def test_a_baseline_is_fitted_on_the_split_that_stands(broker, here, new_job) -> None:
     for seed in (1, 2):
-        job = new_job("prepare", "small", parts=0, dataset="made", dataset_sha256=str(seed), config={})
+        job = new_job("prepare", "small", parts=0, dataset="made", dataset_sha256=str(seed))
         split = make_split(here, seed=seed)
         assert baseline("small") == "done"
         assert outcome_of(here, job).state == "done"
@@ -54,7 +55,6 @@ def test_a_run_does_not_go_on_with_another_split(broker, here, new_job) -> None:
         "split": "small",
         "split_sha256": {path.name: sha256_of(path) for path in split.glob("*.parquet")},
         "checkpoint_steps": [2],
-        "config": TrainConfig().model_dump(),
         "model_dir": "nowhere",
     }
     job = new_job("train", "run", parts=0, **spec)

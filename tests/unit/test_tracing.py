@@ -18,8 +18,9 @@ from tasks.engine.publish import publish_job, publish_unit
 from tasks.jobs.kinds import chunk_unit
 from tasks.jobs.store import create_job, renew_terms, set_trace
 from tasks.observe import tracing
-from tasks.stages.fanout import perform_part
+from tasks.stages.fanout import perform_chunk
 from tests.collector import Collector, Span, collecting
+from tests.specs import job_of, terms_of
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SECRET = "s3cret-W0rd"  # noqa: S105
@@ -54,7 +55,7 @@ def broken(*_: Any) -> None:
     raise OSError(f"redis://user:{SECRET}@host does not answer")
 
 
-def touch(job: Job, index: int, path: Path, held: Any) -> None:
+def touch(place: Any, job: Job, index: int, path: Path, held: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
@@ -64,7 +65,7 @@ def test_each_attempt_is_a_span_under_the_publishing_and_an_error_tells_no_passw
 ) -> None:
     set_trace(here, new_job(), TRACE)
     for make, status in ((broken, "again"), (broken, "again"), (touch, "done")):
-        assert perform_part("cluster", "made", 1, make) == status
+        assert perform_chunk("cluster", "made", 1, make) == status
     spans = sent(collector)
     assert [span.told["lhcq.attempt"] for span in spans] == [1, 2, 3]
     assert [span.told["lhcq.status"] for span in spans] == ["again", "again", "done"]
@@ -91,7 +92,7 @@ def test_a_trace_is_the_latest_requests_and_ends_with_one_that_is_not_traced(
         with tracing.span(request):
             publish_job(here, load_job(here, "cluster", "made"))
     publish_unit(chunk_unit(job, 0), again=True)  # as the reconciler does
-    assert perform_part("cluster", "made", 0, touch) == "done"
+    assert perform_chunk("cluster", "made", 0, touch) == "done"
     spans = {span.name: span for span in sent(collector)}
     assert spans["first"].trace != spans["second"].trace
     (publishing,) = collector.under(spans["second"])
@@ -106,19 +107,21 @@ def test_a_trace_is_the_latest_requests_and_ends_with_one_that_is_not_traced(
     monkeypatch.delenv("OTEL_TRACES_EXPORTER")
     tracing._provider.cache_clear()
     before = len(collector.spans)
-    assert perform_part("cluster", "made", 1, touch) == "done"
+    assert perform_chunk("cluster", "made", 1, touch) == "done"
     with tracing.span("another"):
         pass
     assert [span.name for span in sent(collector)[before:]] == ["another"]
 
 
 def test_a_traced_job_is_still_the_same_job(place) -> None:
-    request = Job(kind="cluster", name="made", created=1.0, spec={"n_events": 7}, parts=1)
+    request = job_of(n_events=7, parts=1)
     job = create_job(place, request)
     set_trace(place, job, TRACE)
     joined = create_job(place, request.model_copy(update={"created": 2.0}))
     assert joined == job.model_copy(update={"trace": TRACE})
-    renewed = renew_terms(place, request.model_copy(update={"terms": {"source": "elsewhere"}}))
+    renewed = renew_terms(
+        place, request.model_copy(update={"terms": terms_of("cluster", source="elsewhere")})
+    )
     assert (renewed.trace, renewed.spec) == (TRACE, job.spec)
 
 

@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from lhcq.config import TrainConfig
+from lhcq.model import loop
 from lhcq.model.plan import plan_run
+from lhcq.records.jobs import outcome_of
 from lhcq.records.run_state import RATE_FACTOR, alarms_of, committed_steps, read_course
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
 from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
 from tasks.app import app
 from tasks.jobs.planner import pending_units
-from tasks.jobs.store import outcome_of
 from tasks.stages import train
 
 PARTS = {"train": 32, "validation": 24, "calibration": 24, "test": 24}
@@ -66,6 +67,7 @@ def start(broker, here, new_job, smollm2, base):
             split_sha256={path.name: sha256_of(path) for path in split.glob("*.parquet")},
             model="smollm2",
             model_dir=str(smollm2),
+            base=base.identity.model_dump(),
             config=resolved.model_dump(),
             config_sha256="c",
             checkpoint_steps=list(checkpoint_steps or plan_run(PARTS["train"], resolved).checkpoint_steps),
@@ -115,8 +117,12 @@ def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(
     job = start(learning_rate=1e-3, batch_size=4, max_steps=2, checkpoint_every=1, warmup_fraction=0.0)
     assert deliver(here, job) == "done"  # the first segment
     assert committed_steps(here.run("run")) == [1]
-    spoiled = train.config_of(job).model_copy(update={"learning_rate": 1e30})
-    monkeypatch.setattr(train, "config_of", lambda _: spoiled)
+    segment = loop.train_segment
+
+    def spoilt(*arguments, config, **rest):
+        return segment(*arguments, config=config.model_copy(update={"learning_rate": 1e30}), **rest)
+
+    monkeypatch.setattr(loop, "train_segment", spoilt)
     outcome = follow(here, job)
     told = [
         (alarm.after, alarm.round, alarm.act) for alarm in alarms_of(here.run("run")) if alarm.kind == "nan"
