@@ -18,7 +18,7 @@ import redis
 from lhcq.config import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
 from lhcq.records.jobs import Job, Outcome, failures_of, outcome_of
-from lhcq.records.run_control import wish_of
+from lhcq.records.run_control import is_paused
 from lhcq.storage import try_lock
 from lhcq.workspace import Workspace
 from tasks.app import app, connect
@@ -209,9 +209,9 @@ class Following:
     def _is_paused(self) -> bool:
         """Whether a run was paused, and its trainer has noticed."""
         job = self.job
-        if job.kind != "train" or wish_of(self._current.workspace, job.name) != "pause":
-            return False
-        return not is_leased(redis_client(), segment_unit(job.name).key)
+        return is_paused(self._current.workspace, job) and not is_leased(
+            redis_client(), segment_unit(job.name).key
+        )
 
     def _tell_trouble(self, told: str, on_trouble: Tell) -> str:
         """Tell a new trouble once; a full disk ends the waiting, since only the user can mend it."""

@@ -29,7 +29,7 @@ def command(as_json: bool) -> int:
 
 def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     from lhcq.records.jobs import outcome_of
-    from lhcq.records.run_control import wish_of
+    from lhcq.records.run_control import is_paused
     from lhcq.records.run_state import alarms_of
     from tasks.jobs.progress import progress_of
 
@@ -37,7 +37,7 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     outcome = outcome_of(workspace, job)
     done, total, unit, _ = progress_of(workspace, job)
     state: str = outcome.state if outcome else "open"
-    if state == "open" and job.kind == "train" and wish_of(workspace, job.name) == "pause":
+    if state == "open" and is_paused(workspace, job):
         state = "paused"
     return {
         "kind": job.kind,

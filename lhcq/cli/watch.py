@@ -22,7 +22,7 @@ def command(run: str, once: bool, as_json: bool) -> int:
     from lhcq.cli.runs import run_answer
     from lhcq.cli.session import EXIT_CODES, open_workspace
     from lhcq.records.jobs import load_job, outcome_of
-    from lhcq.records.run_control import wish_of
+    from lhcq.records.run_control import is_paused
     from tasks.jobs.progress import progress_of
 
     workspace = open_workspace()
@@ -30,7 +30,7 @@ def command(run: str, once: bool, as_json: bool) -> int:
     if not (once or as_json):
         at = progress_of(workspace, job)
         with progress(job.title, at.total, at.unit) as update:
-            while outcome_of(workspace, job) is None and wish_of(workspace, run) == "run":
+            while outcome_of(workspace, job) is None and not is_paused(workspace, job):
                 at = progress_of(workspace, job)
                 update(at.done, at.note)
                 time.sleep(_POLL_SECONDS)

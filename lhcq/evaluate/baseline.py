@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from lhcq.commits import digests_of
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import metrics_of
+from lhcq.records.commits import digests_of
 from lhcq.records.scores import Scores
 from lhcq.records.subsets import read_split, read_subset, subset_file
 from lhcq.records.validations import Scored, commit_baseline

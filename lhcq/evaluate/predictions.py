@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.commits import differing, read_verified
 from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.metrics import Z95, metrics_of, wilson_interval
+from lhcq.records.commits import differing, read_verified
 from lhcq.records.predictions import commit_prediction, read_summary
 from lhcq.seals import OPEN, check_seal, seal
 from lhcq.storage import MANIFEST, staged_file

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.commits import differing
 from lhcq.config import FeatureSet
 from lhcq.errors import BadInput, NameTaken, RowsMissing
 from lhcq.jets.parts import CONTENT, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
 from lhcq.jets.vectors import Integers
+from lhcq.records.commits import differing
 from lhcq.records.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
 from lhcq.records.events import ROW_GROUP, events_writer, schema_of
 from lhcq.records.labels import KNOWN_LABELS, count_labels

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.commits import read_verified
 from lhcq.errors import BadInput
 from lhcq.model.identity import require_same
 from lhcq.records.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from lhcq.records.commits import read_verified
 from lhcq.storage import read_json, staged_directory, write_json, write_manifest
 
 STATE = "state.json"

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lhcq.commits import differing
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.prompts.features import compute_features, features_of, record_columns
 from lhcq.prompts.split import Integers, assign_subsets, select
 from lhcq.prompts.templates import describe_template, render, render_moved
 from lhcq.prompts.tokens import audit
+from lhcq.records.commits import differing
 from lhcq.records.duplicates import duplicates_sha256, read_firsts
 from lhcq.records.events import events_sha256, read_dataset, read_event_batches, read_events, read_schema
 from lhcq.records.labels import LABELS

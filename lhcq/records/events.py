@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhcq.commits import read_verified
 from lhcq.config import FeatureSet
 from lhcq.records import parquet
+from lhcq.records.commits import read_verified
 
 _FILE = "events.parquet"
 

@@ -146,12 +146,18 @@ def find_job(workspace: Workspace, kind: str, name: str) -> Job | None:
     return None
 
 
-def _read_job(workspace: Workspace, path: Path) -> Job:
-    """The record at `path`, which must be that of the job whose place this is."""
+def read_record(directory: Path) -> Job:
+    """The job whose records stand in `directory`; `FileNotFoundError` passes."""
+    path = directory / RECORD
     try:
-        job = Job.checked(**read_json(path))
+        return Job.checked(**read_json(path))
     except BadInput as error:
         raise BadInput(f"{path}: {error} Remove it and ask again, or use the lhcq that wrote it.") from error
+
+
+def _read_job(workspace: Workspace, path: Path) -> Job:
+    """The record at `path`, which must be that of the job whose place this is."""
+    job = read_record(path.parent)
     if directory_of(workspace, job) != path.parent:
         raise BadInput(f"{path}: is the record of another job, {job.title}. Remove it.")
     return job

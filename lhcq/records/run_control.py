@@ -4,7 +4,9 @@ import contextlib
 from typing import Literal
 
 from lhcq.config import Frozen
+from lhcq.records.jobs import Job
 from lhcq.records.run_state import current_course, open_pause
+from lhcq.records.specs import TrainSpec
 from lhcq.storage import read_json, write_json
 from lhcq.workspace import RunPaths, Workspace
 
@@ -26,9 +28,11 @@ def wish_of(workspace: Workspace, run: str) -> Wish:
     return "pause" if wish == "run" and open_pause(run_dir) else wish
 
 
-def is_paused(workspace: Workspace, run: str, *, last_step: int) -> bool:
-    """Whether training stands still until a person resumes it; not where it has ended and the test alone is left."""
-    return wish_of(workspace, run) == "pause" and not current_course(workspace.run(run)).ends(last_step)
+def is_paused(workspace: Workspace, job: Job) -> bool:
+    """Whether a training stands still until a person resumes it; not where it has ended and only the test is left."""
+    if not isinstance(job.spec, TrainSpec) or wish_of(workspace, job.name) != "pause":
+        return False
+    return not current_course(workspace.run(job.name)).ends(job.spec.checkpoint_steps[-1])
 
 
 def set_wish(workspace: Workspace, run: str, wish: Wish) -> None:

@@ -22,8 +22,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from lhcq.commits import steps_under
 from lhcq.config import Act, Frozen, TrainConfig
+from lhcq.records.commits import steps_under
+from lhcq.records.jobs import read_record
+from lhcq.records.specs import TrainSpec
 from lhcq.records.validations import read_metrics
 from lhcq.storage import read_json, staged_file, to_json
 from lhcq.workspace import RunPaths, round_of, step_of
@@ -141,10 +143,9 @@ def best_of(run_dir: Path, steps: Iterable[int]) -> int | None:
 def selection_of(run_dir: Path) -> str:
     """By which metric the run chooses: `auc` or `nll`."""
     try:
-        config = read_json(run_dir / "job.json")["spec"].get("config", {})
+        return read_record(run_dir).spec_of(TrainSpec).config.select
     except FileNotFoundError:
         return "auc"
-    return str(config.get("select", "auc"))
 
 
 def _preference(run_dir: Path, step: int, *, by_nll: bool) -> tuple[float, float, int]:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.commits import digests_of, read_verified
 from lhcq.errors import BadInput
 from lhcq.records import parquet
+from lhcq.records.commits import digests_of, read_verified
 
 SUBSETS = ("train", "validation", "calibration", "test")
 """What trees and model learn from; what chooses a checkpoint; what probabilities and p-values are fitted on; and what

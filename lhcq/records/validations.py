@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lhcq.commits import is_commit, read_verified, require_commit
 from lhcq.errors import NotThere
+from lhcq.records.commits import is_commit, read_verified, require_commit
 from lhcq.records.metrics import CalibratedMetrics, Metrics
 from lhcq.storage import (
     MANIFEST,

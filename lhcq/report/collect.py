@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from lhcq.commits import digests_of
-from lhcq.errors import NotThere
 from lhcq.records.checkpoints import versions_of
+from lhcq.records.commits import digests_of
+from lhcq.records.jobs import Job, Outcome, load_job, outcome_of
 from lhcq.records.journal import CheckpointLine, Line, StepLine, read_journal
 from lhcq.records.run_control import is_paused
 from lhcq.records.run_state import (
@@ -22,10 +22,11 @@ from lhcq.records.run_state import (
     read_judgement,
     validated_steps,
 )
+from lhcq.records.specs import TrainSpec
 from lhcq.records.subsets import match_rows, read_split
 from lhcq.records.validations import find_baseline, find_calibrated, find_evaluation, read_metrics
 from lhcq.report.views import Checkpoint, History, RunView
-from lhcq.storage import MANIFEST, read_json
+from lhcq.storage import MANIFEST
 from lhcq.workspace import RunPaths, Workspace
 
 MASSES = ("mjj", "m_heavy", "m_light")
@@ -39,14 +40,8 @@ _REPLACED = (
 def collect_run(workspace: Workspace, run: str) -> RunView:
     """The view of a run; `NotThere` when there is no such run, `BadInput` when a record is damaged."""
     directory = workspace.run(run)
-    try:
-        job = read_json(directory / "job.json")
-    except FileNotFoundError:
-        raise NotThere(
-            f"run {run!r} does not exist in {workspace.root}. `lhcq status` lists what does."
-        ) from None
-    spec: dict[str, Any] = job["spec"]
-    outcome = _optional(directory / "outcome.json")
+    job = load_job(workspace, "train", run)
+    spec, outcome = job.spec_of(TrainSpec), outcome_of(workspace, job)
     lines = read_journal(directory)
     history = history_of(lines)
     validated = validated_steps(directory)
@@ -54,29 +49,29 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
     best = best_of(directory, validated)
     test = find_evaluation(RunPaths(directory).test)
     validation = find_evaluation(workspace.validation(run, best)) if best is not None else None
-    split = workspace.split(spec["split"])
+    split = workspace.split(spec.split)
     manifest = _manifest_of(split, spec)
     replaced = manifest is None and (split / MANIFEST).is_file()
     shown = test or validation
     baselines = {
         subset: find_baseline(
-            workspace.baseline(spec["split"]),
+            workspace.baseline(spec.split),
             subset,
-            split_sha256=spec.get("split_sha256"),
+            split_sha256=spec.split_sha256,
             split_stands=manifest is not None,
         )
         for subset in ("validation", "test")
     }
     return RunView(
         name=run,
-        state=_state(workspace, run, spec, outcome, history),
-        message=outcome.get("message", ""),
-        created=job.get("created"),
-        finished=outcome.get("finished"),
-        model=str(spec.get("model", "unknown")),
-        split=spec["split"],
-        total_steps=spec.get("total_steps"),
-        config=dict(spec.get("config", {})),
+        state=_state(workspace, job, outcome, history),
+        message=outcome.message if outcome else "",
+        created=job.created,
+        finished=outcome.finished if outcome else None,
+        model=spec.model,
+        split=spec.split,
+        total_steps=spec.total_steps,
+        config=spec.recorded()["config"],
         history=history,
         checkpoints=checkpoints,
         best_step=best,
@@ -95,12 +90,12 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
     )
 
 
-def _manifest_of(split: Path, spec: dict[str, Any]) -> dict[str, Any] | None:
+def _manifest_of(split: Path, spec: TrainSpec) -> dict[str, Any] | None:
     """The manifest of the split that the run was made of; None where another stands under its name, or none."""
     if not (split / MANIFEST).is_file():
         return None
     manifest = read_split(split)
-    return manifest if digests_of(manifest) == spec.get("split_sha256") else None
+    return manifest if digests_of(manifest) == spec.split_sha256 else None
 
 
 def history_of(lines: Iterable[Line]) -> History:
@@ -116,11 +111,11 @@ def history_of(lines: Iterable[Line]) -> History:
 
 
 def _checkpoints(
-    directory: Path, spec: dict[str, Any], lines: Iterable[Line], history: History, validated: Sequence[int]
+    directory: Path, spec: TrainSpec, lines: Iterable[Line], history: History, validated: Sequence[int]
 ) -> tuple[Checkpoint, ...]:
     written = {line.step for line in lines if isinstance(line, CheckpointLine)}
     written |= {*committed_steps(directory), *validated}
-    steps = sorted({int(step) for step in spec.get("checkpoint_steps", [])} | written)
+    steps = sorted({*spec.checkpoint_steps, *written})
     return tuple(
         Checkpoint(
             step=step,
@@ -139,12 +134,10 @@ def _mean_loss(history: History, after: int, until: int) -> float | None:
     return float(history.loss[there].mean()) if there.any() else None
 
 
-def _state(
-    workspace: Workspace, run: str, spec: dict[str, Any], outcome: dict[str, Any], history: History
-) -> str:
+def _state(workspace: Workspace, job: Job, outcome: Outcome | None, history: History) -> str:
     if outcome:
-        return str(outcome.get("state", "ended"))
-    if is_paused(workspace, run, last_step=spec["checkpoint_steps"][-1]):
+        return outcome.state
+    if is_paused(workspace, job):
         return "paused"
     return "training" if history.steps.size else "queued"
 
@@ -155,11 +148,3 @@ def _versions(workspace: Workspace, run: str, checkpoints: Iterable[Checkpoint])
     for checkpoint in checkpoints:
         versions |= versions_of(workspace.checkpoint(run, checkpoint.step))
     return versions
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    """The record in `path`, empty when it is not there."""
-    try:
-        return read_json(path)
-    except FileNotFoundError:
-        return {}

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lhcq.commits import digests_of
 from lhcq.config import TrainConfig, training_prompts
 from lhcq.errors import BadInput
 from lhcq.model.identity import identify
@@ -12,6 +11,7 @@ from lhcq.model.plan import plan_run, recommended_learning_rate
 from lhcq.model.tokens import Encoder, encode_prompts
 from lhcq.model.tracking import require_tracker
 from lhcq.prompts.tokens import audit
+from lhcq.records.commits import digests_of
 from lhcq.records.jobs import Job
 from lhcq.records.specs import TrainSpec, TrainTerms
 from lhcq.records.subsets import SUBSETS, read_split, read_subset

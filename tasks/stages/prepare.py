@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from lhcq.commits import differing
 from lhcq.errors import BadInput, NameTaken
+from lhcq.records.commits import differing
 from lhcq.records.jobs import Job, end_job
 from lhcq.records.specs import PrepareSpec
 from lhcq.storage import MANIFEST, read_manifest

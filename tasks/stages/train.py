@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lhcq.commits import is_commit, make_way
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
+from lhcq.records.commits import is_commit, make_way
 from lhcq.records.jobs import Job, end_job, find_job, list_jobs, outcome_of
 from lhcq.records.journal import CheckpointLine, RemovedLine, StepLine, ValidationLine, write_line
 from lhcq.records.metrics import Metrics

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lhcq.commits import is_commit, make_way
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, LeaseLost, NameTaken
 from lhcq.evaluate.validation import write_validation
 from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.records.commits import is_commit, make_way
 from lhcq.records.jobs import Job, failures_of, outcome_of
 from lhcq.records.run_state import committed_steps, reached_step, validated_steps
 from lhcq.records.specs import ClusterSpec

@@ -16,7 +16,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lhcq.cli.export_adapter import command as export_adapter
 from lhcq.cli.predict import command
-from lhcq.commits import identity_of_run
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.evaluate.validation import write_validation
@@ -24,6 +23,7 @@ from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
 from lhcq.prompts.writing import write_split
+from lhcq.records.commits import identity_of_run
 from lhcq.records.events import SCHEMA
 from lhcq.records.jobs import load_job, outcome_of
 from lhcq.storage import read_json, write_manifest

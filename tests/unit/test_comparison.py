@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from lhcq.cli.compare import command
-from lhcq.commits import digests_of
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.comparison import auc_difference, compare_scores
 from lhcq.evaluate.metrics import delong_error
 from lhcq.evaluate.validation import write_validation
+from lhcq.records.commits import digests_of
 from lhcq.records.scores import Scores
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from lhcq.commits import identity_of_run
 from lhcq.config import TrainConfig
 from lhcq.errors import Diverged
 from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.retention import plan_retention, remove_checkpoints
 from lhcq.evaluate.validation import write_validation
-from lhcq.records.jobs import Job
+from lhcq.records.commits import identity_of_run
+from lhcq.records.jobs import Job, load_job
 from lhcq.records.run_control import is_paused, set_wish, wish_of
 from lhcq.records.run_state import (
     MAX_ROLLBACKS,
@@ -175,7 +175,7 @@ def test_where_training_ends_a_pause_at_the_same_step_holds_nothing(place, start
     assert [one.act for one in judge(place, job)] == ["pause"]
     assert pending_units(place, job) == [final_unit("run")]
     assert wish_of(place, "run") == "run"
-    assert not is_paused(place, "run", last_step=12)
+    assert not is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) != "paused"
 
 
@@ -187,7 +187,7 @@ def test_of_two_alarms_at_one_step_the_one_that_ends_training_decides(place, sta
     assert read_course(place.run("run"), 3).stop == "seen"
     assert pending_units(place, job) == [final_unit("run")]
     assert wish_of(place, "run") == "run"
-    assert not is_paused(place, "run", last_step=12)
+    assert not is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) != "paused"
 
 
@@ -198,7 +198,7 @@ def test_of_two_alarms_at_one_step_a_pause_goes_before_going_back(place, start) 
         write_alarm(place.run("run"), alarm(kind, act))
     assert begin_segment(place.run("run")).paused
     assert pending_units(place, job) == []
-    assert is_paused(place, "run", last_step=12)
+    assert is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) == "paused"
 
 
@@ -206,11 +206,11 @@ def test_a_wish_to_pause_holds_training_and_not_the_test_after_its_end(place, st
     job = start()
     validate(place, 3)
     set_wish(place, "run", "pause")
-    assert is_paused(place, "run", last_step=12)
+    assert is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) == "paused"
     validate(place, 12)
     assert pending_units(place, job) == [final_unit("run")]
-    assert not is_paused(place, "run", last_step=12)
+    assert not is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) != "paused"
 
 

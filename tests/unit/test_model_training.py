@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from lhcq.commits import steps_under
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, PermanentError
 from lhcq.model.adapter import attach_lora, reset_adapter
@@ -18,6 +17,7 @@ from lhcq.model.loss import label_scores, pad_right
 from lhcq.model.optimizer import optimizer_tensors
 from lhcq.model.plan import learning_rate_at, plan_run
 from lhcq.model.score import score_attached, score_prompts
+from lhcq.records.commits import steps_under
 
 N = 24
 CONFIG = TrainConfig(learning_rate=1e-3, batch_size=4, dropout=0.15, seed=5)

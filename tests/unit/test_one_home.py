@@ -23,6 +23,8 @@ OWNERS = {
     "adapter_model.safetensors": {"lhcq/records/checkpoints.py"},
     "adapter_config.json": {"lhcq/records/checkpoints.py"},
     "events.jsonl": {"lhcq/workspace.py"},
+    "job.json": {"lhcq/records/jobs.py"},
+    "outcome.json": {"lhcq/records/jobs.py"},
     "wish.json": {"lhcq/workspace.py"},
     "calibrated.json": {"lhcq/workspace.py"},
 }

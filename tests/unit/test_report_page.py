@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhcq.commits import digests_of
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.validation import write_validation
+from lhcq.records.commits import digests_of
 from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
 from lhcq.records.validations import read_metrics
 from lhcq.report.collect import RunView, collect_run

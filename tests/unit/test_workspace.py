@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from lhcq.commits import steps_under
 from lhcq.errors import BadInput, DiskFull, NotThere
+from lhcq.records.commits import steps_under
 from lhcq.storage import (
     MANIFEST,
     append_line,

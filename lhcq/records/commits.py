@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
+from lhcq.records.jobs import RECORD
 from lhcq.storage import MANIFEST, read_json, read_manifest, verify_files
 
 OF = "of"
@@ -33,7 +34,7 @@ def read_verified(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
 def identity_of_run(run_dir: Path) -> str | None:
     """The identity that the run's record has; None where there is no record, or an older lhcq wrote it."""
     try:
-        return _field(run_dir / "job.json", "identity")
+        return _field(run_dir / RECORD, "identity")
     except FileNotFoundError:
         return None
 
