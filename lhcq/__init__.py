@@ -10,9 +10,11 @@ __version__ = "0.1.0"
 __all__ = [
     "cluster",
     "dataset",
+    "generate",
     "load",
     "metrics",
     "plan_cluster",
+    "plan_generate",
     "plan_prepare",
     "plan_score",
     "plan_train",

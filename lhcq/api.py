@@ -60,6 +60,23 @@ def workspace(place: "Workspace | Path | str | None" = None) -> Workspace:
 # What is asked for
 
 
+def plan_generate(
+    out: Path | str,
+    *,
+    background: int,
+    signal: int,
+    seed: int = 1,
+    detector: bool = True,
+    place: Workspace | Path | str | None = None,
+) -> "Record":
+    """The job that generates events into the file `out`, with Pythia and a CMS-like detector; nothing is done yet."""
+    from lhcq.config import GenerateConfig
+    from lhcq.requests.generate import generate_request
+
+    config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
+    return generate_request(workspace(place), Path(out), config)
+
+
 def plan_cluster(
     file: Path | str,
     name: str,
@@ -169,6 +186,22 @@ def plan_score(
 
 
 # Done here
+
+
+def generate(
+    out: Path | str,
+    *,
+    place: Workspace | Path | str | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> Path:
+    """Generate events into the file `out`, in this process; the options are those of `plan_generate`."""
+    from tasks.jobs.kinds import result_of
+
+    here = workspace(place)
+    request = plan_generate(out, place=here, **options)
+    _do(here, request, progress)
+    return result_of(here, request)
 
 
 def cluster(
