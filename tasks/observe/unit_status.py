@@ -4,7 +4,7 @@ import time
 from typing import Literal
 
 from lhcq.config import Frozen
-from lhcq.records.jobs import Holder, Job, failures_of
+from lhcq.records.jobs import Holder, Job, failures_of, outcome_of
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.broker.connection import redis_client
@@ -40,7 +40,9 @@ class Standing(Frozen):
 
 def standing_of(workspace: Workspace, job: Job, unit: Unit, listened: set[str] | None) -> Standing:
     """How `unit` of `job` stands; `listened` are the queues that have a worker, None where the broker is away."""
-    pending = pending_units(workspace, job)
+    outcome = outcome_of(workspace, job)
+    # The chunks of what was merged are gone.
+    pending = [] if outcome and outcome.state == "done" else pending_units(workspace, job)
     failure = {failure.unit: failure for failure in failures_of(workspace, job)}.get(unit.key)
     if failure is not None:
         return Standing(

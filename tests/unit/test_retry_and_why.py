@@ -139,6 +139,16 @@ def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
     assert standing_of(here, job, unit, QUEUES).state == "finished"
 
 
+@pytest.mark.parametrize("listened", [None, set(), QUEUES])
+def test_every_part_of_a_job_that_was_merged_is_finished(broker, here, new_job, listened) -> None:
+    job = new_job(parts=2)
+    for index in range(2):
+        assert perform_chunk("cluster", "made", index, touch) == "done"
+    assert perform_merge("cluster", "made", merged) == "done"
+    for unit in (chunk_unit(job, 0), chunk_unit(job, 1), merge_unit(job)):
+        assert standing_of(here, job, unit, listened).state == "finished"
+
+
 def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_job, monkeypatch) -> None:
     job = new_job(parts=4)
     publish_job(here, job)
