@@ -61,16 +61,16 @@ from benchmarks.overhead import summary, times
 from lhcq.config import CLUSTER_PRESETS
 from lhcq.events.layout import open_event_file
 from lhcq.requests.cluster import cluster_request
-from tasks.app import workspace
+from tasks.app import own_workspace
 from tasks.engine.publish import publish_unit
 from tasks.jobs.kinds import chunk_path, chunk_unit
 from tasks.jobs.store import create_job
 file = open_event_file(Path({str(events)!r}))
-request = cluster_request(workspace(), file, "alone", CLUSTER_PRESETS["lhco"], chunk=1)
-job = create_job(workspace(), request)
+request = cluster_request(own_workspace(), file, "alone", CLUSTER_PRESETS["lhco"], chunk=1)
+job = create_job(own_workspace(), request)
 def act(index):
     publish_unit(chunk_unit(job, index))
-    return chunk_path(workspace(), job, index).exists
+    return chunk_path(own_workspace(), job, index).exists
 print(json.dumps(summary(times(job.parts - 1, act))))
 """
     return dict(json.loads(rig.python(code)))

@@ -221,12 +221,12 @@ def _plain_figures(plain: Plain, parts: int, kills: int) -> dict[str, Any]:
 
 
 CHAIN = """
-from tasks.app import workspace
+from tasks.app import own_workspace
 from tasks.engine.publish import publish_job
 from tasks.jobs.store import create_job
 from tests.specs import job_of
-job = create_job(workspace(), job_of("train", "chain", parts=0, checkpoint_steps={steps}))
-publish_job(workspace(), job)
+job = create_job(own_workspace(), job_of("train", "chain", parts=0, checkpoint_steps={steps}))
+publish_job(own_workspace(), job)
 """
 
 

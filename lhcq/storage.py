@@ -168,7 +168,7 @@ def append_line(path: Path, value: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock_file(descriptor)
             size = os.fstat(descriptor).st_size
             if os.write(descriptor, line) < len(line):  # the disk is full: take back what fitted
                 os.ftruncate(descriptor, size)
@@ -178,23 +178,40 @@ def append_line(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` for the body; others wait, on whatever host, and a holder's death frees it."""
+def exclusive(path: Path, *, where_possible: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` for the body; others wait, on whatever host, and a holder's death frees it.
+
+    `where_possible`: what the lock is for is right without it, and costs more, so that a filesystem without locks is
+    no error.
+    """
     with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a")
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            lock_file(lock)
+        except OSError:
+            if not where_possible:
+                raise
         yield
 
 
-def try_lock(file: IO[str], operation: int) -> bool:
-    """Take `fcntl.LOCK_SH` or `fcntl.LOCK_EX` on an open file at once, or say that it is held."""
+def lock_file(file: IO[str] | int, *, shared: bool = False, wait: bool = True) -> bool:
+    """Lock an open file, alone or with others who share it; False where it is held and nobody is to `wait`.
+
+    The lock goes with the file's last descriptor, so with the process.
+    """
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
+        fcntl.flock(file, operation if wait else operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def unlock_file(file: IO[str]) -> None:
+    """Let others have the lock, and keep the file open."""
+    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def write_manifest(directory: Path, **fields: Any) -> None:

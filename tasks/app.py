@@ -37,7 +37,7 @@ def connect(broker_url: str) -> None:
 
 
 @functools.cache
-def workspace() -> Workspace:
+def own_workspace() -> Workspace:
     """The workspace of this process."""
     settings = Settings.from_environment()
     return Workspace(settings.workspace, settings.data_roots)

@@ -4,7 +4,6 @@ A verb and a program do the same; this prints nothing, and asks nobody.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ from lhcq.config import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
 from lhcq.records.jobs import Job, Outcome, failures_of, outcome_of
 from lhcq.records.run_control import is_paused
-from lhcq.storage import try_lock
+from lhcq.storage import lock_file
 from lhcq.workspace import Workspace
 from tasks.app import app, connect
 from tasks.broker.acceptance import ask_broker
@@ -98,7 +97,7 @@ def meet_broker(workspace: Workspace) -> bool:
 def staying_up(workspace: Workspace) -> Iterator[None]:
     """Tell other commands of this workspace that `lhcq up` keeps workers for them."""
     with _up_lock(workspace) as lock:
-        if not try_lock(lock, fcntl.LOCK_EX):
+        if not lock_file(lock, wait=False):
             raise BadInput(f"`lhcq up` runs already for {workspace.root}.")
         yield
 
@@ -106,7 +105,7 @@ def staying_up(workspace: Workspace) -> Iterator[None]:
 def is_up(workspace: Workspace) -> bool:
     """Whether `lhcq up` runs for this workspace; the kernel drops its lock when it dies."""
     with _up_lock(workspace) as lock:
-        return not try_lock(lock, fcntl.LOCK_SH)
+        return not lock_file(lock, shared=True, wait=False)
 
 
 def _up_lock(workspace: Workspace) -> IO[str]:

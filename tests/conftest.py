@@ -108,12 +108,12 @@ def broker(broker_url: str) -> Any:
 @pytest.fixture
 def here(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A workspace of its own that the tasks of this process work in."""
-    from tasks.app import workspace
+    from tasks.app import own_workspace
 
     monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
-    workspace.cache_clear()
+    own_workspace.cache_clear()
     yield place
-    workspace.cache_clear()
+    own_workspace.cache_clear()
 
 
 @pytest.fixture

@@ -6,14 +6,15 @@ from typing import Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 
 
 @click.command("cluster")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Name of the dataset to make.")
-@click.option("--preset", type=click.Choice(["lhco", "diary"]), default="lhco", show_default=True)
-@click.option("--algorithm", type=click.Choice(["antikt", "kt", "cambridge"]), help="Overrides the preset.")
+@click.option("--preset", type=click.Choice(list(CLUSTER_PRESETS)), default="lhco", show_default=True)
+@click.option("--algorithm", type=choice_of(ClusterConfig, "algorithm"), help="Overrides the preset.")
 @click.option("--radius", type=float, help="Jet radius R; overrides the preset.")
 @click.option("--pt-min", type=float, help="GeV; jets below are dropped; overrides the preset.")
 @click.option(
@@ -21,7 +22,7 @@ from lhcq.cli.options import answer, json_option, traced, wait_option, workers_o
 )
 @click.option(
     "--features",
-    type=click.Choice(["jets", "full"]),
+    type=choice_of(ClusterConfig, "features"),
     help="jets: momenta and constituents; full: N-subjettiness, soft drop, D2 and more too; overrides the preset.",
 )
 @click.option(
@@ -111,8 +112,6 @@ def command(
 
 
 def _config(preset: str, **overrides: Any) -> Any:
-    from lhcq.config import CLUSTER_PRESETS, ClusterConfig
-
     given = {name: value for name, value in overrides.items() if value is not None}
     if given.get("max_jets") == 0:
         given["max_jets"] = None

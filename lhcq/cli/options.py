@@ -3,10 +3,12 @@
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from lhcq.config import Frozen
+from lhcq.records.specs import SPECS
 from tasks.observe.tracing import flush, note_failure, note_span, span
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +36,11 @@ def traced(function: F) -> F:
     return command  # type: ignore[return-value]
 
 
+def choice_of(config: type[Frozen], field: str) -> click.Choice[str]:
+    """What a configuration allows for a field."""
+    return click.Choice(get_args(config.model_fields[field].annotation))
+
+
 def wait_option(function: F) -> F:
     """`--wait/--detach`."""
     return click.option(
@@ -47,7 +54,7 @@ def kind_option(function: F) -> F:
     """`--kind KIND`."""
     return click.option(
         "--kind",
-        type=click.Choice(["generate", "cluster", "prepare", "train", "predict"]),
+        type=click.Choice(list(SPECS)),
         help="Which job, where several have that name.",
     )(function)
 

@@ -4,16 +4,15 @@ from typing import Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.config import SplitConfig
 
 
 @click.command("prepare")
 @click.argument("name")
 @click.option("--split", required=True, help="Name of the split to make.")
 @click.option("--ratio", default="1:1", show_default=True, help="signal:background as 1:K, or natural.")
-@click.option(
-    "--template", type=click.Choice(["compact", "wide", "diary"]), default="compact", show_default=True
-)
+@click.option("--template", type=choice_of(SplitConfig, "template"), default="compact", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--limit", type=click.IntRange(min=20), help="At most this many events over all parts.")
 @click.option(
@@ -47,7 +46,7 @@ def command(
     train part, to stand beside every checkpoint.
     """
     from lhcq.cli.session import follow, open_workspace, say
-    from lhcq.config import SplitConfig, training_prompts
+    from lhcq.config import training_prompts
     from lhcq.requests.prepare import dataset_of, model_for_tokens, prepare_request
     from lhcq.storage import read_manifest
     from tasks.client import session, submit, workers_for

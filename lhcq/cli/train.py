@@ -1,11 +1,13 @@
 """`lhcq train SPLIT --name RUN`."""
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lhcq.cli.options import answer, json_option, traced, wait_option
+from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option
+from lhcq.config import TRAIN_PRESETS, Act, TrainConfig
+from lhcq.records.run_state import AlarmKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,19 +16,21 @@ if TYPE_CHECKING:
     from lhcq.requests.train import TrainRequest
     from lhcq.workspace import Workspace
 
-_ALARMS = ("nan", "divergence", "collapse", "unknown", "overfitting")
-_ACTS = ("tell", "pause", "stop", "rollback")
+_ALARMS: tuple[str, ...] = get_args(AlarmKind)
+_ACTS: tuple[str, ...] = get_args(Act)
 
 
 def read_memory(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     """Bytes of a size such as `8GiB`, `7.5GB` or `6000MiB`."""
     if value is None:
         return None
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(i?)B?", value.strip(), re.IGNORECASE)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no size such as 8GiB or 7.5GB.", context, parameter)
-    number, prefix, binary = found.groups()
-    return int(float(number) * (1024 if binary else 1000) ** (" KMGT".index(prefix.upper())))
+    try:
+        # Also without the B, as memory is mostly written; a bare number is no size.
+        return int(TypeAdapter(ByteSize).validate_python(f"{value.rstrip('bB')}B"))
+    except ValidationError as error:
+        raise click.BadParameter(
+            f"{value!r} is no size such as 8GiB or 7.5GB.", context, parameter
+        ) from error
 
 
 def read_policy(
@@ -53,18 +57,18 @@ def read_policy(
 @click.option(
     "--model", help="A directory, a hub name, or smollm2. Default: smollm2, or Mistral-7B with a GPU."
 )
-@click.option("--preset", type=click.Choice(["default", "diary"]), default="default", show_default=True)
+@click.option("--preset", type=click.Choice(list(TRAIN_PRESETS)), default="default", show_default=True)
 @click.option("--rank", type=int, help="LoRA rank r.")
 @click.option("--alpha", type=float, help="LoRA alpha.")
 @click.option("--dropout", type=float, help="LoRA dropout.")
 @click.option("--learning-rate", type=float, help="Peak rate. Default: by the model's size.")
-@click.option("--schedule", type=click.Choice(["cosine", "constant"]))
+@click.option("--schedule", type=choice_of(TrainConfig, "schedule"))
 @click.option("--batch-size", type=int, help="Prompts in one forward pass.")
 @click.option("--accumulation", type=int, help="Forward passes in one optimizer step.")
 @click.option("--max-memory", callback=read_memory, help="GPU memory to stay below, such as 8GiB.")
 @click.option(
     "--compute",
-    type=click.Choice(["auto", "bf16", "fp8"]),
+    type=choice_of(TrainConfig, "compute"),
     help="What a GPU multiplies in; fp8: 8 bits, faster, on Hopper and newer.",
 )
 @click.option("--epochs", type=float)
@@ -77,10 +81,10 @@ def read_policy(
 )
 @click.option(
     "--sampling",
-    type=click.Choice(["natural", "balanced"]),
+    type=choice_of(TrainConfig, "sampling"),
     help="balanced: both classes alike in each step.",
 )
-@click.option("--select", type=click.Choice(["auc", "nll"]), help="What chooses the best checkpoint.")
+@click.option("--select", type=choice_of(TrainConfig, "select"), help="What chooses the best checkpoint.")
 @click.option("--patience", type=int, help="End training after so many checkpoints without a better one.")
 @click.option("--keep", type=int, help="Keep so many of the newest checkpoints, the best and the tagged.")
 @click.option(
@@ -121,7 +125,6 @@ def command(
     more. A run that a validation may pause, stop or send back waits for the validation of each checkpoint.
     """
     from lhcq.cli.session import open_workspace, say
-    from lhcq.config import TRAIN_PRESETS, TrainConfig
     from lhcq.model.sources import default_model, obtain
     from lhcq.requests.train import split_to_train, train_request
     from tasks.jobs.store import refuse_taken_name

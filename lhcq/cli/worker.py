@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tasks.settings import QUEUES
+
 if TYPE_CHECKING:
     from tasks.workers.local import WorkerKind
 
 
 @click.command("worker")
-@click.argument("kind", type=click.Choice(["cpu", "gpu", "validate"]))
+@click.argument("kind", type=click.Choice(QUEUES))
 @click.option(
     "--processes",
     type=click.IntRange(min=1),

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from lhcq.cli.options import answer, json_option
+from tasks.settings import QUEUES
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
     from tasks.workers.local import WorkerKind
 
-KINDS = click.Choice(["cpu", "gpu", "validate"])
+KINDS = click.Choice(QUEUES)
 _REPLY_SECONDS = 2.0
 _MEGABYTES_A_PROCESS = (
     1024  # benchmarks/results/memory.json has the peak of one, and Celery's main process comes with it
@@ -163,12 +164,12 @@ def ping(host: str | None, as_json: bool) -> int:
 
     from lhcq.config import Settings
     from lhcq.errors import BadInput, TransientError
-    from tasks.app import app, workspace
+    from tasks.app import app, own_workspace
     from tasks.broker.acceptance import ask_broker
 
     if Settings.from_environment().broker_url is None:
         raise BadInput("there is no broker to ask through: set LHCQ_BROKER_URL or LHCQ_BROKER_URL_FILE.")
-    ask_broker(workspace())
+    ask_broker(own_workspace())
     host = host or socket.gethostname()
     replies = app.control.broadcast(
         "ping", reply=True, timeout=_REPLY_SECONDS, pattern=f"*@{host}", matcher="glob"

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_curve
 
 from lhcq.errors import BadInput
-from lhcq.evaluate.metrics import SIC_BACKGROUND_FLOOR, Z95, metrics_of, wilson_interval
+from lhcq.evaluate.metrics import SIC_BACKGROUND_FLOOR, metrics_of, wilson_interval
 from lhcq.records.metrics import CalibratedMetrics, Calibration, NaturalMetrics
 
 TEMPERATURES = (0.05, 20.0)
@@ -100,8 +100,8 @@ def _natural(
     n_signal, n_background = int((labels == 1).sum()), int((labels == 0).sum())
     signal, background = int(chosen[labels == 1].sum()), int(chosen[labels == 0].sum())
     eps_s, eps_b = signal / n_signal, background / n_background
-    low_s, _ = wilson_interval(signal, n_signal, z=Z95)
-    _, high_b = wilson_interval(background, n_background, z=Z95)
+    low_s, _ = wilson_interval(signal, n_signal)
+    _, high_b = wilson_interval(background, n_background)
     return NaturalMetrics(
         threshold=threshold,
         signal_fraction=fraction,

@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr  # type: ignore[import-untyped]
+from scipy.special import bdtr
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput

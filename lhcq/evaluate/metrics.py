@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, rankdata
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score, roc_curve
 
 from lhcq.errors import BadInput
@@ -38,7 +39,7 @@ def metrics_of(
         raise BadInput("scores: there is no event to evaluate. Make the split larger.")
     confusion = _confusion_of(truth, score >= threshold)
     right = confusion.tp + confusion.tn
-    low, high = wilson_interval(right, truth.size, z=Z95)
+    low, high = wilson_interval(right, truth.size)
     clipped = np.clip(score, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
     return Metrics(
         n=truth.size,
@@ -59,22 +60,17 @@ def metrics_of(
     )
 
 
-def wilson_interval(k: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a binomial share of `k` in `n`, at `z` standard deviations.
+def wilson_interval(k: int, n: int) -> tuple[float, float]:
+    """Interval of a binomial share of `k` in `n`, 95%.
 
     Wilson, J. Am. Stat. Assoc. 22 (1927) 209: it inverts the score test, so it neither leaves [0, 1] nor
     shrinks to a point at k = 0 or k = n.
     """
     if not 0 <= k <= n or n < 1:
         raise BadInput(f"{k} of {n} is not a share.")
-    share = k / n
-    shrunk = 1.0 + z * z / n
-    centre = (share + z * z / (2 * n)) / shrunk
-    half = z / shrunk * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    found = binomtest(k, n).proportion_ci(method="wilson")
     # The bounds are exact at the ends, where rounding would leave the interval by an ulp.
-    low = 0.0 if k == 0 else max(0.0, min(centre - half, share))
-    high = 1.0 if k == n else min(1.0, max(centre + half, share))
-    return low, high
+    return (0.0 if k == 0 else float(found.low)), (1.0 if k == n else float(found.high))
 
 
 def delong_error(labels: NDArray[np.int64], score: NDArray[np.float64]) -> float | None:
@@ -101,15 +97,8 @@ def placements(
     """
     signal, background = score[labels == 1], score[labels == 0]
     m, n = signal.size, background.size
-    together = midranks(np.concatenate([signal, background]))
-    return (together[:m] - midranks(signal)) / max(n, 1), (together[m:] - midranks(background)) / max(m, 1)
-
-
-def midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1, equal values sharing the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = np.cumsum(counts) - (counts - 1) / 2.0
-    return ranks[place]
+    together = rankdata(np.concatenate([signal, background]))
+    return (together[:m] - rankdata(signal)) / max(n, 1), (together[m:] - rankdata(background)) / max(m, 1)
 
 
 def calibration_error(

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, NameTaken
-from lhcq.evaluate.metrics import Z95, metrics_of, wilson_interval
+from lhcq.evaluate.metrics import metrics_of, wilson_interval
 from lhcq.records.commits import differing, read_verified
 from lhcq.records.predictions import commit_prediction, read_summary
 from lhcq.seals import OPEN, check_seal, seal
@@ -242,7 +242,7 @@ def _efficiency(chosen: Bits) -> dict[str, float] | None:
     """The share of a class that is selected, with its 95% Wilson interval; None without events."""
     if not len(chosen):
         return None
-    low, high = wilson_interval(int(chosen.sum()), len(chosen), z=Z95)
+    low, high = wilson_interval(int(chosen.sum()), len(chosen))
     return {"value": float(chosen.mean()), "low": low, "high": high}
 
 

@@ -9,7 +9,7 @@ import statistics
 from collections import deque
 
 from lhcq.config import Frozen
-from lhcq.evaluate.metrics import Z95, wilson_interval
+from lhcq.evaluate.metrics import wilson_interval
 from lhcq.records.labels import LABELS
 from lhcq.records.metrics import Metrics
 
@@ -109,8 +109,8 @@ def find_unknown(metrics: Metrics, best: Metrics | None) -> str | None:
     """
     if best is None:
         return None
-    low, _ = wilson_interval(metrics.unknown, metrics.n, z=Z95)
-    if low <= max(UNKNOWN_SHARE, wilson_interval(best.unknown, best.n, z=Z95)[1]):
+    low, _ = wilson_interval(metrics.unknown, metrics.n)
+    if low <= max(UNKNOWN_SHARE, wilson_interval(best.unknown, best.n)[1]):
         return None
     return (
         f"{metrics.unknown:,} of {metrics.n:,} answers would be neither label, {best.unknown:,} at the best "

@@ -5,7 +5,6 @@ process at a time writes to it.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from lhcq.errors import BadInput, NameTaken
 from lhcq.events.ranges import Version
-from lhcq.storage import commit_file, explained_os_errors, read_json, write_json
+from lhcq.storage import commit_file, explained_os_errors, lock_file, read_json, write_json
 
 
 class PartialFile:
@@ -148,14 +147,9 @@ def _open_alone(path: Path) -> int:
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise NameTaken(
-            f"{path}: another `lhcq fetch` is loading this file. Wait until it is done."
-        ) from None
-    except OSError:  # a filesystem without locks; the md5 tells when two wrote at once
-        pass
+    with contextlib.suppress(OSError):  # a filesystem without locks; the md5 tells when two wrote at once
+        if not lock_file(descriptor, wait=False):
+            raise NameTaken(f"{path}: another `lhcq fetch` is loading this file. Wait until it is done.")
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -3,12 +3,9 @@
 Only safetensors are read, and never a model's own code. Nothing here imports torch before a conversion needs it.
 """
 
-import contextlib
-import fcntl
 import importlib.util
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from lhcq.errors import BadInput
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
 from lhcq.records.checkpoints import ADAPTER_CONFIG
-from lhcq.storage import MANIFEST, explained_os_errors, read_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, exclusive, explained_os_errors, read_json, staged_directory, write_manifest
 from lhcq.workspace import Workspace
 
 SMOLLM2 = "smollm2"
@@ -66,7 +63,7 @@ def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
         )
     final = workspace.model(name)
     if not (final / MANIFEST).is_file():
-        with _one_at_a_time(final):
+        with exclusive(final.parent / f".{final.name}.lock", where_possible=True):
             # Whoever held the lock before may have finished it.
             if not (final / MANIFEST).is_file():
                 _fetch(name, final, say=say)
@@ -178,18 +175,3 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
             path.rename(staged / path.name)
         write_manifest(staged, source="hub", repository=repository, revision=revision)
     partial.rmdir()
-
-
-@contextlib.contextmanager
-def _one_at_a_time(final: Path) -> Iterator[None]:
-    """Make other processes wait, to save their work; the commit alone decides where locks do not work."""
-    lock = final.parent / f".{final.name}.lock"
-    with explained_os_errors(lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

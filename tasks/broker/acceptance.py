@@ -35,7 +35,7 @@ _BROAD = "+@all -@admin -@dangerous"
 """What `deploy/make-secrets` gives as well; it holds all of `_commands`."""
 
 
-def ask_broker(place: Workspace) -> None:
+def ask_broker(workspace: Workspace) -> None:
     """Ask the broker once whether it can be worked with for a workspace.
 
     The workspace lays claim to the broker's database if none has. Raises `BadInput` with the remedy for a broker that
@@ -51,7 +51,7 @@ def ask_broker(place: Workspace) -> None:
             client.ping()
             _refuse_stinginess(address, denials(client))
             _refuse_forgetfulness(address, client)
-            _refuse_another_workspace(address, client, place)
+            _refuse_another_workspace(address, client, workspace)
     except redis.AuthenticationError as error:
         raise BadInput(
             f"the broker at {address.shown} refuses the login of LHCQ_BROKER_URL, or wants one: "
@@ -243,23 +243,23 @@ def _refuse_forgetfulness(address: BrokerAddress, client: "redis.Redis") -> None
         )
 
 
-def _refuse_another_workspace(address: BrokerAddress, client: "redis.Redis", place: Workspace) -> None:
+def _refuse_another_workspace(address: BrokerAddress, client: "redis.Redis", workspace: Workspace) -> None:
     """Raise `BadInput` when the database serves another workspace: parts would wander, counters would be shared."""
-    other = claimed_by_another(client, place)
+    other = claimed_by_another(client, workspace)
     if other:
         raise BadInput(
-            f"the broker at {address.shown} serves another workspace ({other}), and this is {place.root}. Set "
+            f"the broker at {address.shown} serves another workspace ({other}), and this is {workspace.root}. Set "
             "LHCQ_WORKSPACE to that one, or give this one a database of its own: "
             f"{address.on(address.database + 1).shown}. If the other is gone, empty the database with FLUSHDB."
         )
 
 
-def claimed_by_another(client: "redis.Redis", place: Workspace) -> str | None:
+def claimed_by_another(client: "redis.Redis", workspace: Workspace) -> str | None:
     """Lay claim to the database for a workspace; where another's was first, where that one was seen."""
-    identity = place.identity()
+    identity = workspace.identity()
     if identity is None:
         return None
-    claim = {"workspace": identity, "seen": f"{socket.gethostname()}:{place.root}"}
+    claim = {"workspace": identity, "seen": f"{socket.gethostname()}:{workspace.root}"}
     held = client.get(CLAIM_KEY)
     if held is None:
         client.set(CLAIM_KEY, json.dumps(claim), nx=True)

@@ -12,7 +12,6 @@ started again.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import signal
@@ -34,7 +33,7 @@ from redis.retry import Retry
 from lhcq.address import BrokerAddress
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, TransientError
-from lhcq.storage import explained_os_errors, read_json, try_lock, write_json
+from lhcq.storage import explained_os_errors, lock_file, read_json, unlock_file, write_json
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, LEASE_PREFIX
 
@@ -94,7 +93,7 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
             _start(data, address, started, alone=True)
             _forget_leases(address)
         # Waits while another command starts or stops the server; from here on nobody is the last but us.
-        fcntl.flock(users, fcntl.LOCK_SH)
+        lock_file(users, shared=True)
         address = _start(data, _agreed_address(workspace), started, alone=False)
         try:
             with _kept_up(data, address, started):
@@ -281,7 +280,7 @@ def _configuration(data: Path, address: Path) -> bytes:
 def _is_locked(data: Path) -> bool:
     """Whether a server holds the data directory."""
     with (data / "server.lock").open("a") as lock:
-        return not try_lock(lock, fcntl.LOCK_SH)
+        return not lock_file(lock, shared=True, wait=False)
 
 
 def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes] | None":
@@ -291,7 +290,7 @@ def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes]
     """
     configuration = data / "valkey.conf"
     with (data / "server.lock").open("a") as lock:
-        if not try_lock(lock, fcntl.LOCK_EX):
+        if not lock_file(lock, wait=False):
             return None
         with explained_os_errors(configuration):
             configuration.write_bytes(_configuration(data, address))
@@ -340,7 +339,7 @@ def _end_process(data: Path, record: Record) -> None:
 
 def _is_alone(users: IO[str]) -> bool:
     """Whether no other command uses the broker; then the exclusive lock keeps newcomers waiting."""
-    return try_lock(users, fcntl.LOCK_EX)
+    return lock_file(users, wait=False)
 
 
 def _forget_leases(address: Path) -> None:
@@ -356,7 +355,7 @@ def _forget_leases(address: Path) -> None:
 
 def _is_last(users: IO[str]) -> bool:
     """Whether nobody else uses the broker any more; newcomers wait until it is stopped."""
-    fcntl.flock(users, fcntl.LOCK_UN)
+    unlock_file(users)
     return _is_alone(users)
 
 

@@ -1,4 +1,4 @@
-"""What lhcq knows of the insides of Celery and of kombu's Redis transport, in one place.
+"""What lhcq knows of the insides of Celery and of kombu's Redis transport, in one workspace.
 
 None of it is documented, so `tests/unit/test_internals.py` holds each to the installed version on a real broker: an
 upgrade that changes one fails there, and not in somebody's job.

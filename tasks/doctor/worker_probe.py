@@ -17,7 +17,7 @@ from lhcq.config import Frozen
 from lhcq.model.gpus import Gpu, gpus_here
 from lhcq.storage import staged_file
 from lhcq.workspace import Workspace
-from tasks.app import workspace
+from tasks.app import own_workspace
 from tasks.broker.connection import redis_client
 
 ASKER = "asker"
@@ -53,16 +53,16 @@ def lhcq_examine(state: Any, token: str) -> dict[str, Any]:
     queues = sorted(state.app.amqp.queues.consume_from)
     shares, trouble = False, ""
     try:
-        shares = _leave_mark(workspace(), token, state.hostname)
+        shares = _leave_mark(own_workspace(), token, state.hostname)
     except Exception as error:
         trouble = str(error)
     return Examined(
         host=socket.gethostname(),
         queues=queues,
-        workspace=str(workspace().root),
+        workspace=str(own_workspace().root),
         shares=shares,
         trouble=trouble,
-        confined=workspace().confined,
+        confined=own_workspace().confined,
         versions=versions_here(),
         fingerprint=_fingerprint() if "cpu" in queues else {},
         clock=clock_ahead(),
@@ -74,7 +74,7 @@ def lhcq_examine(state: Any, token: str) -> dict[str, Any]:
 @inspect_command(args=[("token", str)], signature="token", visible=False)
 def lhcq_seen(state: Any, token: str) -> list[str]:
     """The marks of the asker and of all workers that this worker sees."""
-    return marks_in(meeting_place(workspace(), token))
+    return marks_in(meeting_place(own_workspace(), token))
 
 
 def meeting_place(workspace: Workspace, token: str) -> Path:

@@ -15,7 +15,7 @@ from celery import current_task
 from lhcq.errors import LeaseLost, LhcqError
 from lhcq.records.jobs import Failure, Holder, Job, failures_of, find_job, outcome_of, record_failure
 from lhcq.workspace import Workspace
-from tasks.app import workspace
+from tasks.app import own_workspace
 from tasks.broker.connection import redis_client
 from tasks.jobs.attempts import (
     MAX_ATTEMPTS,
@@ -46,27 +46,27 @@ def perform(unit: Unit, work: Work, *, done: Callable[[Workspace, Job], bool]) -
     unit pending, and the reconciler publishes it again after a pause that doubles. Work that finds its lease lost
     stops by `LeaseLost`, which counts as no attempt.
     """
-    place = workspace()
-    job = find_job(place, kind_of_task(unit.task).name, unit.name)
-    if job is None or outcome_of(place, job) is not None:
+    workspace = own_workspace()
+    job = find_job(workspace, kind_of_task(unit.task).name, unit.name)
+    if job is None or outcome_of(workspace, job) is not None:
         return "closed"
     with working_on(unit):
-        return _perform(place, job, unit, work, done)
+        return _perform(workspace, job, unit, work, done)
 
 
 def _perform(
-    place: Workspace, job: Job, unit: Unit, work: Work, done: Callable[[Workspace, Job], bool]
+    workspace: Workspace, job: Job, unit: Unit, work: Work, done: Callable[[Workspace, Job], bool]
 ) -> Status:
     try:
-        with lease(redis_client(), unit.key, job_ended=OpenJob(place, job).ended) as held:
+        with lease(redis_client(), unit.key, job_ended=OpenJob(workspace, job).ended) as held:
             if held is None:
                 return "leased"
-            if done(place, job):
+            if done(workspace, job):
                 return "already"
-            if not kind_of(job).fans_out and unit not in pending_units(place, job):
+            if not kind_of(job).fans_out and unit not in pending_units(workspace, job):
                 return "closed"  # out of turn: a test before the training's end, a step that nobody planned
             with span_under(job.trace, unit.task, **_told(job, unit)):
-                status = _attempt(place, job, unit, held, work)
+                status = _attempt(workspace, job, unit, held, work)
                 note_span(status=status)
                 return status
     except redis.RedisError as error:
@@ -87,7 +87,7 @@ def _told(job: Job, unit: Unit) -> dict[str, str | int | None]:
     }
 
 
-def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) -> Status:
+def _attempt(workspace: Workspace, job: Job, unit: Unit, held: Lease, work: Work) -> Status:
     attempts = count_attempt(job, unit)
     note_attempt(attempts)
     note_span(attempt=attempts)
@@ -96,13 +96,13 @@ def _attempt(place: Workspace, job: Job, unit: Unit, held: Lease, work: Work) ->
         if attempts > MAX_ATTEMPTS:
             raise _WorkerKilled(f"{unit.key}: its worker died {attempts - 1} times. See the workers' logs.")
         require_same_bytes(job)
-        work(place, job, unit, held)
+        work(workspace, job, unit, held)
     except LeaseLost as error:
         log.warning("%s: %s", unit.key, error)
         take_back_attempt(job, unit)
         return "leased"
     except Exception as error:
-        return _handle(place, job, unit, error, attempts)
+        return _handle(workspace, job, unit, error, attempts)
     forget_attempt(job, unit)
     return "done"
 
@@ -111,7 +111,7 @@ class _WorkerKilled(LhcqError):
     """The attempts ran out without one ending."""
 
 
-def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: int) -> Status:
+def _handle(workspace: Workspace, job: Job, unit: Unit, error: Exception, attempts: int) -> Status:
     permanent = is_permanent(error)
     note_error(error)
     log.error("%s, attempt %d: %s", unit.key, attempts, message_of(error), exc_info=not permanent)
@@ -126,7 +126,7 @@ def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: 
         by=Holder.this_process(),
         traceback="".join(traceback.format_exception(error)),
     )
-    record_failure(place, job, failure)
+    record_failure(workspace, job, failure)
     if not is_chunk(unit):  # a fan-out goes on with its other parts; the merge ends it
-        end_with_failures(place, job, failures_of(place, job))
+        end_with_failures(workspace, job, failures_of(workspace, job))
     return "failed"

@@ -7,7 +7,7 @@ from celery import chord
 from lhcq.errors import LhcqError
 from lhcq.records.jobs import Job, find_job
 from lhcq.workspace import Workspace
-from tasks.app import app, workspace
+from tasks.app import app, own_workspace
 from tasks.broker.connection import redis_client
 from tasks.jobs.attempts import backoff_key, forget_attempts
 from tasks.jobs.kinds import Caption, kind_of, kind_of_task, merge_unit, queue_of
@@ -80,8 +80,8 @@ def signature_of(unit: Unit, caption: Caption):  # type: ignore[no-untyped-def]
 
 def _caption_of(unit: Unit) -> Caption:
     """What a single unit is about, by the record of its job, if it still has one."""
-    place = workspace()
+    workspace = own_workspace()
     with contextlib.suppress(LhcqError, OSError):
-        job = find_job(place, kind_of_task(unit.task).name, unit.name)
-        return captioner(place, job)(unit) if job else {}
+        job = find_job(workspace, kind_of_task(unit.task).name, unit.name)
+        return captioner(workspace, job)(unit) if job else {}
     return {}

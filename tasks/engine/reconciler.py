@@ -19,7 +19,7 @@ from redis.exceptions import LockError
 
 from lhcq.records.jobs import Job, list_jobs, outcome_of
 from lhcq.workspace import Workspace
-from tasks.app import workspace
+from tasks.app import own_workspace
 from tasks.broker.acceptance import claimed_by_another
 from tasks.broker.connection import redis_client
 from tasks.broker.transport import queue_length, waiting_messages
@@ -53,9 +53,9 @@ class Reconciler:
         self.suspects: set[str] = set()
         """Keys of the units that were idle at the last scan."""
 
-    def scan(self, place: Workspace) -> None:
+    def scan(self, workspace: Workspace) -> None:
         """Publish the units that are idle and were so at the last scan."""
-        idle = self.idle_units(place)
+        idle = self.idle_units(workspace)
         again = [unit for unit in idle if unit.key in self.suspects]
         for (task, name), count in Counter((unit.task, unit.args[0]) for unit in again).items():
             log.warning("%s %s: %d neither done nor under way, published again", task, name, count)
@@ -63,10 +63,10 @@ class Reconciler:
             publish_unit(unit, again=True)
         self.suspects = {unit.key for unit in idle} - self.suspects
 
-    def idle_units(self, place: Workspace) -> list[Unit]:
+    def idle_units(self, workspace: Workspace) -> list[Unit]:
         """Units of open jobs that have no output, no lease, no backoff, and no message waiting in their queue."""
         client = redis_client()
-        units = [unit for job in list_jobs(place) for unit in _open_units(place, job)]
+        units = [unit for job in list_jobs(workspace) for unit in _open_units(workspace, job)]
         for queue in {queue_of(unit) for unit in units}:
             if not queue_length(client, *with_again(queue)):
                 client.delete(_due_key(queue))  # the next job's submitter has all the time again
@@ -116,14 +116,14 @@ def _broker_time(client: "redis.Redis") -> float:
     return float(seconds + microseconds / 1e6)
 
 
-def _open_units(place: Workspace, job: Job) -> list[Unit]:
+def _open_units(workspace: Workspace, job: Job) -> list[Unit]:
     """The pending units of a job that is open; none of one whose record makes no sense, so that others are healed."""
     try:
-        if outcome_of(place, job) is not None:
+        if outcome_of(workspace, job) is not None:
             return []
         if kind_of(job).fans_out:
-            recount(place, job)
-        return pending_units(place, job)
+            recount(workspace, job)
+        return pending_units(workspace, job)
     except redis.RedisError:
         raise
     except Exception as error:
@@ -146,10 +146,10 @@ def _scan_for_ever(stop: threading.Event) -> None:
             lock = _hold(lock)
             if lock:
                 # A broker that forgot everything forgot whose it is as well.
-                if other := claimed_by_another(redis_client(), workspace()):
+                if other := claimed_by_another(redis_client(), own_workspace()):
                     log.error("reconciler: the broker serves another workspace now (%s)", other)
                 else:
-                    reconciler.scan(workspace())
+                    reconciler.scan(own_workspace())
                 continue
         except redis.RedisError as error:
             log.warning("reconciler: the broker does not answer: %s", error)

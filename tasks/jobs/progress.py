@@ -41,11 +41,11 @@ def counted_chunks(job: Job) -> int | None:
     return int(size) - 1 if complete else None
 
 
-def recount(place: Workspace, job: Job) -> None:
+def recount(workspace: Workspace, job: Job) -> None:
     """Read the workspace into the set, if Redis lost it; parts that are committed meanwhile count themselves."""
     client = redis_client()
     if not client.sismember(_key(job), _COMPLETE):
-        client.sadd(_key(job), _COMPLETE, *finished_chunks(place, job))
+        client.sadd(_key(job), _COMPLETE, *finished_chunks(workspace, job))
         client.expire(_key(job), _KEEP_SECONDS)
 
 

@@ -29,11 +29,11 @@ from lhcq.workspace import RunPaths, Workspace
 log = logging.getLogger(__name__)
 
 
-def judge_validations(place: Workspace, job: Job, alarms: list[Alarm]) -> None:
+def judge_validations(workspace: Workspace, job: Job, alarms: list[Alarm]) -> None:
     """Judge what has not been judged; alarms that are raised are added to `alarms`."""
     from lhcq.evaluate.checkpoint_review import judge_run
 
-    spec, run_dir = job.spec_of(TrainSpec), place.run(job.name)
+    spec, run_dir = job.spec_of(TrainSpec), workspace.run(job.name)
     judge_run(
         run_dir,
         spec.config,

@@ -7,7 +7,7 @@ from pathlib import Path
 from lhcq.errors import RowsMissing
 from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, find_job
 from lhcq.workspace import Workspace
-from tasks.app import workspace
+from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
@@ -55,13 +55,13 @@ def merge_work(merge: Merge) -> Work:
 
 def perform_chunk(kind: str, name: str, index: int, make: MakeChunk) -> str:
     """Make chunk `index` of a job, unless it stands."""
-    job = find_job(workspace(), kind, name)
+    job = find_job(own_workspace(), kind, name)
     if job is None or not 0 <= index < job.parts:  # a message of an earlier job of that name
         return "closed"
     return perform(
         chunk_unit(job, index),
         chunk_work(make),
-        done=lambda place, job: chunk_path(place, job, index).exists(),
+        done=lambda workspace, job: chunk_path(workspace, job, index).exists(),
     )
 
 
@@ -70,11 +70,11 @@ def perform_merge(kind: str, name: str, merge: Merge) -> str:
 
     A merge may run twice: the second finds the final name taken, and only writes the outcome.
     """
-    place = workspace()
-    job = find_job(place, kind, name)
+    workspace = own_workspace()
+    job = find_job(workspace, kind, name)
     if job is None:
         return "closed"
-    if len(_lost(place, job)) < len(missing_chunks(place, job)):
+    if len(_lost(workspace, job)) < len(missing_chunks(workspace, job)):
         return "waiting"
     return perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
 

@@ -24,14 +24,14 @@ def _make(_: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
     write_part(path, *made)
 
 
-def _merge(place: Workspace, job: Job, chunks: dict[int, Path], lost: dict[int, Failure]) -> str:
+def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[int, Failure]) -> str:
     from lhcq.events.pythia import assemble
 
     if lost:
         raise RowsMissing(summary_of(list(lost.values())))
     spec = job.spec_of(GenerateSpec)
-    out = place.permitted(Path(spec.out))
-    made = directory_of(place, job) / "made.json"
+    out = workspace.permitted(Path(spec.out))
+    made = directory_of(workspace, job) / "made.json"
     if not out.exists():  # else the chunks may be gone
         assemble(
             spec.config,

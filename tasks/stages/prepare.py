@@ -75,7 +75,7 @@ def prepare(split: str) -> str:
     status = perform(
         Unit(task="lhcq.prepare", args=(split,)),
         _prepare,
-        done=lambda place, job: (place.split(job.name) / MANIFEST).exists(),
+        done=lambda workspace, job: (workspace.split(job.name) / MANIFEST).exists(),
     )
     if status in ("done", "already"):
         publish_unit(baseline_unit(split))

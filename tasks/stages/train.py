@@ -20,7 +20,7 @@ from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import Alarm, best_step, current_course
 from lhcq.records.specs import PredictSpec, TrainSpec, TrainTerms
 from lhcq.workspace import RunPaths, Workspace
-from tasks.app import app, workspace
+from tasks.app import app, own_workspace
 from tasks.engine.execute import perform
 from tasks.engine.publish import publish_unit
 from tasks.jobs.kinds import segment_unit, test_unit, validate_unit
@@ -38,15 +38,15 @@ log = logging.getLogger(__name__)
 @app.task(
     name="lhcq.train_segment",
     bind=True,
-    work=staticmethod(lambda place, job, _, held: _train(place, job, held, [])),
+    work=staticmethod(lambda workspace, job, _, held: _train(workspace, job, held, [])),
 )
 def train_segment(self: Any, run: str) -> str:
     """Train a run to its next checkpoint."""
     committed: list[int] = []
     alarms: list[Alarm] = []
 
-    def work(place: Workspace, job: Job, _: Unit, held: Lease) -> None:
-        committed.extend(_train(place, job, held, alarms))
+    def work(workspace: Workspace, job: Job, _: Unit, held: Lease) -> None:
+        committed.extend(_train(workspace, job, held, alarms))
 
     status = perform(segment_unit(run), work, done=_trained)
     for step in committed:
@@ -61,15 +61,15 @@ def train_segment(self: Any, run: str) -> str:
 @app.task(
     name="lhcq.validate",
     bind=True,
-    work=staticmethod(lambda place, job, unit, held: _validate(place, job, unit.number, held, [])),
+    work=staticmethod(lambda workspace, job, unit, held: _validate(workspace, job, unit.number, held, [])),
 )
 def validate(self: Any, run: str, step: int) -> str:
     """Score a checkpoint on the validation subset."""
     alarms: list[Alarm] = []
     status = perform(
         validate_unit(run, step),
-        lambda place, job, _, held: _validate(place, job, step, held, alarms),
-        done=lambda place, job: is_commit(place.validation(run, step)),
+        lambda workspace, job, _, held: _validate(workspace, job, step, held, alarms),
+        done=lambda workspace, job: is_commit(workspace.validation(run, step)),
     )
     _send_alarms(self, run, alarms)
     if status == "done":
@@ -78,10 +78,12 @@ def validate(self: Any, run: str, step: int) -> str:
     return status
 
 
-@app.task(name="lhcq.test", work=staticmethod(lambda place, job, _, held: _test(place, job, held)))
+@app.task(name="lhcq.test", work=staticmethod(lambda workspace, job, _, held: _test(workspace, job, held)))
 def test(run: str) -> str:
     """Score the best checkpoint on the test subset, and end the run."""
-    return perform(test_unit(run), lambda place, job, _, held: _test(place, job, held), done=lambda *_: False)
+    return perform(
+        test_unit(run), lambda workspace, job, _, held: _test(workspace, job, held), done=lambda *_: False
+    )
 
 
 def _send_alarms(task: Any, run: str, alarms: list[Alarm]) -> None:
@@ -102,27 +104,27 @@ def _after_segment(run: str, committed: list[int]) -> list[Unit]:
 
 def _after_validation(run: str) -> list[Unit]:
     """What a validation publishes: the test, or the segment that has waited for it."""
-    place = workspace()
-    job = find_job(place, "train", run)
+    workspace = own_workspace()
+    job = find_job(workspace, "train", run)
     if job is None:
         return []
-    run_dir = place.run(run)
+    run_dir = workspace.run(run)
     waited = job.spec_of(TrainSpec).config.waits_for_validation or current_course(run_dir).demand
     wanted = [test_unit(run), *([segment_unit(run)] if waited else [])]
     return [unit for unit in _pending(run) if unit in wanted]
 
 
 def _pending(run: str) -> list[Unit]:
-    place = workspace()
-    job = find_job(place, "train", run)
-    return pending_units(place, job) if job else []
+    workspace = own_workspace()
+    job = find_job(workspace, "train", run)
+    return pending_units(workspace, job) if job else []
 
 
-def _trained(place: Workspace, job: Job) -> bool:
-    return is_commit(place.checkpoint(job.name, job.spec_of(TrainSpec).checkpoint_steps[-1]))
+def _trained(workspace: Workspace, job: Job) -> bool:
+    return is_commit(workspace.checkpoint(job.name, job.spec_of(TrainSpec).checkpoint_steps[-1]))
 
 
-def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list[int]:
+def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list[int]:
     """Train one segment; gives the step committed, or nothing when the run is held or must answer an alarm first."""
     from lhcq.model.checkpoint import write_checkpoint
     from lhcq.model.loop import StepRecord, train_segment
@@ -130,9 +132,9 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
 
     spec = job.spec_of(TrainSpec)
     config = spec.config
-    run_dir = place.run(job.name)
-    judge_validations(place, job, alarms)
-    if segment_unit(job.name) not in pending_units(place, job):
+    run_dir = workspace.run(job.name)
+    judge_validations(workspace, job, alarms)
+    if segment_unit(job.name) not in pending_units(workspace, job):
         return []
     course = begin_segment(run_dir)
     until = min(step for step in spec.checkpoint_steps if step > course.step)
@@ -144,10 +146,10 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
         write_line(run_dir, StepLine(**record.model_dump()))
         told.append((record.step, record.model_dump(exclude={"step"})))
         watch.see(record.step, record.loss, record.grad_norm)
-        return not held.lost and not watch.ends_segment and wish_of(place, job.name) == "run"
+        return not held.lost and not watch.ends_segment and wish_of(workspace, job.name) == "run"
 
-    prompts, labels, _ = _subset(place, job, "train")
-    base = _base(place, job)
+    prompts, labels, _ = _subset(workspace, job, "train")
+    base = _base(workspace, job)
     state = None
     with watch.refused_numbers():
         state = train_segment(
@@ -155,7 +157,7 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
             prompts=prompts,
             labels=labels,
             config=config,
-            checkpoint=place.checkpoint(job.name, course.origin) if course.origin else None,
+            checkpoint=workspace.checkpoint(job.name, course.origin) if course.origin else None,
             until_step=until,
             on_step=on_step,
             after_step=course.step,
@@ -167,9 +169,9 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
         raise watch.failure
     if state is None or state.stopped:
         return []
-    make_way(place.checkpoint(job.name, until))
+    make_way(workspace.checkpoint(job.name, until))
     write_checkpoint(
-        place.checkpoint(job.name, until),
+        workspace.checkpoint(job.name, until),
         state,
         config_hash=spec.config_sha256,
         extra={
@@ -180,11 +182,11 @@ def _train(place: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> list
     )
     write_line(run_dir, CheckpointLine(step=until))
     note_span(step=until, events=(until - course.step) * config.batch_size * config.accumulation)
-    _track(place, job, told)
+    _track(workspace, job, told)
     return [until]
 
 
-def _track(place: Workspace, job: Job, values: list[tuple[int, dict[str, float]]]) -> None:
+def _track(workspace: Workspace, job: Job, values: list[tuple[int, dict[str, float]]]) -> None:
     """Tell the tracker that the run was asked to tell, if any. Nothing depends on it, so nothing fails with it."""
     name = job.terms_of(TrainTerms).track
     if name is None:
@@ -192,102 +194,106 @@ def _track(place: Workspace, job: Job, values: list[tuple[int, dict[str, float]]
     from lhcq.model.tracking import tell_tracker
 
     try:
-        tell_tracker(name, place.run(job.name), values)
+        tell_tracker(name, workspace.run(job.name), values)
     except Exception as error:
         log.warning("%s: %s was not told (%s: %s)", job.title, name, type(error).__name__, error)
 
 
-def _base(place: Workspace, job: Job) -> Any:
+def _base(workspace: Workspace, job: Job) -> Any:
     """The run's base model, which must be the one that the run began with."""
     from lhcq.model.model_cache import resident_base
 
     spec = job.spec_of(TrainSpec)
-    directory = place.permitted(place.root / spec.model_dir)
-    return resident_base(directory, recorded=spec.base, cache=place.digests)
+    directory = workspace.permitted(workspace.root / spec.model_dir)
+    return resident_base(directory, recorded=spec.base, cache=workspace.digests)
 
 
-def _subset(place: Workspace, job: Job, subset: str) -> tuple[list[str], Any, Any]:
+def _subset(workspace: Workspace, job: Job, subset: str) -> tuple[list[str], Any, Any]:
     """Prompts, labels and rows of one subset of the run's split."""
     from lhcq.records.subsets import read_subset, split_of_run
 
     spec = job.spec_of(TrainSpec)
-    split = place.split(spec.split)
+    split = workspace.split(spec.split)
     split_of_run(split, job.name, spec.split_sha256)
     table = read_subset(split, subset, ["prompt", "label", "row"])
     return table["prompt"].to_pylist(), table["label"].to_numpy(), table["row"].to_numpy()
 
 
-def _validate(place: Workspace, job: Job, step: int, held: Lease, alarms: list[Alarm]) -> None:
+def _validate(workspace: Workspace, job: Job, step: int, held: Lease, alarms: list[Alarm]) -> None:
     from lhcq.evaluate.retention import remove_checkpoints
     from lhcq.report.page import write_report
 
     started = time.time()
-    run_dir = place.run(job.name)
-    metrics = _score(place, job, step, "validation", place.validation(job.name, step), held).model_dump()
+    run_dir = workspace.run(job.name)
+    metrics = _score(
+        workspace, job, step, "validation", workspace.validation(job.name, step), held
+    ).model_dump()
     write_line(run_dir, ValidationLine(step=step, seconds=time.time() - started, **metrics))
-    judge_validations(place, job, alarms)
+    judge_validations(workspace, job, alarms)
     told = {
         key: metrics[key] for key in ("accuracy", "auc", "max_sic", "nll", "ece") if metrics[key] is not None
     }
-    _track(place, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
+    _track(workspace, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
     keep = job.spec_of(TrainSpec).config.keep
     if keep is not None:
-        for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(place, job.name)):
+        for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(workspace, job.name)):
             write_line(run_dir, RemovedLine(step=removed))
-    write_report(place, job.name)
+    write_report(workspace, job.name)
 
 
-def _predicting(place: Workspace, run: str) -> set[int]:
+def _predicting(workspace: Workspace, run: str) -> set[int]:
     """The checkpoints with which predictions are still being made."""
-    predictions = [(job, job.spec) for job in list_jobs(place) if isinstance(job.spec, PredictSpec)]
-    return {spec.step for job, spec in predictions if spec.run == run and outcome_of(place, job) is None}
+    predictions = [(job, job.spec) for job in list_jobs(workspace) if isinstance(job.spec, PredictSpec)]
+    return {spec.step for job, spec in predictions if spec.run == run and outcome_of(workspace, job) is None}
 
 
-def _test(place: Workspace, job: Job, held: Lease) -> None:
+def _test(workspace: Workspace, job: Job, held: Lease) -> None:
     from lhcq.report.page import write_report
 
-    run_dir = place.run(job.name)
+    run_dir = workspace.run(job.name)
     final = RunPaths(run_dir).test
-    judge_validations(place, job, [])
+    judge_validations(workspace, job, [])
     step = best_step(run_dir)
     if step is None:
-        end_job(place, job, "done", "trained; the validation part is empty")
+        end_job(workspace, job, "done", "trained; the validation part is empty")
         return
     if not is_commit(final):
-        _score(place, job, step, "test", final, held)
-    _calibrate(place, job, step, held)
+        _score(workspace, job, step, "test", final, held)
+    _calibrate(workspace, job, step, held)
     stop = current_course(run_dir).stop
-    end_job(place, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else ""))
-    write_report(place, job.name)
+    end_job(
+        workspace, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else "")
+    )
+    write_report(workspace, job.name)
 
 
-def _calibrate(place: Workspace, job: Job, step: int, held: Lease) -> None:
+def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:
     """Fit temperature and thresholds to the tested checkpoint on the calibration subset; show them on the test's."""
     from lhcq.evaluate.calibration import calibrated_metrics, fit_calibration
     from lhcq.records.validations import require_scores, write_calibrated
 
-    run_dir = place.run(job.name)
+    run_dir = workspace.run(job.name)
     paths = RunPaths(run_dir)
     if not is_commit(paths.calibration):
-        _score(place, job, step, "calibration", paths.calibration, held)
+        _score(workspace, job, step, "calibration", paths.calibration, held)
     fitted, shown = require_scores(paths.calibration), require_scores(paths.test)
     calibration = fit_calibration(fitted.labels, fitted.p_signal)
     write_calibrated(run_dir, calibrated_metrics(calibration, shown.labels, shown.p_signal, shown.unknown))
 
 
-def _score(place: Workspace, job: Job, step: int, subset: str, final: Path, held: Lease) -> Metrics:
+def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, held: Lease) -> Metrics:
     """Score one subset with one checkpoint and commit the metrics."""
     from lhcq.evaluate.validation import write_validation
     from lhcq.model.score import score_prompts
     from lhcq.records.validations import read_report
 
     config = job.spec_of(TrainSpec).config
-    checkpoint = require_checkpoint(place.checkpoint(job.name, step), what=f"checkpoint {step}")
-    prompts, labels, rows = _subset(place, job, subset)
+    checkpoint = require_checkpoint(workspace.checkpoint(job.name, step), what=f"checkpoint {step}")
+    prompts, labels, rows = _subset(workspace, job, subset)
     note_span(events=len(prompts))
     scores = score_prompts(
-        _base(place, job),
-        checkpoint=place.checkpoint(job.name, step),
+        _base(workspace, job),
+        checkpoint=workspace.checkpoint(job.name, step),
         config=config,
         prompts=prompts,
         batch_size=config.evaluation_batch,

@@ -1,7 +1,6 @@
 """Flower on loopback, with a login that is made on first use."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.storage import explained_os_errors, try_lock
+from lhcq.storage import explained_os_errors, lock_file
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.workers.lifecycle import PARENT_VARIABLE, leave_with_parent
@@ -51,7 +50,7 @@ def local_flower(workspace: Workspace, broker_url: str, port: int | None) -> Ite
     """Run Flower for the body; one at a time, since it keeps its state in the workspace."""
     state = _private_state(workspace)
     with (state / "lock").open("a") as lock:
-        if not try_lock(lock, fcntl.LOCK_EX):
+        if not lock_file(lock, wait=False):
             raise BadInput(f"Flower runs already for {workspace.root}.")
         yield from _run_flower(workspace, broker_url, port, state)
 

@@ -14,7 +14,7 @@ from typing import Any
 from celery.signals import worker_init, worker_process_shutdown, worker_ready, worker_shutting_down
 
 from lhcq.errors import PermanentError, TransientError
-from tasks.app import workspace
+from tasks.app import own_workspace
 from tasks.broker.acceptance import ask_broker
 from tasks.broker.connection import redis_client
 from tasks.broker.transport import at_work
@@ -38,7 +38,7 @@ _AT_HANGUP = signal.getsignal(signal.SIGHUP)  # before Celery sets its own
 def leave_unfit_broker(**_: Any) -> None:
     """Leave, before anything is taken, a broker that would lose work, refuses what is needed or serves others."""
     try:
-        ask_broker(workspace())
+        ask_broker(own_workspace())
     except PermanentError as error:
         sys.exit(f"lhcq: {error}")  # Celery logs any other exception of a signal and goes on
     except TransientError as error:

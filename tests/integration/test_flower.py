@@ -46,7 +46,7 @@ def test_flower_is_closed_counts_what_is_lhcqs_and_remembers(lhcq, broker, broke
     spec = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}
     job = create_job(place, job_of(parts=5, **spec))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.engine.publish.workspace", lambda: place)
+        patch.setattr("tasks.engine.publish.own_workspace", lambda: place)
 
         def shown() -> Any:
             publish_unit(chunk_unit(job, 3))  # until it listens, what is sent is lost

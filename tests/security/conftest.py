@@ -16,7 +16,7 @@ from tests.security.rig import Target
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """One worker for all attacks of a module."""
-    from tasks.app import app, connect, workspace
+    from tasks.app import app, connect, own_workspace
     from tasks.broker.connection import redis_client
     from tasks.broker.embedded import embedded_broker
 
@@ -24,14 +24,14 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     place = Workspace(tmp_path_factory.mktemp("target"))
     with pytest.MonkeyPatch.context() as patch, embedded_broker(place) as url:
         patch.setenv("LHCQ_WORKSPACE", str(place.root))
-        workspace.cache_clear()
+        own_workspace.cache_clear()
         connect(url)
         target = Target(place, url, redis_client())
         yield target
         os.killpg(target.process.pid, signal.SIGKILL)
         target.process.wait()
     connect(before or "")  # other tests of this process have a broker of their own
-    workspace.cache_clear()
+    own_workspace.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from lhcq.address import public_url
-from tasks.app import app, connect, workspace
+from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker
 
 SECRET = "s3cret-W0rd"  # noqa: S105
@@ -64,7 +64,7 @@ def test_what_is_said_of_a_broker_that_cannot_be_reached_tells_no_password(
 
     def meet() -> None:
         unreachable(url)
-        ask_broker(workspace())
+        ask_broker(own_workspace())
 
     with pytest.raises(LhcqError) as caught:
         meet()

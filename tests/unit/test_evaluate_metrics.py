@@ -16,7 +16,6 @@ from lhcq.evaluate.metrics import (
     calibration_error,
     delong_error,
     metrics_of,
-    midranks,
     wilson_interval,
 )
 
@@ -119,13 +118,6 @@ def test_a_perfect_separation_has_no_error_rather_than_an_error_of_zero(labels: 
     figures = metrics_of(labels, [0.1, 0.2, 0.3, 0.9])
     assert figures.auc == 1.0
     assert (figures.auc_error, figures.auc_low, figures.auc_high) == (None, None, None)
-
-
-@given(LABELS_AND_SCORES)
-def test_midranks_are_the_mean_of_the_ranks_of_equals(events: tuple[np.ndarray, np.ndarray]) -> None:
-    values = events[1]
-    expected = [(np.sum(values < value) + 1 + np.sum(values <= value)) / 2 for value in values]
-    np.testing.assert_allclose(midranks(values), expected)
 
 
 @pytest.mark.parametrize("ties", [False, True])
