@@ -190,6 +190,9 @@ def training_prompts(manifest: Mapping[str, Any]) -> int:
     return n_events * SplitConfig.checked(**manifest["config"]).copies
 
 
+AlarmKind = Literal["nan", "divergence", "collapse", "unknown", "overfitting"]
+"""What the watchdog raises alarms about."""
+
 Act = Literal["tell", "pause", "stop", "rollback"]
 """What follows an alarm: nothing but its being told, a pause, the end of training, or going back to the best
 checkpoint with a lower learning rate."""

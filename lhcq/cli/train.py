@@ -6,8 +6,7 @@ import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option
-from lhcq.config import TRAIN_PRESETS, Act, TrainConfig
-from lhcq.records.run_state import AlarmKind
+from lhcq.config import TRAIN_PRESETS, Act, AlarmKind, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

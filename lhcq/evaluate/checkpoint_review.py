@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import TrainConfig
+from lhcq.config import AlarmKind, TrainConfig
 from lhcq.errors import BadInput
 from lhcq.evaluate.mcnemar import compare_decisions
 from lhcq.evaluate.metrics import PROBABILITY_FLOOR
@@ -15,7 +15,6 @@ from lhcq.evaluate.watchdog import find_collapse, find_overfitting, find_unknown
 from lhcq.records.metrics import Metrics
 from lhcq.records.run_state import (
     Alarm,
-    AlarmKind,
     Judgement,
     best_of,
     choose_act,

@@ -22,15 +22,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from lhcq.config import Act, Frozen, TrainConfig
+from lhcq.config import Act, AlarmKind, Frozen, TrainConfig
 from lhcq.records.commits import steps_under
 from lhcq.records.jobs import read_record
 from lhcq.records.specs import TrainSpec
 from lhcq.records.validations import read_metrics
 from lhcq.storage import read_json, staged_file, to_json
 from lhcq.workspace import RunPaths, round_of, step_of
-
-AlarmKind = Literal["nan", "divergence", "collapse", "unknown", "overfitting"]
 
 MAX_ROLLBACKS = 3
 """A run that has gone back so often is not saved by a fourth time: its training ends."""

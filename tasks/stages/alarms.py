@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lhcq.config import Act, TrainConfig
+from lhcq.config import Act, AlarmKind, TrainConfig
 from lhcq.errors import Diverged
 from lhcq.records.checkpoints import training_of
 from lhcq.records.jobs import Job
 from lhcq.records.journal import AlarmLine, RollbackLine, write_line
 from lhcq.records.run_state import (
     Alarm,
-    AlarmKind,
     Course,
     best_step,
     choose_act,
