@@ -361,12 +361,13 @@ def _is_usual_layer(layer: Any) -> bool:
     )
 
 
-def apart(model: Any, decoder: Decoder) -> float:
+def apart(model: Any, decoder: Decoder, *, stream: float) -> float:
     """How far `decoder` is from transformers in the layer where it is farthest; nothing may be dropped.
 
-    Of what a layer adds to what it is given, and of the gradient of that, relative to their size. Each layer is
-    given what transformers' layers before it made of two prompts that begin alike. Infinite where the model does more
-    than its layers one after the other.
+    Of what a layer adds to what it is given, and of the gradient of that, relative to their size; but of no less than
+    `stream` times what it adds to, whose rounding is in the sum too. Each layer is given what transformers' layers
+    before it made of two prompts that begin alike. Infinite where the model does more than its layers one after the
+    other.
     """
     rows, length, shared = 2, 24, 8
     device = decoder.embed.weight.device
@@ -385,7 +386,8 @@ def apart(model: Any, decoder: Decoder) -> float:
             probe = torch.linspace(-1.0, 1.0, x.numel(), device=device).view(x.shape).to(x.dtype)
             pulled = [torch.autograd.grad(y, x, probe)[0] - probe for y in both]
             added = [(y - x).detach() for y in both]
-            farthest = max(farthest, *(_relative(*pair) for pair in (pulled, added)))
+            farthest = max(farthest, _relative(*pulled, stream * _size(probe)))
+            farthest = max(farthest, _relative(*added, stream * _size(both[1])))
             x = both[1].detach()
         chained = decoder.norm(x)[once]
         whole = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
@@ -393,6 +395,10 @@ def apart(model: Any, decoder: Decoder) -> float:
     return farthest if _relative(chained.detach(), whole.detach()) < _ANOTHER else math.inf
 
 
-def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
-    sizes = [float(torch.linalg.vector_norm(x.double())) for x in (one.double() - other.double(), other)]
-    return sizes[0] / sizes[1] if sizes[0] else 0.0
+def _relative(one: torch.Tensor, other: torch.Tensor, least: float = 0.0) -> float:
+    apart = _size(one.double() - other.double())
+    return apart / math.hypot(_size(other), least) if apart else 0.0
+
+
+def _size(x: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(x.detach().double()))

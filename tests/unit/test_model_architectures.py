@@ -157,6 +157,14 @@ def test_bfloat16s_rounding_refuses_no_model_that_float32_takes(architecture, tm
         assert attach().own_logits == (architecture in OWN_LOGITS)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CPU computes in float32")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("architecture", ["llama", "mixtral"])
+def test_bfloat16s_rounding_adds_up_over_80_layers_and_refuses_no_model(architecture, seed, tmp_path):
+    directory = write_model(tmp_path / "model", architecture, seed=seed, shape={"num_hidden_layers": 80})
+    attach_lora(load_base(directory), TrainConfig(learning_rate=1e-2, rank=4))
+
+
 @pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(
     "architecture", ["llama tied", "mixtral", "gpt2", "zamba2", "granitemoehybrid", "opt"]
