@@ -75,7 +75,7 @@ def _tried(base: Base, adapter: str, config: TrainConfig, *, fp8: bool) -> tuple
         base.peft.eval()  # nothing is dropped; who attaches says next what it is to be
         try:
             tolerance = _FP8_TOLERANCE if fp8 else _TOLERANCES[base.compute_dtype]
-            # What a layer adds to is rounded with the sum, once in either way, and is the larger the deeper the layer.
+            # What a layer adds to is rounded with the sum, once in either way, and grows with the depth.
             stream = 3 * (2 / 3) ** 0.5 * _UNITS[base.compute_dtype] / tolerance
             base.agreed[key] = apart(base.model, decoder, stream=stream) < tolerance
         except torch.OutOfMemoryError:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from safetensors.torch import load_file, save_file
 
 from lhcq.config import TrainConfig
