@@ -4,19 +4,27 @@ transformers computes logits from a prompt alone, without padding, with its own 
 the decoder with two rows of the output layer, in padded batches, with kernels of its own. What lies between is not to
 be seen in a configuration (a soft cap, a multiplier, a norm in the head, a recurrence that reads padding), so both
 are computed. Not in inference mode: what a model keeps from its first pass has to serve a training.
+
+bfloat16 decides where it agrees. Where it does not, float32 does: a model whose tokens choose their experts, or one
+with a recurrence, may say something else in bfloat16 for a last bit, and is as good as others.
 """
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lhcq.errors import BadInput
+from lhcq.model.linear import UNPACKED
 from lhcq.model.loss import label_logits, label_scores, pad_right, vocabulary_logits
 
 if TYPE_CHECKING:
     from lhcq.model.base import Base
+
+log = logging.getLogger(__name__)
 
 _LARGE = 100.0
 """Logits are brought to this size, where a soft cap shows also in a model that says nothing yet."""
@@ -56,16 +64,67 @@ def own_logits(model: Any, prompts: Sequence[list[int]], directory: Path) -> tor
 def choose_logits(base: "Base") -> None:
     """Let `base` take logits from rows of its output layer, where those are the model's own, else from the model.
 
-    Raises `BadInput` where neither way gives, in one padded batch, what the model says of each probe alone.
+    Raises `BadInput` where neither way gives, in one padded batch, what the model says of each probe alone. What it
+    says in that batch is what is expected of it from now on.
     """
     hidden = _rows_input(base)
     base.own_logits = hidden is None
-    apart = _disagreement(base, hidden)
+    if hidden is None:
+        _, hidden = label_scores(base, *pad_right(base.probes, base))
+    apart = _disagreement(base, hidden, base.expected)
+    if apart is not None and base.compute_dtype != torch.float32:
+        apart = _disagreement_in_float32(base)
     if apart is not None:
         raise BadInput(
             f"{base.directory}: what this model says of a prompt changes by {apart:.2g} with the padding behind it "
             "or the prompts beside it, so it has no score of its own. Use a causal model."
         )
+    base.expected = vocabulary_logits(base, hidden).float()
+
+
+def _disagreement_in_float32(base: "Base") -> float | None:
+    """As `_disagreement`; None also where the GPU has no room for the model in float32."""
+    try:
+        with _in_float32(base):
+            expected = own_logits(base.model, base.probes, base.directory)
+            _, ends = label_scores(base, *pad_right(base.probes, base))
+            return _disagreement(base, ends, expected)
+    except torch.OutOfMemoryError:
+        log.warning(
+            "%s: what it says in bfloat16 depends on more than a prompt, and there is too little memory to tell by "
+            "float32 whether that is rounding",
+            base.directory,
+        )
+        return None
+
+
+@contextlib.contextmanager
+def _in_float32(base: "Base") -> Iterator[None]:
+    """Let the model compute in float32, with the same weights, while the body runs."""
+    from bitsandbytes.nn import Linear4bit
+
+    tensors = [*base.model.parameters(), *base.model.buffers()]
+    values = [(one, one.data) for one in tensors if one.is_floating_point() and one.dtype != torch.float32]
+    layers = [one for one in base.model.modules() if isinstance(one, Linear4bit)]
+    unpacked = [(one, getattr(one, UNPACKED)) for one in layers if hasattr(one, UNPACKED)]
+    dtype = base.compute_dtype
+    try:
+        base.compute_dtype = torch.float32
+        for layer in layers:
+            layer.compute_dtype = torch.float32
+        for one, value in values:
+            one.data = value.float()
+        for layer, weight in unpacked:
+            setattr(layer, UNPACKED, weight.float())
+        yield
+    finally:
+        base.compute_dtype = dtype
+        for layer in layers:
+            layer.compute_dtype = dtype
+        for one, value in values:
+            one.data = value
+        for layer, weight in unpacked:
+            setattr(layer, UNPACKED, weight)
 
 
 def _rows_input(base: "Base") -> torch.Tensor | None:
@@ -121,7 +180,8 @@ def refuse_adapted(base: "Base") -> None:
         with torch.random.fork_rng(devices=[base.device] if base.device.type == "cuda" else []):
             label_scores(base, *pad_right(base.probes, base))
         base.peft.eval()
-        if _disagreement(base) is None:
+        _, ends = label_scores(base, *pad_right(base.probes, base))
+        if _disagreement(base, ends, base.expected) is None:
             return
     except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
         if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
@@ -133,19 +193,14 @@ def refuse_adapted(base: "Base") -> None:
     )
 
 
-def _disagreement(base: "Base", ends: torch.Tensor | None = None) -> float | None:
-    """How far a padded batch of the probes is from what was expected, where that is more than rounding.
-
-    `ends` is what the model gives at their ends, where that is known.
-    """
-    if ends is None:
-        _, ends = label_scores(base, *pad_right(base.probes, base))
+def _disagreement(base: "Base", ends: torch.Tensor, expected: torch.Tensor) -> float | None:
+    """How far what is made of what the model gives at the probes' `ends` is from `expected`; None if by rounding."""
     logits = vocabulary_logits(base, ends).float()
     of_labels = logits[:, list(base.label_ids)]
     labels = label_logits(base, ends)
-    if _alike(base, logits, base.expected, deep=True) and _alike(base, labels, of_labels):
+    if _alike(base, logits, expected, deep=True) and _alike(base, labels, of_labels):
         return None
-    return max(float((logits - base.expected).abs().max()), float((labels - of_labels).abs().max()))
+    return max(float((logits - expected).abs().max()), float((labels - of_labels).abs().max()))
 
 
 def _alike(base: "Base", one: torch.Tensor, other: torch.Tensor, *, deep: bool = False) -> bool:

@@ -37,7 +37,7 @@ class Base:
     probes: list[list[int]]
     """Token ids of prompts that the model is tried on."""
     expected: torch.Tensor
-    """Logits `(n, vocabulary)` after each of them, by transformers alone."""
+    """Logits `(n, vocabulary)` after each of them, as the model says them without an adapter."""
     label_tokens: tuple[tuple[int, ...], tuple[int, ...]]
     """Token ids of " background" and " signal"."""
     pad_id: int
@@ -128,9 +128,9 @@ def load_base(directory: Path, *, cache: Path | None = None) -> Base:
     model = load_quantized(directory, device, dtype)
     if identify(directory, cache) != identity:
         raise BadInput(f"{directory}: was changed while it was loaded. Try again when it stays as it is.")
+    layers = _quantized_layers(model)
     probes = encode(list(_PROBES))
     expected = own_logits(model, probes, directory)
-    layers = _quantized_layers(model)
     unpacked = unpack_once(list(layers.values()), dtype)
     fuse_rotary(model)
     if device.type == "cuda":

@@ -32,7 +32,6 @@ from lhcq.model.triton_kernels import (
     spread,
 )
 
-_ANOTHER = 0.5
 _again = False
 """Whether a layer is computed a second time, for what its backward pass needs."""
 
@@ -361,13 +360,13 @@ def _is_usual_layer(layer: Any) -> bool:
     )
 
 
-def apart(model: Any, decoder: Decoder, *, stream: float) -> float:
+def apart(model: Any, decoder: Decoder, *, stream: float, whole: float) -> float:
     """How far `decoder` is from transformers in the layer where it is farthest; nothing may be dropped.
 
     Of what a layer adds to what it is given, and of the gradient of that, relative to their size; but of no less than
     `stream` times what it adds to, whose rounding is in the sum too. Each layer is given what transformers' layers
-    before it made of two prompts that begin alike. Infinite where the model does more than its layers one after the
-    other.
+    before it made of two prompts that begin alike. Infinite where the model's own output is farther than `whole`, of
+    its size, from its layers one after the other: it does more than those, such as scaling its embeddings.
     """
     rows, length, shared = 2, 24, 8
     device = decoder.embed.weight.device
@@ -390,9 +389,8 @@ def apart(model: Any, decoder: Decoder, *, stream: float) -> float:
             farthest = max(farthest, _relative(*added, stream * _size(both[1])))
             x = both[1].detach()
         chained = decoder.norm(x)[once]
-        whole = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
-    # What a model does around its layers, such as scaling its embeddings, makes it another one; rounding does not.
-    return farthest if _relative(chained.detach(), whole.detach()) < _ANOTHER else math.inf
+        own = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
+    return farthest if _relative(chained.detach(), own.detach()) < whole else math.inf
 
 
 def _relative(one: torch.Tensor, other: torch.Tensor, least: float = 0.0) -> float:

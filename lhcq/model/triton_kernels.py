@@ -12,7 +12,7 @@ import triton.language as tl
 
 FP8 = torch.float8_e4m3fn
 _CHUNK = 4096
-_TILE, _TILE_OF_LORA = (64, 2, 4), (16, 2, 2)
+_TILE, _TILE_OF_LORA = (16, 2, 1), (16, 1, 1)
 """Rows, blocks of 64 columns and warps of what unpacks NF4: what was fastest on an H200."""
 
 
