@@ -255,7 +255,7 @@ class _Take(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, taken):  # type: ignore[no-untyped-def]
         ctx.back = taken.back
-        return spread(x, taken.places)
+        return spread(x.contiguous(), taken.places)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
