@@ -385,8 +385,11 @@ def apart(model: Any, decoder: Decoder, *, stream: float, whole: float) -> float
             probe = torch.linspace(-1.0, 1.0, x.numel(), device=device).view(x.shape).to(x.dtype)
             pulled = [torch.autograd.grad(y, x, probe)[0] - probe for y in both]
             added = [(y - x).detach() for y in both]
-            farthest = max(farthest, _relative(*pulled, stream * _size(probe)))
-            farthest = max(farthest, _relative(*added, stream * _size(both[1])))
+            farthest = max(
+                farthest,
+                _relative(pulled[0], pulled[1], stream * _size(probe)),
+                _relative(added[0], added[1], stream * _size(both[1])),
+            )
             x = both[1].detach()
         chained = decoder.norm(x)[once]
         own = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
