@@ -156,6 +156,27 @@ def test_nf4_is_unpacked_to_the_values_that_bitsandbytes_has(base):
 
 
 @GPU
+def test_lora_is_in_the_unpacked_weights_before_they_are_rounded(base):
+    from lhcq.model.triton_kernels import Lora, unpack
+
+    layer = base.model.model.layers[3].mlp.up_proj
+    layer = getattr(layer, "base_layer", layer)
+    n_out, n_in = layer.weight.quant_state.shape
+    generator = torch.Generator("cuda").manual_seed(1)
+    # Parts of what several layers have together, as in a joint.
+    b = torch.randn(n_out, 12, generator=generator, device="cuda")[:, 4:9].bfloat16()
+    a = torch.randn(12, n_in, generator=generator, device="cuda").bfloat16()[4:9]
+    exact, rounded = (
+        torch.empty(n_out, n_in, dtype=dtype, device="cuda") for dtype in (torch.float32, b.dtype)
+    )
+    unpack(layer, exact, turned=False)
+    exact += 0.01 * (b.float() @ a.float())
+    unpack(layer, rounded, turned=False, lora=Lora(b, a, 0.01))
+    torch.testing.assert_close(rounded.float(), exact, rtol=2.0**-8, atol=1e-6)
+    assert float((rounded != exact.bfloat16()).double().mean()) < 1e-2
+
+
+@GPU
 def test_rows_in_8_bits_are_right_to_three_bits_of_mantissa_whatever_their_size():
     from lhcq.model.triton_kernels import pack
 
