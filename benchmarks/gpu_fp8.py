@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu_fp8 [--out FILE] [--smollm2 DIR]`: what 8-bit products change, beside bfloat16.
+"""`python -m benchmarks.gpu_fp8 [--out FILE] [--smollm2 DIR [--split DIR]]`: what 8 bits change beside bfloat16.
 
 On Mistral-7B's shape with random weights: the losses of 50 steps, and the gradients of each layer. A training in
 bfloat16 that cuts its steps otherwise says what rounding alone does. With SmolLM2 itself (`--smollm2`): trainings on
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 
 from benchmarks import gpu_models
@@ -118,34 +119,42 @@ def mistral(directory: Path) -> dict[str, Any]:
     return result
 
 
-def smollm2(directory: Path) -> dict[str, Any]:
-    """AUC by the same seeds either way."""
+def part_of(split: Path, name: str) -> tuple[list[str], Any]:
+    """Prompts and labels of one part of a split."""
+    table = pq.read_table(split / f"{name}.parquet", columns=["prompt", "label"])
+    return table["prompt"].to_pylist(), table["label"].to_numpy().astype(np.int64)
+
+
+def smollm2(directory: Path, split: Path | None) -> dict[str, Any]:
+    """AUC by the same seeds either way, on events where there is a `split` of them."""
     base = load_base(directory)
-    held, truth = classes(HELD_OUT, 99)
+    held, truth = classes(HELD_OUT, 99) if split is None else part_of(split, "test")
     found = []
     for seed in SEEDS:
-        prompts, labels = classes(TRAINED, seed)
+        prompts, labels = classes(TRAINED, seed) if split is None else part_of(split, "train")
         scores = {}
         for compute in ("bf16", "fp8"):
             config = SMALL.model_copy(update={"compute": compute, "seed": seed})
-            steps = -(-TRAINED // config.batch_size)
+            steps = -(-len(prompts) // config.batch_size)
             train_segment(
                 base, prompts=prompts, labels=labels, config=config, checkpoint=None, until_step=steps,
                 on_step=lambda record: True,
             )  # fmt: skip
-            scores[compute] = score_attached(base, held, 64, batch_size=32).p_signal
+            scores[compute] = score_attached(base, held, config.max_tokens, batch_size=32).p_signal
         difference = auc_difference(truth, scores["fp8"], scores["bf16"])
         assert difference is not None
         aucs = {name: float(placements(truth, score)[0].mean()) for name, score in scores.items()}
         found.append({"seed": seed, **aucs, "fp8 less bf16": difference.model_dump()})
         print(f"gpu_fp8: SmolLM2, {found[-1]}", flush=True)
-    return {"trained": TRAINED, "held_out": HELD_OUT, "auc": found}
+    what = "made-up classes" if split is None else split.name
+    return {"prompts": what, "trained": len(prompts), "held_out": len(held), "auc": found}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=RESULTS / "gpu_fp8.json")
     parser.add_argument("--smollm2", type=Path, help="The directory of SmolLM2-135M itself.")
+    parser.add_argument("--split", type=Path, help="A split of events, in place of made-up classes.")
     parser.add_argument("--only", choices=["smollm2"], help="That alone; prints, stores nothing.")
     chosen = parser.parse_args()
     if not torch.cuda.is_available():
@@ -153,7 +162,7 @@ def main() -> int:
         return 1
     result: dict[str, Any] = {"machine": {"device": torch.cuda.get_device_name()}, "versions": versions()}
     if chosen.smollm2 is not None:
-        result["smollm2"] = smollm2(chosen.smollm2)
+        result["smollm2"] = smollm2(chosen.smollm2, chosen.split)
     if chosen.only:
         print(json.dumps(result))
         return 0

@@ -188,8 +188,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def build_model(architecture: str, seed: int = 1) -> Any:
-    """The model, its matrices large enough for answers that differ."""
+def build_model(architecture: str, seed: int = 1, shape: dict[str, Any] | None = None) -> Any:
+    """The model, in another `shape` if told, its matrices large enough for answers that differ."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -197,7 +197,8 @@ def build_model(architecture: str, seed: int = 1) -> Any:
 
     torch.manual_seed(seed)
     with quiet_transformers():
-        config = AutoConfig.for_model(architecture.removesuffix(" tied"), **ARCHITECTURES[architecture])
+        fields = ARCHITECTURES[architecture] | (shape or {})
+        config = AutoConfig.for_model(architecture.removesuffix(" tied"), **fields)
         model = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -231,12 +232,18 @@ def write_tokenizer(directory: Path, *, before: str = "", behind: str = "") -> N
 
 
 def write_model(
-    directory: Path, architecture: str = "llama", *, seed: int = 1, dtype: Any = None, **frame: str
+    directory: Path,
+    architecture: str = "llama",
+    *,
+    seed: int = 1,
+    dtype: Any = None,
+    shape: dict[str, Any] | None = None,
+    **frame: str,
 ) -> Path:
     """The model saved whole, and the tokenizer beside it."""
     from lhcq.model.library_output import quiet_transformers
 
     with quiet_transformers():
-        build_model(architecture, seed).to(dtype).save_pretrained(directory)
+        build_model(architecture, seed, shape).to(dtype).save_pretrained(directory)
     write_tokenizer(directory, **frame)
     return directory

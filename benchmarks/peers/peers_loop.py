@@ -23,7 +23,7 @@ def batch_of(data: dict[str, Any], step: int, rows: int) -> dict[str, torch.Tens
     """Prompts with their label behind, padded to the right; the loss is at the label alone."""
     places = [(step * rows + row) % len(data["token_ids"]) for row in range(rows)]
     ids = [[*data["token_ids"][place], data["labels"][place % 2]] for place in places]
-    longest = -(-max(map(len, ids)) // 8) * 8
+    longest = max(map(len, ids))
     padded = torch.zeros((rows, longest), dtype=torch.long)
     labels = torch.full((rows, longest), IGNORED)
     mask = torch.zeros((rows, longest), dtype=torch.long)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Base:
     probes: list[list[int]]
     """Token ids of prompts that the model is tried on."""
     expected: torch.Tensor
-    """Logits `(n, vocabulary)` after each of them, by transformers alone."""
+    """Logits `(n, vocabulary)` after each of them, as the model says them without an adapter."""
     label_tokens: tuple[tuple[int, ...], tuple[int, ...]]
     """Token ids of " background" and " signal"."""
     pad_id: int
@@ -123,12 +124,14 @@ def load_base(directory: Path, *, cache: Path | None = None) -> Base:
         else torch.device("cpu")
     )
     dtype = compute_dtype(device)
+    if device.type == "cuda":
+        _let_memory_grow()
     model = load_quantized(directory, device, dtype)
     if identify(directory, cache) != identity:
         raise BadInput(f"{directory}: was changed while it was loaded. Try again when it stays as it is.")
+    layers = _quantized_layers(model)
     probes = encode(list(_PROBES))
     expected = own_logits(model, probes, directory)
-    layers = _quantized_layers(model)
     unpacked = unpack_once(list(layers.values()), dtype)
     fuse_rotary(model)
     if device.type == "cuda":
@@ -163,6 +166,17 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     # Not float16 for a GPU without: it would need its loss scaled, and the scale is one more thing that a checkpoint
     # had to hold.
     return torch.float32
+
+
+def _let_memory_grow() -> None:
+    """Have torch's allocator lengthen the pieces of memory it holds, unless the environment says how it works.
+
+    Pieces of fixed sizes leave gaps between them: a tenth of 8 GiB, which a pass that fits was refused for.
+    """
+    if not {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & set(os.environ):
+        # Under this name since torch 2.10.
+        choose = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
+        (choose or torch.cuda.memory._set_allocator_settings)("expandable_segments:True")
 
 
 def _quantized_layers(model: Any) -> dict[str, Any]:

@@ -13,12 +13,13 @@ log = logging.getLogger(__name__)
 
 _FP8_SINCE = (8, 9)
 """Compute capability."""
+_UNITS = {torch.bfloat16: 2.0**-9, torch.float32: 2.0**-24}
 # Of a layer, relative to the size of what it adds, and of its gradient. Three times what roundings of sqrt(1/3) of a
-# type's unit on average add up to: in bfloat16, 2^-9, of about 16 values on the way in either; in float32, 2^-24, of
-# the sums of up to 14,336 products.
+# type's unit on average add up to: in bfloat16 of about 16 values on the way in either; in float32 of the sums of up
+# to 14,336 products.
 _TOLERANCES = {
-    torch.bfloat16: 3 * (32 / 3) ** 0.5 * 2.0**-9,
-    torch.float32: 3 * (14336 / 3) ** 0.5 * 2.0**-24,
+    torch.bfloat16: 3 * (32 / 3) ** 0.5 * _UNITS[torch.bfloat16],
+    torch.float32: 3 * (14336 / 3) ** 0.5 * _UNITS[torch.float32],
 }
 # Values in 8 bits are rounded by 2.5% on average (2^-4 at most), weights by 1.9%; what a layer adds comes of two or
 # three such products in a row, its gradient of as many more: sqrt(12) of 2.5%, 9%. On Mistral's shape it is 13%.
@@ -74,7 +75,11 @@ def _tried(base: Base, adapter: str, config: TrainConfig, *, fp8: bool) -> tuple
         base.peft.eval()  # nothing is dropped; who attaches says next what it is to be
         try:
             tolerance = _FP8_TOLERANCE if fp8 else _TOLERANCES[base.compute_dtype]
-            base.agreed[key] = apart(base.model, decoder) < tolerance
+            # What a layer adds to is rounded with the sum, once in either way, and grows with the depth.
+            stream = 3 * (2 / 3) ** 0.5 * _UNITS[base.compute_dtype] / tolerance
+            # As `lhcq.model.agreement` has it: layers add up as squares, and make errors of their input larger.
+            whole = 4 / 3 * _TOLERANCES[base.compute_dtype] * len(decoder.layers) ** 0.5
+            base.agreed[key] = apart(base.model, decoder, stream=stream, whole=whole) < tolerance
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # Triton raises what its compiler, or the one for C that it calls, raises

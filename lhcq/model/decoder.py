@@ -29,9 +29,9 @@ from lhcq.model.triton_kernels import (
     norm_backward,
     pack,
     split_heads,
+    spread,
 )
 
-_ANOTHER = 0.5
 _again = False
 """Whether a layer is computed a second time, for what its backward pass needs."""
 
@@ -41,6 +41,21 @@ class _Norm(NamedTuple):
     eps: float
 
 
+class Taken(NamedTuple):
+    """Some of a number of rows, each at most once."""
+
+    places: torch.Tensor
+    """Where they are among all."""
+    back: torch.Tensor
+    """Where each of all is among them, -1 where it is not."""
+
+    @classmethod
+    def of(cls, places: torch.Tensor, total: int) -> "Taken":
+        """The rows at `places` of `total`."""
+        back = torch.full((total,), -1, device=places.device)
+        return cls(places, back.index_copy_(0, places, torch.arange(len(places), device=places.device)))
+
+
 class Way(NamedTuple):
     """How the tokens of a pass go through a layer."""
 
@@ -48,10 +63,10 @@ class Way(NamedTuple):
     """`(length, size of a head)`, as `sin`."""
     sin: torch.Tensor
     heads: Heads
-    attended: torch.Tensor | None
-    """Where the tokens that go on are among those of attention, `(rows x length)`; None: all are, in order."""
-    kept: torch.Tensor | None
-    """Where they are among those that came; None: all are."""
+    attended: Taken | None
+    """The tokens that go on, of those of attention, `(rows x length)`; None: all do, in order."""
+    kept: Taken | None
+    """The same, of those that came; None: all do."""
     share: float
     """Of LoRA's inputs that is dropped."""
 
@@ -94,7 +109,10 @@ class Decoder:
         rows, length = token_ids.shape
         way = self.way(rows, length, shared, x)
         row = torch.arange(rows, device=x.device)
-        ends = way._replace(attended=row * length + last, kept=row * (length - shared) + last)
+        ends = way._replace(
+            attended=Taken.of(row * length + last, rows * length),
+            kept=Taken.of(row * (length - shared) + last, way.heads.tokens),
+        )
         for layer in self.layers[:-1]:
             x = self._layer(layer, x, way)
         x = self._layer(self.layers[-1], x, ends)
@@ -106,11 +124,12 @@ class Decoder:
         places = torch.arange(length, device=x.device)
         cos, sin = self.rotary(x[None], position_ids=places[None])
         heads = Heads(rows, length, shared, self.layers[0].queries, self.layers[0].keys, self.half)
-        spread = None
+        once = None
         if shared:
             row = torch.arange(rows, device=x.device)[:, None]
-            spread = torch.cat([places[:shared], (row * length + places[shared:]).flatten()])
-        return Way(cos[0], sin[0], heads, spread, None, self.share)
+            own = (row * length + places[shared:]).flatten()
+            once = Taken.of(torch.cat([places[:shared], own]), rows * length)
+        return Way(cos[0], sin[0], heads, once, None, self.share)
 
     @property
     def share(self) -> float:
@@ -231,17 +250,16 @@ class _Split(torch.autograd.Function):
 
 
 class _Take(torch.autograd.Function):
-    """Rows of x, each at most once."""
+    """Some rows of x."""
 
     @staticmethod
-    def forward(ctx, x, places):  # type: ignore[no-untyped-def]
-        ctx.places, ctx.rows = places, len(x)
-        return x.index_select(0, places)
+    def forward(ctx, x, taken):  # type: ignore[no-untyped-def]
+        ctx.back = taken.back
+        return spread(x.contiguous(), taken.places)
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        spread = grad.new_zeros(ctx.rows, grad.shape[1])
-        return spread.index_copy_(0, ctx.places, grad), None
+        return spread(grad.contiguous(), ctx.back), None
 
 
 class _Output(torch.autograd.Function):
@@ -276,12 +294,13 @@ class _FeedForward(torch.autograd.Function):
         n, packed = norm(x, *normed, pack=gate_up.fp8)
         both, first = gate_up.forward(n, packed, share)
         del n, packed
-        act, packed = gate(both, pack=down.fp8 and not _again)
-        if _again:  # for what is kept below; nobody looks at the result
-            second = down.inner(act, share)[1]
+        second = Passed(None, None)
+        if not _again:
+            y, second = down.forward(*gate(both, pack=down.fp8), share, residual=x)
+        else:  # for what is kept below; nobody looks at the result
             y = torch.empty_like(x)
-        else:
-            y, second = down.forward(act, packed, share, residual=x)
+            if not down.merges(share):
+                second = down.inner(gate(both, pack=False)[0], share)[1]
         ctx.save_for_backward(x, both, *first, *second)
         ctx.normed, ctx.joints, ctx.share, ctx.trained = normed, (gate_up, down), share, len(trained)
         result: torch.Tensor = y
@@ -341,12 +360,13 @@ def _is_usual_layer(layer: Any) -> bool:
     )
 
 
-def apart(model: Any, decoder: Decoder) -> float:
+def apart(model: Any, decoder: Decoder, *, stream: float, whole: float) -> float:
     """How far `decoder` is from transformers in the layer where it is farthest; nothing may be dropped.
 
-    Of what a layer adds to what it is given, and of the gradient of that, relative to their size. Each layer is
-    given what transformers' layers before it made of two prompts that begin alike. Infinite where the model does more
-    than its layers one after the other.
+    Of what a layer adds to what it is given, and of the gradient of that, relative to their size; but of no less than
+    `stream` times what it adds to, whose rounding is in the sum too. Each layer is given what transformers' layers
+    before it made of two prompts that begin alike. Infinite where the model's own output is farther than `whole`, of
+    its size, from its layers one after the other: it does more than those, such as scaling its embeddings.
     """
     rows, length, shared = 2, 24, 8
     device = decoder.embed.weight.device
@@ -360,19 +380,26 @@ def apart(model: Any, decoder: Decoder) -> float:
         x = decoder.embed(ids).detach()
         for ours, theirs in zip(decoder.layers, model.base_model.layers, strict=True):
             x.requires_grad_(True)
-            spread = theirs(x[once], position_embeddings=(way.cos[None], way.sin[None]), attention_mask=None)
-            both = ours(x, way), torch.cat([spread[0, :shared], spread[:, shared:].flatten(0, 1)])
+            told = theirs(x[once], position_embeddings=(way.cos[None], way.sin[None]), attention_mask=None)
+            both = ours(x, way), torch.cat([told[0, :shared], told[:, shared:].flatten(0, 1)])
             probe = torch.linspace(-1.0, 1.0, x.numel(), device=device).view(x.shape).to(x.dtype)
             pulled = [torch.autograd.grad(y, x, probe)[0] - probe for y in both]
             added = [(y - x).detach() for y in both]
-            farthest = max(farthest, *(_relative(*pair) for pair in (pulled, added)))
+            farthest = max(
+                farthest,
+                _relative(pulled[0], pulled[1], stream * _size(probe)),
+                _relative(added[0], added[1], stream * _size(both[1])),
+            )
             x = both[1].detach()
         chained = decoder.norm(x)[once]
-        whole = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
-    # What a model does around its layers, such as scaling its embeddings, makes it another one; rounding does not.
-    return farthest if _relative(chained.detach(), whole.detach()) < _ANOTHER else math.inf
+        own = model.base_model(input_ids=ids[once], use_cache=False).last_hidden_state
+    return farthest if _relative(chained.detach(), own.detach()) < whole else math.inf
 
 
-def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
-    sizes = [float(torch.linalg.vector_norm(x.double())) for x in (one.double() - other.double(), other)]
-    return sizes[0] / sizes[1] if sizes[0] else 0.0
+def _relative(one: torch.Tensor, other: torch.Tensor, least: float = 0.0) -> float:
+    apart = _size(one.double() - other.double())
+    return apart / math.hypot(_size(other), least) if apart else 0.0
+
+
+def _size(x: torch.Tensor) -> float:
+    return float(torch.linalg.vector_norm(x.detach().double()))

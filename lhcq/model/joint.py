@@ -1,9 +1,14 @@
 """Linear layers that read the same input as one product, with LoRA, in the model's type or in 8 bits.
 
-In 8 bits a product takes rows of e4m3 with a scale each, of the input and of the weights, and gives the model's
-type: 1.9 times the rate of bfloat16 on an H200. NF4 is unpacked straight to it. The gradient of the input is taken of
-the very same 8-bit weights, whose scales go into the gradient before it is packed. LoRA's own products, and all that
-is summed or kept, stay in the model's type.
+Where nothing is dropped, LoRA is added to the weights as they are unpacked, which every pass does anyway: in
+float32, rounded once, so that a weight's rounding does to a product what rounding the product does. A pass then takes
+no longer than one without an adapter.
+
+In 8 bits LoRA would vanish in the weights' rounding: its products stay beside, as they do where something is dropped,
+which makes theirs another input. A product takes rows of e4m3 with a scale each, of the input and of the weights, and
+gives the model's type: 1.9 times the rate of bfloat16 on an H200. NF4 is unpacked straight to it. The gradient of the
+input is taken of the very same 8-bit weights, whose scales go into the gradient before it is packed. LoRA's own
+products, and all that is summed or kept, stay in the model's type.
 """
 
 from typing import Any, NamedTuple
@@ -11,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 
 from lhcq.model.linear import UNPACKED, apply_mask, drop
-from lhcq.model.triton_kernels import FP8, Packed, add_lora, pack, unpack
+from lhcq.model.triton_kernels import FP8, Lora, Packed, add_lora, pack, unpack
 
-_JOINT = "lhcq_joint"
+_KEPT = "lhcq_kept"
 _SCALES = "lhcq_scales"
 _LARGEST = 448.0
 """Of e4m3."""
@@ -32,7 +37,7 @@ class Passed(NamedTuple):
     """What a forward pass leaves for the backward one."""
 
     inner: torch.Tensor | None
-    """The scaled product with all A's, `(rows, ranks)`."""
+    """The product with all A's, `(rows, ranks)`; None where LoRA is in the weights."""
     mask: torch.Tensor | None
     """Of what was kept of the input of LoRA."""
 
@@ -61,8 +66,8 @@ class Joint:
         # Zero but for each layer's own block.
         self.b = torch.zeros(self.n_out, rank, dtype=dtype, device=device)
         self.trained = [weight for one in self.members for weight in (one.trained_a, one.trained_b)]
-        if all(hasattr(base, UNPACKED) for base in self.bases):
-            self._keep()
+        self.keeps = fp8 and all(hasattr(base, UNPACKED) for base in self.bases)
+        """Whether 8-bit weights stay: those of a small model."""
 
     def copies(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Each tensor that is multiplied with, and the trained one that it is a copy of."""
@@ -72,6 +77,10 @@ class Joint:
             for pair in ((self.a[one.ranks], one.trained_a), (self.b[one.outputs, one.ranks], one.trained_b))
         ]
 
+    def merges(self, share: float) -> bool:
+        """Whether LoRA is in the weights of a pass that drops a `share` of its input."""
+        return not (self.fp8 or share)
+
     def forward(
         self,
         x: torch.Tensor,
@@ -80,39 +89,47 @@ class Joint:
         residual: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, Passed]:
         """The outputs beside each other, `(rows, n_out)`, plus the `residual`; `packed` is `x` in 8 bits."""
+        if self.merges(share):
+            weight = self.weight(merged=True).t()
+            return x @ weight if residual is None else torch.addmm(residual, x, weight), Passed(None, None)
         inner, passed = self.inner(x, share)
         if packed is None:
-            y = x @ self.weight().t()
+            y = x @ self.weight(merged=False).t()
         else:
             y = _product(packed, self.packed_weight(turned=False), self.scales[None, :])
         if inner is not None:
-            add_lora(y, inner, self.b, residual)
+            add_lora(y, inner, self.b, self.scale, residual)
         elif residual is not None:
             y.add_(residual)
         return y, passed
 
     def inner(self, x: torch.Tensor, share: float) -> tuple[torch.Tensor | None, Passed]:
         """LoRA's first product, and what is kept of it."""
-        if not self.members:
+        if not self.members or self.merges(share):
             return None, Passed(None, None)
         dropped, mask = drop(x, share)
-        inner = (dropped @ self.a.t()).mul_(self.scale)
+        inner = dropped @ self.a.t()
         return inner, Passed(inner, mask)
 
     def pull(
         self, grad: torch.Tensor, packed: Packed | None, passed: Passed, share: float
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """The gradients of LoRA's first product and of the input; `packed` is `grad` times the weights' scales."""
-        inner = (grad @ self.b).mul_(self.scale) if self.members else None
+        """The gradients of LoRA's first product, unscaled, and of the input.
+
+        `packed` is `grad` times the weights' scales, in 8 bits.
+        """
+        inner = self.grad_inner(grad)
+        if self.merges(share):
+            return inner, grad @ self.weight(merged=True)
         if packed is None:
-            result = grad @ self.weight()
+            result = grad @ self.weight(merged=False)
         else:
             ones = torch.ones(1, self.n_in, device=grad.device)
             result = _product(packed, self.packed_weight(turned=True), ones)
         if inner is not None and passed.mask is None:
-            add_lora(result, inner, self.a.t().contiguous())
+            add_lora(result, inner, self.a.t().contiguous(), self.scale)
         elif inner is not None:
-            result.add_(apply_mask(inner @ self.a, passed.mask, share))
+            result.add_(apply_mask(inner @ self.a, passed.mask, share), alpha=self.scale)
         return inner, result
 
     def learn(
@@ -124,30 +141,31 @@ class Joint:
         share: float,
     ) -> None:
         """Add to the gradients of A and B what follows for them."""
-        if grad_inner is None or passed.inner is None:
+        if grad_inner is None:
             return
-        to_b = grad.t() @ passed.inner
+        inner = x @ self.a.t() if passed.inner is None else passed.inner
+        to_b = grad.t() @ inner
         to_a = grad_inner.t() @ (x if passed.mask is None else apply_mask(x, passed.mask, share))
         for one in self.members:
-            one.trained_a.grad.add_(to_a[one.ranks])
-            one.trained_b.grad.add_(to_b[one.outputs, one.ranks])
+            one.trained_a.grad.add_(to_a[one.ranks], alpha=self.scale)
+            one.trained_b.grad.add_(to_b[one.outputs, one.ranks], alpha=self.scale)
 
     def grad_inner(self, grad: torch.Tensor) -> torch.Tensor | None:
         """As `pull`, where nothing wants the gradient of the input."""
-        return (grad @ self.b).mul_(self.scale) if self.members else None
+        return grad @ self.b if self.members else None
 
     def pack_grad(self, grad: torch.Tensor) -> Packed | None:
         """A gradient of the outputs as `pull` takes it."""
         return pack(grad, self.scales) if self.fp8 else None
 
-    def weight(self) -> torch.Tensor:
-        """W in the model's type, `(n_out, n_in)`."""
-        kept: torch.Tensor | None = getattr(self.bases[0], _JOINT, None)
-        if kept is not None:
-            return kept
+    def weight(self, *, merged: bool) -> torch.Tensor:
+        """W in the model's type, `(n_out, n_in)`, with LoRA in it if `merged`."""
         weight = torch.empty(self.n_out, self.n_in, dtype=self.dtype, device=self.a.device)
+        lora = {one.outputs.start: one.ranks for one in self.members} if merged else {}
         for base, rows in zip(self.bases, self.rows, strict=True):
-            unpack(base, weight[rows], turned=False)
+            ranks = lora.get(rows.start)
+            added = None if ranks is None else Lora(self.b[rows, ranks], self.a[ranks], self.scale)
+            unpack(base, weight[rows], turned=False, lora=added)
         return weight
 
     @property
@@ -161,7 +179,7 @@ class Joint:
 
     def packed_weight(self, *, turned: bool) -> torch.Tensor:
         """W over its scales in 8 bits, `(n_out, n_in)`, or `(n_in, n_out)` if `turned`."""
-        first, name = self.bases[0], f"{_JOINT}_{'turned' if turned else 'packed'}"
+        first, name = self.bases[0], f"{_KEPT}_{'turned' if turned else 'packed'}"
         if hasattr(first, name):
             kept: torch.Tensor = getattr(first, name)
             return kept
@@ -170,20 +188,9 @@ class Joint:
         for base, rows in zip(self.bases, self.rows, strict=True):
             into = weight[:, rows] if turned else weight[rows]
             unpack(base, into, turned=turned, scales=self.scales[rows])
-        if hasattr(first, _JOINT):
+        if self.keeps:
             setattr(first, name, weight)
         return weight
-
-    def _keep(self) -> None:
-        """Of a small model, whose weights stay unpacked: have them below each other."""
-        first = self.bases[0]
-        if hasattr(first, _JOINT):
-            return
-        with torch.inference_mode(False):
-            weight = torch.cat([getattr(base, UNPACKED) for base in self.bases])
-        setattr(first, _JOINT, weight)
-        for base, rows in zip(self.bases, self.rows, strict=True):
-            setattr(base, UNPACKED, weight[rows])
 
 
 def _product(left: Packed, right: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:

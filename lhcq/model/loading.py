@@ -31,12 +31,18 @@ def load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) ->
         dtype=dtype,
         device_map={"": device},
     )
-    # A layer in four bits takes weights of any shape, and none of that is in the report.
+    # A layer in four bits takes weights of any shape, and by transformers 5.17 so do the others of such a model: none
+    # of that is in the report.
     for name, layer in model.named_modules():
-        if isinstance(layer, Linear4bit):
-            stored, wanted = tuple(layer.weight.quant_state.shape), (layer.out_features, layer.in_features)
-            if stored != wanted:
-                raise _misshapen(directory, f"{name}.weight", stored, wanted)
+        if isinstance(layer, torch.nn.Linear):
+            weight = layer.weight.quant_state if isinstance(layer, Linear4bit) else layer.weight
+            wanted = layer.out_features, layer.in_features
+        elif isinstance(layer, torch.nn.Embedding):
+            weight, wanted = layer.weight, (layer.num_embeddings, layer.embedding_dim)
+        else:
+            continue
+        if tuple(weight.shape) != wanted:
+            raise _misshapen(directory, f"{name}.weight", tuple(weight.shape), wanted)
     return model.requires_grad_(False)
 
 

@@ -15,6 +15,9 @@ def fuse_norms(model: Any) -> None:
 
 def _rms_norm(module: Any, x: torch.Tensor) -> torch.Tensor:
     weight: torch.Tensor = module.weight
+    if x.dtype != weight.dtype:  # which type it gives then, each model has its own way
+        y: torch.Tensor = type(module).forward(module, x)
+        return y
     return torch.nn.functional.rms_norm(x, weight.shape, weight, module.variance_epsilon)
 
 

@@ -20,7 +20,7 @@ from lhcq.model.adapter import Adapter
 from lhcq.model.base import Base
 from lhcq.model.loss import label_scores, row_losses
 
-# Lengths are rounded up to this on a GPU, so that a few shapes serve all passes.
+# Lengths are rounded up to this where passes are recorded, so that a few shapes serve all.
 LENGTH_STEP = 2
 # With fewer tokens in a pass, the GPU waits for more than checkpointing's second forward pass costs.
 ENOUGH_TOKENS = 2048
@@ -98,9 +98,7 @@ def _batch(
     shared: int,
 ) -> Batch:
     n = max(len(part), fill)
-    longest = max(len(token_ids[row]) for row in part)
-    if base.device.type == "cuda":
-        longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    longest = _length(base, max(len(token_ids[row]) for row in part))
     ids = np.full((n, longest), base.pad_id, dtype=np.int64)
     ids[:, :shared] = token_ids[part[0]][:shared]
     last, bits, shares = np.full(n, shared, np.int64), np.zeros(n, np.int64), np.zeros(n, np.float32)
@@ -111,6 +109,11 @@ def _batch(
     return Batch(
         **dict(zip(("token_ids", "last", "labels", "weights"), on_device, strict=True)), shared=shared
     )
+
+
+def _length(base: Base, longest: int) -> int:
+    recorded = base.device.type == "cuda" and base.records
+    return -(-longest // LENGTH_STEP) * LENGTH_STEP if recorded else longest
 
 
 def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
@@ -238,7 +241,7 @@ def choose_pass(
         return PassSize(rows=config.batch_size, ranks=ranks)
     window = -(-config.batch_size * config.accumulation // ranks)
     room = limit_memory(config.max_memory)
-    longest = -(-longest // LENGTH_STEP) * LENGTH_STEP
+    longest = _length(base, longest)
     if not base.records:
         # Rather passes alike than one of a rest.
         most = max(1, BUSY_TOKENS // (longest - shared))

@@ -48,7 +48,8 @@ def _rotate(
     **named: Any,
 ) -> Any:
     """As `theirs`: `q` and `k` are `(batch, heads, length, dim)`, `cos` and `sin` `(batch or 1, length, dim)`."""
-    if others or named or cos.shape[-1] != q.shape[-1]:
+    # Of two types some models round back to the queries' and others do not.
+    if others or named or cos.shape[-1] != q.shape[-1] or cos.dtype != q.dtype:
         return theirs(q, k, cos, sin, *others, **named)
     return _Rotation.apply(q, k, cos.unsqueeze(1), sin.unsqueeze(1))
 

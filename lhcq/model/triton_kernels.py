@@ -12,6 +12,8 @@ import triton.language as tl
 
 FP8 = torch.float8_e4m3fn
 _CHUNK = 4096
+_TILE, _TILE_OF_LORA = (16, 2, 1), (16, 1, 1)
+"""Rows, blocks of 64 columns and warps of what unpacks NF4: what was fastest on an H200."""
 
 
 class Packed(NamedTuple):
@@ -221,7 +223,7 @@ def gate_backward(
 
 @triton.jit
 def _add_lora(  # type: ignore[no-untyped-def]
-    y, inner, b, residual, rows, width, rank, ROWS: tl.constexpr, COLUMNS: tl.constexpr, RANK: tl.constexpr,
+    y, inner, b, residual, scale, rows, width, rank, ROWS: tl.constexpr, COLUMNS: tl.constexpr, RANK: tl.constexpr,
     ADD: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
@@ -238,16 +240,20 @@ def _add_lora(  # type: ignore[no-untyped-def]
     if ADD:
         total += tl.load(residual + row * width + column, mask=inside, other=0.0).to(tl.float32)
     if EXACT:
-        total += tl.dot(left, right, input_precision="ieee")
+        total += scale * tl.dot(left, right, input_precision="ieee")
     else:
-        total += tl.dot(left, right)
+        total += scale * tl.dot(left, right)
     tl.store(y + row * width + column, total.to(y.dtype.element_ty), mask=inside)
 
 
 def add_lora(
-    y: torch.Tensor, inner: torch.Tensor, b: torch.Tensor, residual: torch.Tensor | None = None
+    y: torch.Tensor,
+    inner: torch.Tensor,
+    b: torch.Tensor,
+    scale: float,
+    residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Add `inner` `(rows, rank)` times `b` `(width, rank)` to `y` in place, and the `residual`, rounding once."""
+    """Add `scale` times `inner` `(rows, rank)` times `b` `(width, rank)`, and the `residual`, to `y`; round once."""
     rows, width = y.shape
     rank = inner.shape[1]
     tile = (64, 128)
@@ -257,6 +263,7 @@ def add_lora(
         inner,
         b,
         y if residual is None else residual,
+        scale,
         rows,
         width,
         rank,
@@ -372,22 +379,16 @@ def _join_heads(  # type: ignore[no-untyped-def]
     size = 2 * half
     total = queries + 2 * keys
     inside = (head < total) & (at < half)
-    is_q = inside & (head < queries)
-    is_k = inside & (head >= queries) & (head < queries + keys)
-    is_v = inside & (head >= queries + keys)
     one = tl.zeros((HEADS, HALF), tl.float32)
     two = tl.zeros((HEADS, HALF), tl.float32)
     for row in range(tl.where(common, 0, own), tl.where(common, rows, own + 1)):
         there = row * length + place
-        from_q = q + (there * queries + head) * size + at
-        from_k = k + (there * keys + head - queries) * size + at
-        from_v = v + (there * keys + head - queries - keys) * size + at
-        one += tl.load(from_q, mask=is_q, other=0.0).to(tl.float32)
-        one += tl.load(from_k, mask=is_k, other=0.0).to(tl.float32)
-        one += tl.load(from_v, mask=is_v, other=0.0).to(tl.float32)
-        two += tl.load(from_q + half, mask=is_q, other=0.0).to(tl.float32)
-        two += tl.load(from_k + half, mask=is_k, other=0.0).to(tl.float32)
-        two += tl.load(from_v + half, mask=is_v, other=0.0).to(tl.float32)
+        of_q = q + (there * queries + head) * size
+        of_k = k + (there * keys + head - queries) * size
+        of_v = v + (there * keys + head - queries - keys) * size
+        source = tl.where(head < queries, of_q, tl.where(head < queries + keys, of_k, of_v)) + at
+        one += tl.load(source, mask=inside, other=0.0).to(tl.float32)
+        two += tl.load(source + half, mask=inside, other=0.0).to(tl.float32)
     angle = place * size + at
     turned = (head < queries + keys) & (at < half)
     cos1 = tl.load(cos + angle + 0 * head, mask=turned, other=1.0).to(tl.float32)
@@ -417,9 +418,37 @@ def join_heads(
 
 
 @triton.jit
+def _spread(x, places, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64)
+    place = tl.load(places + row)
+    for start in range(0, width, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        value = tl.load(x + place * width + at, mask=(at < width) & (place >= 0), other=0.0)
+        tl.store(out + row * width + at, value, mask=at < width)
+
+
+def spread(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """The rows of `x` at `places` `(n,)`, zeros where one is -1."""
+    width = x.shape[1]
+    out = x.new_empty(len(places), width)
+    block = min(_CHUNK, triton.next_power_of_2(width))
+    _spread[(len(places),)](x, places, out, width, BLOCK=block, num_warps=_warps(block))
+    return out
+
+
+class Lora(NamedTuple):
+    """What is added to weights: `scale` times `b` `(out, rank)` times `a` `(rank, in)`."""
+
+    b: torch.Tensor
+    a: torch.Tensor
+    scale: float
+
+
+@triton.jit
 def _unpack(  # type: ignore[no-untyped-def]
-    packed, absmax, code2, absmax2, offset, code, scales, out, n_out, n_in, stride,
-    ROWS: tl.constexpr, BLOCKS: tl.constexpr, TURNED: tl.constexpr, SCALED: tl.constexpr,
+    packed, absmax, code2, absmax2, offset, code, scales, b, a, share, out, n_out, n_in, stride, rank, stride_b,
+    ROWS: tl.constexpr, BLOCKS: tl.constexpr, TURNED: tl.constexpr, SCALED: tl.constexpr, RANK: tl.constexpr,
+    EXACT: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
     byte = (tl.program_id(1) * BLOCKS * 32 + tl.arange(0, BLOCKS * 32))[None, :]
@@ -436,9 +465,22 @@ def _unpack(  # type: ignore[no-untyped-def]
     if SCALED:
         scale = scale / tl.load(scales + row, mask=row < n_out, other=1.0)
     values = tl.reshape(tl.interleave(high, low), (ROWS, BLOCKS, 64)) * scale[:, :, None]
-    values = tl.reshape(values, (ROWS, BLOCKS * 64)).to(out.dtype.element_ty)
+    values = tl.reshape(values, (ROWS, BLOCKS * 64))
     column = (tl.program_id(1) * BLOCKS * 64 + tl.arange(0, BLOCKS * 64))[None, :]
     inside = (row < n_out) & (column < n_in)
+    if RANK:
+        along = tl.arange(0, RANK)
+        left = tl.load(
+            b + row * stride_b + along[None, :], mask=(row < n_out) & (along[None, :] < rank), other=0.0
+        )
+        right = tl.load(
+            a + along[:, None] * n_in + column, mask=(column < n_in) & (along[:, None] < rank), other=0.0
+        )
+        if EXACT:
+            values += share * tl.dot(left, right, input_precision="ieee")
+        else:
+            values += share * tl.dot(left, right)
+    values = values.to(out.dtype.element_ty)
     if TURNED:
         turned = tl.trans(values)
         to = out + tl.trans(column).to(tl.int64) * stride + tl.trans(row)
@@ -447,12 +489,23 @@ def _unpack(  # type: ignore[no-untyped-def]
         tl.store(out + row * stride + column, values, mask=inside)
 
 
-def unpack(layer: Any, out: torch.Tensor, *, turned: bool, scales: torch.Tensor | None = None) -> None:
-    """Write the weights of a `Linear4bit` to `out` `(out, in)`, `(in, out)` if `turned`, each row over its scale."""
+def unpack(
+    layer: Any,
+    out: torch.Tensor,
+    *,
+    turned: bool,
+    scales: torch.Tensor | None = None,
+    lora: Lora | None = None,
+) -> None:
+    """Write the weights of a `Linear4bit`, plus what is of `lora`, to `out` `(out, in)`, `(in, out)` if `turned`.
+
+    Each row of the weights is divided by its scale, if there are `scales`.
+    """
     state = layer.weight.quant_state
     n_out, n_in = state.shape
-    tile = (64, 2)
-    grid = (triton.cdiv(n_out, tile[0]), triton.cdiv(n_in, 64 * tile[1]))
+    rows, blocks, warps = _TILE if lora is None else _TILE_OF_LORA
+    grid = (triton.cdiv(n_out, rows), triton.cdiv(n_in, 64 * blocks))
+    rank = 0 if lora is None else len(lora.a)
     _unpack[grid](
         layer.weight.data,
         state.absmax,
@@ -461,13 +514,18 @@ def unpack(layer: Any, out: torch.Tensor, *, turned: bool, scales: torch.Tensor 
         state.offset,
         state.code,
         state.offset if scales is None else scales,
+        *((out, out, 0.0) if lora is None else lora),
         out,
         n_out,
         n_in,
         out.stride(0),
-        ROWS=tile[0],
-        BLOCKS=tile[1],
+        rank,
+        0 if lora is None else lora.b.stride(0),
+        ROWS=rows,
+        BLOCKS=blocks,
         TURNED=turned,
         SCALED=scales is not None,
-        num_warps=4,
+        RANK=max(16, triton.next_power_of_2(rank)) if rank else 0,
+        EXACT=out.dtype == torch.float32,
+        num_warps=warps,
     )

@@ -9,6 +9,7 @@ import torch
 
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
+from lhcq.model.adapter import attach_lora
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import train_segment
@@ -66,10 +67,12 @@ def spoken_by(model, base):
     """Logits of both labels after each prompt, `(n, 2)`, by the model alone."""
     with torch.inference_mode():
         logits = [
-            model(torch.tensor([ids]), use_cache=False).logits[0, -1, list(base.label_ids)]
+            model(torch.tensor([ids], device=base.device), use_cache=False).logits[
+                0, -1, list(base.label_ids)
+            ]
             for ids in base.encode(PROMPTS)
         ]
-    return torch.stack(logits).double()
+    return torch.stack(logits).double().cpu()
 
 
 @pytest.fixture(autouse=True)
@@ -81,11 +84,15 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.filterwarnings("ignore")  # of models in training: not lhcq's to mend
-@pytest.mark.parametrize(
+EACH = pytest.mark.parametrize(
     "architecture",
     [pytest.param(name, marks=pytest.mark.torture if name in MORE else ()) for name in ARCHITECTURES],
 )
+
+
+@pytest.mark.filterwarnings("ignore")  # of models in training: not lhcq's to mend
+@pytest.mark.usefixtures("in_float32")
+@EACH
 def test_a_model_is_refused_in_one_line_or_trained_and_scored_as_its_own_logits_say(architecture, tmp_path):
     directory = write_model(tmp_path / "model", architecture)
     target = "query-value" if architecture in ATTENTION_ALONE else "all-linear"
@@ -130,6 +137,36 @@ def test_a_model_is_refused_in_one_line_or_trained_and_scored_as_its_own_logits_
     assert losses[0] == pytest.approx(float(loss), abs=1e-4)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CPU computes in float32")
+@pytest.mark.filterwarnings("ignore")
+@EACH
+def test_bfloat16s_rounding_refuses_no_model_that_float32_takes(architecture, tmp_path):
+    directory = write_model(tmp_path / "model", architecture)
+    target = "query-value" if architecture in ATTENTION_ALONE else "all-linear"
+
+    def attach():
+        base = load_base(directory)
+        assert base.compute_dtype == torch.bfloat16
+        attach_lora(base, TrainConfig(learning_rate=1e-2, dropout=0.0, rank=4, target=target))
+        return base
+
+    if architecture in REFUSED:
+        with pytest.raises(BadInput, match=REFUSED[architecture]):
+            attach()
+    else:
+        assert attach().own_logits == (architecture in OWN_LOGITS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CPU computes in float32")
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("architecture", "layers"), [("llama", 80), ("mixtral", 12)])
+def test_bfloat16s_rounding_adds_up_over_layers_and_refuses_no_model(architecture, layers, seed, tmp_path):
+    shape = {"num_hidden_layers": layers}
+    directory = write_model(tmp_path / "model", architecture, seed=seed, shape=shape)
+    attach_lora(load_base(directory), TrainConfig(learning_rate=1e-2, rank=4))
+
+
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(
     "architecture", ["llama tied", "mixtral", "gpt2", "zamba2", "granitemoehybrid", "opt"]
 )

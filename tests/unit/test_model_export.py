@@ -114,6 +114,7 @@ def test_an_adapter_that_peft_understands_otherwise_is_refused(model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("in_float32")
 @pytest.mark.parametrize(
     "frame", [{"behind": "</s>"}, {"before": "</s> <s>", "behind": "</s>"}, {"before": "<s>"}]
 )
@@ -127,7 +128,7 @@ def test_what_frames_a_text_is_fed_as_the_card_feeds_it(frame, model, tmp_path):
     for prompt, expected in zip(PROMPTS, scores, strict=True):
         ids = [*front, *tokenizer(prompt, add_special_tokens=False).input_ids]
         with torch.no_grad():
-            logits = alone(torch.tensor([ids])).logits[0, -1, list(base.label_ids)]
+            logits = alone(torch.tensor([ids], device=base.device)).logits[0, -1, list(base.label_ids)]
         assert float(torch.softmax(logits.double(), 0)[1]) == pytest.approx(expected, abs=1e-5)
 
 

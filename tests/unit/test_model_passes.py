@@ -216,6 +216,7 @@ def test_a_pass_that_fails_lets_go_of_what_it_had(ready, monkeypatch):
 
 def test_a_validation_may_be_the_first_thing_that_a_base_does(ready):
     vars(ready).pop("label_rows", None)  # as in a process that has just loaded it
+    ready.adapter.graphs.clear()  # they read where it was
     score_attached(ready, PROMPTS, 64, batch_size=4)
     ready.peft.train()
     loss, flat = gradient(ready, 4)

@@ -27,8 +27,8 @@ def attentions(model):
     return [module for module in model.modules() if type(module).__name__.endswith("Attention")]
 
 
-def logits_and_gradient(model):
-    embedded = torch.randn(2, 7, SHAPE["hidden_size"], generator=torch.Generator().manual_seed(3))
+def logits_and_gradient(model, dtype=torch.float32):
+    embedded = torch.randn(2, 7, SHAPE["hidden_size"], generator=torch.Generator().manual_seed(3)).to(dtype)
     embedded.requires_grad_(True)
     logits = model(inputs_embeds=embedded).logits
     (logits * torch.linspace(-1, 1, logits.numel()).view(logits.shape)).sum().backward()
@@ -62,6 +62,15 @@ def test_a_model_that_pairs_other_dimensions_keeps_its_own_way():
     fuse_rotary(model)
     assert attentions(model)
     assert not any("forward" in vars(attention) for attention in attentions(model))
+
+
+def test_angles_of_another_type_are_left_to_the_model():
+    """olmo2 turns bfloat16 queries by float32 angles and rounds back."""
+    model = tiny("olmo2").to(torch.bfloat16)
+    expected = logits_and_gradient(model, torch.bfloat16)
+    fuse_rotary(model)
+    assert all("forward" in vars(attention) for attention in attentions(model))
+    torch.testing.assert_close(logits_and_gradient(model, torch.bfloat16), expected, rtol=0, atol=0)
 
 
 def test_the_gradient_is_that_of_the_formula_whatever_the_halves():

@@ -50,9 +50,11 @@ def split_base(exact, splitting, monkeypatch):
 
 
 def forget_labels(base):
-    """What it keeps of its labels."""
+    """What it keeps of its labels, and what reads where that was."""
     for cached in ("label_table", "label_rows"):
         vars(base).pop(cached, None)
+    if base.adapter is not None:
+        base.adapter.graphs.clear()
 
 
 def by_hand(base, prompt):
