@@ -9,20 +9,11 @@ The order of every sum is written out and nothing is compiled with fastmath, so 
 width of the CPU's vectors.
 """
 
-import functools
-import hashlib
 import math
-import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
-import numpy as np
-from numpy.typing import NDArray
-
+from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.correlations import correlate
-from lhcq.jets.exact import ALL_LANES, angle_of, log_of
 from lhcq.jets.lanes import (
     N_LANES,
     address_of,
@@ -55,103 +46,23 @@ from lhcq.jets.recombination import (
     set_directions,
 )
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
-
 # The columns of the result of `measure_jets`, in this order.
 MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
 _TAU, _M_SD, _Z_G, _WIDTH, _Z1, _Z2, _C2, _D2 = 0, 4, 5, 6, 7, 8, 9, 10
 
-_SOURCES = ("correlations", "exact", "kernels", "lanes", "recombination")
-_STAMP = hashlib.sha256(
-    b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
-).digest()
 # Particles that are copied into one lane before the next: few enough that the lines they share stay in the cache.
 _COPIED = 16
-_SLOT_BYTES = 24
-_N_COMPARED = 4096
-_rooms = threading.local()
 AXES_ROOM = N_LANES * 3 * (1 + 2 + 3 + 4)
 
 
-def compiled(function: Function) -> Function:
-    """Compile at the first call, and keep the result beside this file or in the user's cache directory."""
-    options = {"error_model": "numpy", "nogil": True}
-    try:
-        made = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither can be written: every process compiles for itself, some 10 s
-        return cast("Function", numba.njit(**options)(function))
-    # numba's cache knows the changes of the file that a function stands in, not of those that it is compiled from.
-    made._cache._cache_file._source_stamp = _STAMP
-    return cast("Function", made)
-
-
-def room_of(name: str, size: int) -> Floats:
-    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth."""
-    held: Floats | None = getattr(_rooms, name, None)
-    if held is None or len(held) < size:
-        held = np.empty(size)
-        setattr(_rooms, name, held)
-    return held
-
-
-@functools.cache
-def lanes_for_libm() -> int:
-    """The lanes that leave `log` and `atan2` to libm, as a mask: none, or all if libm errs more than `exact` says."""
-    rng = np.random.default_rng(1)
-    y, x = rng.normal(0.0, 1.0, (2, _N_COMPARED)) * rng.exponential(1.0, (2, _N_COMPARED))
-    ratio = np.exp(-rng.exponential(3.0, _N_COMPARED))
-    return ALL_LANES if count_differences(y, x, ratio, room_of("functions", 3 * N_LANES)) else 0
-
-
 @compiled
-def count_differences(y: Floats, x: Floats, ratio: Floats, room: Floats) -> int:
-    """How many of atan2(y, x) and log(ratio), (n,) each with n a multiple of eight, are not libm's."""
-    n_wrong, scratch = 0, address_of(room)
-    for k in range(len(x) // N_LANES):
-        angles = angle_of(row(address_of(y), k), row(address_of(x), k), 0, scratch)
-        logs = log_of(row(address_of(ratio), k), 0, scratch)
-        put_row(scratch, 0, angles)
-        put_row(scratch, 1, logs)
-        for lane in range(N_LANES):
-            at = N_LANES * k + lane
-            n_wrong += get(scratch, lane) != math.atan2(y[at], x[at])
-            n_wrong += get(scratch, N_LANES + lane) != math.log(ratio[at])
-    return n_wrong
-
-
-@compiled
-def to_momenta(particles: int, stride: int, counts: Integers, momenta: Floats) -> None:
-    """Fill `momenta` (4, n_filled) with px, py, pz, e (GeV) of events of (pt in GeV, eta, phi), massless.
-
-    Slots of pt 0 are left out, of which `count_filled` says `counts` (n_events,); `particles` and `stride` as there.
-    """
-    at = 0
-    for event in range(len(counts)):
-        stop, slot = at + counts[event], particles + event * stride
-        while at < stop:
-            pt, eta, phi = get(slot, 0), get(slot, 1), get(slot, 2)
-            slot += _SLOT_BYTES
-            if pt != 0.0:
-                momenta[0, at] = pt * math.cos(phi)
-                momenta[1, at] = pt * math.sin(phi)
-                momenta[2, at] = pt * math.sinh(eta)
-                momenta[3, at] = pt * math.cosh(eta)
-                at += 1
-
-
-@compiled
-def count_filled(particles: int, stride: int, n_slots: int, counts: Integers) -> None:
-    """How many of the `n_slots` slots of each event have a pt that is not 0, into `counts` (n_events,).
-
-    `particles` is the address of the first event, a slot after the other, and `stride` the bytes to the next.
-    """
-    for event in range(len(counts)):
-        slot, filled = particles + event * stride, 0
-        for k in range(n_slots):
-            filled += get(slot, 3 * k) != 0.0
-        counts[event] = filled
+def are_orderly(px: Floats, py: Floats, pz: Floats, e: Floats, largest: float) -> bool:
+    """Whether all momenta are numbers below `largest`."""
+    orderly = True
+    for k in range(len(px)):
+        orderly &= (abs(px[k]) < largest) & (abs(py[k]) < largest)
+        orderly &= (abs(pz[k]) < largest) & (abs(e[k]) < largest)
+    return orderly
 
 
 @inlined
