@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from lhcq.config import ClusterConfig
 from lhcq.jets.compiling import room_of
+from lhcq.jets.desk import room_for
 from lhcq.jets.kernels import are_orderly, find_jets
 from lhcq.jets.libm import lanes_for_libm
-from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, room_for
+from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT
 from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of

@@ -14,6 +14,8 @@ from typing import Any
 
 from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.correlations import correlate
+from lhcq.jets.desk import N_DONE, N_PARTICLES, count_of, lay_out, links_of, record_of, set_count
+from lhcq.jets.directions import separations, set_directions
 from lhcq.jets.lanes import (
     N_LANES,
     address_of,
@@ -30,21 +32,8 @@ from lhcq.jets.lanes import (
     row,
     spread,
 )
-from lhcq.jets.recombination import (
-    BEYOND,
-    CAMBRIDGE,
-    EVERYWHERE,
-    KT,
-    N_AXES,
-    N_DONE,
-    N_PARTICLES,
-    cluster,
-    lay_out,
-    record_of,
-    separations,
-    set_count,
-    set_directions,
-)
+from lhcq.jets.neighbours import BEYOND, find_neighbours
+from lhcq.jets.recombination import CAMBRIDGE, EVERYWHERE, KT, N_AXES, cluster
 
 # The columns of the result of `measure_jets`, in this order.
 MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
@@ -130,6 +119,7 @@ def find_jets(
                     put(record, 2, pz[first + k])
                     put(record, 3, e[first + k])
         set_directions(desk, n_most, by_libm)
+        find_neighbours(desk, n_most, radius * radius)
         cluster(desk, n_most, power, radius * radius, by_libm, 0)
         for lane in range(n_lanes):
             event = order[begin + lane]
@@ -152,15 +142,15 @@ def _list_jets(
 
     `starts` receives their numbers of particles, from `first + 1` on.
     """
-    n, done = get_int(desk.notes, N_LANES * N_PARTICLES + lane), desk.done + 8 * desk.most * lane
-    links, at = desk.links + 16 * 2 * desk.most * lane, first
+    n, done = count_of(desk, lane), desk.done + 8 * desk.most * lane
+    links, at = links_of(desk, lane, 0), first
     n_kept = _sort_by_pt(desk, lane, done, pt_min)
     for k in range(n_kept):
         node = get_int(done, k)
         record = record_of(desk, lane, node)
         for component in range(4):
             momenta[component, first + k] = get(record, component)
-        end = _list_leaves(node, n, first, links, desk.sector, members, at)
+        end = _list_leaves(node, n, first, links, desk.sorted_slot, members, at)
         hardest = 0.0
         for member in range(at, end):
             hardest = max(hardest, get(desk.particle_pt2, N_LANES * (members[member] - first) + lane))
@@ -173,7 +163,7 @@ def _list_jets(
 @inlined
 def _sort_by_pt(desk: Any, lane: int, done: int, pt_min: float) -> int:
     """Bring those of `done` that have `pt_min` to the front, the hardest first, and say how many they are."""
-    kept, pts = 0, desk.found
+    kept, pts = 0, desk.sorted_rap
     for k in range(get_int(desk.notes, N_LANES * N_DONE + lane)):
         node = get_int(done, k)
         pt = _pt_of(desk, lane, node)
@@ -269,6 +259,7 @@ def measure_jets(
             n_most = max(n_most, n)
             set_count(desk, lane, n)
         set_directions(desk, n_most, by_libm)
+        find_neighbours(desk, n_most, EVERYWHERE)
         for power in range(KT, CAMBRIDGE - 1, CAMBRIDGE - KT):
             cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
             if power == KT:
@@ -277,7 +268,7 @@ def measure_jets(
                 index = order[begin + lane]
                 if power == KT:
                     for n_axes in range(1, N_AXES + 1):
-                        out[index, _TAU + n_axes - 1] = get(desk.found, N_LANES * (n_axes - 1) + lane)
+                        out[index, _TAU + n_axes - 1] = get(desk.scratch, N_LANES * (n_axes - 1) + lane)
                     _compare_subjets(desk, lane, axes, jet_pt[index], out[index])
                 else:
                     _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[index])
@@ -300,7 +291,7 @@ def _set_out(
 @inlined
 def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
     """C2, D2 and the width of a jet."""
-    e2, e3, total = correlate(desk, lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane), space)
+    e2, e3, total = correlate(desk, lane, count_of(desk, lane), space)
     out[_WIDTH] = out[_TAU] / total
     out[_C2], out[_D2] = 0.0, 0.0
     if e2 * e2 * e2 > 0.0:
@@ -309,7 +300,7 @@ def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
 
 @inlined
 def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
-    """tau1 to tau4 of all lanes into the first four rows of `found`."""
+    """tau1 to tau4 of all lanes into the first four rows of `scratch`."""
     n_particles = int_row(desk.notes, N_PARTICLES)
     for n_axes in range(1, N_AXES + 1):
         total, first = spread(0.0), 3 * (n_axes * (n_axes - 1) // 2)
@@ -319,14 +310,14 @@ def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
                 square = least(separations(rap, phi, row(axes, axis), row(axes, axis + 1)), square)
             term = root(row(desk.particle_pt2, k)) * root(square)
             total = total + choose(n_particles > k, term, 0.0)
-        put_row(desk.found, n_axes - 1, choose(n_particles >= n_axes, total, 0.0))
+        put_row(desk.scratch, n_axes - 1, choose(n_particles >= n_axes, total, 0.0))
 
 
 @inlined
 def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats) -> None:
     """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
     out[_Z1], out[_Z2] = 0.0, 0.0
-    if get_int(desk.notes, N_LANES * N_PARTICLES + lane) > 1:
+    if count_of(desk, lane) > 1:
         one = _pt_of(desk, lane, get_int(axes, N_LANES * 5 + lane))
         other = _pt_of(desk, lane, get_int(axes, N_LANES * 8 + lane))
         out[_Z1], out[_Z2] = max(one, other) / jet_pt, min(one, other) / jet_pt
@@ -337,7 +328,7 @@ def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats
 @inlined
 def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> None:
     """Groomed mass and z of the first Cambridge/Aachen splitting with z > `z_cut`, following the harder branch."""
-    links, n = desk.links + 16 * 2 * desk.most * lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane)
+    links, n = links_of(desk, lane, 0), count_of(desk, lane)
     out[_Z_G] = 0.0
     while node >= n:
         harder, softer = get_int(links, 2 * node), get_int(links, 2 * node + 1)

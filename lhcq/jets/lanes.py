@@ -6,7 +6,7 @@ on scalars would. So the bits of a lane depend neither on the width of registers
 
 In compiled functions:
 
-- `+ - * / < <= > >= == !=` on doubles, `+ - & | << >>` and comparisons on integers, `& |` on marks. A number beside
+- `+ - * / < <= > >= == !=` on doubles, `+ - * & | << >>` and comparisons on integers, `& |` on marks. A number beside
   a vector is spread over the lanes.
 - `choose(marks, a, b)` is `a` where marked and `b` elsewhere; `least(a, b)` is `a` where a < b and `b` elsewhere.
 - `fused(a, b, c)` is a * b + c, rounded once; `root`, `magnitude` and `floor` are the square root, the absolute
@@ -155,7 +155,7 @@ def _operate(symbol: Callable[..., Any], emit: dict[types.Type, tuple[str, Any, 
 
 _operate(operator.add, {doubles: ("fadd", (), doubles), longs: ("add", (), longs)})
 _operate(operator.sub, {doubles: ("fsub", (), doubles), longs: ("sub", (), longs)})
-_operate(operator.mul, {doubles: ("fmul", (), doubles)})
+_operate(operator.mul, {doubles: ("fmul", (), doubles), longs: ("mul", (), longs)})
 _operate(operator.truediv, {doubles: ("fdiv", (), doubles)})
 _operate(operator.and_, {longs: ("and_", (), longs), marks: ("and_", (), marks)})
 _operate(operator.or_, {longs: ("or_", (), longs), marks: ("or_", (), marks)})

@@ -22,9 +22,9 @@ import numpy as np
 
 from lhcq.jets.compiling import room_of
 from lhcq.jets.correlations import room_to_correlate
+from lhcq.jets.desk import room_for
 from lhcq.jets.kernels import AXES_ROOM, MEASURES, measure_jets
 from lhcq.jets.libm import lanes_for_libm
-from lhcq.jets.recombination import room_for
 from lhcq.jets.records import SUBSTRUCTURE
 from lhcq.jets.vectors import Floats, FourVectors, Integers
 

@@ -10,9 +10,9 @@ glibc's errors, in its last bit: sin and cos 0.52 below 2.42 and 0.55 above, exp
 e_exp.c). One result in twenty is in doubt.
 
 libm's sinh errs by more than a bit, so more precision does not find its bits. It is done as glibc does it, operation
-by operation, from expm1; and cosh from exp and expm1 (s_expm1.c, e_sinh.c and e_cosh.c of Sun Microsystems, 1993, in
-glibc as in the BSDs; expm1 with fused products, as glibc has it on CPUs that can). A libm that does otherwise is found
-out before the first use (`libm.lanes_for_libm`).
+by operation, from expm1; and cosh from exp and expm1 (s_expm1.c, e_sinh.c and e_cosh.c of Sun Microsystems, 1993,
+in glibc as in the BSDs; expm1 with fused products, as glibc has it on CPUs that can). A libm that does otherwise is
+found out before the first use (`libm.lanes_for_libm`).
 """
 
 import math
