@@ -25,8 +25,7 @@ A round is one turn for each lane, then one pass over the slots for all lanes.
 
 No neighbour has to be known until its turn comes, and of most it never does: nine of ten particles are taken by
 somebody else before (`neighbours` says what is known at the start). The same row that looks for a neighbour serves
-the new pseudojet, and no lane waits for another's kind of turn. Nor does a turn branch by its kind, which nobody
-could foretell: one that merges nothing writes what a merger would to where it does not matter.
+the new pseudojet, and no lane waits for another's kind of turn.
 
 Every distance is the same expression of the same doubles whenever it is taken, so the smallest is what the smallest
 of all pairs would be, and the order of merging is that of FastJet where no two distances are equal.
@@ -81,7 +80,7 @@ from lhcq.jets.lanes import (
     row,
     spread,
 )
-from lhcq.jets.neighbours import BEAM, BEYOND
+from lhcq.jets.neighbours import BEAM, BEYOND, UNKNOWN
 
 # The power of pt in the weight of a pseudojet, as `p` of generalised kt, doubled.
 ANTIKT, CAMBRIDGE, KT = -2, 0, 2
@@ -255,49 +254,56 @@ def _act(desk: Any, lane: int) -> int:
         put_int(mine, N_LANES * LEFT, left - 1)
         _move_last(desk, lane, left - 1, slot)
         return left - 1
-    partner = record_of(desk, lane, near if near >= 0 else name)
-    other = get_int(partner, SLOT) if near >= 0 else GONE
-    merges, node = other != GONE, get_int(mine, N_LANES * N_NODES)
-    put(mine, N_LANES * ASKED_RAP, get(desk.rap, at))
-    put(mine, N_LANES * ASKED_PHI, get(desk.phi, at))
-    put(mine, N_LANES * ASKED_WEIGHT, get(desk.weight, at))
+    other = GONE
+    if near != UNKNOWN:
+        other = get_int(record_of(desk, lane, near), SLOT)
+    if other == GONE:
+        put(mine, N_LANES * ASKED_RAP, get(desk.rap, at))
+        put(mine, N_LANES * ASKED_PHI, get(desk.phi, at))
+        put(mine, N_LANES * ASKED_WEIGHT, get(desk.weight, at))
+        _ask(desk, lane, slot, name)
+        return left
+    partner, node = record_of(desk, lane, near), get_int(mine, N_LANES * N_NODES)
     sum_of, parents = record_of(desk, lane, node), links_of(desk, lane, node)
     add_fours(record, partner, sum_of, desk.sums + 32 * lane)
-    lower, higher = min(slot, other) if merges else slot, max(slot, other)
-    put_int(parents, 0, name if slot == lower else near)
-    put_int(parents, 1, near if slot == lower else name)
-    put_int(record, SLOT, GONE if merges else slot)
-    put_int(partner, SLOT, GONE if merges else get_int(partner, SLOT))
-    put_int(sum_of, SLOT, lower)
-    node_or_name = node if merges else name
-    put_int(desk.name, N_LANES * lower + lane, node_or_name)
-    put(desk.rap, N_LANES * lower + lane, _AWAY)  # until its row is known
-    put(desk.merit, N_LANES * lower + lane, math.inf)
-    put_int(mine, N_LANES * ASKED_SLOT, lower)
-    put_int(mine, N_LANES * ASKED_NAME, node_or_name)
-    left -= int(merges)
-    put_int(mine, N_LANES * N_NODES, node + int(merges))
-    put_int(mine, N_LANES * LEFT, left)
-    put_int(mine, N_LANES * MERGED, int(merges))
-    spare = spare_slot(desk)
-    _move_last(desk, lane, left if merges else spare, higher if merges else spare)
-    return left
+    put_int(parents, 0, name if slot < other else near)
+    put_int(parents, 1, near if slot < other else name)
+    put_int(record, SLOT, GONE)
+    put_int(partner, SLOT, GONE)
+    slot, other = min(slot, other), max(slot, other)
+    put_int(sum_of, SLOT, slot)
+    put_int(desk.name, N_LANES * slot + lane, node)
+    put_int(mine, N_LANES * N_NODES, node + 1)
+    put_int(mine, N_LANES * LEFT, left - 1)
+    put_int(mine, N_LANES * MERGED, 1)
+    _ask(desk, lane, slot, node)
+    _move_last(desk, lane, left - 1, other)
+    return left - 1
+
+
+@inlined
+def _ask(desk: Any, lane: int, slot: int, name: int) -> None:
+    """Ask for the row of a slot, which until then is far from all and has no merit."""
+    put(desk.rap, N_LANES * slot + lane, _AWAY)
+    put(desk.merit, N_LANES * slot + lane, math.inf)
+    put_int(desk.notes, N_LANES * ASKED_SLOT + lane, slot)
+    put_int(desk.notes, N_LANES * ASKED_NAME + lane, name)
 
 
 @inlined
 def _move_last(desk: Any, lane: int, last: int, to: int) -> None:
     """The pseudojet of the last slot takes another, and leaves its own empty."""
     here, there = N_LANES * last + lane, N_LANES * to + lane
-    name = get_int(desk.name, here)
-    record = record_of(desk, lane, name)
-    put_int(record, SLOT, to if get_int(record, SLOT) == last else get_int(record, SLOT))
-    put_int(desk.name, there, name)
-    put_int(desk.near, there, get_int(desk.near, here))
-    put(desk.rap, there, get(desk.rap, here))
-    put(desk.phi, there, get(desk.phi, here))
-    put(desk.distance, there, get(desk.distance, here))
-    put(desk.merit, there, get(desk.merit, here))
-    put(desk.weight, there, get(desk.weight, here))
+    if last != to:
+        name = get_int(desk.name, here)
+        put_int(desk.name, there, name)
+        put_int(record_of(desk, lane, name), SLOT, to)
+        put_int(desk.near, there, get_int(desk.near, here))
+        put(desk.rap, there, get(desk.rap, here))
+        put(desk.phi, there, get(desk.phi, here))
+        put(desk.distance, there, get(desk.distance, here))
+        put(desk.merit, there, get(desk.merit, here))
+        put(desk.weight, there, get(desk.weight, here))
     put(desk.rap, here, _AWAY)
     put(desk.distance, here, -1.0)
     put(desk.merit, here, math.inf)
