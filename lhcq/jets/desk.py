@@ -1,7 +1,7 @@
 """The desk on which eight events are clustered: its tables, each a place in one piece of memory.
 
-Most are rows of eight, a column a lane, for each particle, each slot or each sector of azimuth; records, links and
-complete nodes stand lane after lane. A node is a particle or a sum of two nodes, and its name its number.
+Most are rows of eight, a column a lane, for each particle, each slot or each sector of azimuth; what is known of
+nodes stands lane after lane. A node is a particle or a sum of two nodes, and its name its number.
 """
 
 from typing import Any, NamedTuple
@@ -20,10 +20,7 @@ ASKED_SLOT, ASKED_NAME, ASKED_RAP, ASKED_PHI, ASKED_WEIGHT, MERGED = 0, 1, 2, 3,
 NEAREST, NEAREST_AT, SMALLEST, SMALLEST_AT = 6, 7, 8, 9
 CHOSEN, CHOSEN_NAME, CHOSEN_NEAR = 10, 11, 12
 N_PARTICLES, LEFT, N_NODES, N_DONE, N_NOTES = 13, 14, 15, 16, 17
-# The record of a node: its momentum (px, py, pz, e), and its slot while it is a pseudojet.
-RECORD = 8
-SLOT = 4
-GONE = -1  # the slot of one that is no more
+GONE = -1  # the slot of a node that is no pseudojet any more
 
 
 class Desk(NamedTuple):
@@ -46,8 +43,9 @@ class Desk(NamedTuple):
     near: int
     weight: int
     name: int
-    # lane after lane: records, the two parents of each node, the complete nodes
-    records: int
+    # of nodes, lane after lane: momentum (px, py, pz, e), slot while it is a pseudojet, two parents; complete ones
+    momenta: int
+    slots: int
     links: int
     done: int
     # rows of eight, see above, momenta of the sums (8, 4), and scratch
@@ -67,11 +65,12 @@ _ROW = 8 * N_LANES  # bytes
 
 def rows_of(most: int) -> tuple[int, ...]:
     """How many rows of eight doubles each table of a desk takes, in the order of `Desk`."""
-    slots, ordered = most + BLOCK + 1, most + 1 + 2 * PAD
+    # odd numbers of rows: those of one slot are in different sets of the nearest cache
+    slots, ordered = (most + BLOCK + 1) | 1, (most + 1 + 2 * PAD) | 1
     return (
         *(slots, slots, slots, slots, slots, slots),
         *(slots, slots, slots, slots, slots, slots, slots),
-        *(2 * most * RECORD, 4 * most, most),
+        *(8 * most, 2 * most, 4 * most, most),
         *(N_NOTES, 4, 4),
         *(ordered, ordered, ordered, ordered, N_SECTORS + 1),
     )
@@ -102,17 +101,18 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
     near = merit + rows[9] * _ROW
     weight = near + rows[10] * _ROW
     name = weight + rows[11] * _ROW
-    records = name + rows[12] * _ROW
-    links = records + rows[13] * _ROW
-    done = links + rows[14] * _ROW
-    notes = done + rows[15] * _ROW
-    sums = notes + rows[16] * _ROW
-    scratch = sums + rows[17] * _ROW
-    sorted_rap = scratch + rows[18] * _ROW
-    sorted_phi = sorted_rap + rows[19] * _ROW
-    sorted_edge = sorted_phi + rows[20] * _ROW
-    sorted_slot = sorted_edge + rows[21] * _ROW
-    sectors = sorted_slot + rows[22] * _ROW
+    momenta = name + rows[12] * _ROW
+    slots = momenta + rows[13] * _ROW
+    links = slots + rows[14] * _ROW
+    done = links + rows[15] * _ROW
+    notes = done + rows[16] * _ROW
+    sums = notes + rows[17] * _ROW
+    scratch = sums + rows[18] * _ROW
+    sorted_rap = scratch + rows[19] * _ROW
+    sorted_phi = sorted_rap + rows[20] * _ROW
+    sorted_edge = sorted_phi + rows[21] * _ROW
+    sorted_slot = sorted_edge + rows[22] * _ROW
+    sectors = sorted_slot + rows[23] * _ROW
     return Desk(
         most,
         n_lanes,
@@ -129,7 +129,8 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
         near,
         weight,
         name,
-        records,
+        momenta,
+        slots,
         links,
         done,
         notes,
@@ -150,9 +151,15 @@ def spare_slot(desk: Any) -> int:
 
 
 @inlined
-def record_of(desk: Any, lane: int, node: int) -> Any:
-    """The address of a node's record; its momentum (px, py, pz, e) comes first."""
-    return desk.records + 8 * RECORD * (2 * desk.most * lane + node)
+def momentum_of(desk: Any, lane: int, node: int) -> Any:
+    """The address of a node's px, py, pz and e."""
+    return desk.momenta + 32 * (2 * desk.most * lane + node)
+
+
+@inlined
+def slot_of(desk: Any, lane: int, node: int) -> Any:
+    """The address of a node's slot."""
+    return desk.slots + 8 * (2 * desk.most * lane + node)
 
 
 @inlined
@@ -163,7 +170,7 @@ def links_of(desk: Any, lane: int, node: int) -> Any:
 
 @inlined
 def set_count(desk: Any, lane: int, n: int) -> None:
-    """Say how many particles a lane has; their momenta go to the records from 0 on."""
+    """Say how many particles a lane has; their momenta are those of the nodes from 0 on."""
     put_int(desk.notes, N_LANES * N_PARTICLES + lane, n)
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from lhcq.jets.desk import BLOCK, N_PARTICLES, N_SECTORS, RECORD
+from lhcq.jets.desk import BLOCK, N_PARTICLES, N_SECTORS
 from lhcq.jets.exact import angle_of, log_of
 from lhcq.jets.lanes import (
     Vector,
@@ -52,13 +52,13 @@ def separations(rap1: Vector, phi1: Vector, rap2: Vector, phi2: Vector) -> Any:
 
 @inlined
 def set_directions(desk: Any, n_most: int, by_libm: int) -> None:
-    """The directions of all particles and their sectors of azimuth, once their momenta are in the records."""
+    """The directions of all particles and their sectors of azimuth, once their momenta are there."""
     n_particles = int_row(desk.notes, N_PARTICLES)
-    place = numbers() * (2 * desk.most * (RECORD // 4))  # records are two fours long
+    place = numbers() * (2 * desk.most)
     for slot in range(n_most + BLOCK - 1):
         filled = n_particles > slot
         # where there is none, an ordinary momentum costs least
-        px, py, pz, e = look_up_four(desk.records, choose(filled, place + 2 * slot, 0))
+        px, py, pz, e = look_up_four(desk.momenta, choose(filled, place + slot, 0))
         px, py, pz, e = (
             choose(filled, px, 2.0),
             choose(filled, py, 2.0),

@@ -14,7 +14,7 @@ from typing import Any
 
 from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.correlations import correlate
-from lhcq.jets.desk import N_DONE, N_PARTICLES, count_of, lay_out, links_of, record_of, set_count
+from lhcq.jets.desk import N_DONE, N_PARTICLES, count_of, lay_out, links_of, momentum_of, set_count
 from lhcq.jets.directions import separations, set_directions
 from lhcq.jets.lanes import (
     N_LANES,
@@ -56,7 +56,7 @@ def are_orderly(px: Floats, py: Floats, pz: Floats, e: Floats, largest: float) -
 
 @inlined
 def _pt2_of(desk: Any, lane: int, node: int) -> Any:
-    px, py = get(record_of(desk, lane, node), 0), get(record_of(desk, lane, node), 1)
+    px, py = get(momentum_of(desk, lane, node), 0), get(momentum_of(desk, lane, node), 1)
     return px * px + py * py
 
 
@@ -113,11 +113,11 @@ def find_jets(
             for lane in range(n_lanes):
                 first = offsets[order[begin + lane]]
                 for k in range(slot, min(slot + _COPIED, offsets[order[begin + lane] + 1] - first)):
-                    record = record_of(desk, lane, k)
-                    put(record, 0, px[first + k])
-                    put(record, 1, py[first + k])
-                    put(record, 2, pz[first + k])
-                    put(record, 3, e[first + k])
+                    momentum = momentum_of(desk, lane, k)
+                    put(momentum, 0, px[first + k])
+                    put(momentum, 1, py[first + k])
+                    put(momentum, 2, pz[first + k])
+                    put(momentum, 3, e[first + k])
         set_directions(desk, n_most, by_libm)
         find_neighbours(desk, n_most, radius * radius)
         cluster(desk, n_most, power, radius * radius, by_libm, 0)
@@ -147,9 +147,9 @@ def _list_jets(
     n_kept = _sort_by_pt(desk, lane, done, pt_min)
     for k in range(n_kept):
         node = get_int(done, k)
-        record = record_of(desk, lane, node)
+        momentum = momentum_of(desk, lane, node)
         for component in range(4):
-            momenta[component, first + k] = get(record, component)
+            momenta[component, first + k] = get(momentum, component)
         end = _list_leaves(node, n, first, links, desk.sorted_slot, members, at)
         hardest = 0.0
         for member in range(at, end):
@@ -281,11 +281,11 @@ def _set_out(
     desk: Any, lane: int, particles: Integers, px: Floats, py: Floats, pz: Floats, e: Floats
 ) -> None:
     for k in range(len(particles)):
-        record, particle = record_of(desk, lane, k), particles[k]
-        put(record, 0, px[particle])
-        put(record, 1, py[particle])
-        put(record, 2, pz[particle])
-        put(record, 3, e[particle])
+        momentum, particle = momentum_of(desk, lane, k), particles[k]
+        put(momentum, 0, px[particle])
+        put(momentum, 1, py[particle])
+        put(momentum, 2, pz[particle])
+        put(momentum, 3, e[particle])
 
 
 @inlined
@@ -339,5 +339,5 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
             out[_Z_G] = pt_softer / (pt_harder + pt_softer)
             break
         node = harder
-    pz, e = get(record_of(desk, lane, node), 2), get(record_of(desk, lane, node), 3)
+    pz, e = get(momentum_of(desk, lane, node), 2), get(momentum_of(desk, lane, node), 3)
     out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - _pt2_of(desk, lane, node)))

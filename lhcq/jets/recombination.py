@@ -52,11 +52,11 @@ from lhcq.jets.desk import (
     N_PARTICLES,
     NEAREST,
     NEAREST_AT,
-    SLOT,
     SMALLEST,
     SMALLEST_AT,
     links_of,
-    record_of,
+    momentum_of,
+    slot_of,
     spare_slot,
 )
 from lhcq.jets.directions import directions_of, separations
@@ -154,7 +154,7 @@ def _start(desk: Any, n_most: int, power: int) -> None:
         put_int_row(desk.name, slot, spread(slot))
     for lane in range(desk.n_lanes):
         for slot in range(get_int(notes, N_LANES * N_PARTICLES + lane)):
-            put_int(record_of(desk, lane, slot), SLOT, slot)
+            put_int(slot_of(desk, lane, slot), 0, slot)
         put_int(desk.name, N_LANES * spare_slot(desk) + lane, 0)
 
 
@@ -241,37 +241,34 @@ def _act(desk: Any, lane: int) -> int:
     if left == 0:
         return 0
     slot, name = get_int(mine, N_LANES * CHOSEN), get_int(mine, N_LANES * CHOSEN_NAME)
-    near, record, at = (
-        get_int(mine, N_LANES * CHOSEN_NEAR),
-        record_of(desk, lane, name),
-        N_LANES * slot + lane,
-    )
+    near, at = get_int(mine, N_LANES * CHOSEN_NEAR), N_LANES * slot + lane
     if near == BEAM:
         n_done = get_int(mine, N_LANES * N_DONE)
         put_int(desk.done, desk.most * lane + n_done, name)
         put_int(mine, N_LANES * N_DONE, n_done + 1)
-        put_int(record, SLOT, GONE)
+        put_int(slot_of(desk, lane, name), 0, GONE)
         put_int(mine, N_LANES * LEFT, left - 1)
         _move_last(desk, lane, left - 1, slot)
         return left - 1
     other = GONE
     if near != UNKNOWN:
-        other = get_int(record_of(desk, lane, near), SLOT)
+        other = get_int(slot_of(desk, lane, near), 0)
     if other == GONE:
         put(mine, N_LANES * ASKED_RAP, get(desk.rap, at))
         put(mine, N_LANES * ASKED_PHI, get(desk.phi, at))
         put(mine, N_LANES * ASKED_WEIGHT, get(desk.weight, at))
         _ask(desk, lane, slot, name)
         return left
-    partner, node = record_of(desk, lane, near), get_int(mine, N_LANES * N_NODES)
-    sum_of, parents = record_of(desk, lane, node), links_of(desk, lane, node)
-    add_fours(record, partner, sum_of, desk.sums + 32 * lane)
+    node = get_int(mine, N_LANES * N_NODES)
+    one, partner = momentum_of(desk, lane, name), momentum_of(desk, lane, near)
+    add_fours(one, partner, momentum_of(desk, lane, node), desk.sums + 32 * lane)
+    parents = links_of(desk, lane, node)
     put_int(parents, 0, name if slot < other else near)
     put_int(parents, 1, near if slot < other else name)
-    put_int(record, SLOT, GONE)
-    put_int(partner, SLOT, GONE)
+    put_int(slot_of(desk, lane, name), 0, GONE)
+    put_int(slot_of(desk, lane, near), 0, GONE)
     slot, other = min(slot, other), max(slot, other)
-    put_int(sum_of, SLOT, slot)
+    put_int(slot_of(desk, lane, node), 0, slot)
     put_int(desk.name, N_LANES * slot + lane, node)
     put_int(mine, N_LANES * N_NODES, node + 1)
     put_int(mine, N_LANES * LEFT, left - 1)
@@ -297,7 +294,7 @@ def _move_last(desk: Any, lane: int, last: int, to: int) -> None:
     if last != to:
         name = get_int(desk.name, here)
         put_int(desk.name, there, name)
-        put_int(record_of(desk, lane, name), SLOT, to)
+        put_int(slot_of(desk, lane, name), 0, to)
         put_int(desk.near, there, get_int(desk.near, here))
         put(desk.rap, there, get(desk.rap, here))
         put(desk.phi, there, get(desk.phi, here))
