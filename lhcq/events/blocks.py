@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import lhcq.events.soundness  # noqa: F401 - compiled before a worker forks
 from lhcq.events.layout import (
     DamagedRows,
     EventBlock,

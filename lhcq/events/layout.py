@@ -172,16 +172,19 @@ def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:
 
 def to_block(file: EventFile, values: Floats, start: int) -> EventBlock:
     """The events in `values`, which stand in `file` from the row `start` on; raises `WrongValues`."""
-    faults = find_faults(values, first_row=start)
-    if faults:
-        raise WrongValues(f"{file.path}: {faults[0].describe()}{faults[0].remedy}")
+    from lhcq.events.soundness import count_particles  # numba, which not every command needs
+
+    n_particles = count_particles(values)
+    if n_particles is None:
+        first = find_faults(values, first_row=start)[0]
+        raise WrongValues(f"{file.path}: {first.describe()}{first.remedy}")
     particles = values[:, :UNLABELLED_WIDTH].reshape(
         -1, N_PARTICLES, 3
     )  # no copy, since whoever clusters makes one
     return EventBlock(
         rows=np.arange(start, start + len(values), dtype=np.int64),
         particles=particles,
-        n_particles=np.count_nonzero(particles[:, :, 0] > 0, axis=1).astype(np.int64),
+        n_particles=n_particles,
         labels=values[:, UNLABELLED_WIDTH].astype(np.int8) if file.labelled else None,
     )
 

@@ -8,8 +8,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lhcq.config import ClusterConfig
-from lhcq.jets.kernels import find_jets, lanes_for_libm, room_of
-from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, room_for
+from lhcq.jets.compiling import room_of
+from lhcq.jets.desk import room_for
+from lhcq.jets.kernels import are_orderly, find_jets
+from lhcq.jets.libm import lanes_for_libm
+from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 from lhcq.records.events import SUBSTRUCTURE, schema_of
@@ -68,13 +71,14 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
 
     Raises `ValueError` where a momentum is not a number or beyond 1e100 GeV, which the loops could not order.
     """
-    for column in (vectors.px, vectors.py, vectors.pz, vectors.e):
-        if not (column.min(initial=0.0) > -_LARGEST and column.max(initial=0.0) < _LARGEST):
-            raise ValueError(f"a momentum that is not a number or beyond {_LARGEST:g} GeV")
+    if not are_orderly(vectors.px, vectors.py, vectors.pz, vectors.e, _LARGEST):
+        raise ValueError(f"a momentum that is not a number or beyond {_LARGEST:g} GeV")
     n_particles = len(vectors.px)
-    counts, momenta = np.zeros(len(vectors.counts), np.int64), np.empty((4, n_particles))
-    starts, members = np.empty(n_particles + 1, np.int64), np.empty(n_particles, np.int64)
-    pt_lead = np.empty(n_particles)
+    found = room_of("jets", 7 * n_particles + 1)
+    momenta, rest = found[: 4 * n_particles].reshape(4, n_particles), found[4 * n_particles :]
+    pt_lead, members = rest[:n_particles], rest[n_particles : 2 * n_particles].view(np.int64)
+    starts = rest[2 * n_particles : 3 * n_particles + 1].view(np.int64)
+    counts = np.zeros(len(vectors.counts), np.int64)
     room = room_of("desk", room_for(int(vectors.counts.max(initial=1))))
     order = np.argsort(vectors.counts, kind="stable")
     find_jets(
@@ -87,7 +91,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         _POWERS[config.algorithm],
         config.radius,
         config.pt_min,
-        lanes_for_libm(),
+        lanes_for_libm("directions"),
         room,
         counts,
         momenta,

@@ -16,8 +16,8 @@ is not negative changes no bit, so the zeros above the diagonal need no care.
 
 from typing import Any
 
+from lhcq.jets.directions import separations
 from lhcq.jets.lanes import N_LANES, choose, get, inlined, numbers, put, put_row, root, row, spread
-from lhcq.jets.recombination import separations
 
 _LINES = 4  # of the matrix at once
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.jets.fixed import LOG_2, PI, atan_fixed, log_fixed, parts_of
 from lhcq.jets.lanes import (
     N_LANES,
     Vector,
@@ -38,6 +39,7 @@ from lhcq.jets.lanes import (
     least,
     look_up_four,
     look_up_two,
+    lowest_of,
     magnitude,
     mask_of,
     put,
@@ -48,47 +50,13 @@ from lhcq.jets.lanes import (
 
 Floats = NDArray[np.float64]
 
-_POINT = 200  # bits behind the point of the integers that the tables are computed with
-
-
-def _fixed_log(numerator: int, denominator: int) -> int:
-    """The logarithm of a fraction near 1 as an integer in 2^-200: 2 atanh((n - d) / (n + d))."""
-    step = ((numerator - denominator) << _POINT) // (numerator + denominator)
-    square, power, total, k = step * step >> _POINT, step, 0, 1
-    while power not in (0, -1):
-        total, power, k = total + power // k, power * square >> _POINT, k + 2
-    return 2 * total
-
-
-def _fixed_atan(numerator: int, denominator: int) -> int:
-    """The arctangent of a fraction in 2^-200, by Euler's series."""
-    over = numerator * numerator + denominator * denominator
-    term, total, k = (numerator * denominator << _POINT) // over, 0, 0
-    while term:
-        total, k = total + term, k + 1
-        term = term * 2 * k * numerator * numerator // ((2 * k + 1) * over)
-    return total
-
-
-def _parts(fixed: int, grain: int | None = None) -> tuple[float, float]:
-    """A number in 2^-200 as a double and the rest; the double is a multiple of 2^-`grain` if that is given."""
-    if grain is None:
-        high = math.ldexp(fixed / (1 << 100), 100 - _POINT)
-    else:
-        unit = _POINT - grain
-        high = math.ldexp((fixed + (1 << unit >> 1)) >> unit, -grain)
-    numerator, denominator = high.as_integer_ratio()
-    rest = fixed - (numerator << _POINT) // denominator
-    return high, math.ldexp(rest / (1 << 100), 100 - _POINT)
-
-
 # log x = k log 2 - log c + log(1 + r), where x = 2^k z, z in [11/16, 22/16), c is 1/z to eight bits and r = c z - 1,
 # which then is a double: its last bit is 2^-60 at least and |r| < 2^-7. c is 1 around z = 1, and the result is
 # log(1 + r): no digits are lost there. The high parts of log 2 and log c are cut so that their sum is exact.
 _LOG_STEPS = 256
 _LOG_FIRST = 0x3FE6000000000000  # the bits of 11/16
 _LOG_GRAIN = 42
-_LOG2_HIGH, _LOG2_LOW = _parts(-_fixed_log(1, 2), _LOG_GRAIN)
+_LOG2_HIGH, _LOG2_LOW = parts_of(LOG_2, _LOG_GRAIN)
 
 
 def _log_table() -> Floats:
@@ -100,7 +68,7 @@ def _log_table() -> Floats:
         grain = 256 if high > 1.0 else 128
         c = 1.0 if low < 1.0 + 2**-8 and high > 1.0 - 2**-8 else round(2 * grain / (low + high)) / grain
         numerator, denominator = c.as_integer_ratio()
-        table[step, :3] = c, *_parts(-_fixed_log(numerator, denominator), _LOG_GRAIN)
+        table[step, :3] = c, *parts_of(-log_fixed(numerator, denominator), _LOG_GRAIN)
     return table
 
 
@@ -108,16 +76,15 @@ def _log_table() -> Floats:
 # atan u = atan a + atan t, t = (n - a d) / (d + a n). The table has the angle that `atan a` makes in each of the four
 # half quadrants with y > 0, to which atan t is added or from which it is taken.
 _ATAN_STEPS = 129
-_HALF_PI = 2 * _fixed_atan(1, 1)
 
 
 def _atan_table() -> Floats:
     """The two parts of the angle (4 * 129, 2); half quadrant 1 if |y| > |x|, 2 if x < 0, 3 if both."""
     table = np.zeros((4 * _ATAN_STEPS, 2))
     for step in range(_ATAN_STEPS):
-        angle = _fixed_atan(step, 128)
-        for part, value in enumerate((angle, _HALF_PI - angle, 2 * _HALF_PI - angle, _HALF_PI + angle)):
-            table[part * _ATAN_STEPS + step] = _parts(value)
+        angle = atan_fixed(step, 128)
+        for part, value in enumerate((angle, PI // 2 - angle, PI - angle, PI // 2 + angle)):
+            table[part * _ATAN_STEPS + step] = parts_of(value)
     return table
 
 
@@ -129,7 +96,7 @@ ALL_LANES = (1 << N_LANES) - 1
 
 
 @inlined
-def _round(high: Vector, low: Vector, doubt: Vector) -> Any:
+def rounded(high: Vector, low: Vector, doubt: Vector) -> Any:
     """The double next to high + low, and where an error of `doubt` could make it another one."""
     value = high + low
     rest = low - (value - high)
@@ -156,14 +123,14 @@ def log_of(x: Vector, by_libm: int, scratch: int) -> Any:
     taken = high - base
     lost = (base - (high - taken)) + (r - taken)
     low = fused(series, square, rest) + lost
-    value, unsure = _round(high, low, least(magnitude(high) * 2.0**-57, 2.0**-61))
+    value, unsure = rounded(high, low, least(magnitude(high) * 2.0**-57, 2.0**-61))
     asked = mask_of(unsure | (x < _SMALL) | (x > _LARGE)) | by_libm
     if asked != 0:
         put_row(scratch, 0, x)
         put_row(scratch, 1, value)
-        for lane in range(N_LANES):
-            if (asked >> lane) & 1 != 0:
-                put(scratch, N_LANES + lane, math.log(get(scratch, lane)))
+        while asked != 0:
+            lane, asked = lowest_of(asked), asked & (asked - 1)
+            put(scratch, N_LANES + lane, math.log(get(scratch, lane)))
         value = row(scratch, 1)
     return value
 
@@ -197,15 +164,15 @@ def angle_of(y: Vector, x: Vector, by_libm: int, scratch: int) -> Any:
     high = base + t
     taken = high - base
     lost = (base - (high - taken)) + (t - taken)
-    value, unsure = _round(high, lost + (rest + series), least(magnitude(high) * 2.0**-56, 2.0**-60))
+    value, unsure = rounded(high, lost + (rest + series), least(magnitude(high) * 2.0**-56, 2.0**-60))
     value = choose(y < 0.0, 0.0 - value, value)
     asked = mask_of(unsure) | (ALL_LANES - mask_of(ordinary)) | by_libm
     if asked != 0:
         put_row(scratch, 0, y)
         put_row(scratch, 1, x)
         put_row(scratch, 2, value)
-        for lane in range(N_LANES):
-            if (asked >> lane) & 1 != 0:
-                put(scratch, 2 * N_LANES + lane, math.atan2(get(scratch, lane), get(scratch, N_LANES + lane)))
+        while asked != 0:
+            lane, asked = lowest_of(asked), asked & (asked - 1)
+            put(scratch, 2 * N_LANES + lane, math.atan2(get(scratch, lane), get(scratch, N_LANES + lane)))
         value = row(scratch, 2)
     return value

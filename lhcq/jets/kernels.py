@@ -9,20 +9,13 @@ The order of every sum is written out and nothing is compiled with fastmath, so 
 width of the CPU's vectors.
 """
 
-import functools
-import hashlib
 import math
-import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
-import numpy as np
-from numpy.typing import NDArray
-
+from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.correlations import correlate
-from lhcq.jets.exact import ALL_LANES, angle_of, log_of
+from lhcq.jets.desk import N_DONE, N_PARTICLES, count_of, lay_out, links_of, momentum_of, set_count
+from lhcq.jets.directions import separations, set_directions
 from lhcq.jets.lanes import (
     N_LANES,
     address_of,
@@ -39,124 +32,31 @@ from lhcq.jets.lanes import (
     row,
     spread,
 )
-from lhcq.jets.recombination import (
-    BEYOND,
-    CAMBRIDGE,
-    EVERYWHERE,
-    KT,
-    N_AXES,
-    N_DONE,
-    N_PARTICLES,
-    cluster,
-    lay_out,
-    record_of,
-    separations,
-    set_count,
-    set_directions,
-)
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
+from lhcq.jets.neighbours import BEYOND, find_neighbours
+from lhcq.jets.recombination import CAMBRIDGE, EVERYWHERE, KT, N_AXES, cluster
 
 # The columns of the result of `measure_jets`, in this order.
 MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
 _TAU, _M_SD, _Z_G, _WIDTH, _Z1, _Z2, _C2, _D2 = 0, 4, 5, 6, 7, 8, 9, 10
 
-_SOURCES = ("correlations", "exact", "kernels", "lanes", "recombination")
-_STAMP = hashlib.sha256(
-    b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
-).digest()
 # Particles that are copied into one lane before the next: few enough that the lines they share stay in the cache.
 _COPIED = 16
-_SLOT_BYTES = 24
-_N_COMPARED = 4096
-_rooms = threading.local()
 AXES_ROOM = N_LANES * 3 * (1 + 2 + 3 + 4)
 
 
-def compiled(function: Function) -> Function:
-    """Compile at the first call, and keep the result beside this file or in the user's cache directory."""
-    options = {"error_model": "numpy", "nogil": True}
-    try:
-        made = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither can be written: every process compiles for itself, some 10 s
-        return cast("Function", numba.njit(**options)(function))
-    # numba's cache knows the changes of the file that a function stands in, not of those that it is compiled from.
-    made._cache._cache_file._source_stamp = _STAMP
-    return cast("Function", made)
-
-
-def room_of(name: str, size: int) -> Floats:
-    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth."""
-    held: Floats | None = getattr(_rooms, name, None)
-    if held is None or len(held) < size:
-        held = np.empty(size)
-        setattr(_rooms, name, held)
-    return held
-
-
-@functools.cache
-def lanes_for_libm() -> int:
-    """The lanes that leave `log` and `atan2` to libm, as a mask: none, or all if libm errs more than `exact` says."""
-    rng = np.random.default_rng(1)
-    y, x = rng.normal(0.0, 1.0, (2, _N_COMPARED)) * rng.exponential(1.0, (2, _N_COMPARED))
-    ratio = np.exp(-rng.exponential(3.0, _N_COMPARED))
-    return ALL_LANES if count_differences(y, x, ratio, room_of("functions", 3 * N_LANES)) else 0
-
-
 @compiled
-def count_differences(y: Floats, x: Floats, ratio: Floats, room: Floats) -> int:
-    """How many of atan2(y, x) and log(ratio), (n,) each with n a multiple of eight, are not libm's."""
-    n_wrong, scratch = 0, address_of(room)
-    for k in range(len(x) // N_LANES):
-        angles = angle_of(row(address_of(y), k), row(address_of(x), k), 0, scratch)
-        logs = log_of(row(address_of(ratio), k), 0, scratch)
-        put_row(scratch, 0, angles)
-        put_row(scratch, 1, logs)
-        for lane in range(N_LANES):
-            at = N_LANES * k + lane
-            n_wrong += get(scratch, lane) != math.atan2(y[at], x[at])
-            n_wrong += get(scratch, N_LANES + lane) != math.log(ratio[at])
-    return n_wrong
-
-
-@compiled
-def to_momenta(particles: int, stride: int, counts: Integers, momenta: Floats) -> None:
-    """Fill `momenta` (4, n_filled) with px, py, pz, e (GeV) of events of (pt in GeV, eta, phi), massless.
-
-    Slots of pt 0 are left out, of which `count_filled` says `counts` (n_events,); `particles` and `stride` as there.
-    """
-    at = 0
-    for event in range(len(counts)):
-        stop, slot = at + counts[event], particles + event * stride
-        while at < stop:
-            pt, eta, phi = get(slot, 0), get(slot, 1), get(slot, 2)
-            slot += _SLOT_BYTES
-            if pt != 0.0:
-                momenta[0, at] = pt * math.cos(phi)
-                momenta[1, at] = pt * math.sin(phi)
-                momenta[2, at] = pt * math.sinh(eta)
-                momenta[3, at] = pt * math.cosh(eta)
-                at += 1
-
-
-@compiled
-def count_filled(particles: int, stride: int, n_slots: int, counts: Integers) -> None:
-    """How many of the `n_slots` slots of each event have a pt that is not 0, into `counts` (n_events,).
-
-    `particles` is the address of the first event, a slot after the other, and `stride` the bytes to the next.
-    """
-    for event in range(len(counts)):
-        slot, filled = particles + event * stride, 0
-        for k in range(n_slots):
-            filled += get(slot, 3 * k) != 0.0
-        counts[event] = filled
+def are_orderly(px: Floats, py: Floats, pz: Floats, e: Floats, largest: float) -> bool:
+    """Whether all momenta are numbers below `largest`."""
+    orderly = True
+    for k in range(len(px)):
+        orderly &= (abs(px[k]) < largest) & (abs(py[k]) < largest)
+        orderly &= (abs(pz[k]) < largest) & (abs(e[k]) < largest)
+    return orderly
 
 
 @inlined
 def _pt2_of(desk: Any, lane: int, node: int) -> Any:
-    px, py = get(record_of(desk, lane, node), 0), get(record_of(desk, lane, node), 1)
+    px, py = get(momentum_of(desk, lane, node), 0), get(momentum_of(desk, lane, node), 1)
     return px * px + py * py
 
 
@@ -213,12 +113,13 @@ def find_jets(
             for lane in range(n_lanes):
                 first = offsets[order[begin + lane]]
                 for k in range(slot, min(slot + _COPIED, offsets[order[begin + lane] + 1] - first)):
-                    record = record_of(desk, lane, k)
-                    put(record, 0, px[first + k])
-                    put(record, 1, py[first + k])
-                    put(record, 2, pz[first + k])
-                    put(record, 3, e[first + k])
+                    momentum = momentum_of(desk, lane, k)
+                    put(momentum, 0, px[first + k])
+                    put(momentum, 1, py[first + k])
+                    put(momentum, 2, pz[first + k])
+                    put(momentum, 3, e[first + k])
         set_directions(desk, n_most, by_libm)
+        find_neighbours(desk, n_most, radius * radius)
         cluster(desk, n_most, power, radius * radius, by_libm, 0)
         for lane in range(n_lanes):
             event = order[begin + lane]
@@ -241,15 +142,15 @@ def _list_jets(
 
     `starts` receives their numbers of particles, from `first + 1` on.
     """
-    n, done = get_int(desk.notes, N_LANES * N_PARTICLES + lane), desk.done + 8 * desk.most * lane
-    links, at = desk.links + 16 * 2 * desk.most * lane, first
+    n, done = count_of(desk, lane), desk.done + 8 * desk.most * lane
+    links, at = links_of(desk, lane, 0), first
     n_kept = _sort_by_pt(desk, lane, done, pt_min)
     for k in range(n_kept):
         node = get_int(done, k)
-        record = record_of(desk, lane, node)
+        momentum = momentum_of(desk, lane, node)
         for component in range(4):
-            momenta[component, first + k] = get(record, component)
-        end = _list_leaves(node, n, first, links, desk.sector, members, at)
+            momenta[component, first + k] = get(momentum, component)
+        end = _list_leaves(node, n, first, links, desk.sorted_slot, members, at)
         hardest = 0.0
         for member in range(at, end):
             hardest = max(hardest, get(desk.particle_pt2, N_LANES * (members[member] - first) + lane))
@@ -262,7 +163,7 @@ def _list_jets(
 @inlined
 def _sort_by_pt(desk: Any, lane: int, done: int, pt_min: float) -> int:
     """Bring those of `done` that have `pt_min` to the front, the hardest first, and say how many they are."""
-    kept, pts = 0, desk.found
+    kept, pts = 0, desk.sorted_rap
     for k in range(get_int(desk.notes, N_LANES * N_DONE + lane)):
         node = get_int(done, k)
         pt = _pt_of(desk, lane, node)
@@ -358,6 +259,7 @@ def measure_jets(
             n_most = max(n_most, n)
             set_count(desk, lane, n)
         set_directions(desk, n_most, by_libm)
+        find_neighbours(desk, n_most, EVERYWHERE)
         for power in range(KT, CAMBRIDGE - 1, CAMBRIDGE - KT):
             cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
             if power == KT:
@@ -366,7 +268,7 @@ def measure_jets(
                 index = order[begin + lane]
                 if power == KT:
                     for n_axes in range(1, N_AXES + 1):
-                        out[index, _TAU + n_axes - 1] = get(desk.found, N_LANES * (n_axes - 1) + lane)
+                        out[index, _TAU + n_axes - 1] = get(desk.scratch, N_LANES * (n_axes - 1) + lane)
                     _compare_subjets(desk, lane, axes, jet_pt[index], out[index])
                 else:
                     _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[index])
@@ -379,17 +281,17 @@ def _set_out(
     desk: Any, lane: int, particles: Integers, px: Floats, py: Floats, pz: Floats, e: Floats
 ) -> None:
     for k in range(len(particles)):
-        record, particle = record_of(desk, lane, k), particles[k]
-        put(record, 0, px[particle])
-        put(record, 1, py[particle])
-        put(record, 2, pz[particle])
-        put(record, 3, e[particle])
+        momentum, particle = momentum_of(desk, lane, k), particles[k]
+        put(momentum, 0, px[particle])
+        put(momentum, 1, py[particle])
+        put(momentum, 2, pz[particle])
+        put(momentum, 3, e[particle])
 
 
 @inlined
 def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
     """C2, D2 and the width of a jet."""
-    e2, e3, total = correlate(desk, lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane), space)
+    e2, e3, total = correlate(desk, lane, count_of(desk, lane), space)
     out[_WIDTH] = out[_TAU] / total
     out[_C2], out[_D2] = 0.0, 0.0
     if e2 * e2 * e2 > 0.0:
@@ -398,7 +300,7 @@ def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
 
 @inlined
 def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
-    """tau1 to tau4 of all lanes into the first four rows of `found`."""
+    """tau1 to tau4 of all lanes into the first four rows of `scratch`."""
     n_particles = int_row(desk.notes, N_PARTICLES)
     for n_axes in range(1, N_AXES + 1):
         total, first = spread(0.0), 3 * (n_axes * (n_axes - 1) // 2)
@@ -408,14 +310,14 @@ def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
                 square = least(separations(rap, phi, row(axes, axis), row(axes, axis + 1)), square)
             term = root(row(desk.particle_pt2, k)) * root(square)
             total = total + choose(n_particles > k, term, 0.0)
-        put_row(desk.found, n_axes - 1, choose(n_particles >= n_axes, total, 0.0))
+        put_row(desk.scratch, n_axes - 1, choose(n_particles >= n_axes, total, 0.0))
 
 
 @inlined
 def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats) -> None:
     """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
     out[_Z1], out[_Z2] = 0.0, 0.0
-    if get_int(desk.notes, N_LANES * N_PARTICLES + lane) > 1:
+    if count_of(desk, lane) > 1:
         one = _pt_of(desk, lane, get_int(axes, N_LANES * 5 + lane))
         other = _pt_of(desk, lane, get_int(axes, N_LANES * 8 + lane))
         out[_Z1], out[_Z2] = max(one, other) / jet_pt, min(one, other) / jet_pt
@@ -426,7 +328,7 @@ def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats
 @inlined
 def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> None:
     """Groomed mass and z of the first Cambridge/Aachen splitting with z > `z_cut`, following the harder branch."""
-    links, n = desk.links + 16 * 2 * desk.most * lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane)
+    links, n = links_of(desk, lane, 0), count_of(desk, lane)
     out[_Z_G] = 0.0
     while node >= n:
         harder, softer = get_int(links, 2 * node), get_int(links, 2 * node + 1)
@@ -437,5 +339,5 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
             out[_Z_G] = pt_softer / (pt_harder + pt_softer)
             break
         node = harder
-    pz, e = get(record_of(desk, lane, node), 2), get(record_of(desk, lane, node), 3)
+    pz, e = get(momentum_of(desk, lane, node), 2), get(momentum_of(desk, lane, node), 3)
     out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - _pt2_of(desk, lane, node)))

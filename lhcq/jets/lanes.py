@@ -6,11 +6,13 @@ on scalars would. So the bits of a lane depend neither on the width of registers
 
 In compiled functions:
 
-- `+ - * / < <= > >= == !=` on doubles, `+ - & | << >>` and comparisons on integers, `& |` on marks. A number beside
+- `+ - * / < <= > >= == !=` on doubles, `+ - * & | << >>` and comparisons on integers, `& |` on marks. A number beside
   a vector is spread over the lanes.
 - `choose(marks, a, b)` is `a` where marked and `b` elsewhere; `least(a, b)` is `a` where a < b and `b` elsewhere.
-- `fused(a, b, c)` is a * b + c, rounded once; `root` and `magnitude` are the square root and the absolute value.
-- `reals_as_bits`, `bits_as_reals` keep the 64 bits; `any_of(marks)` is one yes or no, `mask_of(marks)` eight bits.
+- `fused(a, b, c)` is a * b + c, rounded once; `root`, `magnitude` and `floor` are the square root, the absolute
+  value and the next whole number below.
+- `reals_as_bits`, `bits_as_reals` keep the 64 bits; `any_of(marks)` is one yes or no, `mask_of(marks)` eight bits, of
+  which `lowest_of(mask)` is the place of the first that is set.
 - Memory is an address, an integer from `address_of(array)`, and a place from there on: `get` and `put` one double,
   `get_int` and `put_int` one integer, places counted in ones; `row` and `put_row` eight doubles, `int_row` and
   `put_int_row` eight integers, counted in eights. `look_up_two(address, places)` and `look_up_four`
@@ -153,7 +155,7 @@ def _operate(symbol: Callable[..., Any], emit: dict[types.Type, tuple[str, Any, 
 
 _operate(operator.add, {doubles: ("fadd", (), doubles), longs: ("add", (), longs)})
 _operate(operator.sub, {doubles: ("fsub", (), doubles), longs: ("sub", (), longs)})
-_operate(operator.mul, {doubles: ("fmul", (), doubles)})
+_operate(operator.mul, {doubles: ("fmul", (), doubles), longs: ("mul", (), longs)})
 _operate(operator.truediv, {doubles: ("fdiv", (), doubles)})
 _operate(operator.and_, {longs: ("and_", (), longs), marks: ("and_", (), marks)})
 _operate(operator.or_, {longs: ("or_", (), longs), marks: ("or_", (), marks)})
@@ -319,7 +321,8 @@ def _function(name: str, n_arguments: int) -> Any:
     return of_three
 
 
-root, magnitude, fused = _function("sqrt", 1), _function("fabs", 1), _function("fma", 3)
+root, magnitude, floor = _function("sqrt", 1), _function("fabs", 1), _function("floor", 1)
+fused = _function("fma", 3)
 
 
 @_built_in
@@ -371,6 +374,16 @@ def mask_of(context: Any, marked: Any) -> Any:
         return builder.zext(builder.bitcast(arguments[0], ir.IntType(N_LANES)), _LONG)
 
     return types.int64(marks), generate
+
+
+@_built_in
+def lowest_of(context: Any, mask: Any) -> Any:
+    """The place of the lowest bit of an integer that is not 0."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return builder.cttz(arguments[0], ir.Constant(_BIT, 1))
+
+    return types.int64(types.int64), generate
 
 
 @_built_in

@@ -20,9 +20,11 @@ A mass is 0.0 where rounding makes its square negative. No value is ever NaN or 
 
 import numpy as np
 
+from lhcq.jets.compiling import room_of
 from lhcq.jets.correlations import room_to_correlate
-from lhcq.jets.kernels import AXES_ROOM, MEASURES, lanes_for_libm, measure_jets, room_of
-from lhcq.jets.recombination import room_for
+from lhcq.jets.desk import room_for
+from lhcq.jets.kernels import AXES_ROOM, MEASURES, measure_jets
+from lhcq.jets.libm import lanes_for_libm
 from lhcq.jets.vectors import Floats, FourVectors, Integers
 from lhcq.records.events import SUBSTRUCTURE
 
@@ -55,7 +57,7 @@ def measure_substructure(
         np.argsort(counts, kind="stable"),
         pt,
         Z_CUT,
-        lanes_for_libm(),
+        lanes_for_libm("directions"),
         room_of("desk", room_for(most)),
         room_of("axes", AXES_ROOM),
         room_of("matrix", room_to_correlate(most)),

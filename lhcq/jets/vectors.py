@@ -55,7 +55,10 @@ class FourVectors:
     @classmethod
     def massless(cls, particles: Floats) -> Self:
         """From `particles` (n_events, n_slots, 3) of (pt in GeV, eta, phi); pt == 0 is padding."""
-        from lhcq.jets.kernels import count_filled, to_momenta
+        from lhcq.jets.compiling import room_of
+        from lhcq.jets.lanes import N_LANES
+        from lhcq.jets.libm import lanes_for_libm
+        from lhcq.jets.momenta import count_filled, to_momenta
 
         particles = np.asarray(particles, np.float64)  # single precision moves a jet's mass by 0.1 GeV
         if particles.strides[1:] != (24, 8):
@@ -64,9 +67,11 @@ class FourVectors:
         first, stride = particles.ctypes.data, particles.strides[0]
         counts = np.empty(n_events, np.int64)
         count_filled(first, stride, n_slots, counts)
-        momenta = np.empty((4, counts.sum()))
-        to_momenta(first, stride, counts, momenta)
-        px, py, pz, e = momenta
+        n = int(counts.sum())
+        momenta, room = np.empty((4, n + N_LANES - 1)), room_of("functions", 4 * N_LANES)
+        by_libm = lanes_for_libm("circular"), lanes_for_libm("hyperbolic")
+        to_momenta(first, stride, counts, *by_libm, room, *momenta)
+        px, py, pz, e = momenta[:, :n]
         return cls(counts=counts, px=px, py=py, pz=pz, e=e)
 
 

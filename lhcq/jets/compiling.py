@@ -1,0 +1,45 @@
+"""How loops are compiled and kept, and the memory that they work in."""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_SOURCES = (
+    *("correlations", "desk", "directions", "exact", "fixed", "kernels", "lanes", "libm", "momenta"),
+    *("neighbours", "recombination", "waves"),
+)
+_STAMP = hashlib.sha256(
+    b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
+).digest()
+_rooms = threading.local()
+
+
+def compiled(function: Function) -> Function:
+    """Compile at the first call, and keep the result beside this file or in the user's cache directory."""
+    options = {"error_model": "numpy", "nogil": True}
+    try:
+        made = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither can be written: every process compiles for itself, some 10 s
+        return cast("Function", numba.njit(**options)(function))
+    # numba's cache knows the changes of the file that a function stands in, not of those that it is compiled from.
+    made._cache._cache_file._source_stamp = _STAMP
+    return cast("Function", made)
+
+
+def room_of(name: str, size: int) -> Floats:
+    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth."""
+    held: Floats | None = getattr(_rooms, name, None)
+    if held is None or len(held) < size:
+        held = np.empty(size)
+        setattr(_rooms, name, held)
+    return held
