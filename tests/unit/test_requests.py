@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.events.pytables import create_frame
 from lhcq.model.identity import identify
 from lhcq.model.tokens import encode_prompts
-from lhcq.prompts.split import PARTS
 from lhcq.prompts.writing import write_split
 from lhcq.records.jobs import Job, find_job
 from lhcq.records.specs import ClusterSpec, PredictSpec
@@ -31,12 +31,14 @@ from lhcq.requests.prepare import prepare_request
 from lhcq.requests.train import TrainRequest, longest_prompt, train_request
 from lhcq.storage import sha256_of, sha256_of_json, write_manifest
 from lhcq.workspace import Workspace
+from tasks.client import do_here
 from tasks.jobs.store import create_job
 from tests.tiny_models import write_tokenizer
 
 N_SOURCE, N_RECORDS = 40, 44
 SMALL, LARGE = 999_999_999, 1_000_000_000
 """Weights of a base model, on either side of where the default rate changes."""
+SUBSETS = ("train", "validation", "calibration", "test")
 TRAINING = TrainConfig(max_steps=2, rank=4)
 
 # What each command recorded before there were typed specs: one field more or less is another identity.
@@ -172,31 +174,28 @@ def model(place: Workspace) -> Path:
     return write_weights(place.root / "models" / "tiny", 64)
 
 
-@pytest.fixture
-def made(place: Workspace) -> Workspace:
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with a dataset and its split."""
-    random = np.random.default_rng(3)
-    jet = {field.name: 1.0 for field in SCHEMA.field("jets").type.value_type}
-    columns = {
-        "row": np.arange(N_RECORDS),
-        "label": np.arange(N_RECORDS) % 2,
-        "n_particles": random.integers(50, 300, N_RECORDS),
-        "n_jets": np.full(N_RECORDS, 2),
-        "jets": [[{**jet, "m": 300.0 + row}, {**jet, "m": 100.0 + row}] for row in range(N_RECORDS)],
-        "mjj": random.uniform(2000, 5000, N_RECORDS),
-        "delta_r": random.uniform(2, 4, N_RECORDS),
-    }
-    table = pa.table(
-        {name: pa.array(values, SCHEMA.field(name).type) for name, values in columns.items()}, SCHEMA
-    )
-    final = place.dataset("events")
-    final.mkdir(parents=True)
-    pq.write_table(table, final / "events.parquet")
-    labels = {"signal": N_RECORDS // 2, "background": N_RECORDS // 2, "unknown": 0}
-    write_manifest(
-        final, name="events", rows=N_RECORDS, gaps=[], labels=labels, source_sha256="known", config=None
-    )
-    write_split(final, place.split("split"), config=SplitConfig())
+    directory = tmp_path_factory.mktemp("clustered")
+    place, path = Workspace(directory / "workspace"), directory / "events.h5"
+    random = np.random.Generator(np.random.PCG64(5))
+    particles = np.zeros((N_RECORDS, 700, 3))
+    particles[:, :30, 0] = random.exponential(50.0, (N_RECORDS, 30)) + 1.0
+    particles[:, :30, 1:] = random.normal(0.0, 1.0, (N_RECORDS, 30, 2))
+    write_event_file(path, [(particles, np.arange(N_RECORDS) % 2)], N_RECORDS)
+    place.create()
+    done = do_here(place, cluster_request(place, open_event_file(path), "events", ClusterConfig()))
+    assert done.state == "done"
+    write_split(place.dataset("events"), place.split("split"), config=SplitConfig())
+    return place.root
+
+
+@pytest.fixture
+def made(place: Workspace, clustered: Path) -> Workspace:
+    """A copy of it."""
+    shutil.copytree(clustered / "datasets", place.root / "datasets")
+    shutil.copytree(clustered / "splits", place.root / "splits")
     return place
 
 
@@ -260,7 +259,7 @@ def test_what_is_recorded_is_what_was_resolved(trained: Workspace, source: Path,
     }
     assert asked["train"].spec.recorded() == {
         "split": "split",
-        "split_sha256": {f"{subset}.parquet": sha256_of(split / f"{subset}.parquet") for subset in PARTS},
+        "split_sha256": {f"{subset}.parquet": sha256_of(split / f"{subset}.parquet") for subset in SUBSETS},
         "model": "tiny",
         "model_dir": "models/tiny",
         "base": identify(model).model_dump(),
@@ -448,7 +447,7 @@ def lengthen(split: Path, subset: str, prompt: str) -> int:
     return len(prompt)
 
 
-@pytest.mark.parametrize("subset", ["train", "validation", "calibration", "test"])
+@pytest.mark.parametrize("subset", SUBSETS)
 def test_the_longest_prompt_is_found_in_whatever_subset_it_is(
     made: Workspace, model: Path, subset: str
 ) -> None:
@@ -465,8 +464,8 @@ def test_the_longest_prompt_is_found_in_whatever_subset_it_is(
     ask_training(made, model, TRAINING.model_copy(update={"max_tokens": usual + 1}))
 
 
-def test_every_subset_of_a_split_is_one_of_the_four() -> None:
-    assert tuple(PARTS) == ("train", "validation", "calibration", "test")
+def test_every_subset_of_a_split_is_one_of_the_four(made: Workspace) -> None:
+    assert {path.stem for path in made.split("split").glob("*.parquet")} == set(SUBSETS)
 
 
 def test_a_plan_is_recorded_as_it_will_be_followed(made: Workspace, model: Path) -> None:

@@ -1,0 +1,372 @@
+"""What a program does to have a job done, without a command line: publish and wait, or do it in this process."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lhcq.config import ClusterConfig
+from lhcq.errors import BadInput, DiskFull, NameTaken, TransientError
+from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.records.jobs import Failure, Holder, Job, end_job, failures_of, outcome_of, record_failure
+from lhcq.records.run_control import set_wish
+from lhcq.requests.cluster import cluster_request
+from lhcq.storage import sha256_of
+from lhcq.workspace import Workspace
+from tasks import client
+from tasks.client import (
+    Following,
+    Session,
+    do_here,
+    is_up,
+    session,
+    staying_up,
+    submit,
+    try_again,
+    workers_for,
+)
+from tasks.jobs.attempts import announce_trouble
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit
+from tasks.jobs.leases import lease
+from tasks.jobs.progress import Progress, count_chunk
+from tasks.jobs.store import create_job
+from tasks.stages.cluster import cluster_merge, cluster_part
+from tasks.workers.local import LocalWorker
+from tests.specs import job_of
+
+N_EVENTS = 40
+
+
+class Acts:
+    """Told how far a job is; does one thing a time that it is told, and the last one each time after."""
+
+    def __init__(self, *acts: Any) -> None:
+        self._acts = list(acts)
+        self.heard: list[Progress] = []
+
+    def __call__(self, at: Progress) -> None:
+        self.heard.append(at)
+        act = self._acts.pop(0) if len(self._acts) > 1 else self._acts[0]
+        act()
+
+
+def nothing() -> None:
+    """The job goes on."""
+
+
+@pytest.fixture
+def current(broker: Any, here: Workspace, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session with a broker and workers elsewhere, of which there are none; its trouble is asked at each look."""
+    monkeypatch.setattr(client, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(client, "_TROUBLE_EVERY_SECONDS", -1.0)
+    here.create()
+    return Session(workspace=here, workers=None)
+
+
+# Waiting.
+
+
+def test_who_waits_is_told_how_far_it_is_until_the_outcome_and_once_more(
+    current: Session, here: Workspace
+) -> None:
+    following = submit(current, job_of())
+    job = following.job
+
+    def end() -> None:
+        end_job(here, job, "done", "merged")
+
+    acts = Acts(nothing, lambda: count_chunk(job, 0), lambda: count_chunk(job, 2), end)
+    outcome = following.wait(on_progress=acts)
+    assert outcome is not None
+    assert (outcome.state, outcome.message) == ("done", "merged")
+    assert [tuple(at)[:3] for at in acts.heard] == [
+        (0, 3, "parts"),
+        (0, 3, "parts"),
+        (1, 3, "parts"),
+        (2, 3, "parts"),
+        (3, 3, "parts"),
+    ]
+    assert following.seconds > 0
+
+
+def test_who_waits_may_count_something_else(current: Session, here: Workspace) -> None:
+    following = submit(current, job_of())
+    acts = Acts(nothing, lambda: end_job(here, following.job, "failed", "row 7 is wrong"))
+    outcome = following.wait(lambda: Progress(7, 9, "events"), on_progress=acts)
+    assert outcome is not None
+    assert outcome.state == "failed"
+    assert acts.heard == [Progress(7, 9, "events")] * 3
+
+
+def test_a_job_that_has_ended_is_waited_for_no_more(current: Session, here: Workspace) -> None:
+    job = create_job(here, job_of())
+    end_job(here, job, "cancelled", "it was enough")
+    heard: list[Progress] = []
+    outcome = Following(current, job, 0.0).wait(on_progress=heard.append)
+    assert outcome == outcome_of(here, job)
+    assert len(heard) == 1
+
+
+def test_a_run_that_was_paused_gives_no_outcome_once_its_trainer_has_noticed(
+    current: Session, here: Workspace, broker: Any
+) -> None:
+    following = submit(current, job_of("train", "run", parts=0))
+    with contextlib.ExitStack() as trainer:
+        trainer.enter_context(lease(broker, segment_unit("run").key))
+        acts = Acts(lambda: set_wish(here, "run", "pause"), nothing, nothing, trainer.close, nothing)
+        assert following.wait(on_progress=acts) is None
+    assert len(acts.heard) == 4  # while the trainer was still at its step it was waited for
+    assert outcome_of(here, following.job) is None
+
+
+def test_trouble_that_will_be_tried_again_is_told_once(current: Session, here: Workspace) -> None:
+    following = submit(current, job_of())
+    job, unit = following.job, chunk_unit(following.job, 0)
+
+    def hiccup(message: str) -> Any:
+        return lambda: announce_trouble(job, unit, TransientError(message), 1)
+
+    told: list[str] = []
+    acts = Acts(
+        nothing,
+        hiccup("the network hiccuped"),
+        nothing,
+        hiccup("the network hiccuped"),
+        nothing,
+        hiccup("the disk hiccuped"),
+        nothing,
+        lambda: end_job(here, job, "done", "merged"),
+    )
+    assert following.wait(on_progress=acts, on_trouble=told.append) is not None
+    assert told == ["the network hiccuped", "the disk hiccuped"]
+
+
+def test_a_disk_that_is_full_ends_the_waiting_and_not_the_job(current: Session, here: Workspace) -> None:
+    following = submit(current, job_of())
+    announce_trouble(following.job, chunk_unit(following.job, 0), DiskFull("/scratch: no space left"), 1)
+    told: list[str] = []
+    with pytest.raises(DiskFull, match="/scratch: no space left"):
+        following.wait(on_trouble=told.append)
+    assert told == []
+    assert outcome_of(here, following.job) is None
+
+
+def test_workers_of_ones_own_that_keep_dying_end_the_waiting(current: Session, here: Workspace) -> None:
+    class Dying:
+        def check(self) -> None:
+            raise TransientError("the local workers keep dying")
+
+    own = Session(workspace=here, workers=Dying())  # type: ignore[arg-type]
+    assert (own.lasting, current.lasting) == (False, True)
+    with pytest.raises(TransientError, match="keep dying"):
+        submit(own, job_of()).wait()
+
+
+def test_only_what_was_given_up_is_worth_asking_for_again(current: Session, here: Workspace) -> None:
+    following = submit(current, job_of())
+    failure = Failure(
+        unit=chunk_unit(following.job, 1).key,
+        message="it broke",
+        permanent=False,
+        attempts=5,
+        by=Holder.this_process(),
+        traceback="",
+    )
+    end_job(here, following.job, "incomplete", "rows are missing")
+    outcome = following.wait()
+    assert outcome is not None
+    assert not following.can_be_tried_again(outcome)  # every unit ended, and would end the same way
+    record_failure(here, following.job, failure)
+    assert following.can_be_tried_again(outcome)
+    again = try_again(current, following.job, [chunk_unit(following.job, 1)])
+    assert failures_of(here, again.job) == []
+    assert outcome_of(here, again.job) is None
+
+
+def test_workers_of_ones_own_may_end_the_unit_that_ended_the_job(
+    current: Session, here: Workspace, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Session(workspace=here, workers=object())  # type: ignore[arg-type]
+    job = create_job(here, job_of())
+    asked: list[str] = []
+
+    def is_leased(_: Any, unit: str) -> bool:
+        asked.append(unit)
+        return len(asked) < 3
+
+    monkeypatch.setattr(client, "is_leased", is_leased)
+    Following(current, job, 0.0).tidy_up()
+    assert asked == []  # workers elsewhere stay
+    Following(own, job, 0.0).tidy_up()
+    assert asked == [merge_unit(job).key] * 3
+
+
+# Publishing.
+
+
+def test_the_same_request_joins_and_another_is_refused(current: Session, broker: Any) -> None:
+    first = submit(current, job_of(radius=0.5))
+    assert broker.llen("cpu") == 3
+    assert submit(current, job_of(radius=0.5, created=9.0)).job == first.job
+    with pytest.raises(NameTaken, match="under way"):
+        submit(current, job_of(radius=0.8))
+
+
+def test_a_broker_that_takes_nothing_is_said_in_one_line(
+    current: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import redis
+
+    def refuse(*_: Any) -> None:
+        raise redis.ConnectionError("Connection refused.")
+
+    monkeypatch.setattr(client, "publish_job", refuse)
+    with pytest.raises(TransientError, match=r"takes no messages \(Connection refused\)\. Run the same"):
+        submit(current, job_of())
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts", "processes", "wanted"),
+    [
+        ("cluster", 3, 8, LocalWorker(kind="cpu", processes=3)),
+        ("cluster", 30, 8, LocalWorker(kind="cpu", processes=8)),
+        ("generate", 2, 1, LocalWorker(kind="cpu", processes=1)),
+        ("prepare", 0, 8, LocalWorker(kind="cpu", processes=1)),
+        ("train", 0, 8, LocalWorker(kind="gpu")),
+        ("predict", 9, 8, LocalWorker(kind="gpu")),
+    ],
+)
+def test_a_job_brings_no_more_workers_than_it_has_work_for(
+    kind: str, parts: int, processes: int, wanted: LocalWorker
+) -> None:
+    assert workers_for(job_of(kind, parts=parts), processes) == [wanted]
+
+
+def test_nobody_waits_for_workers_that_are_not_there(place: Workspace, monkeypatch: Any) -> None:
+    monkeypatch.delenv("LHCQ_BROKER_URL", raising=False)
+    with pytest.raises(BadInput, match="--detach needs workers that stay"), session(place, [], detach=True):
+        pass
+    assert not is_up(place)
+    with staying_up(place):
+        assert is_up(place)
+        with pytest.raises(BadInput, match="runs already"), staying_up(place):
+            pass
+    assert not is_up(place)
+
+
+# In this process.
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    """Forty events, ten to a storage chunk."""
+    random = np.random.Generator(np.random.PCG64(5))
+    particles = np.zeros((N_EVENTS, 700, 3))
+    particles[:, :30, 0] = random.exponential(50.0, (N_EVENTS, 30)) + 1.0
+    particles[:, :30, 1:] = random.normal(0.0, 1.0, (N_EVENTS, 30, 2))
+    labels = (np.arange(N_EVENTS) % 2).astype(np.int8)
+    write_event_file(tmp_path / "events.h5", [(particles, labels)], N_EVENTS, storage_rows=10)
+    return tmp_path / "events.h5"
+
+
+def clustering(place: Workspace, events: Path, name: str = "made") -> Job:
+    config = ClusterConfig(features="full")
+    place.create()
+    return cluster_request(place, open_event_file(events), name, config, chunk=10)
+
+
+ALONE = """
+import sys
+from pathlib import Path
+from lhcq.workspace import Workspace
+from tasks.broker.connection import has_broker
+from tasks.client import do_here
+from tests.unit.test_client import clustering
+
+heard = []
+place = Workspace(Path(sys.argv[1]))
+outcome = do_here(place, clustering(place, Path(sys.argv[2])), heard.append)
+print(outcome.state, [tuple(at)[:3] for at in heard], has_broker())
+"""
+
+
+def test_a_clustering_in_this_process_needs_no_broker_and_gives_the_bytes_of_one_by_tasks(
+    broker: Any, here: Workspace, events: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LHCQ_")}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(alone), str(events)],
+        env={**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    parts = [(number, 4, "parts") for number in (1, 2, 3, 4, 4)]
+    assert done.stdout == f"done {parts} False\n"
+    assert not (alone / "broker").exists()
+    assert not (alone / "jobs" / "cluster-made" / "parts").exists()
+
+    job = create_job(here, clustering(here, events))
+    assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
+    assert cluster_merge("made") == "done"
+    outcome = outcome_of(here, job)
+    assert outcome is not None
+    assert outcome.state == "done"
+    by_tasks, by_itself = (
+        sha256_of(place.dataset("made") / "events.parquet") for place in (here, Workspace(alone))
+    )
+    assert by_tasks == by_itself
+
+
+def test_what_a_unit_raises_is_raised_and_what_is_finished_stays(place: Workspace, events: Path) -> None:
+    request, before = clustering(place, events), events.stat()
+
+    class Changed:
+        heard: list[Progress] = []  # noqa: RUF012
+
+        def __call__(self, at: Progress) -> None:
+            self.heard.append(at)
+            if len(self.heard) == 2:
+                os.utime(events, (1e9, 1e9))
+
+    changed = Changed()
+    with pytest.raises(BadInput, match=r"events\.h5: changed since this job started"):
+        do_here(place, request, changed)
+    assert len(changed.heard) == 2
+    assert outcome_of(place, request) is None
+    job = create_job(place, request)
+    assert finished_chunks(place, job) == {0, 1}
+    first = chunk_path(place, job, 0).stat()
+
+    os.utime(events, ns=(before.st_atime_ns, before.st_mtime_ns))
+    seen = []
+
+    def look(at: Progress) -> None:
+        if chunk_path(place, job, 0).exists():
+            seen.append((at.done, chunk_path(place, job, 0).stat() == first))
+
+    outcome = do_here(place, request, look)
+    assert outcome.state == "done"
+    assert seen == [(3, True), (4, True)]  # and then it is merged
+
+
+def test_a_job_that_is_done_is_not_done_again(place: Workspace, events: Path) -> None:
+    do_here(place, clustering(place, events))
+    before = (place.dataset("made") / "events.parquet").stat()
+    with pytest.raises(NameTaken, match="exists already"):
+        do_here(place, clustering(place, events))
+    assert (place.dataset("made") / "events.parquet").stat() == before
+
+
+def test_a_run_that_waits_for_a_person_is_not_waited_for(place: Workspace) -> None:
+    job = create_job(place, job_of("train", "run", parts=0))
+    set_wish(place, "run", "pause")
+    with pytest.raises(BadInput, match=r"train run waits for a person\. `lhcq why run` tells more"):
+        do_here(place, job)
