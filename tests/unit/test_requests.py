@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lhcq.jets.records import SCHEMA
 
 from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
@@ -20,10 +19,11 @@ from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.events.pytables import create_frame
 from lhcq.model.identity import identify
 from lhcq.model.tokens import encode_prompts
-from lhcq.prompts.split import PARTS
 from lhcq.prompts.writing import write_split
+from lhcq.records.events import SCHEMA
 from lhcq.records.jobs import Job, find_job
 from lhcq.records.specs import ClusterSpec, PredictSpec
+from lhcq.records.subsets import SUBSETS
 from lhcq.requests.cluster import chunks_of, cluster_request, find_events
 from lhcq.requests.generate import generate_request
 from lhcq.requests.predict import predict_request, stretches_of
@@ -260,7 +260,7 @@ def test_what_is_recorded_is_what_was_resolved(trained: Workspace, source: Path,
     }
     assert asked["train"].spec.recorded() == {
         "split": "split",
-        "split_sha256": {f"{subset}.parquet": sha256_of(split / f"{subset}.parquet") for subset in PARTS},
+        "split_sha256": {f"{subset}.parquet": sha256_of(split / f"{subset}.parquet") for subset in SUBSETS},
         "model": "tiny",
         "model_dir": "models/tiny",
         "base": identify(model).model_dump(),
@@ -466,7 +466,7 @@ def test_the_longest_prompt_is_found_in_whatever_subset_it_is(
 
 
 def test_every_subset_of_a_split_is_one_of_the_four() -> None:
-    assert tuple(PARTS) == ("train", "validation", "calibration", "test")
+    assert tuple(SUBSETS) == ("train", "validation", "calibration", "test")
 
 
 def test_a_plan_is_recorded_as_it_will_be_followed(made: Workspace, model: Path) -> None:
