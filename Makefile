@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LHCQ := LHCQ_WORKSPACE=demo $(BIN)/lhcq
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-gpu check bench bench-gpu bench-gpus bench-quality torture torture-random fuzz test-slurm clean
+.PHONY: setup demo test test-gpu check docs bench bench-gpu bench-gpus bench-quality torture torture-random fuzz test-slurm clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# docs/api.md, from the docstrings.
+docs: setup
+	$(BIN)/python docs/make_api.py
 
 bench: setup
 	$(BIN)/python -m benchmarks

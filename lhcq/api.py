@@ -2,7 +2,7 @@
 
     import lhcq
 
-    events = lhcq.cluster("events.h5", "rnd")            # here, in this process
+    events = lhcq.cluster("events.h5", "rnd")  # here, in this process
     split = lhcq.prepare("rnd", "balanced")
     run = lhcq.train("balanced", "first", model="smollm2")
     run.predict("rnd").p_signal
@@ -10,6 +10,9 @@
 Each of these does its job here, without a queue. `submit` has the same job done by workers: those of the configured
 broker, or its own while it is waited for. Either way the bytes are the same, a job that was cut off goes on where it
 was, and one that is done already is not done again. Nothing is printed; errors are those of `lhcq.errors`.
+
+Everywhere `place` is the workspace: an object, its directory, or None for what `LHCQ_WORKSPACE` names (and for a
+result as the input, the workspace that it stands in). Energies, momenta and masses are in GeV, angles in radians.
 """
 
 import logging
@@ -44,11 +47,14 @@ for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says w
     logging.getLogger(_room).addHandler(logging.NullHandler())
 
 Told = Callable[["Progress"], None]
-"""Takes how far a job is: `done`, `total`, `unit` and a `note`."""
+"""Takes how far a job is, now and then: `done` of `total`, the `unit` that is counted, and a `note`."""
 
 
 def workspace(place: "Workspace | Path | str | None" = None) -> Workspace:
-    """The workspace in a directory, by default the one that `LHCQ_WORKSPACE` names; made if it is not there."""
+    """The workspace in a directory, by default the one that `LHCQ_WORKSPACE` names; made if it is not there.
+
+    Raises `BadInput` where the environment names something that cannot be used.
+    """
     if isinstance(place, Workspace):
         return place
     settings = Settings.from_environment()
@@ -69,7 +75,11 @@ def plan_generate(
     detector: bool = True,
     place: Workspace | Path | str | None = None,
 ) -> "Record":
-    """The job that generates events into the file `out`, with Pythia and a CMS-like detector; nothing is done yet."""
+    """The job that generates events into the file `out`, with Pythia and a CMS-like detector; nothing is done yet.
+
+    `background` and `signal` are numbers of events; `detector` False leaves the generated particles as they are.
+    Raises `BadInput` for a file outside of the data roots, in no directory, or of no events, and `DiskFull`.
+    """
     from lhcq.config import GenerateConfig
     from lhcq.requests.generate import generate_request
 
@@ -90,8 +100,12 @@ def plan_cluster(
 ) -> "Record":
     """The job that clusters a file's events into the dataset `name`; nothing is done yet.
 
-    `config` overrides values of the preset (`lhco` or `diary`): algorithm, radius, pt_min (GeV), max_jets, features.
-    `labels` is the master key of a file without labels, `tolerate` the share of the events that may be left out.
+    `config` overrides values of the preset (`lhco` or `diary`): algorithm (antikt, kt, cambridge), radius (in
+    rapidity and azimuth), pt_min (GeV), max_jets (None: all), features (jets, or full with substructure).
+    `labels` is the master key of a file without labels, `tolerate` the share in [0, 1] of the events that may be left
+    out, `events_per_chunk` the size of a task (None: some three seconds of it).
+
+    Raises `BadInput` for a file, key or value that cannot be used, and `DiskFull`.
     """
     from lhcq.requests.cluster import cluster_request, find_events
 
@@ -120,7 +134,12 @@ def plan_prepare(
 ) -> "Record":
     """The job that turns a dataset into the prompts of the split `name`; nothing is done yet, but a model fetched.
 
-    `config` is that of `lhcq prepare`: ratio, template, seed, limit, copies. Tokens are counted for `model`.
+    `config` is that of `lhcq prepare`: ratio (signal:background as 1:K, or natural), template (compact, wide, diary),
+    seed, limit (events over all subsets), copies (of each training prompt). Tokens are counted for `model`, and a
+    prompt of more than `max_tokens` of them is refused when the job is done; model None is the default one, or none
+    without lhcq[train].
+
+    Raises `NotThere` without the dataset, `BadInput` for a model or a value that cannot be used.
     """
     from lhcq.requests.prepare import dataset_of, model_for_tokens, prepare_request
 
@@ -145,8 +164,12 @@ def plan_train(
 ) -> "Record":
     """The job that fine-tunes a model on a split, as the run `name`; nothing is done yet, but the model fetched.
 
-    `config` overrides values of the preset (`default` or `diary`): rank, alpha, learning_rate, epochs, checkpoints,
-    seed and the others of `lhcq train`.
+    `config` overrides values of the preset (`default` or `diary`): rank, alpha, learning_rate, epochs, max_steps,
+    checkpoints, seed, max_memory (bytes) and the others of `lhcq train`. `model` is a directory, `smollm2` or
+    OWNER/MODEL of the hub, `track` a tracker that is told as well.
+
+    Raises `NotThere` without the split, `BadInput` for a model, tracker or value that cannot be used or a prompt of
+    more than max_tokens, `DiskFull`.
     """
     from lhcq.model.sources import default_model, obtain
     from lhcq.requests.train import split_to_train, train_request
@@ -171,7 +194,14 @@ def plan_score(
     largest_p_value: float = 0.01,
     place: Workspace | Path | str | None = None,
 ) -> "Record":
-    """The job that scores a dataset with a checkpoint of a run, as the prediction `name`; nothing is done yet."""
+    """The job that scores a dataset with a checkpoint of a run, as the prediction `name`; nothing is done yet.
+
+    `name` None is RUN-DATASET. `step` is a step, a tag, `best` or `latest`; `labels` the master key of a dataset
+    without labels; an event is selected with a p-value in (0, 1] of at most `largest_p_value`.
+
+    Raises `NotThere` without run, checkpoint or dataset, `BadInput` where the dataset lacks a column of the run's
+    prompts or has other jets.
+    """
     from lhcq.requests.predict import predict_request
 
     return predict_request(
@@ -195,7 +225,11 @@ def generate(
     progress: Told | None = None,
     **options: Any,
 ) -> Path:
-    """Generate events into the file `out`, in this process; the options are those of `plan_generate`."""
+    """Generate events into the file `out`, in this process; the options are those of `plan_generate`.
+
+    Gives the file's path. Raises what `plan_generate` does, `NameTaken` where something else stands there, and
+    `JobEnded` where it does not end well.
+    """
     from tasks.jobs.kinds import result_of
 
     here = workspace(place)
@@ -212,7 +246,11 @@ def cluster(
     progress: Told | None = None,
     **options: Any,
 ) -> "Dataset":
-    """Cluster a file's events into the dataset `name`, in this process; the options are those of `plan_cluster`."""
+    """Cluster a file's events into the dataset `name`, in this process; the options are those of `plan_cluster`.
+
+    Raises what `plan_cluster` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
+    does not end well, as when more events cannot be used than `tolerate` allows.
+    """
     here = workspace(place)
     return Dataset(_do(here, plan_cluster(file, name, place=here, **options), progress), here)
 
@@ -225,7 +263,13 @@ def prepare(
     progress: Told | None = None,
     **options: Any,
 ) -> "Split":
-    """Make the split `name` of a dataset, in this process; the options are those of `plan_prepare`."""
+    """Make the split `name` of a dataset, in this process; the options are those of `plan_prepare`.
+
+    Boosted trees are fitted to it, which stand beside each run.
+
+    Raises what `plan_prepare` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
+    does not end well.
+    """
     here = workspace(place or _place_of(dataset))
     return Split(_do(here, plan_prepare(dataset, name, place=here, **options), progress), here)
 
@@ -238,7 +282,11 @@ def train(
     progress: Told | None = None,
     **options: Any,
 ) -> "Run":
-    """Train and validate the run `name` on a split, in this process; the options are those of `plan_train`."""
+    """Train and validate the run `name` on a split, in this process; the options are those of `plan_train`.
+
+    It ends with the best checkpoint on the test subset. Raises what `plan_train` does, `NameTaken` where the name is
+    in use for something else, `Diverged`, and `JobEnded` where it does not end well.
+    """
     here = workspace(place or _place_of(split))
     return Run(_do(here, plan_train(split, name, place=here, **options), progress), here)
 
@@ -252,7 +300,11 @@ def score(
     progress: Told | None = None,
     **options: Any,
 ) -> "Prediction":
-    """Score a dataset with a run, in this process, with p-values; the options are those of `plan_score`."""
+    """Score a dataset with a run, in this process, with p-values; the options are those of `plan_score`.
+
+    Raises what `plan_score` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
+    does not end well.
+    """
     here = workspace(place or _place_of(run))
     return Prediction(_do(here, plan_score(run, dataset, name, place=here, **options), progress), here)
 
@@ -260,7 +312,8 @@ def score(
 def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.5) -> "Metrics":
     """Accuracy, AUC, significance improvement, calibration and more of any classifier, with their intervals.
 
-    `labels` (n,) are 1 for signal and 0 for background, `p_signal` (n,) lie in [0, 1].
+    `labels` (n,) are 1 for signal and 0 for background, `p_signal` (n,) lie in [0, 1]; an event with at least
+    `threshold` counts as signal. Raises `BadInput` for other values, and for no events.
     """
     from lhcq.evaluate.metrics import metrics_of
 
@@ -324,6 +377,9 @@ def submit(
     With a broker configured, or `lhcq up` running, it goes to the workers there, and goes on when this program ends.
     Otherwise it gets a broker and workers of its own, `processes` of them (None: one a core), until it has been
     waited for or closed.
+
+    Raises `NameTaken` where the name is in use for something else, `BadInput` for a broker that would lose work,
+    `TransientError` for one that takes no messages.
     """
     from tasks.client import session, workers_for
     from tasks.client import submit as publish
@@ -338,7 +394,7 @@ def submit(
 
 
 class Job:
-    """A job that was submitted; as a context manager it is closed at the end."""
+    """A job that workers do; as a context manager it is closed at the end."""
 
     def __init__(
         self, record: "Record", here: Workspace, following: "Following | None", opened: ExitStack
@@ -360,7 +416,10 @@ class Job:
         return f"<lhcq job {self._record.title!r}: {self.status().state}>"
 
     def wait(self, progress: Told | None = None) -> "Dataset | Split | Run | Prediction | Path":
-        """Wait for the end and give the result; raises `JobEnded` when it ended otherwise, or was paused."""
+        """Wait for the end and give the result; raises `JobEnded` when it ended otherwise, or was paused.
+
+        Raises `DiskFull` once only a person can help, and `TransientError` when workers or broker of its own die.
+        """
         if self._following is not None:
             try:
                 self._following.wait(on_progress=progress or _say_nothing)
@@ -370,7 +429,7 @@ class Job:
         return self.result()
 
     def status(self) -> "Status":
-        """How it stands."""
+        """How it stands, by the workspace; asks nobody to wait."""
         from lhcq.records.jobs import outcome_of
         from tasks.jobs.progress import progress_of
 
@@ -405,7 +464,9 @@ class Status:
     state: str
     """open, done, failed, incomplete or cancelled."""
     message: str
+    """What it ended with; empty while it is open."""
     progress: "Progress"
+    """How much of it is done, in what its kind counts."""
 
 
 _RESULTS: dict[str, type[Dataset] | type[Split] | type[Run] | type[Prediction]] = {

@@ -1,6 +1,7 @@
 """What jobs leave, as objects: datasets as arrays and frames, runs that predict.
 
-They are views of what stands in the workspace: making one reads nothing.
+They are views of what stands in the workspace: making one reads nothing. Reading raises `NotThere` for what is not
+there, and `BadInput` for a file that is no longer what its manifest says. `docs/dataset.md` defines every column.
 """
 
 from collections.abc import Iterable
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """Something that stands in a workspace under a name."""
+    """Something that stands in a workspace, `place`, under a name."""
 
     name: str
     place: Workspace
@@ -55,24 +56,31 @@ class Dataset(Result):
         return read_dataset(self.path)
 
     def __len__(self) -> int:
+        """Its events."""
         n_events: int = self.manifest["rows"]
         return n_events
 
     def to_awkward(self, columns: Iterable[str] | None = None) -> "ak.Array":
-        """The events as an awkward array, jets as lists of records; units are GeV and radians."""
+        """The events as an awkward array (n_events,), jets as lists of records by falling pt; GeV and radians.
+
+        `columns` None takes all; `jets.list.element.pt` is one column of the jets.
+        """
         import awkward as ak
 
         return ak.from_arrow(self.to_arrow(columns))
 
     def to_arrow(self, columns: Iterable[str] | None = None) -> "pa.Table":
-        """The events as an Arrow table."""
+        """The events as an Arrow table of n_events rows; columns and units are those of `to_awkward`."""
         from lhcq.records.events import read_dataset, read_events, read_schema
 
         read_dataset(self.path)  # which verifies its files
         return read_events(self.path, list(columns) if columns else read_schema(self.path).names)
 
     def to_pandas(self) -> "pd.DataFrame":
-        """The events as a flat frame: `j1_pt`, `j1_eta`, ... of the leading jet, `j2_pt`, ... of the second."""
+        """The events as a flat frame of n_events rows: `j1_pt`, `j1_eta`, ... of the leading jet, `j2_pt`, ...
+
+        What an event does not have is NaN. Needs pandas, which lhcq does not bring.
+        """
         import pyarrow as pa
 
         from lhcq.jets.export_table import flatten_dataset
@@ -85,7 +93,12 @@ class Dataset(Result):
     def hist(
         self, column: str = "mjj", *, bins: int = 50, start: float | None = None, stop: float | None = None
     ) -> "hist.Hist":
-        """A histogram of a column by label (signal, background, unlabelled), from its least to its largest value."""
+        """A histogram of a column of the events, by label, as counts in `bins` equal bins of [start, stop).
+
+        The axes are `label` (background, signal, unlabelled) and the column, in its own unit (GeV for mjj); start and
+        stop None are its least and largest value. Events without a value are left out. Raises `BadInput` where no
+        event has one.
+        """
         from hist import Hist
 
         table = self.to_arrow(["label", column])
@@ -120,7 +133,10 @@ class Split(Result):
         return read_split(self.path)
 
     def to_arrow(self, subset: str = "train") -> "pa.Table":
-        """Prompts, labels, rows and features of train, validation, calibration or test."""
+        """Rows, labels (1 signal, 0 background), prompts and features of a subset, as a table of one row a prompt.
+
+        The subsets are train, validation, calibration and test; raises `BadInput` for another.
+        """
         from lhcq.records.subsets import SUBSETS, read_split, read_subset, split_schema
 
         if subset not in SUBSETS:
@@ -165,7 +181,11 @@ class Run(Result):
     def predict(self, events: "Dataset | ak.Array | pa.Table | str", *, step: int | str = "best") -> "Scores":
         """P(signal) of each event by a checkpoint: of a dataset, or of events as `Dataset.to_awkward` gives them.
 
-        Exact, one forward pass an event; without p-values, for which `score` takes the calibration subset.
+        All arrays of the result have shape (n_events,), in the order of the events; labels are -1 where there are
+        none. `step` is a step, a tag, `best` or `latest`. Exact, one forward pass an event; without p-values, for
+        which `score` takes the calibration subset.
+
+        Raises `NotThere` without the checkpoint, `BadInput` where the events lack what the run's prompts are made of.
         """
         from lhcq.model.model_cache import resident_base
         from lhcq.model.score import score_prompts
@@ -208,13 +228,14 @@ class Prediction(Result):
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """What the scores amount to."""
+        """What the scores amount to: events selected, their spectrum in m_jj (GeV), metrics where labels are."""
         from lhcq.records.predictions import read_summary
 
         return read_summary(self.path)
 
     def to_arrow(self) -> "pa.Table":
-        """An event a row: P(signal), p-value, rank."""
+        """A table of n_events rows, in the order of the dataset: `row`, `p_signal`, `p_value`, `rank` (1: the most
+        signal-like), `mjj` (GeV), `label`, `part` (the subset of the run's split that it is in), `unknown`."""
         import pyarrow.parquet as pq
 
         from lhcq.records.predictions import scores_file
@@ -223,7 +244,7 @@ class Prediction(Result):
 
     @property
     def p_signal(self) -> "NDArray[np.float64]":
-        """P(signal) of each event, in the order of the dataset."""
+        """P(signal) of each event (n_events,), in the order of the dataset."""
         values: NDArray[np.float64] = self.to_arrow()["p_signal"].to_numpy()
         return values
 
