@@ -2,8 +2,8 @@
 
 On Mistral-7B's shape with random weights: the losses of 50 steps, and the gradients of each layer. A training in
 bfloat16 that cuts its steps otherwise says what rounding alone does. With SmolLM2 itself (`--smollm2`): trainings on
-two overlapping classes of six numbers, by the same seeds, and the AUC of both on the same held-out prompts. Writes
-results/gpu_fp8.json and prints a line a figure.
+two overlapping classes of six numbers, or on the events of a split (`--split`), by the same seeds, and the AUC of
+both on the same held-out prompts. Writes results/gpu_fp8.json and prints a line a figure.
 """
 
 import argparse
