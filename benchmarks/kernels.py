@@ -176,18 +176,22 @@ def loops_before() -> Any:
     return module
 
 
-def jets_before(before: Any, vectors: FourVectors, power: int) -> None:
+def jets_before(
+    before: Any, vectors: FourVectors, power: int, *, radius: float = 1.0, pt_min: float = PT_MIN
+) -> tuple[Any, ...]:
+    """Numbers of jets, momenta, starts, members and the pt of the hardest ones, as `find_jets` wrote them then."""
     n, n_events = len(vectors.px), len(vectors.counts)
-    before.find_jets(
-        *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, power, 1.0, PT_MIN),
-        *(
-            np.zeros(n_events, np.int64),
-            np.empty((4, n)),
-            np.empty(n + 1, np.int64),
-            np.empty(n, np.int64),
-            np.empty(n),
-        ),
+    made = (
+        np.zeros(n_events, np.int64),
+        np.empty((4, n)),
+        np.empty(n + 1, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n),
     )
+    before.find_jets(
+        *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, power, radius, pt_min), *made
+    )
+    return made
 
 
 def measure_before(before: Any, jets: Jets, vectors: FourVectors, leading: Any, pt: Any) -> None:

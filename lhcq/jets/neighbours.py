@@ -1,10 +1,10 @@
 """What is known of each particle's nearest neighbour before anything merges.
 
-Particles are sorted into sectors of azimuth, and each is compared with the eight before and after it:
+Particles are sorted into sectors of azimuth, and each is compared with the sixteen before and after it:
 
         sectors   |   .  . |  .. .   | .  .   . |    .    |  ..  .  |         azimuth -->
                       '----------------'-----------------'
-                       eight before it  o  eight after it
+                          sixteen before   o   sixteen after
                   ^                                        ^
                   no other is nearer in azimuth than these edges
 
