@@ -145,7 +145,7 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
 
 
 @inlined
-def spare_slot(desk: Any) -> int:
+def spare_slot(desk: Any) -> Any:
     """The slot that no pass looks at."""
     return desk.most + BLOCK
 
