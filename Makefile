@@ -70,7 +70,7 @@ bench-quality: setup
 # What reads bytes from outside, fed with what it should refuse; prints a table a target, stores it.
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.fuzz --seed 1 --inputs 50000 --store benchmarks/results/fuzz.json
-	$(BIN)/python -m tests.fuzz.jets --seed 1
+	$(BIN)/python -m tests.fuzz.jets --seed 1 --store benchmarks/results/fuzz_jets.json
 
 # Every fault there is, one after the other; what a recovery took is stored.
 torture: setup

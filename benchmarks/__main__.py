@@ -3,11 +3,12 @@
 import os
 import sys
 
-from benchmarks import clustering, generator, job, memory, prediction, profile, rehearsal
+from benchmarks import clustering, generator, job, kernels, memory, prediction, profile, rehearsal
 from benchmarks.rows import say, store, table
 
 BENCHMARKS = {
     "clustering": clustering.measure,
+    "kernels": kernels.measure,
     "profile": profile.measure,
     "job": job.measure,
     "memory": memory.measure,

@@ -36,7 +36,6 @@ PT_MIN = 1200.0  # GeV, the study's; its code has R=1.0 and keeps all jets above
 STUDY = ClusterConfig(pt_min=PT_MIN, max_jets=None)
 DEFINITION = fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)
 STUDY_STEP = 27  # 896 of the events: the study's loop would need ten minutes for all
-KERNELS_STEP = 9
 STUDY_ROUNDS, PLAIN_ROUNDS, SUBSTRUCTURE_ROUNDS = 3, 7, 3
 TINY = 1e-3  # what differences are relative to where the value itself is less, in its own unit
 
@@ -54,7 +53,6 @@ def measure() -> list[Row]:
             *against_study(source, Path(scratch)),
             *against_fastjet(source, Path(scratch)),
             *against_fjcontrib(source, Path(scratch)),
-            *kernels.measure(thinned(source, Path(scratch))),
         ]
 
 
@@ -146,13 +144,6 @@ def against_fjcontrib(source: Path, scratch: Path) -> list[Row]:
             by_column=dict(zip(names, largest.tolist(), strict=True)),
         ),
     ]
-
-
-def thinned(source: Path, scratch: Path) -> Path:
-    """A tenth of the events, spread over the file."""
-    few = scratch / "kernels.h5"
-    thin_events(source, few, KERNELS_STEP)
-    return few
 
 
 def _bound(wide: float, narrow: float) -> float:

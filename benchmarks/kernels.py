@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import reference
+from benchmarks.events import cache_directory, generated_events, thin_events
 from benchmarks.rows import Row, row, say
 from lhcq.config import ClusterConfig
 from lhcq.jets.clustering import Jets, cluster_four_vectors, compile_kernels
@@ -26,6 +27,7 @@ from lhcq.jets.vectors import FourVectors
 
 BEFORE = "6a10400"
 ROUNDS = 9
+STEP = 9  # of the storage chunks
 PT_MIN = 20.0  # GeV
 POWERS = {"antikt": -2, "kt": 2, "cambridge": 0}
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 700)
@@ -33,20 +35,22 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 700)
 BOUNDS = {"AVX-512": (7.3, 3.1, 2.0, 1.8, 2.8), "AVX2": (5.7, 2.6, 1.7, 1.5, 2.3)}
 
 
-def measure(source: Path) -> list[Row]:
-    """The rows of each level that this CPU has, of the events of a file."""
+def measure() -> list[Row]:
+    """The rows of each level that this CPU has, of a tenth of the generated events, spread over the file."""
     rows = []
-    for level, environment in levels().items():
-        say(f"kernels: {level}")
-        with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
+        source = Path(scratch) / "events.h5"
+        thin_events(generated_events(), source, STEP)
+        for level, environment in levels().items():
+            say(f"kernels: {level}")
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.kernels", str(source)],
-                env={**os.environ, **environment, "NUMBA_CACHE_DIR": cache},
+                env={**os.environ, **environment, "NUMBA_CACHE_DIR": f"{scratch}/{level}"},
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
             )
-        rows += rows_of(level, json.loads(done.stdout))
+            rows += rows_of(level, json.loads(done.stdout))
     return rows
 
 
@@ -176,18 +180,22 @@ def loops_before() -> Any:
     return module
 
 
-def jets_before(before: Any, vectors: FourVectors, power: int) -> None:
+def jets_before(
+    before: Any, vectors: FourVectors, power: int, *, radius: float = 1.0, pt_min: float = PT_MIN
+) -> tuple[Any, ...]:
+    """Numbers of jets, momenta, starts, members and the pt of the hardest ones, as `find_jets` wrote them then."""
     n, n_events = len(vectors.px), len(vectors.counts)
-    before.find_jets(
-        *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, power, 1.0, PT_MIN),
-        *(
-            np.zeros(n_events, np.int64),
-            np.empty((4, n)),
-            np.empty(n + 1, np.int64),
-            np.empty(n, np.int64),
-            np.empty(n),
-        ),
+    made = (
+        np.zeros(n_events, np.int64),
+        np.empty((4, n)),
+        np.empty(n + 1, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n),
     )
+    before.find_jets(
+        *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, power, radius, pt_min), *made
+    )
+    return made
 
 
 def measure_before(before: Any, jets: Jets, vectors: FourVectors, leading: Any, pt: Any) -> None:

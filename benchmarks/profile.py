@@ -15,7 +15,7 @@ from benchmarks import clustering as task
 from benchmarks.events import N_EVENTS, cache_directory, generated_events
 from benchmarks.rows import Row, row, say
 from lhcq.config import ClusterConfig
-from lhcq.events import layout
+from lhcq.events import soundness
 from lhcq.jets import clustering
 from lhcq.jets.vectors import FourVectors
 
@@ -23,7 +23,7 @@ ROUNDS = 5
 STEPS = ("reading", "checking", "momenta", "jets", "substructure", "table", "writing")
 # The functions whose calls are the steps; reading is what `read_blocks` does besides checking.
 PLACES: tuple[tuple[str, Any, str], ...] = (
-    ("checking", layout, "find_faults"),
+    ("checking", soundness, "count_particles"),
     ("momenta", FourVectors, "massless"),
     ("jets", clustering, "find_jets"),
     ("substructure", clustering, "_measure_leading"),

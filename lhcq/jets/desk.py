@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lhcq.jets.lanes import N_LANES, get_int, inlined, put_int
 
 BLOCK = 4  # slots of which a pass notes the smallest merit
-WINDOW = 8  # particles on each side in azimuth that a particle is compared with at the start
+WINDOW = 16  # particles on each side in azimuth that a particle is compared with at the start
 PAD = WINDOW + 1
 N_SECTORS = (
     256  # of azimuth, into which particles are sorted; those behind the last particle of a lane have another
@@ -145,7 +145,7 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
 
 
 @inlined
-def spare_slot(desk: Any) -> int:
+def spare_slot(desk: Any) -> Any:
     """The slot that no pass looks at."""
     return desk.most + BLOCK
 

@@ -7,6 +7,7 @@ from lhcq.jets.desk import BLOCK, N_PARTICLES, N_SECTORS
 from lhcq.jets.exact import angle_of, log_of
 from lhcq.jets.lanes import (
     Vector,
+    apart,
     choose,
     fused,
     inlined,
@@ -50,7 +51,7 @@ def separations(rap1: Vector, phi1: Vector, rap2: Vector, phi2: Vector) -> Any:
     return along * along + around * around
 
 
-@inlined
+@apart
 def set_directions(desk: Any, n_most: int, by_libm: int) -> None:
     """The directions of all particles and their sectors of azimuth, once their momenta are there."""
     n_particles = int_row(desk.notes, N_PARTICLES)

@@ -16,7 +16,7 @@ errors: log 0.519 of the last bit, atan2 0.56 where the result is between 1/16 a
 the comments in its e_log.c and e_atan2.c. Both come from sums of numbers of a known size and are bounds on the
 absolute error, which are small against the last bit of a result that is not small. One lane in a hundred is in doubt.
 
-A libm that errs by more (musl's atan2 does) is found out by `agrees_with_libm` before the first use, and then all
+A libm that errs by more (musl's atan2 does) is found out by `libm.lanes_for_libm` before the first use, and then all
 lanes are left to libm. What is special (zero, negative, infinite, beyond 2^+-200) is in doubt from the start.
 """
 

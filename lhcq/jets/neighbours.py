@@ -1,10 +1,11 @@
 """What is known of each particle's nearest neighbour before anything merges.
 
-Particles are sorted into sectors of azimuth, and each is compared with the eight before and after it:
+A few particles are all compared with each other. More are sorted into sectors of azimuth, and each is compared with
+the sixteen before and after it:
 
         sectors   |   .  . |  .. .   | .  .   . |    .    |  ..  .  |         azimuth -->
                       '----------------'-----------------'
-                       eight before it  o  eight after it
+                          sixteen before   o   sixteen after
                   ^                                        ^
                   no other is nearer in azimuth than these edges
 
@@ -20,6 +21,7 @@ from lhcq.jets.desk import N_PARTICLES, N_SECTORS, PAD, WINDOW, count_of, spare_
 from lhcq.jets.directions import separations
 from lhcq.jets.lanes import (
     N_LANES,
+    apart,
     choose,
     get,
     get_int,
@@ -37,16 +39,20 @@ from lhcq.jets.lanes import (
 BEYOND = 1e300  # farther than any pair, heavier than any weight
 # Instead of a nearest neighbour: the beam is nearer than any; or it is not known.
 BEAM, UNKNOWN = -1, -2
+_FEW = 80  # particles that sorting does not pay for
 _SECTOR = 2 * math.pi / N_SECTORS
 _ROUNDING = 1e-9  # of edges and of azimuths that go around, and more
 
 
-@inlined
+@apart
 def find_neighbours(desk: Any, n_most: int, limit: float) -> None:
     """The nearest neighbour of each particle or, where it is not certain, a distance below which there is none.
 
     Neither is beyond R^2 = `limit`, where the beam is nearer.
     """
+    if n_most <= _FEW:
+        _compare_all(desk, n_most, limit)
+        return
     _sort_by_sectors(desk, n_most)
     n_least = n_most
     for lane in range(desk.n_lanes):
@@ -55,6 +61,23 @@ def find_neighbours(desk: Any, n_most: int, limit: float) -> None:
             n_least = min(n_least, n)
             _close_circle(desk, lane, n)
     _compare_in_order(desk, n_most, min(WINDOW, n_least - 1), limit)
+
+
+@inlined
+def _compare_all(desk: Any, n_most: int, limit: float) -> None:
+    """Compare each particle with all others, in the order of slots."""
+    n_particles = int_row(desk.notes, N_PARTICLES)
+    for slot in range(n_most):
+        rap, phi = row(desk.particle_rap, slot), row(desk.particle_phi, slot)
+        nearest, near = spread(limit), spread(BEAM)
+        for begin, end in ((0, slot), (slot + 1, n_most)):
+            for other in range(begin, end):
+                this = separations(rap, phi, row(desk.particle_rap, other), row(desk.particle_phi, other))
+                this = choose(n_particles > other, this, BEYOND)
+                near = choose(this < nearest, other, near)
+                nearest = least(this, nearest)
+        put_row(desk.particle_distance, slot, nearest)
+        put_int_row(desk.particle_near, slot, near)
 
 
 @inlined

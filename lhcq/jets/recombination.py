@@ -65,6 +65,7 @@ from lhcq.jets.lanes import (
     Vector,
     add_fours,
     any_of,
+    apart,
     choose,
     get,
     get_int,
@@ -100,7 +101,7 @@ def weights_of(pt2: Vector, power: int) -> Any:
     return spread(1.0)
 
 
-@inlined
+@apart
 def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes: int) -> None:
     """Cluster the events on the desk, whose neighbours were found; the largest has `n_most` particles.
 
@@ -234,7 +235,7 @@ def _choose(desk: Any, lane: int, axes: int) -> None:
 
 
 @inlined
-def _act(desk: Any, lane: int) -> int:
+def _act(desk: Any, lane: int) -> Any:
     """The turn of the chosen pseudojet of a lane; how many are left."""
     mine = desk.notes + 8 * lane
     left = get_int(mine, N_LANES * LEFT)

@@ -1,21 +1,26 @@
-"""Jets of strange small events against FastJet, and log and atan2 against libm; outside CI, but for a sample.
+"""Jets of strange small events against the loops before and against FastJet, and functions against libm.
 
-`python -m tests.fuzz.jets --events 100000 --functions 100000000 --seed 1` prints what it compared and what differs.
-An event may differ where two distances tie, and only there: FastJet takes the one, the loops the other.
+`python -m tests.fuzz.jets --events 1000000 --functions 100000000 --seed 1 --store FILE` prints what it compared and
+what differs; one batch in ten is compared with FastJet too. CI runs a sample. An event may differ from FastJet where
+two distances tie, and only there: FastJet takes the one, the loops the other. From the loops before, none may.
 """
 
 import argparse
+import json
 import sys
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import awkward as ak
 import fastjet
 import numpy as np
 
+from benchmarks.kernels import BEFORE, POWERS, jets_before, loops_before
 from benchmarks.rows import say
 from lhcq.config import ClusterConfig
 from lhcq.jets.clustering import cluster_four_vectors
-from lhcq.jets.kernels import count_differences
+from lhcq.jets.libm import count_differences, count_wave_differences
 from lhcq.jets.vectors import FourVectors
 
 CODES = {
@@ -88,10 +93,47 @@ def count_wrong_events(vectors: FourVectors, config: ClusterConfig) -> int:
     return wrong
 
 
-def compare_jets(n_events: int, seed: int) -> tuple[Counter[str], Counter[str]]:
-    """Events compared, and those that differ, by kind."""
-    rng, compared, wrong = np.random.default_rng(seed), Counter[str](), Counter[str]()
-    while compared.total() < n_events:
+def count_changed_events(vectors: FourVectors, config: ClusterConfig, before: Any) -> int:
+    """How many events have jets, members or an order that the loops before did not give, bit for bit."""
+    found = cluster_four_vectors(vectors, config)
+    counts, momenta, starts, members, pt_lead = jets_before(
+        before, vectors, POWERS[config.algorithm], radius=config.radius, pt_min=config.pt_min
+    )
+    n, ours = int(counts.sum()), found.vectors
+    same = (
+        np.array_equal(counts, ours.counts)
+        and np.array_equal(momenta[:, :n], np.stack([ours.px, ours.py, ours.pz, ours.e]))
+        and np.array_equal(starts[: n + 1], found.starts)
+        and np.array_equal(members[: starts[n]], found.members)
+        and np.array_equal(pt_lead[:n], found.pt_lead)
+    )
+    if same:
+        return 0
+    if len(counts) == 1:
+        return 1
+    return sum(count_changed_events(one, config, before) for one in _one_by_one(vectors))
+
+
+def _one_by_one(vectors: FourVectors) -> list[FourVectors]:
+    ends = vectors.offsets[1:-1]
+    columns = (np.split(column, ends) for column in (vectors.px, vectors.py, vectors.pz, vectors.e))
+    return [
+        FourVectors(counts=np.array([len(px)]), px=px, py=py, pz=pz, e=e)
+        for px, py, pz, e in zip(*columns, strict=True)
+    ]
+
+
+def compare_jets(n_events: int, seed: int, *, before: Any = None) -> dict[str, Counter[str]]:
+    """Events by kind: compared with the loops before and with FastJet, and how many differ from either.
+
+    Without the loops `before` all are compared with FastJet, and otherwise one batch in ten.
+    """
+    rng = np.random.default_rng(seed)
+    seen: dict[str, Counter[str]] = {
+        name: Counter() for name in ("events", "changed", "by FastJet", "not FastJet's")
+    }
+    batch = 0
+    while seen["events"].total() < n_events:
         kind, most, size = str(rng.choice(KINDS)), int(rng.choice(MOST, p=CHANCES)), int(rng.choice(SIZES))
         vectors = make_events(rng, kind, size if most < 300 else min(size, 13), most)
         config = ClusterConfig(
@@ -102,14 +144,20 @@ def compare_jets(n_events: int, seed: int) -> tuple[Counter[str], Counter[str]]:
         )
         if len(vectors.px) == 0:
             continue
-        compared[kind] += len(vectors.counts)
-        wrong[kind] += count_wrong_events(vectors, config)
-    return compared, wrong
+        batch += 1
+        seen["events"][kind] += len(vectors.counts)
+        if before is not None:
+            seen["changed"][kind] += count_changed_events(vectors, config, before)
+        if before is None or batch % 10 == 0:
+            seen["by FastJet"][kind] += len(vectors.counts)
+            seen["not FastJet's"][kind] += count_wrong_events(vectors, config)
+    return seen
 
 
-def compare_functions(n: int, seed: int) -> int:
-    """How many of about `n` results of log and of atan2 differ from libm's."""
-    rng, wrong, size = np.random.default_rng(seed), 0, 1 << 16
+def compare_functions(n: int, seed: int) -> tuple[int, int, int]:
+    """How many of about `n` results of log and atan2, of sin and cos, and of sinh and cosh differ from libm's."""
+    rng, size = np.random.default_rng(seed), 1 << 16
+    wrong = np.zeros(3, np.int64)
     for turn in range(-(-n // size)):
         y, x = rng.normal(0, 1, (2, size)) * np.exp(rng.normal(0, (0.1, 1, 4)[turn % 3], (2, size)))
         ratio = (
@@ -117,22 +165,35 @@ def compare_functions(n: int, seed: int) -> int:
             1 + rng.normal(0, 0.02, size),
             np.exp(rng.uniform(-130, 130, size)),
         )
-        wrong += count_differences(y, x, ratio[turn % 3], np.empty(24))
-    return wrong
+        wrong[0] += count_differences(y, x, ratio[turn % 3], np.empty(24))
+        angles, rapidities = rng.uniform(-4, 4, size), rng.normal(0, 3, size)
+        wrong[1:] += count_wave_differences(angles, rapidities, np.empty(32))
+    return int(wrong[0]), int(wrong[1]), int(wrong[2])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--functions", type=int, default=100_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--store", type=Path)
     given = parser.parse_args()
-    compared, wrong = compare_jets(given.events, given.seed)
+    seen = compare_jets(given.events, given.seed, before=loops_before())
+    strange = seen["not FastJet's"]
     for kind in KINDS:
-        say(f"{kind:<12} {compared[kind]:>9,} events, {wrong[kind]} differ from FastJet")
-    differences = compare_functions(given.functions, given.seed)
-    say(f"{given.functions:,} of log and of atan2, {differences} differ from libm")
-    return int(wrong.total() > 0 or differences > 0)
+        say(
+            f"{kind:<12} {seen['events'][kind]:>9,} events, {seen['changed'][kind]} differ from {BEFORE}; "
+            f"{seen['by FastJet'][kind]:>7,}, {strange[kind]} from FastJet"
+        )
+    wrong = compare_functions(given.functions, given.seed)
+    names = ("log, atan2", "sin, cos", "sinh, cosh")
+    for name, n in zip(names, wrong, strict=True):
+        say(f"{name:<12} {given.functions:,} of each, {n} differ from libm")
+    if given.store:
+        functions = dict(zip(names, wrong, strict=True))
+        result = {"seed": given.seed, **seen, "functions": {"n": given.functions, "differ": functions}}
+        given.store.write_text(json.dumps(result, indent=1) + "\n")
+    return int(any(seen[name].total() for name in ("changed", "not FastJet's")) or any(wrong))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import math
 import os
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhcq.events.columns import N_PARTICLES, WIDTH
+from lhcq.events.faults import find_faults
 from lhcq.events.layout import EventFile, Piece, open_event_file, read_rows, write_event_file
+from lhcq.events.soundness import count_particles
 
 
 def make_events(n, *, seed=0):
@@ -215,3 +218,32 @@ def test_a_written_file_has_the_structure_of_the_real_one(real_file, tmp_path):
     with h5py.File(real_file, "r", locking=False) as real, h5py.File(tmp_path / "copy.h5", "r") as copy:
         assert describe(copy) == describe(real)
         np.testing.assert_array_equal(copy["df/block0_values"][:], real["df/block0_values"][:])
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    ("place", "value", "sound"),
+    [
+        *((0, value, value in (0.0, 1e9)) for value in (0.0, 1e9, 1.1e9, -1e-9, math.nan, math.inf)),
+        *((2098, value, abs(value) <= 100) for value in (100.0, -100.0, 100.1, -101.0, math.nan, -math.inf)),
+        *((5, value, value == 1e5) for value in (1e5, math.nan, math.inf, -math.inf)),
+    ],
+)
+def test_a_row_is_counted_unless_one_of_its_values_is_what_no_event_has(place, value, sound, labelled):
+    rng = np.random.default_rng(1)
+    values = np.zeros((3, 2100 + labelled))
+    values[:, 0:300:3] = rng.exponential(20, (3, 100)) * (rng.random((3, 100)) < 0.5)
+    values[1, place] = value
+    counts = count_particles(values)
+    assert (counts is not None) == sound == (find_faults(values, first_row=0) == [])
+    if sound:
+        assert counts.tolist() == (values[:, 0:2100:3] > 0).sum(axis=1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("label", "sound"), [(0.0, True), (1.0, True), (0.5, False), (2.0, False), (math.nan, False)]
+)
+def test_a_label_is_nought_or_one(label, sound):
+    values = np.zeros((2, 2101))
+    values[1, 2100] = label
+    assert (count_particles(values) is not None) == sound == (find_faults(values, first_row=0) == [])

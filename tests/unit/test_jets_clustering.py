@@ -312,3 +312,20 @@ def test_a_momentum_that_cannot_be_ordered_is_refused_before_the_loops_see_it(va
     vectors = FourVectors(counts=np.array([3]), px=one, py=np.array([1.0, value, 2.0]), pz=one, e=3 * one)
     with pytest.raises(ValueError, match="a momentum that is not a number or beyond 1e\\+100 GeV"):
         cluster_four_vectors(vectors, ClusterConfig())
+
+
+@pytest.mark.parametrize("algorithm", sorted(CODES))
+def test_particles_on_the_edges_of_the_sectors_of_azimuth_have_fastjets_jets(algorithm):
+    """What is sorted into the wrong sector seems farther from the next ones than it is."""
+    rng, config = (
+        np.random.default_rng(8),
+        ClusterConfig(algorithm=algorithm, radius=0.4, pt_min=0.0, max_jets=None),
+    )
+    width, shape = 2 * math.pi / 256, (12, 60)
+    phi = rng.integers(0, 40, shape) * width + rng.choice(
+        [-1e-15, 0.0, 1e-15, 0.499 * width, 0.501 * width], shape
+    )
+    particles = np.stack([rng.exponential(20, shape) + 0.1, rng.normal(0, 1, shape), phi], axis=2)
+    for event, record in zip(particles, cluster(particles, config).to_pylist(), strict=True):
+        expected = cluster_one_by_one(event, config, CODES[algorithm])
+        assert [jet["px"] for jet in record["jets"]] == [jet["px"] for jet in expected]

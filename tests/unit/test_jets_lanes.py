@@ -20,6 +20,7 @@ from lhcq.jets.lanes import (
     int_row,
     look_up_four,
     look_up_two,
+    lowest_of,
     mask_of,
     numbers,
     put,
@@ -110,6 +111,7 @@ def test_functions_of_doubles_are_those_of_numbers():
     with np.errstate(all="ignore"):
         assert same_bits(apply("root(a)"), np.sqrt(a))
         assert same_bits(apply("magnitude(a)"), np.abs(a))
+        assert same_bits(apply("floor(a)"), np.floor(a))
         assert same_bits(apply("least(a, b)"), np.where(a < b, a, b))
 
 
@@ -142,20 +144,23 @@ def test_integers_shift_mask_and_keep_the_bits_of_doubles():
         put_int_row(address_of(out), 2, numbers() + 10 - spread(1))
         put_int_row(address_of(out), 3, reals_as_bits(bits_as_reals(int_row(address_of(out), 1))))
         put_int_row(address_of(out), 4, choose(numbers() > 3, numbers(), -1))
+        put_int_row(address_of(out), 5, numbers() * 3 * numbers())
         return (
             mask_of(numbers() == 2) + mask_of(numbers() < 2),
             any_of(numbers() == 9),
             any_of(numbers() == 7),
+            lowest_of(mask_of(numbers() > 4)),
         )
 
-    given, out = np.array(SPECIAL[:8]), np.empty(40, np.int64)
-    assert run(given, out) == (0b111, False, True)
+    given, out = np.array(SPECIAL[:8]), np.empty(48, np.int64)
+    assert run(given, out) == (0b111, False, True, 5)
     bits = given.view(np.int64)
     assert out[:8].tolist() == ((bits >> 52) & 2047).tolist()
     assert out[8:16].tolist() == ((bits << 1) | 1).tolist()
     assert out[16:24].tolist() == list(range(9, 17))
     assert out[24:32].tolist() == out[8:16].tolist()
-    assert out[32:].tolist() == [-1, -1, -1, -1, 4, 5, 6, 7]
+    assert out[32:40].tolist() == [-1, -1, -1, -1, 4, 5, 6, 7]
+    assert out[40:].tolist() == [3 * k * k for k in range(8)]
 
 
 def test_memory_is_read_and_written_where_an_address_and_a_place_say():

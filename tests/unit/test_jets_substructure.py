@@ -324,15 +324,16 @@ def test_full_features_have_the_same_bits_whatever_the_chunk(real_events):
 
 
 def test_compiled_loops_need_no_second_compilation(monkeypatch):
-    from lhcq.jets import kernels
+    from lhcq.jets import kernels, libm, momenta
 
     compile_kernels()
-    known = {
-        name: len(getattr(kernels, name).signatures)
-        for name in ("find_jets", "measure_jets", "to_momenta", "count_filled", "count_differences")
-    }
+    loops = (
+        *(kernels.find_jets, kernels.measure_jets, kernels.are_orderly, momenta.to_momenta),
+        *(momenta.count_filled, libm.count_differences, libm.count_wave_differences),
+    )
+    known = [len(loop.signatures) for loop in loops]
     cluster_full(make_event(50.0, 60.0))
-    assert {name: len(getattr(kernels, name).signatures) for name in known} == known
+    assert [len(loop.signatures) for loop in loops] == known
 
 
 def test_loops_are_compiled_also_where_no_cache_can_be_written(tmp_path):
@@ -342,10 +343,10 @@ def test_loops_are_compiled_also_where_no_cache_can_be_written(tmp_path):
     nowhere = str(tmp_path / "file")
     Path(nowhere).write_text("")
     code = (
-        "import numpy as np; from lhcq.jets import kernels\n"
+        "import numpy as np; from lhcq.jets import momenta\n"
         "held, counts = np.full(12, 3.0), np.zeros(1, np.int64)\n"
-        "kernels.count_filled(held.ctypes.data, 96, 4, counts)\n"
-        "print(kernels.__file__, counts[0], kernels.count_filled.stats.cache_path)"
+        "momenta.count_filled(held.ctypes.data, 96, 4, counts)\n"
+        "print(momenta.__file__, counts[0], momenta.count_filled.stats.cache_path)"
     )
     done = subprocess.run(
         [sys.executable, "-B", "-c", code],
@@ -355,18 +356,18 @@ def test_loops_are_compiled_also_where_no_cache_can_be_written(tmp_path):
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [str(package / "jets" / "kernels.py"), "4", "None"]
+    assert done.stdout.split() == [str(package / "jets" / "momenta.py"), "4", "None"]
 
 
 def test_a_change_of_any_file_that_loops_are_made_of_makes_them_compile_anew():
-    from lhcq.jets import kernels
+    from lhcq.jets import compiling, kernels, libm, momenta
 
     made_of = {
         line.split()[1].removeprefix("lhcq.jets.")
-        for name in kernels._SOURCES
+        for name in compiling._SOURCES
         for line in Path(kernels.__file__).with_name(f"{name}.py").read_text().splitlines()
         if line.startswith("from lhcq.jets.")
     }
-    assert made_of <= set(kernels._SOURCES)
-    for name in ("find_jets", "measure_jets", "to_momenta"):
-        assert getattr(kernels, name)._cache._cache_file._source_stamp == kernels._STAMP
+    assert made_of <= set(compiling._SOURCES)
+    for loop in (kernels.find_jets, kernels.measure_jets, momenta.to_momenta, libm.count_differences):
+        assert loop._cache._cache_file._source_stamp == compiling._STAMP

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from lhcq.jets.records import SCHEMA
 
 from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
