@@ -32,6 +32,7 @@ from lhcq.config import (
     TrainConfig,
 )
 from lhcq.errors import BadInput, JobEnded, NameTaken
+from lhcq.own_tasks import refuse_other_tasks
 from lhcq.results import Dataset, Prediction, Result, Run, Split
 from lhcq.workspace import Workspace
 
@@ -40,8 +41,7 @@ if TYPE_CHECKING:
 
     from lhcq.records.jobs import Job as Record
     from lhcq.records.metrics import Metrics
-    from tasks.client import Following
-    from tasks.jobs.progress import Progress
+    from tasks.client import Following, Progress
 
 for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says where to
     logging.getLogger(_room).addHandler(logging.NullHandler())
@@ -230,12 +230,10 @@ def generate(
     Gives the file's path. Raises what `plan_generate` does, `NameTaken` where something else stands there, and
     `JobEnded` where it does not end well.
     """
-    from tasks.jobs.kinds import result_of
-
     here = workspace(place)
     request = plan_generate(out, place=here, **options)
     _do(here, request, progress)
-    return result_of(here, request)
+    return Path(out).absolute()
 
 
 def cluster(
@@ -340,6 +338,7 @@ def dataset(name: str, *, place: Workspace | Path | str | None = None) -> "Datas
 
 def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
     """Have a job done here, unless it is done already; gives its name."""
+    refuse_other_tasks()
     from tasks.client import do_here
 
     if not _is_done(here, request):
@@ -352,7 +351,7 @@ def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
 def _is_done(here: Workspace, request: "Record") -> bool:
     """Whether the result of the same request stands; raises `NameTaken` where another's does."""
     from lhcq.records.jobs import find_job, outcome_of
-    from tasks.jobs.kinds import result_of
+    from tasks.client import result_of
 
     earlier = find_job(here, request.kind, request.name)
     outcome = outcome_of(here, earlier) if earlier else None
@@ -381,6 +380,7 @@ def submit(
     Raises `NameTaken` where the name is in use for something else, `BadInput` for a broker that would lose work,
     `TransientError` for one that takes no messages.
     """
+    refuse_other_tasks()
     from tasks.client import session, workers_for
     from tasks.client import submit as publish
 
@@ -431,7 +431,7 @@ class Job:
     def status(self) -> "Status":
         """How it stands, by the workspace; asks nobody to wait."""
         from lhcq.records.jobs import outcome_of
-        from tasks.jobs.progress import progress_of
+        from tasks.client import progress_of
 
         outcome = outcome_of(self._here, self._record)
         return Status(
@@ -442,7 +442,7 @@ class Job:
 
     def result(self) -> "Dataset | Split | Run | Prediction | Path":
         """What it made; raises `JobEnded` unless it is done."""
-        from tasks.jobs.kinds import result_of
+        from tasks.client import result_of
 
         status = self.status()
         if status.state != "done":

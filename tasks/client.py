@@ -20,20 +20,79 @@ from lhcq.records.jobs import Job, Outcome, failures_of, outcome_of
 from lhcq.records.run_control import is_paused
 from lhcq.storage import lock_file
 from lhcq.workspace import Workspace
-from tasks.app import app, connect
+from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker
 from tasks.broker.connection import redis_client
 from tasks.broker.embedded import embedded_broker, running_broker
 from tasks.engine.publish import publish_job, retry_units
 from tasks.jobs.attempts import trouble_of
-from tasks.jobs.kinds import kind_of, segment_unit
+from tasks.jobs.kinds import chunk_unit, kind_of, queue_of, result_of, segment_unit
 from tasks.jobs.leases import NoLease, is_leased
 from tasks.jobs.planner import pending_units
-from tasks.jobs.progress import Progress, progress_of
-from tasks.jobs.store import create_job
-from tasks.jobs.units import Unit
+from tasks.jobs.progress import Progress, events_done, progress_of
+from tasks.jobs.store import (
+    create_job,
+    refuse_taken_name,
+    refuse_used_name,
+    renew_terms,
+    reopen_job,
+    require_open,
+)
+from tasks.jobs.units import Unit, unit_of_key
 from tasks.observe.tracing import note_span
-from tasks.workers.local import LocalWorker, LocalWorkers, local_workers
+from tasks.workers.lifecycle import IDLE_VARIABLE
+from tasks.workers.local import (
+    LocalWorker,
+    LocalWorkers,
+    WorkerKind,
+    local_workers,
+    queues_of,
+    worker_command,
+    worker_environment,
+)
+
+__all__ = [
+    "IDLE_VARIABLE",
+    "Following",
+    "LocalWorker",
+    "Progress",
+    "Session",
+    "Unit",
+    "WorkerKind",
+    "app",
+    "ask_broker",
+    "chunk_unit",
+    "connect",
+    "default_processes",
+    "do_here",
+    "embedded_broker",
+    "events_done",
+    "is_up",
+    "local_workers",
+    "meet_broker",
+    "own_workspace",
+    "pending_units",
+    "progress_of",
+    "queue_of",
+    "queues_of",
+    "refuse_taken_name",
+    "refuse_used_name",
+    "renew_terms",
+    "reopen_job",
+    "require_open",
+    "result_of",
+    "running_broker",
+    "session",
+    "staying_up",
+    "submit",
+    "try_again",
+    "unit_of_key",
+    "worker_command",
+    "worker_environment",
+    "workers_for",
+]
+"""All of `tasks` by which a verb or a program has work done. What they look at it with is `tasks.observe`,
+`tasks.doctor` and `tasks.workers.flower`."""
 
 _POLL_SECONDS = 0.2
 _TROUBLE_EVERY_SECONDS = 2.0

@@ -13,7 +13,7 @@ def command(run: str, as_json: bool) -> int:
     from lhcq.cli.session import open_workspace
     from lhcq.records.jobs import end_job
     from lhcq.records.run_control import set_wish
-    from tasks.jobs.store import require_open
+    from tasks.client import require_open
 
     workspace = open_workspace()
     job = require_open(workspace, run)

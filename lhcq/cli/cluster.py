@@ -65,9 +65,7 @@ def command(
     from lhcq.records.specs import ClusterSpec
     from lhcq.requests.cluster import cluster_request, find_events
     from lhcq.storage import read_manifest
-    from tasks.client import session, submit, workers_for
-    from tasks.jobs.progress import events_done
-    from tasks.jobs.store import refuse_taken_name, renew_terms
+    from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
 
     config = _config(**jets)
     workspace = open_workspace()

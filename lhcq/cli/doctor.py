@@ -9,7 +9,7 @@ from lhcq.cli.options import answer, json_option
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
-    from tasks.doctor.finding import Finding
+    from tasks.doctor import Finding
 
 
 @click.command("doctor")
@@ -38,12 +38,15 @@ def examine(workspace: "Workspace") -> "list[Finding]":
     """Everything that can be examined from here."""
     from lhcq.config import Settings
     from lhcq.errors import LhcqError
-    from tasks.app import connect
-    from tasks.broker.embedded import embedded_broker, running_broker
-    from tasks.doctor.checks import broker_findings, environment_findings, worker_findings
-    from tasks.doctor.filesystem import filesystem_findings
-    from tasks.doctor.finding import Finding
-    from tasks.doctor.security import security_findings
+    from tasks.client import connect, embedded_broker, running_broker
+    from tasks.doctor import (
+        Finding,
+        broker_findings,
+        environment_findings,
+        filesystem_findings,
+        security_findings,
+        worker_findings,
+    )
 
     findings = [*filesystem_findings(workspace.root), *environment_findings()]
     configured = Settings.from_environment().broker_url
@@ -70,8 +73,7 @@ def _local_fit(workspace: "Workspace") -> "list[Finding]":
     import importlib.util
 
     from lhcq.model.gpus import gpus_here
-    from tasks.doctor.checks import fit_finding
-    from tasks.doctor.worker_probe import memory_here
+    from tasks.doctor import fit_finding, memory_here
 
     if importlib.util.find_spec("torch") is None:
         return []

@@ -16,9 +16,7 @@ def command(port: int | None) -> None:
     from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.app import connect
-    from tasks.broker.acceptance import ask_broker
-    from tasks.broker.embedded import running_broker
+    from tasks.client import ask_broker, connect, running_broker
     from tasks.workers.flower import local_flower
 
     workspace = open_workspace()

@@ -42,9 +42,7 @@ def command(
     from lhcq.config import GenerateConfig
     from lhcq.events.pythia import require_pythia
     from lhcq.requests.generate import generate_request
-    from tasks.client import session, submit, workers_for
-    from tasks.jobs.progress import events_done
-    from tasks.jobs.store import refuse_taken_name
+    from tasks.client import events_done, refuse_taken_name, session, submit, workers_for
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     workspace = open_workspace()

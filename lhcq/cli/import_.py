@@ -39,7 +39,7 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     from lhcq.events.sandboxed_read import read_apart
     from lhcq.jets.import_features import imported_schema, write_imported
     from lhcq.storage import check_room, sha256_of
-    from tasks.jobs.store import refuse_used_name
+    from tasks.client import refuse_used_name
 
     workspace = open_workspace()
     final = workspace.dataset(name)

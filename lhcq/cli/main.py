@@ -1,17 +1,16 @@
 """The program `lhcq`: collects the verbs, and turns an expected error into one line and exit code 1."""
 
 import importlib
-import importlib.util
 import keyword
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from lhcq import __version__
-from lhcq.errors import BadInput, LhcqError
+from lhcq.errors import LhcqError
+from lhcq.own_tasks import refuse_other_tasks
 
 VERBS = (
     "fetch",
@@ -75,18 +74,6 @@ def cli() -> None:
     Exit codes: 0 done, 1 an error that one line explains, 2 wrong usage, 3 the job ended incomplete, 128 and the
     signal's number for a command that was ended by one.
     """
-
-
-def refuse_other_tasks() -> None:
-    """Raise `BadInput` where the module `tasks` is not lhcq's: it would run in its place, whatever it does."""
-    ours = Path(__file__).resolve().parents[2] / "tasks" / "__init__.py"
-    found = importlib.util.find_spec("tasks")
-    origin = found.origin if found else None
-    if origin is None or not ours.samefile(origin):
-        raise BadInput(
-            f"the Python module `tasks` is {origin or 'nowhere'} here, in front of lhcq's own ({ours}). Rename it, "
-            "or take its directory out of PYTHONPATH; with `python -m`, start in another directory."
-        )
 
 
 class Signals:

@@ -12,7 +12,7 @@ def command(run: str, as_json: bool) -> int:
     """Stop training RUN within a step; `lhcq resume` goes on from its newest checkpoint."""
     from lhcq.cli.session import open_workspace
     from lhcq.records.run_control import set_wish
-    from tasks.jobs.store import require_open
+    from tasks.client import require_open
 
     workspace = open_workspace()
     require_open(workspace, run)

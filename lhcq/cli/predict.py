@@ -55,9 +55,7 @@ def command(
     from lhcq.cli.session import follow, open_workspace
     from lhcq.records.specs import PredictSpec
     from lhcq.requests.predict import predict_request
-    from tasks.client import session, submit, workers_for
-    from tasks.jobs.progress import events_done
-    from tasks.jobs.store import refuse_taken_name, renew_terms
+    from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
 
     workspace = open_workspace()
     job = predict_request(

@@ -49,9 +49,7 @@ def command(
     from lhcq.config import training_prompts
     from lhcq.requests.prepare import dataset_of, model_for_tokens, prepare_request
     from lhcq.storage import read_manifest
-    from tasks.client import session, submit, workers_for
-    from tasks.jobs.progress import progress_of
-    from tasks.jobs.store import refuse_taken_name
+    from tasks.client import progress_of, refuse_taken_name, session, submit, workers_for
 
     resolved = SplitConfig.checked(**config)
     workspace = open_workspace()

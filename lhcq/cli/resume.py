@@ -18,7 +18,7 @@ def command(run: str, wait: bool, as_json: bool) -> int:
     from lhcq.records.jobs import load_job, outcome_of
     from lhcq.records.run_control import set_wish
     from lhcq.records.run_state import current_course, go_on, write_answer
-    from tasks.jobs.store import reopen_job
+    from tasks.client import reopen_job
 
     workspace = open_workspace()
     job = load_job(workspace, "train", run)

@@ -9,7 +9,7 @@ from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
-    from tasks.jobs.units import Unit
+    from tasks.client import Unit
 
 
 @click.command("retry")
@@ -29,8 +29,7 @@ def command(
     """
     from lhcq.cli.session import follow, open_workspace
     from lhcq.records.jobs import failures_of, named_job, outcome_of
-    from tasks.client import session, try_again, workers_for
-    from tasks.jobs.progress import progress_of
+    from tasks.client import progress_of, session, try_again, workers_for
 
     workspace = open_workspace()
     job = named_job(workspace, name, kind)
@@ -63,8 +62,7 @@ def command(
 
 
 def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
-    from tasks.jobs.kinds import chunk_unit
-    from tasks.jobs.units import unit_of_key
+    from tasks.client import chunk_unit, unit_of_key
 
     if part is not None:
         if not part < job.parts:

@@ -16,8 +16,7 @@ from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job, Outcome
-    from tasks.client import Following, Session
-    from tasks.jobs.progress import Progress
+    from tasks.client import Following, Progress, Session
 
 INTERRUPTED = 130
 EXIT_CODES = {"done": 0, "failed": 1, "incomplete": 3, "cancelled": 3}

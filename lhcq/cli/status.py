@@ -31,7 +31,7 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     from lhcq.records.jobs import outcome_of
     from lhcq.records.run_control import is_paused
     from lhcq.records.run_state import alarms_of
-    from tasks.jobs.progress import progress_of
+    from tasks.client import progress_of
 
     alarms = alarms_of(workspace.run(job.name)) if job.kind == "train" else []
     outcome = outcome_of(workspace, job)

@@ -126,7 +126,7 @@ def command(
     from lhcq.cli.session import open_workspace, say
     from lhcq.model.sources import default_model, obtain
     from lhcq.requests.train import split_to_train, train_request
-    from tasks.jobs.store import refuse_taken_name
+    from tasks.client import refuse_taken_name
 
     workspace = open_workspace()
     workspace.run(name)
@@ -147,8 +147,7 @@ def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool)
     """Publish what a run needs next, wait for its end, and print its table."""
     from lhcq.cli.runs import alarm_lines, run_answer
     from lhcq.cli.session import follow
-    from tasks.client import session, submit, workers_for
-    from tasks.jobs.progress import progress_of
+    from tasks.client import progress_of, session, submit, workers_for
 
     with session(workspace, workers_for(job), detach=not wait) as current:
         waited = follow(

@@ -26,12 +26,16 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
 
     from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.config import Settings
-    from tasks.app import connect
-    from tasks.broker.acceptance import ask_broker
-    from tasks.broker.embedded import embedded_broker
-    from tasks.client import default_processes, staying_up
+    from tasks.client import (
+        LocalWorker,
+        ask_broker,
+        connect,
+        default_processes,
+        embedded_broker,
+        local_workers,
+        staying_up,
+    )
     from tasks.workers.flower import local_flower
-    from tasks.workers.local import LocalWorker, local_workers
 
     workspace = open_workspace()
     train = importlib.util.find_spec("torch") is not None if gpu is None else gpu

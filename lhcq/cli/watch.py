@@ -23,7 +23,7 @@ def command(run: str, once: bool, as_json: bool) -> int:
     from lhcq.cli.session import EXIT_CODES, open_workspace
     from lhcq.records.jobs import load_job, outcome_of
     from lhcq.records.run_control import is_paused
-    from tasks.jobs.progress import progress_of
+    from tasks.client import progress_of
 
     workspace = open_workspace()
     job = load_job(workspace, "train", run)

@@ -11,7 +11,7 @@ from lhcq.errors import NotThere
 if TYPE_CHECKING:
     from lhcq.records.jobs import Holder, Job
     from lhcq.workspace import Workspace
-    from tasks.jobs.units import Unit
+    from tasks.client import Unit
     from tasks.observe.unit_status import Standing
 
 _SHOWN = 10
@@ -48,9 +48,7 @@ def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
 def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
     """What to tell of: the part, or what was given up and what is left to do; and how many more there are."""
     from lhcq.records.jobs import failures_of, outcome_of
-    from tasks.jobs.kinds import chunk_unit
-    from tasks.jobs.planner import pending_units
-    from tasks.jobs.units import unit_of_key
+    from tasks.client import chunk_unit, pending_units, unit_of_key
 
     if part is not None:
         if not part < job.parts:

@@ -8,7 +8,7 @@ import click
 from tasks.settings import QUEUES
 
 if TYPE_CHECKING:
-    from tasks.workers.local import WorkerKind
+    from tasks.client import WorkerKind
 
 
 @click.command("worker")
@@ -31,12 +31,16 @@ def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None
     from lhcq.cli.session import open_workspace
     from lhcq.config import Settings
     from lhcq.errors import BadInput
-    from tasks.app import connect
-    from tasks.broker.acceptance import ask_broker
-    from tasks.broker.embedded import running_broker
-    from tasks.client import default_processes, is_up
-    from tasks.workers.lifecycle import IDLE_VARIABLE
-    from tasks.workers.local import worker_command, worker_environment
+    from tasks.client import (
+        IDLE_VARIABLE,
+        ask_broker,
+        connect,
+        default_processes,
+        is_up,
+        running_broker,
+        worker_command,
+        worker_environment,
+    )
 
     workspace = open_workspace()
     url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)

@@ -15,7 +15,7 @@ from tasks.settings import QUEUES
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
-    from tasks.workers.local import WorkerKind
+    from tasks.client import WorkerKind
 
 KINDS = click.Choice(QUEUES)
 _REPLY_SECONDS = 2.0
@@ -139,9 +139,7 @@ def pending(kind: "WorkerKind") -> int:
     """Print how many units of open jobs wait for a worker of this kind, or are under way, as the workspace tells."""
     from lhcq.cli.session import open_workspace
     from lhcq.records.jobs import list_jobs, outcome_of
-    from tasks.jobs.kinds import queue_of
-    from tasks.jobs.planner import pending_units
-    from tasks.workers.local import queues_of
+    from tasks.client import pending_units, queue_of, queues_of
 
     workspace = open_workspace()
     queues = queues_of(kind)
@@ -164,8 +162,7 @@ def ping(host: str | None, as_json: bool) -> int:
 
     from lhcq.config import Settings
     from lhcq.errors import BadInput, TransientError
-    from tasks.app import app, own_workspace
-    from tasks.broker.acceptance import ask_broker
+    from tasks.client import app, ask_broker, own_workspace
 
     if Settings.from_environment().broker_url is None:
         raise BadInput("there is no broker to ask through: set LHCQ_BROKER_URL or LHCQ_BROKER_URL_FILE.")
