@@ -127,6 +127,6 @@ def _handle(place: Workspace, job: Job, unit: Unit, error: Exception, attempts: 
         traceback="".join(traceback.format_exception(error)),
     )
     record_failure(place, job, failure)
-    if not is_chunk(unit):  # a fan-out goes on with its other parts; the merge ends it
+    if not is_chunk(unit):  # a fan-out goes on with its other chunks; the merge ends it
         end_with_failures(place, job, failures_of(place, job))
     return "failed"

@@ -251,7 +251,7 @@ def _test(place: Workspace, job: Job, held: Lease) -> None:
     judge_validations(place, job, [])
     step = best_step(run_dir)
     if step is None:
-        end_job(place, job, "done", "trained; the validation part is empty")
+        end_job(place, job, "done", "trained; the validation subset is empty")
         return
     if not is_commit(final):
         _score(place, job, step, "test", final, held)
@@ -305,5 +305,5 @@ def _score(place: Workspace, job: Job, step: int, subset: str, final: Path, held
         checkpoint_sha256=adapter_sha256(checkpoint),
         training=checkpoint.get("training"),
     )
-    log.info("%s, step %d, %s part:\n%s", job.name, step, subset, read_report(final))
+    log.info("%s, step %d, %s subset:\n%s", job.name, step, subset, read_report(final))
     return metrics
