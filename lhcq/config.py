@@ -152,9 +152,9 @@ class SplitConfig(Frozen):
     template: Literal["compact", "wide", "diary"] = "compact"
     seed: int = Field(default=1, ge=0, lt=2**31)
     limit: int | None = Field(default=None, ge=20)
-    """At most this many events over all parts; None takes all."""
+    """At most this many events over all subsets; None takes all."""
     copies: int = Field(default=1, ge=1, le=64)
-    """How often the training part holds each event. With more than one, the numbers of each copy are moved a little
+    """How often the training subset holds each event. With more than one, the numbers of each copy are moved a little
     at random, which keeps a model from learning events by heart."""
 
     @field_validator("ratio")
@@ -185,7 +185,7 @@ class SplitConfig(Frozen):
 
 
 def training_prompts(manifest: Mapping[str, Any]) -> int:
-    """Prompts in the training part of a split, by its manifest: its events, each as often as there are copies."""
+    """Prompts in the training subset of a split, by its manifest: its events, each as often as there are copies."""
     n_events: int = sum(manifest["counts"]["train"].values())
     return n_events * SplitConfig.checked(**manifest["config"]).copies
 
@@ -240,7 +240,7 @@ class TrainConfig(Frozen):
     """A longer prompt is refused, never truncated."""
     evaluation_batch: int = Field(default=32, ge=1)
     select: Literal["auc", "nll"] = "auc"
-    """The validation figure that chooses the best checkpoint."""
+    """Which of the validation subset's metrics chooses the best checkpoint."""
     patience: int | None = Field(default=None, ge=1)
     """Checkpoints in a row without a better one after which training ends; None: it goes to its last step."""
     keep: int | None = Field(default=None, ge=1)

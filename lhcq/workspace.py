@@ -195,7 +195,7 @@ class Workspace:
         return self.root / "models" / ".digests"
 
     def job(self, kind: str, name: str) -> Path:
-        """The record of one job: `job.json`, parts, failures, `outcome.json`."""
+        """The record of one job: `job.json`, chunks, failures, `outcome.json`."""
         if kind == "train":
             return self.run(name)
         record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)

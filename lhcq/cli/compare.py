@@ -19,10 +19,10 @@ _TREES = "boosted trees"
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @json_option
 def command(runs: tuple[str, ...], as_json: bool) -> int:
-    """Put runs side by side: what they are, the figures of their best checkpoints, and the boosted trees' beside.
+    """Put runs side by side: what they are, the metrics of their best checkpoints, and the boosted trees' beside.
 
     Where runs were tested on the same events, each pair is compared on those: McNemar's test of their decisions and
-    DeLong's of their AUCs. So is each run with the trees of its split. A run without figures shows dashes.
+    DeLong's of their AUCs. So is each run with the trees of its split. A run without metrics shows dashes.
     """
     from lhcq.cli.session import open_workspace
     from lhcq.report.collect import collect_run
@@ -60,7 +60,7 @@ def _pair(
         reason = other_events
     else:
         found = compare_scores(one.scores, other.scores)
-        reason = "" if found else "their test parts share no event"
+        reason = "" if found else "their test subsets share no event"
     return {
         "first": first,
         "second": second,

@@ -48,9 +48,9 @@ def command(
 ) -> int:
     """Score every event of DATASET with a checkpoint of RUN: P(signal), p-value, rank, and the m_jj spectrum.
 
-    The p-value is (1 + background events of the split's calibration part with a score at least as high) over (1 + all
-    of them). With labels, in the dataset or by --labels, the full statistics are given; where DATASET is what RUN was
-    trained on, of its test part alone. A command that was stopped or killed goes on when it is given again.
+    The p-value is (1 + background events of the split's calibration subset with a score at least as high) over (1 +
+    all of them). With labels, in the dataset or by --labels, the full statistics are given; where DATASET is what RUN
+    was trained on, of its test subset alone. A command that was stopped or killed goes on when it is given again.
     """
     from lhcq.cli.session import follow, open_workspace
     from lhcq.records.specs import PredictSpec

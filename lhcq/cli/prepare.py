@@ -14,7 +14,7 @@ from lhcq.config import SplitConfig
 @click.option("--ratio", default="1:1", show_default=True, help="signal:background as 1:K, or natural.")
 @click.option("--template", type=choice_of(SplitConfig, "template"), default="compact", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option("--limit", type=click.IntRange(min=20), help="At most this many events over all parts.")
+@click.option("--limit", type=click.IntRange(min=20), help="At most this many events over all subsets.")
 @click.option(
     "--copies",
     type=click.IntRange(min=1, max=64),
@@ -40,10 +40,10 @@ def command(
     as_json: bool,
     **config: Any,
 ) -> int:
-    """Turn the dataset NAME into prompts: train, validation, calibration and test parts that share no event.
+    """Turn the dataset NAME into prompts: train, validation, calibration and test subsets that share no event.
 
-    The same event is in the same part in every split of a dataset. A boosted-tree baseline is fitted on the
-    train part, to stand beside every checkpoint.
+    The same event is in the same subset in every split of a dataset. A boosted-tree baseline is fitted on the
+    train subset, to stand beside every checkpoint.
     """
     from lhcq.cli.session import follow, open_workspace, say
     from lhcq.config import training_prompts
@@ -90,7 +90,7 @@ def _text(final: Any, manifest: dict[str, Any], n_prompts: int, seconds: float, 
         lines.append(f"  {part:<12} signal {counts['signal']:>7,}  background {counts['background']:>7,}")
     if copies > 1:
         lines.append(
-            f"  each event of the train part is there {copies} times, its numbers moved a little each time"
+            f"  each event of the train subset is there {copies} times, its numbers moved a little each time"
         )
     if unlabelled := manifest["unlabelled"]:
         lines.append(f"  left out, since they have no label: {unlabelled:,} events")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command("retry")
 @click.argument("name")
-@click.option("--part", type=click.IntRange(min=0), help="This part alone. Default: all that were given up.")
+@click.option("--part", type=click.IntRange(min=0), help="This chunk alone. Default: all that were given up.")
 @kind_option
 @workers_option
 @wait_option
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(
     name: str, part: int | None, kind: str | None, workers: int | None, wait: bool, as_json: bool
 ) -> int:
-    """Try again what was given up of job NAME: parts that failed too often, a segment, a validation.
+    """Try again what was given up of job NAME: chunks that failed too often, a segment, a validation.
 
     What is finished is kept, and nothing else is done again. `lhcq why NAME` tells why each was given up.
     """
@@ -66,10 +66,10 @@ def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
 
     if part is not None:
         if not part < job.parts:
-            raise NotThere(f"{job.title} has {job.parts} parts, counted from 0, and no part {part}.")
+            raise NotThere(f"{job.title} has {job.parts} chunks, counted from 0, and no chunk {part}.")
         unit = chunk_unit(job, part)
         if unit.key not in failed:
-            raise BadInput(f"part {part} of {job.title} was not given up: there is nothing to try again.")
+            raise BadInput(f"chunk {part} of {job.title} was not given up: there is nothing to try again.")
         return [unit]
     if not failed:
         raise BadInput(

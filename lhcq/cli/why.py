@@ -23,7 +23,7 @@ _SHOWN = 10
 @kind_option
 @json_option
 def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
-    """Tell why JOB, or its PART, is not done: attempts, who is at work, the last traceback, what it waits for."""
+    """Tell why JOB, or its chunk PART, is not done: attempts, who is at work, the last traceback, what it awaits."""
     from lhcq.cli.session import open_workspace
     from lhcq.records.jobs import named_job, outcome_of
 
@@ -46,13 +46,13 @@ def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
 
 
 def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
-    """What to tell of: the part, or what was given up and what is left to do; and how many more there are."""
+    """What to tell of: the chunk, or what was given up and what is left to do; and how many more there are."""
     from lhcq.records.jobs import failures_of, outcome_of
     from tasks.client import chunk_unit, pending_units, unit_of_key
 
     if part is not None:
         if not part < job.parts:
-            raise NotThere(f"{job.title} has {job.parts} parts, counted from 0, and no part {part}.")
+            raise NotThere(f"{job.title} has {job.parts} chunks, counted from 0, and no chunk {part}.")
         return [chunk_unit(job, part)], 0
     units = [unit_of_key(failure.unit) for failure in failures_of(workspace, job)]
     if outcome_of(workspace, job) is None:

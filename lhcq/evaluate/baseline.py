@@ -38,11 +38,11 @@ PARAMETERS: dict[str, Any] = {
 
 
 def fit_baseline(split_dir: Path, final: Path) -> None:
-    """Fit gradient-boosted trees on the features of a split's training part and commit `final`.
+    """Fit gradient-boosted trees on the features of a split's training subset and commit `final`.
 
     It holds the scores on validation and test, the metrics of both, and a manifest; no model is stored.
     Nothing is done when `final` is there. Raises `NotThere` without the split, `BadInput` when its training
-    part cannot teach a classifier.
+    subset cannot teach a classifier.
     """
     if (final / MANIFEST).is_file():
         return

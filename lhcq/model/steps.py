@@ -41,7 +41,7 @@ class Step(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True)
 class StepData:
-    """The training part, read a step at a time; `labels` are label bits, one a prompt."""
+    """The training subset, read a step at a time; `labels` are label bits, one a prompt."""
 
     base: Base
     prompts: Sequence[str]

@@ -1,1 +1,1 @@
-"""Prompts: which events go into which part of a split, and how they read. Needs neither fastjet nor torch."""
+"""Prompts: which events go into which subset of a split, and how they read. Needs neither fastjet nor torch."""

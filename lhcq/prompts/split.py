@@ -119,7 +119,7 @@ def _check_classes(chosen: dict[str, Integers], labels: NDArray[np.int8], config
     limit = "" if config.limit is None else f" and --limit {config.limit}"
     raise BadInput(
         f"too few events: of {n_signal} signal and {n_background} background events, --ratio {config.ratio}{limit} "
-        f"would leave (signal+background) {held}, and every part needs both. Use more events, another ratio or a "
+        f"would leave (signal+background) {held}, and every subset needs both. Use more events, another ratio or a "
         "higher limit."
     )
 

@@ -114,7 +114,7 @@ def _plan(
     except BadInput as error:
         if repeated := np.count_nonzero(firsts != rows):
             raise BadInput(
-                f"{error} {repeated:,} of its rows repeat others, and all rows of one event are in one part."
+                f"{error} {repeated:,} of its rows repeat others, and all rows of one event are in one subset."
             ) from error
         raise
     counts = {

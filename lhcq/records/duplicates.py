@@ -2,7 +2,7 @@
 
 Two rows are the same event where they hold the same numbers: of an event file the same particles in any order, of a
 features file the same jets; labels do not count. Rows are compared by a 64-bit hash of that, `content`. Of a million
-different events two have one hash with a probability of 3e-8; they would then be kept in one part of a split, and
+different events two have one hash with a probability of 3e-8; they would then be kept in one subset of a split, and
 nothing else would come of it. An event that holds nothing has the content 0 and is nobody's duplicate.
 """
 

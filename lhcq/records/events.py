@@ -13,7 +13,7 @@ from lhcq.records.commits import read_verified
 
 _FILE = "events.parquet"
 
-# Rows in a row group, whatever the parts were.
+# Rows in a row group, whatever the chunks were.
 ROW_GROUP = 16_384
 BATCH = 8192
 """Events that a reader holds at a time; row groups are a multiple of it."""

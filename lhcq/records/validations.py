@@ -68,7 +68,7 @@ def read_metrics(directory: Path) -> Metrics:
         _verified(directory)
         return Metrics.checked(**read_json(path))
     except FileNotFoundError:
-        raise NotThere(f"{path}: there are no figures. Validate the checkpoint again.") from None
+        raise NotThere(f"{path}: there are no metrics. Validate the checkpoint again.") from None
 
 
 def read_validation_scores(directory: Path) -> "Scores":

@@ -142,7 +142,7 @@ def _data(workspace: Workspace, view: RunView) -> list[tuple[str, str]]:
         ("Labels", "the prompt is followed by ` signal` or ` background`"),
         *(
             (
-                f"Events of the {subset} part",
+                f"Events of the {subset} subset",
                 f"{count['signal']:,} signal, {count['background']:,} background",
             )
             for subset, count in counts.items()

@@ -33,7 +33,7 @@ MASSES = ("mjj", "m_heavy", "m_light")
 """Columns of a split that a report draws, GeV."""
 _REPLACED = (
     "The split {!r} has been made again of other events since, so boosted trees, jet masses and whatever else is of "
-    "today's split are left out here. The run's own figures are those of the events that it was made of."
+    "today's split are left out here. The run's own metrics are those of the events that it was made of."
 )
 
 

@@ -38,18 +38,18 @@ class Picture(NamedTuple):
 PICTURES = {
     "loss": Picture(
         "Loss",
-        "Cross-entropy over the two labels at every optimizer step, with the likelihood on the validation part and "
+        "Cross-entropy over the two labels at every optimizer step, with the likelihood on the validation subset and "
         "the learning rate (dashed).",
         "not yet, no step has been trained.",
     ),
     "accuracy": Picture(
         "Accuracy by checkpoint",
-        "On the validation part, with 95% Wilson intervals; band: the boosted trees on the same events.",
+        "On the validation subset, with 95% Wilson intervals; band: the boosted trees on the same events.",
         "not yet, no checkpoint has been validated.",
     ),
     "auc": Picture(
         "AUC by checkpoint",
-        "On the validation part, with 95% DeLong intervals; the filled point is the checkpoint that is chosen.",
+        "On the validation subset, with 95% DeLong intervals; the filled point is the checkpoint that is chosen.",
         "not yet, or the events are of one class.",
     ),
     "roc": Picture(
@@ -141,9 +141,9 @@ def _judgement(view: RunView) -> list[str]:
         if view.validation is None:
             return ["No checkpoint has been validated yet, so there is nothing to judge."]
         return [
-            f"So far, validation prefers the checkpoint at step {view.best_step}. Its figures are those of the best "
+            f"So far, validation prefers the checkpoint at step {view.best_step}. Its metrics are those of the best "
             "of several on the same events, and so a little too good.",
-            "The test part is scored once, when training has ended.",
+            "The test subset is scored once, when training has ended.",
         ]
     metrics, scores = view.test.metrics, view.test.scores
     sentences = _against_study(metrics)
@@ -185,7 +185,7 @@ def _against_study(metrics: Metrics) -> list[str]:
         judged = f"falls short of the reference study's {STUDY_ACCURACY}: the whole interval lies below it."
     return [
         f"{said} {judged}",
-        f"The study's figure is the best of its checkpoints on 1,000 events ({STUDY_INTERVAL[0]} to "
+        f"The study's accuracy is the best of its checkpoints on 1,000 events ({STUDY_INTERVAL[0]} to "
         f"{STUDY_INTERVAL[1]} at 95%), and those are other events than these.",
     ]
 
@@ -211,14 +211,14 @@ def _selection(view: RunView) -> str:
 
 
 def _calibrated(view: RunView) -> dict[str, Any]:
-    """The test part, raw and calibrated, and the selections where signal is rare; empty before it is scored."""
+    """The test subset, raw and calibrated, and the selections where signal is rare; empty before it is scored."""
     if view.calibrated is None or view.test is None:
         return {}
     fitted, calibrated = view.calibrated.calibration, view.calibrated.calibrated.model_dump()
     raw = view.test.metrics.model_dump()
     rows = {"threshold": "Threshold", **{name: METRIC_ROWS[name] for name in _CALIBRATED_ROWS}}
     return {
-        "fitted": f"temperature {fitted.temperature:.3f}, on {fitted.n:,} events of the calibration part",
+        "fitted": f"temperature {fitted.temperature:.3f}, on {fitted.n:,} events of the calibration subset",
         "lines": [(title, _cell(raw, name), _cell(calibrated, name)) for name, title in rows.items()],
         "natural": [
             (

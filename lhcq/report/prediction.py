@@ -44,8 +44,8 @@ def prediction_verdict(summary: dict[str, Any]) -> list[str]:
     sentences = []
     if summary["parts"] is not None:
         sentences.append(
-            f"{summary['dataset']} is what the run was trained on: figures, selection and spectrum are of the "
-            f"{judged['n']:,} events of its test part alone."
+            f"{summary['dataset']} is what the run was trained on: metrics, selection and spectrum are of the "
+            f"{judged['n']:,} events of its test subset alone."
         )
     threshold = selection["largest_p_value"]
     sentences.append(
@@ -83,7 +83,7 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("Checkpoint", f"step {summary['step']}"),
         ("Dataset", summary["dataset"]),
         ("Events", f"{summary['n_events']:,}"),
-        ("Background to compare with", f"{summary['reference']['n_background']:,} of the calibration part"),
+        ("Background to compare with", f"{summary['reference']['n_background']:,} of the calibration subset"),
         ("Unknown answers", f"{summary['unknown']:,}"),
     ]
 

@@ -29,7 +29,7 @@ TREES = "boosted trees"
 
 
 def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
-    """One row a checkpoint (validation), then the boosted trees, then both on the test part when it is scored.
+    """One row a checkpoint (validation), then the boosted trees, then both on the test subset when it is scored.
 
     A row has `classifier`, `part`, `step`, `state` (planned, written, validated, tested or fitted), `best`,
     `train_loss`, the metrics and McNemar's test against the best checkpoint before it (`mcnemar_p`, with the events

@@ -11,7 +11,7 @@ from lhcq.records.specs import GenerateSpec
 from lhcq.storage import check_room, sha256_of_json
 from lhcq.workspace import Workspace
 
-_BYTES_PER_EVENT = 13_000  # a compressed event of the output, and its part
+_BYTES_PER_EVENT = 13_000  # a compressed event of the output, and its share in a chunk
 
 
 def generate_request(workspace: Workspace, out: Path, config: GenerateConfig) -> Job:

@@ -127,6 +127,6 @@ def _handle(workspace: Workspace, job: Job, unit: Unit, error: Exception, attemp
         traceback="".join(traceback.format_exception(error)),
     )
     record_failure(workspace, job, failure)
-    if not is_chunk(unit):  # a fan-out goes on with its other parts; the merge ends it
+    if not is_chunk(unit):  # a fan-out goes on with its other chunks; the merge ends it
         end_with_failures(workspace, job, failures_of(workspace, job))
     return "failed"

@@ -119,7 +119,7 @@ def lease(
 
 def _extend(client: "redis.Redis", lock: "redis.lock.Lock", held: Lease) -> None:
     if held._ended.wait(_EXTEND_EVERY_SECONDS):
-        return  # most parts end before the first extension, and pay nothing for it
+        return  # most chunks end before the first extension, and pay nothing for it
     with _impatient(client) as own:
         mine = own.lock(lock.name, timeout=LEASE_SECONDS, thread_local=False)
         mine.local.token = lock.local.token

@@ -1,4 +1,4 @@
-"""How many parts of a job are done, for those who watch: a set of their indices in Redis, counted in one step.
+"""How many chunks of a job are done, for those who watch: a set of their indices in Redis, counted in one step.
 
 The truth is the workspace, where counting lists a directory of as many files. A broker that was flushed has lost the
 mark of completeness with the set, so nothing is shown from half of one: the reconciler reads the workspace again.
@@ -33,7 +33,7 @@ def count_chunk(job: Job, index: int) -> None:
 
 
 def counted_chunks(job: Job) -> int | None:
-    """How many parts of `job` are done; None when Redis does not know."""
+    """How many chunks of `job` are done; None when Redis does not know."""
     with redis_client().pipeline(transaction=False) as pipe:
         pipe.sismember(_key(job), _COMPLETE)
         pipe.scard(_key(job))
@@ -42,7 +42,7 @@ def counted_chunks(job: Job) -> int | None:
 
 
 def recount(workspace: Workspace, job: Job) -> None:
-    """Read the workspace into the set, if Redis lost it; parts that are committed meanwhile count themselves."""
+    """Read the workspace into the set, if Redis lost it; chunks that are committed meanwhile count themselves."""
     client = redis_client()
     if not client.sismember(_key(job), _COMPLETE):
         client.sadd(_key(job), _COMPLETE, *finished_chunks(workspace, job))

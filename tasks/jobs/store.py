@@ -29,7 +29,7 @@ from lhcq.workspace import Workspace
 from tasks.jobs.kinds import is_chunk, result_of
 from tasks.jobs.units import unit_of_key
 
-_ANOTHER_LHCQ = "begun by another version of lhcq, or its record was changed: parts of two kinds would mix"
+_ANOTHER_LHCQ = "begun by another version of lhcq, or its record was changed: chunks of two kinds would mix"
 
 
 def refuse_taken_name(workspace: Workspace, job: Job) -> None:

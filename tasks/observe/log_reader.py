@@ -32,7 +32,7 @@ class Line(Frozen):
 
     @property
     def part(self) -> int | None:
-        """The part or the step that it is about; None for a unit that has none."""
+        """The chunk or the step that it is about; None for a unit that has none."""
         words = self.unit.split(":")
         return int(words[2]) if len(words) > 2 else None
 
@@ -54,7 +54,7 @@ def read_line(raw: bytes) -> Line | None:
 
 
 def is_about(line: Line, job: Job, part: int | None = None) -> bool:
-    """Whether a line is about `job`, or about that part of it."""
+    """Whether a line is about `job`, or about that chunk or step of it."""
     task, name, *_ = line.unit.split(":")
     return name == job.name and task in kind_of(job).queues and (part is None or line.part == part)
 

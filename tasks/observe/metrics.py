@@ -104,8 +104,8 @@ class LhcqCollector(Collector):
                 events[job.kind, job.name] = sum(sizes[index] for index in done if index < len(sizes))
                 totals[job.kind, job.name] = sum(sizes)
         labels = ("kind", "job")
-        yield _gauge("lhcq_job_parts", "Parts of a job by state", (*labels, "state"), parts)
-        yield _counter("lhcq_job_events_done", "Events in the parts of a job that are done", labels, events)
+        yield _gauge("lhcq_job_parts", "Chunks of a job by state", (*labels, "state"), parts)
+        yield _counter("lhcq_job_events_done", "Events in the chunks of a job that are done", labels, events)
         yield _gauge("lhcq_job_events", "Events of a job", labels, totals)
 
     def _of_runs(self, jobs: list[Job], ended: Any) -> Iterator[Metric]:
@@ -166,7 +166,7 @@ def run_values(job: Job, journal: Journal, *, over: bool) -> dict[str, float]:
 
 
 def sizes_of_parts(job: Job) -> list[int]:
-    """Events in each part of a clustering or a prediction; empty for what is not cut by events or does not tell."""
+    """Events in each chunk of a clustering or a prediction; empty for what is not cut by events or does not tell."""
     with contextlib.suppress(LhcqError):  # a damaged record must not hide the others
         return [stop - start for _, start, stop in kind_of(job).rows(job)]
     return []

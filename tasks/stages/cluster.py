@@ -60,7 +60,7 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     gaps: list[Gap] = []
 
     def tables() -> "Iterator[pa.Table]":
-        yield part_schema_of(spec.config.features).empty_table()  # a part may have lost all its events
+        yield part_schema_of(spec.config.features).empty_table()  # a chunk may have lost all its events
         for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=terms.tolerate > 0):
             if isinstance(block, EventBlock):
                 contents = hash_events(block.particles, block.n_particles)  # while they are in the cache

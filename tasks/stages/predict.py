@@ -1,6 +1,6 @@
 """Prediction: one task a stretch of events on the queue of validations, merged by a chord into one directory.
 
-The first parts score the background of the split's calibration subset, which p-values are taken against; the others
+The first chunks score the background of the split's calibration subset, which p-values are taken against; the others
 score the dataset.
 """
 

@@ -255,7 +255,7 @@ def _test(workspace: Workspace, job: Job, held: Lease) -> None:
     judge_validations(workspace, job, [])
     step = best_step(run_dir)
     if step is None:
-        end_job(workspace, job, "done", "trained; the validation part is empty")
+        end_job(workspace, job, "done", "trained; the validation subset is empty")
         return
     if not is_commit(final):
         _score(workspace, job, step, "test", final, held)
@@ -311,5 +311,5 @@ def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, 
         checkpoint_sha256=adapter_sha256(checkpoint),
         training=checkpoint.get("training"),
     )
-    log.info("%s, step %d, %s part:\n%s", job.name, step, subset, read_report(final))
+    log.info("%s, step %d, %s subset:\n%s", job.name, step, subset, read_report(final))
     return metrics

@@ -39,7 +39,7 @@ def test_one_part_and_then_the_others_are_tried_again(lhcq, given_up: Job) -> No
     assert (answer["state"], len(answer["units"])) == ("incomplete", 3)
     assert "part 2 hiccuped" in lhcq.run("why", "made", "2").stdout
 
-    assert "part 1 of cluster made" not in lhcq.refused("retry", "made", "--part", "1", code=3)
+    assert "chunk 1 of cluster made" not in lhcq.refused("retry", "made", "--part", "1", code=3)
     answer = lhcq.ask("why", "made")
     assert [unit["unit"][-1] for unit in answer["units"]] == ["0", "2"]
 

@@ -163,7 +163,7 @@ def test_a_prediction_goes_on_where_it_was_stopped_and_judges_what_training_did_
     outcome = outcome_of(trained, load_job(trained, "predict", "own"))
     assert outcome
     assert outcome.state == "done"
-    assert "test part alone" in outcome.message
+    assert "test subset alone" in outcome.message
 
     summary = read_json(trained.prediction("own") / "summary.json")
     counts = {

@@ -118,7 +118,7 @@ def test_what_the_run_was_trained_on_is_judged_by_its_test_part_alone(tmp_path, 
     assert summary["parts"] == {"train": 30, "validation": 5, "calibration": 3, "test": 17, "none": 5}
     assert sum(summary["spectrum"]["counts"]["all"]) == 17
     assert {event["row"] for event in summary["top"]} <= set(rows[test].tolist())
-    assert "test part alone" in prediction_verdict(summary)[0]
+    assert "test subset alone" in prediction_verdict(summary)[0]
     table = pq.read_table(tmp_path / "prediction" / "scores.parquet")
     assert table["part"].to_pylist()[29:31] == ["train", "validation"]
     assert table["part"].to_pylist()[-1] is None

@@ -159,7 +159,7 @@ def test_seven_events_of_each_class_are_enough_for_every_part():
             {"ratio": "1:10", "limit": 40},
             r"--ratio 1:10 and --limit 40 would leave .*higher limit",
         ),
-        ((10, 5000), {"ratio": "natural", "limit": 20}, "every part needs both"),
+        ((10, 5000), {"ratio": "natural", "limit": 20}, "every subset needs both"),
     ],
 )
 def test_too_few_events_are_refused_with_the_counts_and_a_remedy(counts, config, message):

@@ -105,8 +105,8 @@ def refused(command: Any, *words: str) -> str:
 
 def test_what_cannot_be_tried_again_is_refused(broker, here, incomplete, new_job) -> None:
     assert "no job is called 'other'" in refused(retry.command, "other")
-    assert "no part 4" in refused(retry.command, "made", "--part", "4")
-    assert "part 0 of cluster made was not given up" in refused(retry.command, "made", "--part", "0")
+    assert "no chunk 4" in refused(retry.command, "made", "--part", "4")
+    assert "chunk 0 of cluster made was not given up" in refused(retry.command, "made", "--part", "0")
     fresh = new_job(name="fresh")
     assert "nothing of cluster fresh was given up" in refused(retry.command, "fresh")
     end_job(here, fresh, "done", "merged")
@@ -190,4 +190,4 @@ def test_why_names_the_parts_that_were_given_up_with_their_tracebacks(
         chunk_unit(incomplete, 3).key,
         os.getpid(),
     )
-    assert "no part 4" in refused(why.command, "made", "4")
+    assert "no chunk 4" in refused(why.command, "made", "4")
