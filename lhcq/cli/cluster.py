@@ -1,5 +1,6 @@
 """`lhcq cluster FILE --name NAME`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def command(
     from tasks.jobs.progress import events_done
     from tasks.jobs.store import refuse_taken_name, renew_terms
 
+    if math.isnan(tolerate):  # which lies in every range
+        raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
     config = _config(**jets)
     workspace = open_workspace()
     final = workspace.dataset(name)
