@@ -1,5 +1,6 @@
 """`lhcq cluster FILE --name NAME`."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def command(
     from lhcq.storage import read_manifest
     from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
 
+    if math.isnan(tolerate):  # which lies in every range
+        raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
     config = _config(**jets)
     workspace = open_workspace()
     final = workspace.dataset(name)

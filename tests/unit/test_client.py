@@ -283,14 +283,18 @@ def clustering(place: Workspace, events: Path, name: str = "made") -> Job:
 ALONE = """
 import sys
 from pathlib import Path
+from lhcq.config import ClusterConfig
+from lhcq.events.layout import open_event_file
+from lhcq.requests.cluster import cluster_request
 from lhcq.workspace import Workspace
 from tasks.broker.connection import has_broker
 from tasks.client import do_here
-from tests.unit.test_client import clustering
 
 heard = []
-place = Workspace(Path(sys.argv[1]))
-outcome = do_here(place, clustering(place, Path(sys.argv[2])), heard.append)
+place, events = Workspace(Path(sys.argv[1])), open_event_file(Path(sys.argv[2]))
+place.create()
+request = cluster_request(place, events, "made", ClusterConfig(features="full"), chunk=10)
+outcome = do_here(place, request, heard.append)
 print(outcome.state, [tuple(at)[:3] for at in heard], has_broker())
 """
 
