@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from benchmarks.quality_data import events_of_more, row_path
 from benchmarks.quality_trees import SEEDS, set_of, tree_name
 from benchmarks.quality_variants import REFERENCE, VARIANTS
 from benchmarks.rows import RESULTS, row
-from lhcq.evaluate.metrics import Z95, metrics_of, midranks
+from lhcq.evaluate.metrics import Z95, metrics_of
 from lhcq.records.scores import Scores, read_scores
 from lhcq.storage import read_json, read_manifest
 from lhcq.workspace import Workspace
@@ -177,9 +178,9 @@ def auc_difference(
     m, n = int(signal.sum()), int(background.sum())
     of_signal, of_background = [], []
     for score in (one, other):
-        together = midranks(np.concatenate([score[signal], score[background]]))
-        of_signal.append((together[:m] - midranks(score[signal])) / n)
-        of_background.append(1.0 - (together[m:] - midranks(score[background])) / m)
+        together = rankdata(np.concatenate([score[signal], score[background]]))
+        of_signal.append((together[:m] - rankdata(score[signal])) / n)
+        of_background.append(1.0 - (together[m:] - rankdata(score[background])) / m)
     shift = float(np.mean(of_signal[0] - of_signal[1]))
     variance = (
         np.var(of_signal[0] - of_signal[1], ddof=1) / m
