@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from lhcq.errors import NotThere
 from lhcq.records.checkpoints import versions_of
 from lhcq.records.commits import digests_of
-from lhcq.records.jobs import Job, Outcome, load_job, outcome_of
+from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
 from lhcq.records.journal import CheckpointLine, Line, StepLine, read_journal
 from lhcq.records.run_control import is_paused
 from lhcq.records.run_state import (
@@ -40,7 +41,9 @@ _REPLACED = (
 def collect_run(workspace: Workspace, run: str) -> RunView:
     """The view of a run; `NotThere` when there is no such run, `BadInput` when a record is damaged."""
     directory = workspace.run(run)
-    job = load_job(workspace, "train", run)
+    job = find_job(workspace, "train", run)
+    if job is None:
+        raise NotThere(f"run {run!r} does not exist in {workspace.root}. `lhcq status` lists what does.")
     spec, outcome = job.spec_of(TrainSpec), outcome_of(workspace, job)
     lines = read_journal(directory)
     history = history_of(lines)

@@ -18,6 +18,7 @@ from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.scores import Scores
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
+from tests.specs import job_of
 
 
 def scores(rows, labels, p_signal) -> Scores:
@@ -101,15 +102,16 @@ def runs(place, monkeypatch):
         ("new", "one", None),
     ):
         digests = digests_of(read_json(place.split(split) / MANIFEST))
-        spec = {
-            "split": split,
-            "split_sha256": digests,
-            "model": "smollm2",
-            "total_steps": 8,
-            "checkpoint_steps": [8],
-            "config": {},
-        }
-        write_json(place.run(run) / "job.json", {"created": 1.0, "spec": spec})
+        job = job_of(
+            "train",
+            run,
+            parts=0,
+            split=split,
+            split_sha256=digests,
+            total_steps=8,
+            checkpoint_steps=[8],
+        )
+        write_json(place.run(run) / "job.json", job.model_dump())
         if skill is not None:
             for first, final in ((100, place.validation(run, 8)), (300, place.run(run) / "test")):
                 labels = np.arange(100) % 2

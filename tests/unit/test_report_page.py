@@ -39,6 +39,7 @@ from lhcq.report.style import DARK, darkened, draw_svg
 from lhcq.report.table import COLUMNS, checkpoint_table, printed_interval, printed_row
 from lhcq.storage import MANIFEST, append_line, read_json, write_json, write_manifest
 from lhcq.workspace import Workspace
+from tests.specs import job_of
 
 FEATURES = ["mjj", "m_heavy", "m_light", "pt_heavy", "delta_r", "n_particles"]
 STEPS = [20, 40, 60, 80]
@@ -110,17 +111,18 @@ def write_run(
 ) -> None:
     """A run of the split `half`, with as much done as asked."""
     run = workspace.run(name)
-    spec = {
-        "split": "half",
-        "split_sha256": digests_of(read_json(workspace.split("half") / MANIFEST)),
-        "model": "smollm2",
-        "model_dir": "models/smollm2",
-        "config": TrainConfig().model_dump(),
-        "total_steps": STEPS[-1],
-        "checkpoint_steps": STEPS,
-    }
-    job = {"kind": "train", "name": name, "created": 1_790_000_000.0, "spec": spec, "parts": 0}
-    write_json(run / "job.json", job)
+    job = job_of(
+        "train",
+        name,
+        parts=0,
+        created=1_790_000_000.0,
+        split="half",
+        split_sha256=digests_of(read_json(workspace.split("half") / MANIFEST)),
+        config=TrainConfig().model_dump(),
+        total_steps=STEPS[-1],
+        checkpoint_steps=STEPS,
+    )
+    write_json(run / "job.json", job.model_dump())
     rng = np.random.default_rng(3)
     for step in range(1, steps_done + 1):
         loss = 0.28 + 0.5 * np.exp(-step / 14) + rng.normal(0, 0.09) * np.exp(-step / 90)
