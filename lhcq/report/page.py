@@ -161,7 +161,7 @@ def _judgement(view: RunView) -> list[str]:
 def _against_study(figures: dict[str, Any]) -> list[str]:
     """Whether the test accuracy passes the study's, and what the comparison is worth."""
     accuracy, low, high = (figures[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
-    said = f"Test accuracy {printed_interval(figures, 'accuracy')}"
+    said = f"Test accuracy {printed_interval(figures, 'accuracy', beside=STUDY_ACCURACY)}"
     share = figures["n_signal"] / figures["n"]
     if abs(share - 0.5) > 0.05:
         return [
