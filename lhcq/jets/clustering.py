@@ -31,6 +31,8 @@ class Jets:
     starts: Integers
     members: Integers
     pt_lead: Floats
+    ties: Integers
+    """(n_events,): 1 where equal distances decided which particles merge (`lhcq.jets.ties`)."""
     substructure: Floats | None = None
 
     @property
@@ -75,6 +77,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     counts, momenta = np.zeros(len(vectors.counts), np.int64), np.empty((4, n_particles))
     starts, members = np.empty(n_particles + 1, np.int64), np.empty(n_particles, np.int64)
     pt_lead = np.empty(n_particles)
+    ties = np.empty_like(counts)
     room = room_of("desk", room_for(int(vectors.counts.max(initial=1))))
     order = np.argsort(vectors.counts, kind="stable")
     find_jets(
@@ -94,6 +97,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         starts,
         members,
         pt_lead,
+        ties,
     )
     n_jets = int(counts.sum())
     px, py, pz, e = (component[:n_jets].copy() for component in momenta)
@@ -102,6 +106,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         starts=starts[: n_jets + 1].copy(),
         members=members[: starts[n_jets]].copy(),
         pt_lead=pt_lead[:n_jets].copy(),
+        ties=ties,
     )
     return jets if config.features == "jets" else replace(jets, substructure=_measure_leading(jets, vectors))
 

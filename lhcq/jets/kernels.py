@@ -39,13 +39,13 @@ from lhcq.jets.lanes import (
     row,
     spread,
 )
+from lhcq.jets.order import order_jets, pt2_of
 from lhcq.jets.recombination import (
     BEYOND,
     CAMBRIDGE,
     EVERYWHERE,
     KT,
     N_AXES,
-    N_DONE,
     N_PARTICLES,
     cluster,
     lay_out,
@@ -53,7 +53,9 @@ from lhcq.jets.recombination import (
     separations,
     set_count,
     set_directions,
+    tied,
 )
+from lhcq.jets.ties import resolve_ties
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -63,7 +65,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
 _TAU, _M_SD, _Z_G, _WIDTH, _Z1, _Z2, _C2, _D2 = 0, 4, 5, 6, 7, 8, 9, 10
 
-_SOURCES = ("correlations", "exact", "kernels", "lanes", "recombination")
+_SOURCES = ("correlations", "exact", "kernels", "lanes", "order", "recombination", "ties")
 _STAMP = hashlib.sha256(
     b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
 ).digest()
@@ -155,14 +157,8 @@ def count_filled(particles: int, stride: int, n_slots: int, counts: Integers) ->
 
 
 @inlined
-def _pt2_of(desk: Any, lane: int, node: int) -> Any:
-    px, py = get(record_of(desk, lane, node), 0), get(record_of(desk, lane, node), 1)
-    return px * px + py * py
-
-
-@inlined
 def _pt_of(desk: Any, lane: int, node: int) -> Any:
-    return math.sqrt(_pt2_of(desk, lane, node))
+    return math.sqrt(pt2_of(desk, lane, node))
 
 
 @compiled
@@ -183,13 +179,15 @@ def find_jets(
     starts: Integers,
     members: Integers,
     pt_lead: Floats,
+    ties: Integers,
 ) -> None:
     """Inclusive jets with pt of at least `pt_min` of the events `offsets` (n_events + 1,), by falling pt in each.
 
     `order` (n_events,) are the events by their number of particles, so that those of about one size are clustered
     together; `room` are at least `room_for(most)` doubles. `momenta` (4, n_particles), `starts` (n_particles + 1,),
     `members` and `pt_lead` (n_particles,) are filled as far as there are jets, `n_jets` (n_events,) of them an event:
-    jet k consists of `members[starts[k]:starts[k + 1]]`, the hardest of which has `pt_lead[k]`.
+    jet k consists of `members[starts[k]:starts[k + 1]]`, the hardest of which has `pt_lead[k]`. `ties` (n_events,)
+    becomes 1 where equal distances decided and 0 elsewhere.
     """
     most = 1
     for event in range(len(offsets) - 1):
@@ -207,7 +205,7 @@ def find_jets(
             set_count(desk, lane, n)
         if n_most == 0:  # the desk has nothing to say of them
             for lane in range(n_lanes):
-                n_jets[order[begin + lane]] = 0
+                n_jets[order[begin + lane]], ties[order[begin + lane]] = 0, 0
             continue
         for slot in range(0, n_most, _COPIED):
             for lane in range(n_lanes):
@@ -220,9 +218,13 @@ def find_jets(
                     put(record, 3, e[first + k])
         set_directions(desk, n_most, by_libm)
         cluster(desk, n_most, power, radius * radius, by_libm, 0)
+        resolve_ties(desk, n_lanes, power, radius * radius, by_libm, 0)
         for lane in range(n_lanes):
             event = order[begin + lane]
-            n_jets[event] = _list_jets(desk, lane, offsets[event], pt_min, momenta, starts, members, pt_lead)
+            ties[event] = tied(desk, lane)
+            n_kept = order_jets(desk, lane, desk.done + 8 * desk.most * lane, power, radius, pt_min)
+            _list_jets(desk, lane, offsets[event], n_kept, momenta, starts, members, pt_lead)
+            n_jets[event] = n_kept
     _close_ranks(offsets, n_jets, momenta, starts, members, pt_lead)
 
 
@@ -231,19 +233,18 @@ def _list_jets(
     desk: Any,
     lane: int,
     first: int,
-    pt_min: float,
+    n_kept: int,
     momenta: Floats,
     starts: Integers,
     members: Integers,
     pt_lead: Floats,
-) -> int:
-    """Write the jets of a lane to where its particles begin, and say how many they are.
+) -> None:
+    """Write the jets of a lane, ordered, to where its particles begin.
 
     `starts` receives their numbers of particles, from `first + 1` on.
     """
     n, done = get_int(desk.notes, N_LANES * N_PARTICLES + lane), desk.done + 8 * desk.most * lane
     links, at = desk.links + 16 * 2 * desk.most * lane, first
-    n_kept = _sort_by_pt(desk, lane, done, pt_min)
     for k in range(n_kept):
         node = get_int(done, k)
         record = record_of(desk, lane, node)
@@ -256,27 +257,6 @@ def _list_jets(
         pt_lead[first + k] = math.sqrt(hardest)
         starts[first + k + 1] = end - at
         at = end
-    return n_kept
-
-
-@inlined
-def _sort_by_pt(desk: Any, lane: int, done: int, pt_min: float) -> int:
-    """Bring those of `done` that have `pt_min` to the front, the hardest first, and say how many they are."""
-    kept, pts = 0, desk.found
-    for k in range(get_int(desk.notes, N_LANES * N_DONE + lane)):
-        node = get_int(done, k)
-        pt = _pt_of(desk, lane, node)
-        if pt < pt_min:
-            continue
-        place = kept
-        while place > 0 and get(pts, place - 1) < pt:
-            put(pts, place, get(pts, place - 1))
-            put_int(done, place, get_int(done, place - 1))
-            place -= 1
-        put(pts, place, pt)
-        put_int(done, place, node)
-        kept += 1
-    return kept
 
 
 @inlined
@@ -360,6 +340,7 @@ def measure_jets(
         set_directions(desk, n_most, by_libm)
         for power in range(KT, CAMBRIDGE - 1, CAMBRIDGE - KT):
             cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
+            resolve_ties(desk, n_lanes, power, EVERYWHERE, by_libm, axes)
             if power == KT:
                 _sum_to_axes(desk, n_most, axes)
             for lane in range(n_lanes):
@@ -429,8 +410,12 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
     links, n = desk.links + 16 * 2 * desk.most * lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane)
     out[_Z_G] = 0.0
     while node >= n:
-        harder, softer = get_int(links, 2 * node), get_int(links, 2 * node + 1)
-        if _pt2_of(desk, lane, harder) < _pt2_of(desk, lane, softer):
+        one, other = get_int(links, 2 * node), get_int(links, 2 * node + 1)
+        harder, softer = (
+            min(one, other),
+            max(one, other),
+        )  # of equal ones the earlier is followed, as by FastJet
+        if pt2_of(desk, lane, harder) < pt2_of(desk, lane, softer):
             harder, softer = softer, harder
         pt_harder, pt_softer = _pt_of(desk, lane, harder), _pt_of(desk, lane, softer)
         if pt_softer > z_cut * (pt_harder + pt_softer):
@@ -438,4 +423,4 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
             break
         node = harder
     pz, e = get(record_of(desk, lane, node), 2), get(record_of(desk, lane, node), 3)
-    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - _pt2_of(desk, lane, node)))
+    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - pt2_of(desk, lane, node)))

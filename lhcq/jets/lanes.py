@@ -47,6 +47,12 @@ def inlined(function: Function) -> Function:
     return cast("Function", numba.njit(**options)(function))
 
 
+def set_apart(function: Function) -> Function:
+    """Compile as a function of its own, for what is rarely called: a loop keeps its registers to itself."""
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast("Function", numba.njit(**options)(function))
+
+
 def _built_in(function: Callable[..., Any]) -> Any:
     """A function that writes LLVM's code itself."""
     return intrinsic(function)

@@ -29,7 +29,8 @@ neighbour, where these can be shown to contain it, or a distance below which the
 for a neighbour serves the new pseudojet, and no lane waits for another's kind of turn.
 
 Every distance is the same expression of the same doubles whenever it is taken, so the smallest is what the smallest
-of all pairs would be, and the order of merging is that of FastJet where no two distances are equal.
+of all pairs would be, and the order of merging is that of FastJet where no two distances are equal. Where two are
+and one of them was taken, the lane is `tied`: `lhcq.jets.ties` does it again.
 """
 
 import math
@@ -80,11 +81,14 @@ N_AXES = 4
 _ASKED_SLOT, _ASKED_NAME, _ASKED_RAP, _ASKED_PHI, _ASKED_WEIGHT, _MERGED = 0, 1, 2, 3, 4, 5
 _NEAREST, _NEAREST_AT, _SMALLEST, _SMALLEST_AT = 6, 7, 8, 9
 _CHOSEN, _CHOSEN_NAME, _CHOSEN_NEAR = 10, 11, 12
-N_PARTICLES, _LEFT, _N_NODES, N_DONE, _NOTES = 13, 14, 15, 16, 17
+N_PARTICLES, _LEFT, _N_NODES, N_DONE = 13, 14, 15, 16
+# Whether equal distances decided; for that, whether the row of a turn has two smallest, the last merit that was taken
+# by a pair or the beam, and by which.
+_TIED, _NEAREST_TIED, _TAKEN, _TAKEN_BY_BEAM, _NOTES = 17, 18, 19, 20, 21
 # The record of a node, one line of memory: its momentum (px, py, pz, e), and while it is a pseudojet its weight, the
-# name of its nearest neighbour and its slot.
+# name of its nearest neighbour, its slot, and whether another is as near.
 RECORD = 8
-_WEIGHT, _NEAR, _SLOT = 4, 5, 6
+_WEIGHT, _NEAR, _SLOT, _EQUAL = 4, 5, 6, 7
 
 
 class Desk(NamedTuple):
@@ -250,6 +254,8 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
     put_int_row(notes, _ASKED_SLOT, spread(_NO_ROW))
     put_row(notes, _ASKED_RAP, spread(-_AWAY))
     put_int_row(notes, N_DONE, spread(0))
+    put_int_row(notes, _TIED, spread(0))
+    put_row(notes, _TAKEN, spread(-1.0))
     put_int_row(notes, _LEFT, int_row(notes, N_PARTICLES))
     put_int_row(notes, _N_NODES, int_row(notes, N_PARTICLES))
     n_particles = int_row(notes, N_PARTICLES)
@@ -289,17 +295,21 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
     """The smallest distance of each lane's row and its slot, and the smallest merit of each lane and its block."""
     notes = desk.notes
     rap, phi = row(notes, _ASKED_RAP), row(notes, _ASKED_PHI)
+    # A sum may be as near to somebody as the neighbour it has. Who asks again cannot, but for its own neighbour.
+    nudge = choose(int_row(notes, _MERGED) != 0, 1.0 - 2.0**-52, 1.0)
     nearest, smallest = spread(BEYOND), spread(math.inf)
-    nearest_at, smallest_at = spread(0), spread(0)
+    nearest_at, smallest_at, latest_at = spread(0), spread(0), spread(0)
     for block in range((n_slots + _BLOCK - 1) // _BLOCK):
         first = _BLOCK * block
         this = separations(rap, phi, row(desk.rap, first), row(desk.phi, first))
-        closer = this < row(desk.distance, first)
+        closer = this * nudge < row(desk.distance, first)
+        latest_at = choose(this <= nearest, first, latest_at)
         nearest_at, nearest = choose(this < nearest, first, nearest_at), least(this, nearest)
         merit = row(desk.merit, first)
         for slot in (first + 1, first + 2, first + 3):
             this = separations(rap, phi, row(desk.rap, slot), row(desk.phi, slot))
-            closer = closer | (this < row(desk.distance, slot))
+            closer = closer | (this * nudge < row(desk.distance, slot))
+            latest_at = choose(this <= nearest, slot, latest_at)
             nearest_at, nearest = choose(this < nearest, slot, nearest_at), least(this, nearest)
             merit = least(row(desk.merit, slot), merit)
         if any_of(closer):  # of one event in a row or two
@@ -309,6 +319,7 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
         smallest_at = choose(merit < smallest, first, smallest_at)
         smallest = least(merit, smallest)
     put_int_row(notes, _NEAREST_AT, choose(nearest < limit, nearest_at, _BEAM))
+    put_int_row(notes, _NEAREST_TIED, latest_at - nearest_at)
     put_row(notes, _NEAREST, least(nearest, limit))
     put_row(notes, _SMALLEST, smallest)
     put_int_row(notes, _SMALLEST_AT, smallest_at)
@@ -328,6 +339,12 @@ def _come_closer(desk: Any, slot: int) -> None:
             put(desk.distance, at, this)
             put(desk.merit, at, this * get(record, _WEIGHT))
             put_int(record, _NEAR, get_int(desk.notes, N_LANES * _ASKED_NAME + lane))
+            put_int(record, _EQUAL, 0)
+        elif this == get(desk.distance, at):
+            lane = k % N_LANES
+            record = desk.records + 8 * RECORD * (2 * desk.most * lane + get_int(desk.name, at))
+            if get_int(record, _NEAR) != get_int(desk.notes, N_LANES * _ASKED_NAME + lane):
+                put_int(record, _EQUAL, 1)
 
 
 @inlined
@@ -356,10 +373,11 @@ def _choose(desk: Any, lane: int, axes: int) -> None:
         put(desk.merit, at, merit)
         put(record, _WEIGHT, weight)
         put_int(record, _NEAR, near)
+        put_int(record, _EQUAL, get_int(mine, N_LANES * _NEAREST_TIED))
         if merit < smallest or (merit == smallest and asked < slot):
             slot = asked
     if axes != 0 and left <= N_AXES:
-        _note_axes(desk, lane, left, axes)
+        note_axes(desk, lane, left, axes)
     name = get_int(desk.name, N_LANES * slot + lane)
     put_int(mine, N_LANES * _CHOSEN, slot)
     put_int(mine, N_LANES * _CHOSEN_NAME, name)
@@ -380,6 +398,7 @@ def _act(desk: Any, lane: int) -> int:
         N_LANES * slot + lane,
     )
     if near == _BEAM:
+        _note_ties(desk, lane, get(desk.merit, at), 1)
         n_done = get_int(mine, N_LANES * N_DONE)
         put_int(desk.done, desk.most * lane + n_done, name)
         put_int(mine, N_LANES * N_DONE, n_done + 1)
@@ -398,6 +417,12 @@ def _act(desk: Any, lane: int) -> int:
         put(desk.rap, at, _AWAY)
         return 0
     partner = records + 8 * RECORD * near
+    merit, mutual = get(desk.merit, at), get_int(partner, _NEAR) == name
+    _note_ties(desk, lane, merit, 0)
+    if get_int(record, _EQUAL) != 0 or (
+        get(desk.merit, N_LANES * other + lane) == merit and (not mutual or get_int(partner, _EQUAL) != 0)
+    ):
+        put_int(mine, N_LANES * _TIED, 1)
     node = get_int(mine, N_LANES * _N_NODES)
     sum_of = records + 8 * RECORD * node
     add_fours(record, partner, sum_of, desk.sums + 32 * lane)
@@ -416,6 +441,22 @@ def _act(desk: Any, lane: int) -> int:
     _ask(desk, lane, slot, node)
     _move_last(desk, lane, records, left - 1, other)
     return 1
+
+
+@inlined
+def _note_ties(desk: Any, lane: int, merit: float, by_beam: int) -> None:
+    """Equal merits one after the other tie, but for those of two jets, which do not touch each other."""
+    mine = desk.notes + 8 * lane
+    if merit == get(mine, N_LANES * _TAKEN) and by_beam + get_int(mine, N_LANES * _TAKEN_BY_BEAM) < 2:
+        put_int(mine, N_LANES * _TIED, 1)
+    put(mine, N_LANES * _TAKEN, merit)
+    put_int(mine, N_LANES * _TAKEN_BY_BEAM, by_beam)
+
+
+@inlined
+def tied(desk: Any, lane: int) -> Any:
+    """Whether equal distances decided in the clustering of a lane."""
+    return get_int(desk.notes, N_LANES * _TIED + lane) != 0
 
 
 @inlined
@@ -504,7 +545,7 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         n = get_int(desk.notes, N_LANES * N_PARTICLES + lane)
         if n > 0:
             _sort_by_azimuth(desk, lane, n)
-    _compare_in_order(desk, n_most, min(_WINDOW, n_least - 1), limit)
+    _compare_in_order(desk, n_most, min(_WINDOW, n_least // 2), limit)
     for lane in range(desk.n_lanes):
         for index in range(get_int(desk.notes, N_LANES * N_PARTICLES + lane)):
             here = N_LANES * (index + _PAD) + lane
@@ -519,6 +560,7 @@ def _find_neighbours(desk: Any, n_most: int, limit: float) -> None:
             put(desk.merit, there, distance * weight)
             put(record, _WEIGHT, weight)
             put_int(record, _NEAR, get_int(desk.found_near, here))
+            put_int(record, _EQUAL, 0)
             put_int(record, _SLOT, slot)
 
 
@@ -554,24 +596,25 @@ def _compare_in_order(desk: Any, n_most: int, window: int, limit: float) -> None
     """Compare each particle with `window` before and after it in azimuth; all others are beyond the next ones."""
     for index in range(_PAD, _PAD + n_most):
         rap, phi = row(desk.sorted_rap, index), row(desk.sorted_phi, index)
-        nearest, near = spread(BEYOND), spread(_UNKNOWN)
+        nearest, near, latest = spread(BEYOND), spread(_UNKNOWN), spread(_UNKNOWN)
         for step in range(1, window + 1):
             for side in (index - step, index + step):
                 this = separations(rap, phi, row(desk.sorted_rap, side), row(desk.sorted_phi, side))
+                latest = choose(this <= nearest, int_row(desk.sorted_slot, side), latest)
                 near = choose(this < nearest, int_row(desk.sorted_slot, side), near)
                 nearest = least(this, nearest)
         after = row(desk.sorted_edge, index + window + 1) - phi
         before = phi - (row(desk.sorted_edge, index - window - 1) + 2 * math.pi / _SECTORS)
         beyond = least(after, before) - 1e-9  # rounding of edges and of azimuths that go around
         bound = choose(beyond > 0.0, beyond * beyond, 0.0)
-        near = choose(nearest <= bound, near, _UNKNOWN)
+        near = choose((nearest <= bound) & (near == latest), near, _UNKNOWN)
         near = choose((nearest >= limit) & (bound >= limit), _BEAM, near)
         put_int_row(desk.found_near, index, near)
         put_row(desk.found, index, least(least(nearest, bound), limit))
 
 
 @inlined
-def _note_axes(desk: Any, lane: int, left: int, axes: int) -> None:
+def note_axes(desk: Any, lane: int, left: int, axes: int) -> None:
     """Rapidity, azimuth and name of the pseudojets of a lane, the last `left`."""
     for slot in range(left):
         at, there = N_LANES * slot + lane, N_LANES * 3 * (left * (left - 1) // 2 + slot) + lane
