@@ -371,9 +371,9 @@ def _set_out(
 def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
     """C2, D2 and the width of a jet."""
     e2, e3, total = correlate(desk, lane, get_int(desk.notes, N_LANES * N_PARTICLES + lane), space)
-    out[_WIDTH] = out[_TAU] / total
+    out[_WIDTH] = out[_TAU] / total if total > 0.0 else 0.0
     out[_C2], out[_D2] = 0.0, 0.0
-    if e2 * e2 * e2 > 0.0:
+    if total * total * total > 0.0 and e2 * e2 * e2 > 0.0:
         out[_C2], out[_D2] = e3 / (e2 * e2), e3 / (e2 * e2 * e2)
 
 
@@ -396,6 +396,9 @@ def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
 def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats) -> None:
     """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
     out[_Z1], out[_Z2] = 0.0, 0.0
+    if jet_pt == 0.0:  # the square of its pt is too small for a number
+        out[_Z1] = 1.0
+        return
     if get_int(desk.notes, N_LANES * N_PARTICLES + lane) > 1:
         one = _pt_of(desk, lane, get_int(axes, N_LANES * 5 + lane))
         other = _pt_of(desk, lane, get_int(axes, N_LANES * 8 + lane))

@@ -1,4 +1,4 @@
-"""Distances that are equal, jets at the very threshold and of one pt: FastJet's order is the dataset's."""
+"""The edges: distances that are equal, jets at the threshold and of one pt, momenta that vanish or go along the beam."""
 
 import math
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lhcq.config import ClusterConfig
+from lhcq.events.faults import ETA_MAX, find_faults
 from lhcq.jets.clustering import cluster_events, cluster_four_vectors
 from lhcq.jets.vectors import FourVectors
 
@@ -129,6 +130,51 @@ def test_a_jet_at_pt_min_is_one_where_fastjet_says_so(algorithm):
         assert rows_of(jets.vectors) == by_fastjet(momenta, algorithm, 0.7, 20.0)
         n_kept += len(jets.pt_lead) - 1
     assert 0 < n_kept < 61
+
+
+VANISHING = [
+    [(1e-200, 0.0, 0.0)],
+    [(5e-324, 1.0, 0.0), (1.0, 0.0, 3.0)],
+    [(1e-160, 0.1, 0.0), (1e-160, 0.0, 0.1)],
+    [(1e-170, 0.1, 0.0), (1e-170, 0.0, 0.1), (1e-170, 0.0, 3.0)],
+    [(1e-300, 5.0, 0.0), (1.0, 4.0, 0.0)],
+]
+
+
+@pytest.mark.parametrize("event", VANISHING)
+def test_every_number_of_momenta_that_vanish_is_finite(event):
+    config = ClusterConfig(pt_min=0.0, features="full", max_jets=None)
+    with np.errstate(all="raise", under="ignore"):
+        table = cluster_events(np.array(event)[None], config, rows=np.zeros(1, int), labels=None)
+    (record,) = table.to_pylist()
+    numbers = [*record.values(), *(value for jet in record["jets"] for value in jet.values())]
+    assert np.isfinite([value for value in numbers if isinstance(value, float)]).all()
+
+
+def test_eta_of_a_momentum_whose_square_underflows_is_its_own():
+    jets, _ = cluster([(1e-170, 2.0, 0.5)])
+    assert jets.vectors.eta == pytest.approx([2.0], rel=1e-12)
+
+
+def test_eta_along_the_beam_is_fastjets_largest():
+    columns = {"px": 0.0, "py": 0.0, "pz": [3.0, -3.0, 0.0], "e": [3.0, 3.0, 0.0]}
+    columns = {name: np.broadcast_to(np.asarray(value, float), 3) for name, value in columns.items()}
+    assert FourVectors(counts=np.array([3]), **columns).eta.tolist() == [1e5, -1e5, 0.0]
+
+
+@pytest.mark.parametrize("eta", [0.0, 5.0, 10.0, ETA_MAX - 0.1])
+def test_mjj_is_right_as_far_forward_as_particles_are_read(eta):
+    event = np.array([[(1500.0, eta, 0.0), (1400.0, eta + 0.1, 2.5)]])
+    table = cluster_events(event, ClusterConfig(), rows=np.zeros(1, int), labels=None)
+    expected = math.sqrt(2 * 1500 * 1400 * (math.cosh(0.1) - math.cos(2.5)))
+    assert table["mjj"].to_pylist() == pytest.approx([expected], rel=1e-3)
+
+
+def test_a_particle_farther_forward_than_masses_reach_is_refused():
+    values = np.zeros((1, 2100))
+    values[0, :3] = 100.0, 99.0, 0.0
+    (fault,) = find_faults(values, first_row=0)
+    assert fault.describe() == "row 0, eta of particle 0: |eta| above 15 (99)."
 
 
 @pytest.mark.parametrize("n", [2, 16, 17, 40, 150])
