@@ -8,13 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lhcq.config import Frozen
+from lhcq.config import AS_RELEASED, Conventions, Frozen
 from lhcq.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
 from lhcq.errors import BadInput
 from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.contents import hash_events
 from lhcq.events.faults import Fault, find_faults
-from lhcq.events.featurefile import OF_JETS, SpoiltFeatures, open_feature_file, read_columns
+from lhcq.events.featurefile import (
+    OF_JETS,
+    SpoiltFeatures,
+    find_wrong_labels,
+    open_feature_file,
+    read_columns,
+)
 from lhcq.events.layout import Table, open_event_file, read_values
 from lhcq.events.storage import describe_filter, opened
 
@@ -65,7 +71,7 @@ class FileReport(Frozen):
     """What is wrong, each in one line with the first row that has it."""
 
 
-def inspect_file(path: Path) -> FileReport:
+def inspect_file(path: Path, conventions: Conventions = AS_RELEASED) -> FileReport:
     """Say what the file at `path` is, reading it once by ranges of rows.
 
     A file that lhcq cannot use is reported, not raised; a path where nothing is raises `BadInput`.
@@ -73,11 +79,11 @@ def inspect_file(path: Path) -> FileReport:
     if not path.exists():
         raise BadInput(f"{path}: there is no such file.")
     try:
-        file = open_event_file(path)
+        file = open_event_file(path, conventions)
     except BadInput as error:
         problem = str(error)
         try:
-            if ours := _report_features(path):
+            if ours := _report_features(path, conventions):
                 return ours
         except SpoiltFeatures as spoilt:
             problem = str(spoilt)
@@ -86,10 +92,10 @@ def inspect_file(path: Path) -> FileReport:
     return _report(survey, lambda start, stop: read_values(file, start, stop))
 
 
-def _report_features(path: Path) -> FileReport | None:
+def _report_features(path: Path, conventions: Conventions) -> FileReport | None:
     """What a features file holds, whose columns may stand in several blocks; None where it is no such file."""
     try:
-        features = open_feature_file(path)
+        features = open_feature_file(path, conventions)
     except SpoiltFeatures:
         raise
     except BadInput:
@@ -170,6 +176,8 @@ class _Survey:
         self.float32_exact = self.float32_exact and _fits_float32(values)
         if self.kind == "features":
             self._add_faults(_find_unfinished(values, first_row))
+            if self.file.labelled:
+                self._add_faults(find_wrong_labels(values[:, -1], first_row=first_row))
         else:
             self._add_faults(find_faults(values, first_row=first_row))
             self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])

@@ -1,4 +1,6 @@
-"""The edges: distances that are equal, jets at the threshold and of one pt, momenta that vanish or go along the beam."""
+"""The edges: distances that are equal, jets at the threshold and of one pt, momenta that vanish or go along the
+beam.
+"""
 
 import math
 
