@@ -88,7 +88,7 @@ def open_source(job: Job) -> "EventFile":
     """The job's source, or an error when it is no longer the file that was hashed."""
     source = workspace().permitted(Path(job.terms["source"]))
     known = (job.terms["bytes"], job.terms["mtime_ns"])
-    file = _found(source, known)
+    file = _found(source, known).read_as(ClusterConfig.checked(**job.spec["config"]))
     status = source.stat()
     if (status.st_size, status.st_mtime_ns) != known:
         raise BadInput(f"{source}: changed since this job started. Run the same command again.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lhcq.cli.conventions import label_map_option, padding_option
 from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
 from lhcq.errors import BadInput
 
@@ -40,6 +41,8 @@ _LONG_TO_HASH = 500_000_000  # bytes
     type=click.Path(path_type=Path),
     help="The master key of a file without labels: one number an event, 0 background.",
 )
+@padding_option
+@label_map_option
 @click.option(
     "--tolerate",
     type=click.FloatRange(min=0, max=1),
@@ -85,7 +88,7 @@ def command(
     workspace = open_workspace()
     final = workspace.dataset(name)
     source = workspace.permitted(file.absolute())
-    (events,) = read_apart(source, lambda: [open_event_file(source)])
+    (events,) = read_apart(source, lambda: [open_event_file(source, config)])
     check_room(workspace.root, events.n_events * _BYTES_PER_EVENT[config.features])
     job = _job(name, events, config, key, tolerate, events_per_chunk)
     refuse_taken_name(workspace, job)
