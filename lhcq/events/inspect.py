@@ -21,6 +21,7 @@ from lhcq.events.featurefile import (
     open_feature_file,
     read_columns,
 )
+from lhcq.events.known import next_steps, published_as
 from lhcq.events.layout import Table, open_event_file, read_values
 from lhcq.events.storage import describe_filter, opened
 
@@ -67,6 +68,10 @@ class FileReport(Frozen):
     """Rows that hold the same event as an earlier one."""
     ignored: list[str] | None = None
     """Columns that are not read."""
+    published: str | None = None
+    """Which published file it is, or may be."""
+    next: list[str] | None = None
+    """Commands that can take it."""
     problems: list[str] = Field(default=[])
     """What is wrong, each in one line with the first row that has it."""
 
@@ -89,7 +94,14 @@ def inspect_file(path: Path, conventions: Conventions = AS_RELEASED) -> FileRepo
             problem = str(spoilt)
         return FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[problem])
     survey = _Survey(file, "events with labels" if file.labelled else "black box")
-    return _report(survey, lambda start, stop: read_values(file, start, stop))
+    return _placed(path, _report(survey, lambda start, stop: read_values(file, start, stop)), conventions)
+
+
+def _placed(path: Path, report: FileReport, conventions: Conventions) -> FileReport:
+    """A report that says too which file it is of, and what is next."""
+    known = published_as(path, rows=report.rows or 0, width=report.width or 0, labels=report.labels)
+    steps = next_steps(path, report.kind, report.ignored or [], conventions)
+    return report.model_copy(update={"published": known, "next": steps})
 
 
 def _report_features(path: Path, conventions: Conventions) -> FileReport | None:
@@ -119,7 +131,7 @@ def _report_features(path: Path, conventions: Conventions) -> FileReport | None:
             columns = read_columns(features, handle, start, stop)
         return np.column_stack([columns[name] for name in features.columns])  # the label is the last
 
-    return _report(_Survey(file, "features"), read)
+    return _placed(path, _report(_Survey(file, "features"), read), conventions)
 
 
 def _report(survey: "_Survey", read: Read) -> FileReport:
