@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from lhcq.config import AS_RELEASED, Conventions
 from lhcq.errors import BadInput
-from lhcq.events.columns import BOTH_WIDTHS, LABEL, UNLABELLED_WIDTH, refuse_near_label, refuse_objects
+from lhcq.events.columns import BOTH_WIDTHS, UNLABELLED_WIDTH, refuse_near_label, refuse_objects
 from lhcq.events.faults import WRONG_LABEL, Fault
 from lhcq.events.frames import Column, Frame, find_frame
 from lhcq.events.layout import map_labels
+from lhcq.events.names import LABEL
 from lhcq.events.storage import opened, reading, refuse_no_file
 
 Floats = NDArray[np.float64]

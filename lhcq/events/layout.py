@@ -152,7 +152,8 @@ def _pieces(file: h5py.File, found: Arrangement) -> tuple[Piece, ...]:
     for table, places in sorted(by_table.items(), key=lambda item: -len(item[1])):
         columns, targets = ([place[side] for place in places] for side in (0, 1))
         shape = file[table].shape
-        whole = len(shape) == 2 and columns == targets == list(range(shape[1])) and len(by_table) == 1
+        everything = list(range(UNLABELLED_WIDTH + (found.label is not None)))
+        whole = len(shape) == 2 and shape[1] == len(everything) and columns == targets == everything
         pieces.append(
             Piece(
                 table=table,

@@ -48,8 +48,8 @@ NOT_EVENTS = {
     "text": (write_text, "not an HDF5 file"),
     "truncated": (write_truncated, "truncated"),
     "another table": (
-        lambda path: write_table(path, np.ones((8, 1000)), name="events/values"),
-        "It holds events/values float64 (8, 1000).",
+        lambda path: write_table(path, np.ones((8, 1001)), name="events/values"),
+        "It holds events/values float64 (8, 1001).",
     ),
     "a group for a table": (write_group, "df/block0_values is no table of numbers"),
     "one dimension": (lambda path: write_table(path, np.zeros(2101)), "no table of numbers"),
