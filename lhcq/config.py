@@ -118,6 +118,7 @@ class GenerateConfig(Frozen):
 
 
 Algorithm = Literal["antikt", "kt", "cambridge"]
+Axes = Literal["kt", "onepass-kt", "wta-kt"]
 FeatureSet = Literal["jets", "full"]
 
 
@@ -143,7 +144,7 @@ class Conventions(Frozen):
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is as in the released files, as jobs say it that are older than these fields."""
         fields: dict[str, Any] = dump(self)
-        usual = {"padding": 0.0, "label_map": {}}
+        usual = {"padding": 0.0, "label_map": {}, "axes": "kt"}
         return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 
 
@@ -161,6 +162,8 @@ class ClusterConfig(Conventions):
     """Leading jets kept in a record; None keeps all above `pt_min`."""
     features: FeatureSet = "jets"
     """`jets`: momenta and constituents; `full`: the substructure of the two leading jets too."""
+    axes: Axes = "kt"
+    """Of N-subjettiness (`lhcq.jets.axes`)."""
 
 
 # `lhco` is the definition of the official features files, with what they hold and more; `diary` is the reference

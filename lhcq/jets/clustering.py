@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lhcq.config import ClusterConfig
+from lhcq.config import Axes, ClusterConfig
+from lhcq.jets.axes import measure_taus
 from lhcq.jets.kernels import find_jets, lanes_for_libm, room_of
-from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, room_for
+from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, N_AXES, room_for
 from lhcq.jets.records import SUBSTRUCTURE, schema_of
 from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
@@ -108,15 +109,19 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         pt_lead=pt_lead[:n_jets].copy(),
         ties=ties,
     )
-    return jets if config.features == "jets" else replace(jets, substructure=_measure_leading(jets, vectors))
+    if config.features == "jets":
+        return jets
+    return replace(jets, substructure=_measure_leading(jets, vectors, config.axes))
 
 
-def _measure_leading(jets: Jets, particles: FourVectors) -> Floats:
+def _measure_leading(jets: Jets, particles: FourVectors, axes: Axes) -> Floats:
     leading = np.flatnonzero(jets.rank < N_LEADING)
     columns = np.zeros((len(jets.pt_lead), len(SUBSTRUCTURE)))
     columns[leading] = measure_substructure(
         particles, jets.starts, jets.members, leading, jets.vectors.pt[leading]
     )
+    if axes != "kt":
+        columns[leading, :N_AXES] = measure_taus(particles, jets.starts, jets.members, leading, axes)
     return columns
 
 

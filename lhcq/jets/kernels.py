@@ -65,7 +65,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
 _TAU, _M_SD, _Z_G, _WIDTH, _Z1, _Z2, _C2, _D2 = 0, 4, 5, 6, 7, 8, 9, 10
 
-_SOURCES = ("correlations", "exact", "kernels", "lanes", "order", "recombination", "ties")
+_SOURCES = ("axes", "correlations", "exact", "kernels", "lanes", "order", "recombination", "ties")
 _STAMP = hashlib.sha256(
     b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)
 ).digest()
