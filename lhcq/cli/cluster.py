@@ -41,6 +41,11 @@ _LONG_TO_HASH = 500_000_000  # bytes
     type=click.Path(path_type=Path),
     help="The master key of a file without labels: one number an event, 0 background.",
 )
+@click.option(
+    "--axes",
+    type=click.Choice(["kt", "onepass-kt", "wta-kt"]),
+    help="Axes of N-subjettiness. Default: kt; the others agree with the released files in shape.",
+)
 @padding_option
 @label_map_option
 @click.option(
