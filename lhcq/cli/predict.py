@@ -155,6 +155,7 @@ def _check_events(
     """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets."""
     import pyarrow.parquet as pq
 
+    from lhcq.jets.definitions import compare_axes
     from lhcq.prompts.templates import Template, check_renders
     from lhcq.workspace import read_manifest
 
@@ -171,6 +172,8 @@ def _check_events(
         return
     if own["files"]["events.parquet"]["sha256"] != split["dataset_sha256"]:
         return
+    if warning := compare_axes(split["template"]["columns"], own, events, dataset=dataset):
+        click.echo(f"lhcq: {warning}", err=True)
     ours, theirs = own.get("config"), events.get("config")
     if not ours or not theirs:  # imported: clustered elsewhere
         return
