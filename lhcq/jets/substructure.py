@@ -5,7 +5,7 @@ rapidity and azimuth (GeV and radians throughout):
 
 - tau1 to tau4: N-subjettiness (arXiv:1011.2268) with beta = 1, sum_i pt_i min_k R_ik, not normalised, in GeV. The
   axes k are the N exclusive kt subjets (fjcontrib's `KT_Axes` with `UnnormalizedMeasure(1)`), not minimised, so that
-  tau_{N+1} may exceed tau_N a little. 0.0 where a jet has no more than N constituents.
+  tau_{N+1} may exceed tau_N a little. 0.0 where a jet has no more than N constituents. `lhcq.jets.axes` has others.
 - m_sd, z_g: mass and momentum fraction after soft drop (arXiv:1402.2657) with beta = 0, z_cut = 0.1, where the
   choice of R0 does not matter; Cambridge/Aachen tree, the harder branch is followed. Where no splitting passes, the
   last particle of that branch is the groomed jet and z_g is 0.0.
