@@ -40,7 +40,7 @@ Kind = Literal["generate", "cluster", "prepare", "train", "predict"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
 
 
-BYTES: dict[Kind, int] = {"generate": 1, "cluster": 1, "prepare": 1, "train": 1, "predict": 1}
+BYTES: dict[Kind, int] = {"generate": 1, "cluster": 2, "prepare": 1, "train": 1, "predict": 1}
 """Which bytes lhcq makes from a spec of each kind: raised with any change of them."""
 
 
