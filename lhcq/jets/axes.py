@@ -20,25 +20,13 @@ import numba
 import numpy as np
 
 from lhcq.config import Axes
-from lhcq.jets.kernels import compiled
+from lhcq.jets.kernels import Floats, Integers, compiled
 from lhcq.jets.recombination import EVERYWHERE, N_AXES
-from lhcq.jets.vectors import Floats, FourVectors, Integers
 
 _ONE_PASS, _WINNER = 1, 2
-_KINDS: dict[Axes, int] = {"onepass-kt": _ONE_PASS, "wta-kt": _WINNER}
+KINDS: dict[Axes, int] = {"onepass-kt": _ONE_PASS, "wta-kt": _WINNER}
 _ACCURACY, _MOST_ROUNDS = 1e-4, 1000  # fjcontrib's
 _N_TAKEN = N_AXES * (N_AXES + 1) // 2
-
-
-def measure_taus(
-    particles: FourVectors, starts: Integers, members: Integers, chosen: Integers, axes: Axes
-) -> Floats:
-    """tau1 to tau4, (n_chosen, 4) in GeV, of the jets `chosen` of a list; arguments as `measure_substructure`."""
-    out = np.zeros((len(chosen), N_AXES))
-    _measure(
-        particles.px, particles.py, particles.pz, particles.e, starts, members, chosen, _KINDS[axes], out
-    )
-    return out
 
 
 def _inlined(function: Any) -> Any:
@@ -172,7 +160,7 @@ def _minimise(pt: Floats, rap: Floats, phi: Floats, axes: Floats) -> None:
 
 
 @compiled
-def _measure(
+def measure_about_axes(
     px: Floats,
     py: Floats,
     pz: Floats,
@@ -183,6 +171,7 @@ def _measure(
     kind: int,
     out: Floats,
 ) -> None:
+    """Fill `out` (n_chosen, 4) with tau1 to tau4 (GeV) about axes of a kind; arguments as those of `measure_jets`."""
     taken = np.empty((_N_TAKEN, 2))
     for index in range(len(chosen)):
         inside = members[starts[chosen[index]] : starts[chosen[index] + 1]]

@@ -8,11 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lhcq.config import Axes, ClusterConfig
-from lhcq.jets.axes import measure_taus
 from lhcq.jets.kernels import find_jets, lanes_for_libm, room_of
 from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, N_AXES, room_for
 from lhcq.jets.records import SUBSTRUCTURE, schema_of
-from lhcq.jets.substructure import N_LEADING, measure_substructure
+from lhcq.jets.substructure import N_LEADING, measure_substructure, measure_taus
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 
 _LARGEST = 1e100  # GeV

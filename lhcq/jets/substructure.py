@@ -20,9 +20,11 @@ A mass is 0.0 where rounding makes its square negative. No value is ever NaN or 
 
 import numpy as np
 
+from lhcq.config import Axes
+from lhcq.jets.axes import KINDS, measure_about_axes
 from lhcq.jets.correlations import room_to_correlate
 from lhcq.jets.kernels import AXES_ROOM, MEASURES, lanes_for_libm, measure_jets, room_of
-from lhcq.jets.recombination import room_for
+from lhcq.jets.recombination import N_AXES, room_for
 from lhcq.jets.records import SUBSTRUCTURE
 from lhcq.jets.vectors import Floats, FourVectors, Integers
 
@@ -61,4 +63,14 @@ def measure_substructure(
         room_of("matrix", room_to_correlate(most)),
         out,
     )
+    return out
+
+
+def measure_taus(
+    particles: FourVectors, starts: Integers, members: Integers, chosen: Integers, axes: Axes
+) -> Floats:
+    """tau1 to tau4, (n_chosen, 4) in GeV, about other axes than `kt`; arguments as `measure_substructure`."""
+    out = np.zeros((len(chosen), N_AXES))
+    momenta = (particles.px, particles.py, particles.pz, particles.e)
+    measure_about_axes(*momenta, starts, members, chosen, KINDS[axes], out)
     return out
