@@ -114,7 +114,7 @@ def plan_cluster(
     here = workspace(place)
     return cluster_request(
         here,
-        find_events(here, Path(file)),
+        find_events(here, Path(file), resolved),
         name,
         resolved,
         key=Path(labels) if labels else None,

@@ -118,13 +118,41 @@ class GenerateConfig(Frozen):
 
 
 Algorithm = Literal["antikt", "kt", "cambridge"]
+Axes = Literal["kt", "onepass-kt", "wta-kt"]
 FeatureSet = Literal["jets", "full"]
 
 
-class ClusterConfig(Frozen):
-    """How jets are found."""
+class Conventions(Frozen):
+    """What the numbers of a file mean where it is not written as the released ones are."""
 
     model_config = ConfigDict(allow_inf_nan=False)
+
+    padding: float | Literal["nan"] = 0.0
+    """The pt of a place without a particle."""
+    label_map: dict[str, Literal[0, 1]] = {}
+    """What a label that is neither 0 nor 1 stands for: 1 signal, 0 background."""
+
+    @field_validator("label_map")
+    @classmethod
+    def _numbers(cls, labels: dict[str, Literal[0, 1]]) -> dict[str, Literal[0, 1]]:
+        for label in labels:
+            if not re.fullmatch(r"-?[0-9]{1,9}", label):
+                raise ValueError(f"{label!r} is no label, which are whole numbers")
+        return labels
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is as in the released files, as jobs say it that are older than these fields."""
+        fields: dict[str, Any] = dump(self)
+        usual = {"padding": 0.0, "label_map": {}, "axes": "kt"}
+        return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
+
+
+AS_RELEASED = Conventions()
+
+
+class ClusterConfig(Conventions):
+    """What the events are, and how jets are found in them."""
 
     algorithm: Algorithm = "antikt"
     radius: float = Field(default=1.0, gt=0, le=3.0)
@@ -134,6 +162,8 @@ class ClusterConfig(Frozen):
     """Leading jets kept in a record; None keeps all above `pt_min`."""
     features: FeatureSet = "jets"
     """`jets`: momenta and constituents; `full`: the substructure of the two leading jets too."""
+    axes: Axes = "kt"
+    """Of N-subjettiness (`lhcq.jets.axes`)."""
 
 
 # `lhco` is the definition of the official features files, with what they hold and more; `diary` is the reference

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from lhcq.cli.conventions import label_map_option, padding_option
 from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 
@@ -32,6 +33,13 @@ from lhcq.config import CLUSTER_PRESETS, ClusterConfig
     type=click.Path(path_type=Path),
     help="The master key of a file without labels: one number an event, 0 background.",
 )
+@click.option(
+    "--axes",
+    type=choice_of(ClusterConfig, "axes"),
+    help="Axes of N-subjettiness. Default: kt; the others agree with the released files in shape.",
+)
+@padding_option
+@label_map_option
 @click.option(
     "--tolerate",
     type=click.FloatRange(min=0, max=1),
@@ -73,7 +81,7 @@ def command(
     config = _config(**jets)
     workspace = open_workspace()
     final = workspace.dataset(name)
-    events = find_events(workspace, file)
+    events = find_events(workspace, file, config)
     job = cluster_request(
         workspace,
         events,

@@ -85,6 +85,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _sentence(pair: dict[str, Any]) -> str:
+    from lhcq.report.table import digits_apart
+
     title, found = f"{pair['first']} against {pair['second']}", pair["comparison"]
     if found is None:
         return f"{title}: not compared, {pair['reason']}."
@@ -97,5 +99,6 @@ def _sentence(pair: dict[str, Any]) -> str:
         return f"{said}."
     if auc["error"] is None:
         return f"{said}; AUC {auc['value']:+.4f}."
-    interval = f"{auc['value']:+.4f} [{auc['low']:+.4f}, {auc['high']:+.4f}]"
+    digits = digits_apart((auc["value"], auc["low"], auc["high"]), 0.0, least=4)
+    interval = f"{auc['value']:+.{digits}f} [{auc['low']:+.{digits}f}, {auc['high']:+.{digits}f}]"
     return f"{said}; AUC {interval}, p = {auc['p_value']:.3g} (DeLong)."

@@ -74,12 +74,15 @@ def _export_one(dataset: Path, form: str, path: Path) -> Path:
 def _export_lhco_features(dataset: Path, path: Path) -> Path:
     """The jets' side says what stands in the file, the events' side how such a file is written."""
     from lhcq.events.pytables import write_frame
-    from lhcq.jets.export import refuse_existing
+    from lhcq.jets.definitions import export_warning
+    from lhcq.jets.export import read_dataset, refuse_existing
     from lhcq.jets.lhco_features import read_lhco_features
     from lhcq.storage import staged_file
 
     features = read_lhco_features(dataset)
     refuse_existing(path)
+    if warning := export_warning(read_dataset(dataset)):
+        click.echo(f"lhcq: {dataset.name}: {warning}", err=True)
     with staged_file(path) as temporary:
         write_frame(temporary, features.blocks, rows=features.n_events, columns=features.columns)
     return path

@@ -119,7 +119,7 @@ class _Meter(contextlib.ExitStack):
 
 def _list(as_json: bool) -> int:
     """Print the catalogue."""
-    from lhcq.events.archive import CATALOGUE
+    from lhcq.events.archive import CATALOGUE, COMPANIONS
 
     width = max(len(entry.name) for entry in CATALOGUE)
     lines = []
@@ -128,8 +128,21 @@ def _list(as_json: bool) -> int:
         lines += [f"{entry.name:<{width}}  {entry.what}", f"{'':<{width}}  {entry.file}{_size(entry)}, {md5}"]
     records = {entry.record.doi: entry.record for entry in CATALOGUE}
     cited = [f"{record.citation}, doi:{doi} ({record.licence})" for doi, record in records.items()]
-    text = "\n".join([*lines, "", "Please cite:", *cited, "", "Load one: lhcq fetch NAME [--to DIRECTORY]"])
-    answer(as_json, {"files": [_facts(entry) for entry in CATALOGUE]}, text)
+    others = [
+        line for one in COMPANIONS for line in (f"{one.file}", f"{'':<{width}}  {one.what}: {one.page}")
+    ]
+    text = "\n".join(
+        [
+            *(*lines, "", "Please cite:", *cited, "", "Load one: lhcq fetch NAME [--to DIRECTORY]"),
+            *(
+                "",
+                "Others that lhcq reads, to be loaded by hand, since neither size nor hash is known:",
+                *others,
+            ),
+        ]
+    )
+    named = [companion.model_dump() for companion in COMPANIONS]
+    answer(as_json, {"files": [_facts(entry) for entry in CATALOGUE], "companions": named}, text)
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lhcq.cli.conventions import label_map_option
 from lhcq.cli.options import answer, json_option
 from lhcq.cli.progress import Update, progress
 
@@ -26,14 +27,16 @@ _BYTES_PER_EVENT = 250
     type=click.Path(path_type=Path),
     help="The master key of a file without labels: one number an event, 0 background.",
 )
+@label_map_option
 @json_option
-def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
+def command(file: Path, name: str, key: Path | None, label_map: dict[str, int] | None, as_json: bool) -> int:
     """Make the dataset NAME of the jets in a published features FILE (*.features.h5), as if clustered.
 
     What such a file does not say (particles, constituents) is absent from the dataset, and prompts and trees do
     without it.
     """
     from lhcq.cli.session import open_workspace
+    from lhcq.config import Conventions
     from lhcq.errors import BadInput
     from lhcq.events.featurefile import open_feature_file
     from lhcq.events.sandboxed_read import read_apart
@@ -44,7 +47,8 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
     workspace = open_workspace()
     final = workspace.dataset(name)
     started = time.monotonic()
-    (source,) = read_apart(file, lambda: [open_feature_file(file.absolute())])
+    conventions = Conventions.checked(label_map=label_map or {})
+    (source,) = read_apart(file, lambda: [open_feature_file(file.absolute(), conventions)])
     if key and source.labelled:
         raise BadInput(f"{source.path}: has labels of its own. Leave --labels out.")
     mtime_ns = source.path.stat().st_mtime_ns  # from before the file is hashed
@@ -54,6 +58,7 @@ def command(file: Path, name: str, key: Path | None, as_json: bool) -> int:
         "source_sha256": sha256_of(source.path),
         "labels_sha256": sha256_of(key) if key and key.is_file() else None,
         "config": None,
+        **conventions.model_dump(),
     }
     refuse_used_name(workspace, "cluster", name, final)
     check_room(workspace.root, source.n_events * _BYTES_PER_EVENT)

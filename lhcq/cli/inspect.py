@@ -5,18 +5,23 @@ from typing import Any
 
 import click
 
+from lhcq.cli.conventions import label_map_option, padding_option
 from lhcq.cli.options import answer, json_option
 
 
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
+@padding_option
+@label_map_option
 @json_option
-def command(file: Path, as_json: bool) -> int:
+def command(file: Path, as_json: bool, **given: Any) -> int:
     """Say what FILE is: its kind, events, labels, particles, storage, and what is wrong with it."""
+    from lhcq.config import Conventions
     from lhcq.events.inspect import inspect_file
     from lhcq.events.sandboxed_read import read_apart
 
-    (report,) = read_apart(file, lambda: [inspect_file(file)])
+    conventions = Conventions.checked(**{name: value for name, value in given.items() if value is not None})
+    (report,) = read_apart(file, lambda: [inspect_file(file, conventions)])
     fields = report.model_dump()
     lines = [
         f"{name.replace('_', ' '):<24} {_shown(value)}"
@@ -32,7 +37,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
     if isinstance(value, list):
-        return ", ".join(value)
+        return "; ".join(value) if any(" " in one for one in value) else ", ".join(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

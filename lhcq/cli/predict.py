@@ -52,7 +52,7 @@ def command(
     all of them). With labels, in the dataset or by --labels, the full statistics are given; where DATASET is what RUN
     was trained on, of its test subset alone. A command that was stopped or killed goes on when it is given again.
     """
-    from lhcq.cli.session import follow, open_workspace
+    from lhcq.cli.session import follow, open_workspace, say
     from lhcq.records.specs import PredictSpec
     from lhcq.requests.predict import predict_request
     from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
@@ -67,6 +67,7 @@ def command(
         key=key,
         largest_p_value=largest_p_value,
         chunk=events_per_chunk,
+        say=say,
     )
     refuse_taken_name(workspace, job)
     renew_terms(workspace, job)

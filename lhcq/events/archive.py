@@ -37,6 +37,16 @@ class ArchiveFile(Frozen):
     size: int | None = Field(default=None, gt=0)
     """Bytes; None where not known."""
     md5: str | None = Field(default=None, pattern="^[0-9a-f]{32}$")
+    holds: tuple[int, int, tuple[int, int] | None] | None = None
+    """Rows, columns that are read, and background and signal events where it has labels."""
+
+
+class Companion(Frozen):
+    """A file that others published beside the set, of which neither size nor md5 is known here."""
+
+    file: str
+    what: str
+    page: str
 
 
 # Zenodo's addresses are `records/ID/files/FILE` since 2023; older forms redirect there.
@@ -65,11 +75,14 @@ _EXAMPLE = _RND.model_copy(
     }
 )
 
+_BOX = (1_000_000, 2100, None)
+
 CATALOGUE: tuple[ArchiveFile, ...] = (
     ArchiveFile(
         name="tiny",
         file="events_anomalydetection_tiny.h5",
         what="1,000 events of the R&D set, 93 of them signal: to try things out",
+        holds=(1000, 2101, (907, 93)),
         record=_EXAMPLE,
         size=2_587_490,
         md5="818296a20cdeba3b49c83f9f48968740",
@@ -78,6 +91,7 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         name="rnd",
         file="events_anomalydetection_v2.h5",
         what="R&D set: 1M QCD dijet events, 100k W' -> XY -> qq qq, labelled",
+        holds=(1_100_000, 2101, (1_000_000, 100_000)),
         record=_RND,
         size=2_908_260_409,
         md5="629789d55813be3860781b084ae7f1de",
@@ -86,6 +100,7 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         name="rnd-features",
         file="events_anomalydetection_v2.features.h5",
         what="jet momenta, masses and tau_N of the R&D set",
+        holds=(1_100_000, 15, (1_000_000, 100_000)),
         record=_RND,
         size=74_315_238,
         md5="271cf5e71fc756b2a8d2b32730689bdb",
@@ -94,6 +109,7 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         name="three-prong",
         file="events_anomalydetection_Z_XY_qqq.h5",
         what="100k signal events with three-prong decays, no background",
+        holds=(100_000, 2100, None),
         record=_RND,
         size=235_488_994,
         md5="54e123a86143b668f9cb76905152a124",
@@ -102,6 +118,7 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         name="three-prong-features",
         file="events_anomalydetection_Z_XY_qqq.features.h5",
         what="jet momenta, masses and tau_N of the three-prong events",
+        holds=(100_000, 14, None),
         record=_RND,
         size=5_176_081,
         md5="1e729f7dff225451182c28afaa4bb411",
@@ -110,6 +127,7 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         name="black-box-1",
         file="events_LHCO2020_BlackBox1.h5",
         what="1M events without label, 834 of them signal",
+        holds=_BOX,
         record=_BOXES,
     ),
     ArchiveFile(
@@ -122,12 +140,14 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         name="black-box-2",
         file="events_LHCO2020_BlackBox2.h5",
         what="1M events without label, no signal (so no master key)",
+        holds=_BOX,
         record=_BOXES,
     ),
     ArchiveFile(
         name="black-box-3",
         file="events_LHCO2020_BlackBox3.h5",
         what="1M events without label, 3,200 of them signal of two decay modes",
+        holds=_BOX,
         record=_BOXES,
     ),
     ArchiveFile(
@@ -140,9 +160,37 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         name="background-mc",
         file="events_LHCO2020_backgroundMC_Pythia.h5",
         what="1M QCD dijet events of Pythia 8, to be used with the black boxes",
+        holds=_BOX,
         record=_BOXES,
     ),
 )
+
+
+_EXTRA_QCD = "https://zenodo.org/records/8370758"
+_SUBJETTINESS = "https://github.com/uhh-pd-ml/treebased_anomaly_detection"
+COMPANIONS: tuple[Companion, ...] = (
+    Companion(
+        file="events_anomalydetection_qcd_extra_inneronly_4vecs_and_features.h5",
+        what="more QCD events in the signal region, particles and features",
+        page=_EXTRA_QCD,
+    ),
+    Companion(
+        file="events_anomalydetection_qcd_extra_inneronly_features.h5",
+        what="features of more QCD events in the signal region",
+        page=_EXTRA_QCD,
+    ),
+    Companion(
+        file="events_anomalydetection_v2.extratau_2.features.h5",
+        what="features of the R&D set with tau_N of beta 0.5, 1 and 2",
+        page=_SUBJETTINESS,
+    ),
+    Companion(
+        file="events_anomalydetection_DelphesPythia8_v2_qcd_extra_inneronly_combined_extratau_2_features.h5",
+        what="features of more QCD events with tau_N of beta 0.5, 1 and 2",
+        page=_SUBJETTINESS,
+    ),
+)
+"""lhcq reads them; it does not load what it cannot verify and whose address it has not confirmed."""
 
 
 def find_file(name: str) -> ArchiveFile:
@@ -150,6 +198,12 @@ def find_file(name: str) -> ArchiveFile:
     for entry in CATALOGUE:
         if name in (entry.name, entry.file):
             return entry
+    for companion in COMPANIONS:
+        if name == companion.file:
+            raise NotThere(
+                f"{name}: lhcq knows neither its size nor its md5, so it does not load it. Load it from "
+                f"{companion.page}; `lhcq inspect` says what can be done with it."
+            )
     near = difflib.get_close_matches(name, [entry.name for entry in CATALOGUE], n=3, cutoff=0.5)
     guess = f" Did you mean {' or '.join(near)}?" if near else ""
     raise NotThere(f"{name!r}: no such file in the catalogue.{guess} `lhcq fetch --list` shows all.")

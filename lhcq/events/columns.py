@@ -13,6 +13,7 @@ from pathlib import Path
 from lhcq.errors import BadInput
 from lhcq.events.faults import QUANTITIES
 from lhcq.events.frames import Column, Frame
+from lhcq.events.names import LABEL, NEAR_LABELS
 
 N_PARTICLES = 700
 UNLABELLED_WIDTH = 3 * N_PARTICLES
@@ -20,9 +21,6 @@ WIDTH = UNLABELLED_WIDTH + 1
 FEATURE_WIDTHS = (14, 15)
 BOTH_WIDTHS = tuple(UNLABELLED_WIDTH + width for width in FEATURE_WIDTHS)
 """Particles, then the columns of a features file: the companions of the R&D set."""
-LABEL = "label"
-NEAR_LABELS = ("labels", "is_signal", "issignal", "is_sig", "signal", "truth", "target", "class", "y")
-"""What others call it, in small letters."""
 _OF_A_PARTICLE = re.compile(rf"({'|'.join(QUANTITIES)})_?(\d{{1,9}})")
 _NUMBERED = re.compile(r"(.*?)(\d{1,9})")
 _SHOWN = 4

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 QUANTITIES = ("pt", "eta", "phi")
 N_VALUES = 2100  # of a row: 700 particles
-# Far beyond any collider's particles, and far below where momenta overflow and FastJet clusters infinities.
-ETA_MAX = 100.0
+# Far beyond any collider's particles, and far below where momenta overflow and FastJet clusters infinities. In eta no
+# farther than doubles reach: of E - pz, which is pt exp(-eta), E leaves few digits, and m_jj would err by 1e-3.
+ETA_MAX = 15.0
 PT_MAX = 1e9
+NOT_A_NUMBER, NEGATIVE_PT = "not a number", "negative pt"
 WRONG_LABEL = "a label that is neither 0 nor 1"
 
 
@@ -33,9 +35,11 @@ class Fault:
         """What to do about it, after `describe`; empty where there is nothing but to leave the row out."""
         if self.kind == WRONG_LABEL and float(self.value).is_integer():
             return (
-                f" If {self.value:g} is a second signal, make it 1 in the file (or 0, to count it as background): "
-                f"df[c] = df[c].replace({self.value:g}, 1), c the label's column."
+                f" If {self.value:g} is a second signal, `--label-map {self.value:g}=1` reads it so "
+                f"(`{self.value:g}=0`: as background)."
             )
+        if self.kind in (NOT_A_NUMBER, NEGATIVE_PT) and self.place.startswith("pt of "):
+            return f" If that marks places without a particle, `--padding {self.value:g}` reads it so."
         return ""
 
     def describe_all(self) -> str:
@@ -62,9 +66,9 @@ def _each_fault(values: NDArray[np.float64], first_row: int) -> Iterator[Fault]:
     column = np.arange(N_VALUES) % 3
     with np.errstate(invalid="ignore"):
         masks = {
-            "not a number": np.isnan(particles),
+            NOT_A_NUMBER: np.isnan(particles),
             "infinite": np.isinf(particles),
-            "negative pt": (particles < 0) & np.isfinite(particles) & (column == 0),
+            NEGATIVE_PT: (particles < 0) & np.isfinite(particles) & (column == 0),
             f"pt above {PT_MAX:g} GeV": (particles > PT_MAX) & np.isfinite(particles) & (column == 0),
             f"|eta| above {ETA_MAX:g}": (np.abs(particles) > ETA_MAX)
             & np.isfinite(particles)

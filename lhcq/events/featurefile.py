@@ -13,9 +13,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.config import AS_RELEASED, Conventions
 from lhcq.errors import BadInput
-from lhcq.events.columns import BOTH_WIDTHS, LABEL, UNLABELLED_WIDTH, refuse_near_label, refuse_objects
+from lhcq.events.columns import BOTH_WIDTHS, UNLABELLED_WIDTH, refuse_near_label, refuse_objects
+from lhcq.events.faults import WRONG_LABEL, Fault
 from lhcq.events.frames import Column, Frame, find_frame
+from lhcq.events.layout import map_labels
+from lhcq.events.names import LABEL
 from lhcq.events.storage import opened, reading, refuse_no_file
 
 Floats = NDArray[np.float64]
@@ -45,6 +49,8 @@ class FeatureFile:
     """Those that are not, for people."""
     places: dict[str, tuple[str, int]]
     """Of each column: the HDF5 data set, and the position in it."""
+    conventions: Conventions = AS_RELEASED
+    """What its labels mean."""
 
     @property
     def labelled(self) -> bool:
@@ -68,7 +74,7 @@ class SpoiltFeatures(BadInput):
     """The file has the jets of a features file, and something that keeps it from being read."""
 
 
-def open_feature_file(path: Path) -> FeatureFile:
+def open_feature_file(path: Path, conventions: Conventions = AS_RELEASED) -> FeatureFile:
     """Check that `path` is a features file and say which columns it has.
 
     Opens it, reads no event and closes it. Raises `BadInput` for anything else, in one line.
@@ -90,6 +96,7 @@ def open_feature_file(path: Path) -> FeatureFile:
         columns=columns,
         ignored=tuple(ignored),
         places={name: (named[name].table, named[name].position) for name in columns},
+        conventions=conventions,
     )
 
 
@@ -160,7 +167,7 @@ def _check_columns(names: Collection[str], path: Path) -> tuple[str, ...]:
 
 
 def read_columns(file: FeatureFile, handle: h5py.File, start: int, stop: int) -> dict[str, Floats]:
-    """`file.columns` of the rows [start, stop) as they stand, unchecked, (stop - start,) each."""
+    """`file.columns` of the rows [start, stop) by the file's `conventions`, unchecked, (stop - start,) each."""
     try:
         blocks = {name: handle[name][start:stop] for name in {place for place, _ in file.places.values()}}
     except (OSError, KeyError) as error:
@@ -169,16 +176,37 @@ def read_columns(file: FeatureFile, handle: h5py.File, start: int, stop: int) ->
         ) from error
     if any(len(block) != stop - start for block in blocks.values()):
         raise BadInput(f"{file.path}: changed while it was being read. Start again.")
-    return {
+    columns = {
         name: np.ascontiguousarray(blocks[place][:, position], dtype=np.float64)
         for name, (place, position) in file.places.items()
     }
+    if LABEL in columns:
+        columns[LABEL] = map_labels(columns[LABEL], file.conventions)
+    return columns
+
+
+def find_wrong_labels(labels: Floats, *, first_row: int) -> list[Fault]:
+    """The labels (n,), of the rows from `first_row` on, that are neither 0 nor 1."""
+    wrong = ~np.isin(labels, (0.0, 1.0))
+    if not wrong.any():
+        return []
+    row = int(np.argmax(wrong))
+    return [
+        Fault(
+            kind=WRONG_LABEL,
+            row=first_row + row,
+            place=LABEL,
+            value=float(labels[row]),
+            n_rows=int(wrong.sum()),
+        )
+    ]
 
 
 def _check_values(values: dict[str, Floats], path: Path, first_row: int) -> None:
     for name, column in values.items():
         if name == LABEL:
-            _refuse(~np.isin(column, (0.0, 1.0)), "neither 0 nor 1", name, column, path, first_row)
+            for fault in find_wrong_labels(column, first_row=first_row):
+                raise BadInput(f"{path}: {fault.describe()}{fault.remedy}")
             continue
         _refuse(~np.isfinite(column), "not finite", name, column, path, first_row)
         _refuse(np.abs(column) > LARGEST, f"beyond {LARGEST:g} GeV", name, column, path, first_row)

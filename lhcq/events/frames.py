@@ -63,9 +63,10 @@ def find_frame(file: h5py.File, path: Path) -> Frame:
     """The one frame in an open file, or the one called `df`; raises `BadInput` where there is none or no telling."""
     found = dict(_frames(file))
     if not found:
-        if any("table" in node for node in groups_of(file)):
+        if key := next((node.name for node in groups_of(file) if "table" in node), None):
             raise BadInput(
-                f"{path}: in pandas' table format. Save it again with to_hdf(..., format='fixed')."
+                f"{path}: in pandas' table format. Save it again with to_hdf(..., format='fixed'): `python -c \""
+                f"import pandas as pd; pd.read_hdf({str(path)!r}, {key!r}).to_hdf('events.h5', key='df')\"`."
             )
         raise NoFrame(f"{path}: no table df/block0_values, and no pandas table of another name, in it.")
     if len(found) > 1 and "/df" not in found:

@@ -8,12 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lhcq.config import Frozen
+from lhcq.config import AS_RELEASED, Conventions, Frozen
 from lhcq.errors import BadInput
 from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.contents import hash_events
 from lhcq.events.faults import Fault, find_faults
-from lhcq.events.featurefile import OF_JETS, SpoiltFeatures, open_feature_file, read_columns
+from lhcq.events.featurefile import (
+    OF_JETS,
+    SpoiltFeatures,
+    find_wrong_labels,
+    open_feature_file,
+    read_columns,
+)
+from lhcq.events.known import next_steps, published_as
 from lhcq.events.layout import Table, open_event_file, read_values
 from lhcq.events.storage import describe_filter, opened
 from lhcq.records.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
@@ -61,11 +68,15 @@ class FileReport(Frozen):
     """Rows that hold the same event as an earlier one."""
     ignored: list[str] | None = None
     """Columns that are not read."""
+    published: str | None = None
+    """Which published file it is, or may be."""
+    next: list[str] | None = None
+    """Commands that can take it."""
     problems: list[str] = Field(default=[])
     """What is wrong, each in one line with the first row that has it."""
 
 
-def inspect_file(path: Path) -> FileReport:
+def inspect_file(path: Path, conventions: Conventions = AS_RELEASED) -> FileReport:
     """Say what the file at `path` is, reading it once by ranges of rows.
 
     A file that lhcq cannot use is reported, not raised; a path where nothing is raises `BadInput`.
@@ -73,23 +84,30 @@ def inspect_file(path: Path) -> FileReport:
     if not path.exists():
         raise BadInput(f"{path}: there is no such file.")
     try:
-        file = open_event_file(path)
+        file = open_event_file(path, conventions)
     except BadInput as error:
         problem = str(error)
         try:
-            if ours := _report_features(path):
+            if ours := _report_features(path, conventions):
                 return ours
         except SpoiltFeatures as spoilt:
             problem = str(spoilt)
         return FileReport(kind="not lhcq", bytes=path.stat().st_size, problems=[problem])
     survey = _Survey(file, "events with labels" if file.labelled else "black box")
-    return _report(survey, lambda start, stop: read_values(file, start, stop))
+    return _placed(path, _report(survey, lambda start, stop: read_values(file, start, stop)), conventions)
 
 
-def _report_features(path: Path) -> FileReport | None:
+def _placed(path: Path, report: FileReport, conventions: Conventions) -> FileReport:
+    """A report that says too which file it is of, and what is next."""
+    known = published_as(path, rows=report.rows or 0, width=report.width or 0, labels=report.labels)
+    steps = next_steps(path, report.kind, report.ignored or [], conventions)
+    return report.model_copy(update={"published": known, "next": steps})
+
+
+def _report_features(path: Path, conventions: Conventions) -> FileReport | None:
     """What a features file holds, whose columns may stand in several blocks; None where it is no such file."""
     try:
-        features = open_feature_file(path)
+        features = open_feature_file(path, conventions)
     except SpoiltFeatures:
         raise
     except BadInput:
@@ -113,7 +131,7 @@ def _report_features(path: Path) -> FileReport | None:
             columns = read_columns(features, handle, start, stop)
         return np.column_stack([columns[name] for name in features.columns])  # the label is the last
 
-    return _report(_Survey(file, "features"), read)
+    return _placed(path, _report(_Survey(file, "features"), read), conventions)
 
 
 def _report(survey: "_Survey", read: Read) -> FileReport:
@@ -170,6 +188,8 @@ class _Survey:
         self.float32_exact = self.float32_exact and _fits_float32(values)
         if self.kind == "features":
             self._add_faults(_find_unfinished(values, first_row))
+            if self.file.labelled:
+                self._add_faults(find_wrong_labels(values[:, -1], first_row=first_row))
         else:
             self._add_faults(find_faults(values, first_row=first_row))
             self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])

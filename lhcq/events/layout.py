@@ -6,7 +6,7 @@ Source: the released files, Zenodo record 6466204.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.config import AS_RELEASED, Conventions
 from lhcq.errors import BadInput, TransientError
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, Arrangement, arrange
 from lhcq.events.error_keeping_file import Sink
@@ -69,8 +70,16 @@ class Table:
 class EventFile(Table):
     """An event file that was opened once and found to have the layout."""
 
+    conventions: Conventions = AS_RELEASED
+    """What its numbers mean."""
     pieces: tuple[Piece, ...]
     """Where its columns lie: one for the released files, the widest first."""
+
+    def read_as(self, conventions: Conventions) -> "EventFile":
+        """The same file, its numbers understood in another way."""
+        return replace(
+            self, conventions=Conventions(padding=conventions.padding, label_map=conventions.label_map)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +104,7 @@ class WrongValues(BadInput):
     """Rows that can be read and hold what no event has."""
 
 
-def open_event_file(path: Path) -> EventFile:
+def open_event_file(path: Path, conventions: Conventions = AS_RELEASED) -> EventFile:
     """Check that `path` is a file of the LHC Olympics layout and say what it holds.
 
     Opens it, reads no event and closes it. Raises `BadInput` for anything else, in one line.
@@ -107,7 +116,7 @@ def open_event_file(path: Path) -> EventFile:
         widest = file[pieces[0].table]
         if widest.dtype.kind != "f" or widest.dtype.itemsize not in (4, 8):
             raise BadInput(f"{path}: its values are {widest.dtype}, not float64 or float32.")
-        return EventFile(
+        found_file = EventFile(
             path=path,
             n_events=len(widest),
             storage_rows=widest.chunks[0] if widest.chunks else 1,
@@ -119,6 +128,7 @@ def open_event_file(path: Path) -> EventFile:
             pieces=pieces,
             ignored=found.ignored,
         )
+    return found_file.read_as(conventions)
 
 
 def _find(file: h5py.File, path: Path) -> Arrangement:
@@ -142,7 +152,8 @@ def _pieces(file: h5py.File, found: Arrangement) -> tuple[Piece, ...]:
     for table, places in sorted(by_table.items(), key=lambda item: -len(item[1])):
         columns, targets = ([place[side] for place in places] for side in (0, 1))
         shape = file[table].shape
-        whole = len(shape) == 2 and columns == targets == list(range(shape[1])) and len(by_table) == 1
+        everything = list(range(UNLABELLED_WIDTH + (found.label is not None)))
+        whole = len(shape) == 2 and shape[1] == len(everything) and columns == targets == everything
         pieces.append(
             Piece(
                 table=table,
@@ -164,8 +175,9 @@ def _selection(places: list[int]) -> slice | tuple[int, ...]:
 def read_rows(file: EventFile, start: int, stop: int) -> EventBlock:
     """Read the events [start, stop) and nothing else.
 
-    Raises `WrongValues` naming the row and the value where one is not finite, a pt is negative, an eta is out of
-    reach or a label is neither 0 nor 1, and `DamagedRows` naming the rows where the storage is damaged.
+    Values are understood by the file's `conventions`. Raises `WrongValues` naming the row and the value where one is
+    not finite, a pt is negative, an eta is out of reach or a label is neither 0 nor 1, and `DamagedRows` naming the
+    rows where the storage is damaged.
     """
     return to_block(file, read_values(file, start, stop), start)
 
@@ -190,7 +202,7 @@ def to_block(file: EventFile, values: Floats, start: int) -> EventBlock:
 
 
 def read_values(file: EventFile, start: int, stop: int) -> Floats:
-    """The rows [start, stop) as they stand, float64 (stop - start, width), unchecked."""
+    """The rows [start, stop) by the file's `conventions`, float64 (stop - start, width), unchecked."""
     with opened(file.path) as handle:
         return load_values(file, handle, start, stop)
 
@@ -217,7 +229,26 @@ def load_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Fl
             f"{file.path}: rows {start} to {stop - 1} cannot be read, the file is damaged there "
             f"({first_line(error)}). Download it again."
         ) from error
+    _understand(values, file.conventions)
     return values
+
+
+def _understand(values: Floats, conventions: Conventions) -> None:
+    """Make of numbers as a file has them those that the released files would have, in place."""
+    if conventions.padding != 0.0:
+        pt = values[:, 0:UNLABELLED_WIDTH:3]
+        empty = np.isnan(pt) if conventions.padding == "nan" else pt == conventions.padding
+        values[:, :UNLABELLED_WIDTH].reshape(-1, N_PARTICLES, 3)[empty] = 0.0
+    if values.shape[1] > UNLABELLED_WIDTH:
+        values[:, UNLABELLED_WIDTH] = map_labels(values[:, UNLABELLED_WIDTH], conventions)
+
+
+def map_labels(labels: Floats, conventions: Conventions) -> Floats:
+    """Labels (n,) as 0 and 1 where the conventions say what they stand for."""
+    mapped = labels.copy() if conventions.label_map else labels
+    for label, meaning in conventions.label_map.items():
+        mapped[labels == float(label)] = meaning
+    return mapped
 
 
 def write_event_file(path: Path, blocks: Iterable[Block], n_events: int, storage_rows: int = 64) -> None:

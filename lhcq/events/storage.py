@@ -9,22 +9,13 @@ from typing import Any
 import h5py
 
 from lhcq.errors import BadInput
+from lhcq.events.foreign import describe_foreign
 from lhcq.events.pytables import BLOSC
 
 MOST_COMPRESSED = 5_000
 """Bytes of a table for one of its file. Blosc and deflate make at most 255 and 1,032 of one."""
 LARGEST_STORAGE_CHUNK = 1 << 29
 """Bytes, unpacked."""
-_TO_HDF = (
-    "Make it one with pandas: df = {}; df.columns = range(df.shape[1]); df.to_hdf('events.h5', key='df'), "
-    "where the columns are pt, eta, phi of each of 700 particles, then the label"
-)
-_OTHERS = {
-    b"\x1f\x8b": ("packed by gzip", "Unpack it with `gunzip` first"),
-    b"PK\x03\x04": ("a zip or .npz archive", _TO_HDF.format("pd.DataFrame(np.load(PATH)[NAME])")),
-    b"\x93NUMPY": ("a .npy file", _TO_HDF.format("pd.DataFrame(np.load(PATH))")),
-    b"PAR1": ("a parquet file", _TO_HDF.format("pd.read_parquet(PATH)")),
-}
 LZF = 32000
 """A filter that brings the process down where what it unpacks is damaged (benchmarks/results/fuzz.json)."""
 
@@ -67,18 +58,8 @@ def opened(path: Path) -> h5py.File:
         if "truncated" in str(error):
             raise BadInput(f"{path}: truncated, the end is missing. Download or copy it again.") from error
         if "signature not found" in str(error):
-            raise BadInput(f"{path}: not an HDF5 file{_named_otherwise(path)}.") from error
+            raise BadInput(f"{path}: not an HDF5 file{describe_foreign(path)}.") from error
         raise BadInput(f"{path}: HDF5 cannot open it ({first_line(error)}).") from error
-
-
-def _named_otherwise(path: Path) -> str:
-    """What a file is that is no HDF5, by its first bytes, and how it becomes one."""
-    with path.open("rb") as stream:
-        head = stream.read(8)
-    for magic, (what, load) in _OTHERS.items():
-        if head.startswith(magic):
-            return f" but {what}. {load}"
-    return ""
 
 
 def own_node(group: h5py.Group, name: str) -> Any:

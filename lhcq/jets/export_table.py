@@ -8,9 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from lhcq.jets.definitions import axes_of
 from lhcq.jets.export import refuse_existing
 from lhcq.records.events import BATCH, ROW_GROUP, names_of_jet, read_dataset, read_event_batches, read_schema
 from lhcq.storage import staged_file
+
+AXES_KEY = b"lhcq.axes"
 
 
 def export_csv(dataset_dir: Path, path: Path) -> Path:
@@ -32,17 +35,18 @@ def export_csv(dataset_dir: Path, path: Path) -> Path:
 
 
 def export_parquet(dataset_dir: Path, path: Path) -> Path:
-    """Write the flat table as Parquet and give its path; what is unknown is null.
+    """Write the flat table as Parquet and give its path; what is unknown is null; the metadata has the axes of tau_N.
 
     Raises `NameTaken` where `path` exists.
     """
-    read_dataset(dataset_dir)
+    axes = axes_of(read_dataset(dataset_dir))
     refuse_existing(path)
     with staged_file(path) as temporary:
         schema, batches = flatten_dataset(dataset_dir, size=ROW_GROUP)
+        schema = schema.with_metadata({AXES_KEY: axes})
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for batch in batches:
-                writer.write_batch(batch)
+                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
     return path
 
 

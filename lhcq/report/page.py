@@ -165,7 +165,7 @@ def _judgement(view: RunView) -> list[str]:
 def _against_study(metrics: Metrics) -> list[str]:
     """Whether the test accuracy passes the study's, and what the comparison is worth."""
     accuracy, low, high = metrics.accuracy, metrics.accuracy_low, metrics.accuracy_high
-    said = f"Test accuracy {printed_interval(metrics.model_dump(), 'accuracy')}"
+    said = f"Test accuracy {printed_interval(metrics.model_dump(), 'accuracy', beside=STUDY_ACCURACY)}"
     share = metrics.n_signal / metrics.n
     if abs(share - 0.5) > 0.05:
         return [

@@ -1,5 +1,6 @@
 """The table of checkpoints, as plain rows for the page, the terminal and JSON."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from lhcq.records.metrics import Metrics
@@ -26,6 +27,7 @@ _METRICS = (
 )  # fmt: skip
 
 TREES = "boosted trees"
+_MOST_DIGITS = 12
 
 
 def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
@@ -87,12 +89,35 @@ def printed(value: float | None, *, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def printed_interval(metrics: dict[str, Any], name: str) -> str:
-    """`0.884 [0.860, 0.905]`, without brackets where there is no interval."""
+def printed_interval(metrics: dict[str, Any], name: str, *, beside: float | None = None) -> str:
+    """`0.884 [0.860, 0.905]`, without brackets where there is no interval.
+
+    `beside` is the number that a sentence compares it with: so many digits are printed that they say the same.
+    """
     value, low, high = metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]
     if low is None or high is None:
         return printed(value)
-    return f"{printed(value)} [{printed(low)}, {printed(high)}]"
+    digits = 3 if beside is None else digits_apart((value, low, high), beside, least=3)
+    return " ".join((printed(value, digits=digits), f"[{low:.{digits}f}, {high:.{digits}f}]"))
+
+
+def digits_apart(values: Iterable[float], reference: float, *, least: int) -> int:
+    """The fewest decimals, from `least` on, that keep each value on its own side of the reference when printed."""
+    return max((_digits_apart(value, reference, least) for value in values), default=least)
+
+
+def _digits_apart(value: float, reference: float, least: int) -> int:
+    if value == reference:
+        return least
+    return next(
+        (
+            digits
+            for digits in range(least, _MOST_DIGITS)
+            if (float(f"{value:.{digits}f}") > reference, float(f"{value:.{digits}f}") < reference)
+            == (value > reference, value < reference)
+        ),
+        _MOST_DIGITS,
+    )
 
 
 def _row(

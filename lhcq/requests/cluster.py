@@ -19,10 +19,10 @@ _BYTES_PER_EVENT = {"jets": 600, "full": 1000}  # a clustered event, once in a c
 _LONG_TO_HASH = 500_000_000  # bytes
 
 
-def find_events(workspace: Workspace, file: Path) -> EventFile:
-    """What a file of events is, looked at in a process of its own, which a damaged one may take with it."""
+def find_events(workspace: Workspace, file: Path, config: ClusterConfig) -> EventFile:
+    """What a file of events is, read as a configuration says, in a process that a damaged one may take with it."""
     source = workspace.permitted(file.absolute())
-    (events,) = read_apart(source, lambda: [open_event_file(source)])
+    (events,) = read_apart(source, lambda: [open_event_file(source, config)])
     return events
 
 

@@ -1,10 +1,12 @@
 """Asking for the scores of a dataset's events."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lhcq.errors import BadInput, NotThere
 from lhcq.events.masterkey import read_master_key
+from lhcq.jets.definitions import compare_axes
 from lhcq.jets.plan import Chunk, plan_chunks
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
@@ -52,6 +54,7 @@ def predict_request(
     key: Path | None = None,
     largest_p_value: float = 0.01,
     chunk: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Job:
     """The job that scores a dataset with a checkpoint of a run: a step, a tag, best or latest.
 
@@ -66,7 +69,7 @@ def predict_request(
     split = split_of_run(workspace.split(trained.split), run, trained.split_sha256)
     events = read_dataset(workspace.dataset(dataset))
     template = Template.checked(**split["template"])
-    _check_events(workspace, dataset, events, split, template)
+    _check_events(workspace, dataset, events, split, template, say)
     n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
     if key:
         _check_key(key, dataset, events, n_source)
@@ -98,7 +101,12 @@ def predict_request(
 
 
 def _check_events(
-    workspace: Workspace, dataset: str, events: dict[str, Any], split: dict[str, Any], template: Template
+    workspace: Workspace,
+    dataset: str,
+    events: dict[str, Any],
+    split: dict[str, Any],
+    template: Template,
+    say: Callable[[str], None],
 ) -> None:
     """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets."""
     if events["rows"] == 0:
@@ -113,6 +121,8 @@ def _check_events(
         return
     if events_sha256(own) != split["dataset_sha256"]:
         return
+    if warning := compare_axes(template.columns, own, events, dataset=dataset):
+        say(warning)
     ours, theirs = own.get("config"), events.get("config")
     if not ours or not theirs:  # imported: clustered elsewhere
         return

@@ -55,7 +55,7 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     from lhcq.jets.parts import Gap, fingerprint, part_schema_of, with_contents, write_part
 
     spec, terms = job.spec_of(ClusterSpec), job.terms_of(ClusterTerms)
-    file, chunk = open_source(workspace, terms), chunks_of(spec)[index]
+    file, chunk = open_source(workspace, spec, terms), chunks_of(spec)[index]
     note_span(events=chunk.stop - chunk.start)
     gaps: list[Gap] = []
 
@@ -73,11 +73,11 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     write_part(path, tables(), fingerprint(), gaps)
 
 
-def open_source(workspace: Workspace, terms: ClusterTerms) -> "EventFile":
+def open_source(workspace: Workspace, spec: ClusterSpec, terms: ClusterTerms) -> "EventFile":
     """A job's source, or an error when it is no longer the file that was hashed."""
     source = workspace.permitted(Path(terms.source))
     known = (terms.bytes, terms.mtime_ns)
-    file = _found(source, known)
+    file = _found(source, known).read_as(spec.config)
     status = source.stat()
     if (status.st_size, status.st_mtime_ns) != known:
         raise BadInput(f"{source}: changed since this job started. Run the same command again.")

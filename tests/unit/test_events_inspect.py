@@ -74,7 +74,10 @@ def test_the_report_does_not_depend_on_the_ranges(tmp_path, monkeypatch, range_r
     monkeypatch.setattr(inspect, "RANGE_ROWS", range_rows)
 
     assert inspect_file(path) == whole
-    assert whole.problems == ["row 4, pt of particle 0: not a number (nan), 2 rows in all."]
+    assert whole.problems == [
+        "row 4, pt of particle 0: not a number (nan), 2 rows in all. If that marks places without a particle, "
+        "`--padding nan` reads it so."
+    ]
 
 
 def test_a_black_box_has_no_labels_to_count(tmp_path):

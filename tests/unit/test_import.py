@@ -209,8 +209,8 @@ def test_a_mass_that_rounding_made_negative_is_zero_and_another_is_refused(tmp_p
         (12, -np.inf, r"row 7, tau2j2: not finite \(-inf\)"),
         (8, 1e12, r"row 7, pyj2: beyond 1e\+09 GeV"),
         (5, -1.0, r"row 7, tau2j1: negative \(-1\)"),
-        (14, 2.0, r"row 7, label: neither 0 nor 1 \(2\)"),
-        (14, np.nan, r"row 7, label: neither 0 nor 1 \(nan\)"),
+        (14, 2.0, r"row 7, label: a label that is neither 0 nor 1 \(2\)"),
+        (14, np.nan, r"row 7, label: a label that is neither 0 nor 1 \(nan\)"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_row_and_nothing_is_left(

@@ -36,7 +36,7 @@ from lhcq.report.plots import (
     running_mean,
 )
 from lhcq.report.style import DARK, darkened, draw_svg
-from lhcq.report.table import COLUMNS, checkpoint_table, printed_interval, printed_row
+from lhcq.report.table import COLUMNS, checkpoint_table, digits_apart, printed_interval, printed_row
 from lhcq.storage import MANIFEST, append_line, read_json, write_json, write_manifest
 from lhcq.workspace import Workspace
 from tests.specs import job_of
@@ -387,6 +387,24 @@ def test_the_verdict_goes_no_further_than_the_interval(
     finished: Workspace, right: int, n: int, said: str
 ) -> None:
     assert said in verdict_of(with_test_accuracy(finished, right, n, n_signal=n // 2))[0]
+
+
+def test_no_verdict_is_contradicted_by_the_numbers_that_it_prints(finished: Workspace) -> None:
+    for right in range(480, 560):
+        said = verdict_of(with_test_accuracy(finished, right, 600, n_signal=300))[0]
+        value, low, high = map(float, re.findall(r"accuracy ([\d.]+) \[([\d.]+), ([\d.]+)\]", said)[0])
+        kept = {
+            "lies above": low > 0.835,
+            "not settled": low <= 0.835 < value,
+            "does not pass": value <= 0.835 <= high,
+            "lies below": high < 0.835,
+        }
+        assert [what for what, true in kept.items() if true and what in said], said
+
+
+def test_a_difference_of_auc_never_rounds_to_the_other_side_of_zero() -> None:
+    assert digits_apart((0.00123, 0.00004, 0.00242), 0.0, least=4) == 5
+    assert digits_apart((0.0123, -0.0004, 0.0242), 0.0, least=4) == 4
 
 
 def test_unknown_answers_are_said_and_counted_as_the_study_counts_them(finished: Workspace) -> None:

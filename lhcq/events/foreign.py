@@ -1,0 +1,137 @@
+"""Files of other formats that hold events: what is in them, and the command that makes an HDF5 file of it.
+
+Only headers are read. The commands hold the whole table in memory, which lhcq itself never does.
+"""
+
+import gzip
+import shlex
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from lhcq.events.names import LABEL, NEAR_LABELS
+
+GZIP, ZIP, NPY, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"\x93NUMPY", b"PAR1"
+_LEAST_COLUMNS, _MOST_COLUMNS = 8, 2101
+_SHOWN = 4
+_LONGEST_HEAD = 1 << 18  # bytes, of the names of a few thousand columns
+_TO_HDF5 = "import h5py, numpy as np{}; d = {}; f = h5py.File('events.h5', 'w'); f['particles'] = {}{}"
+_HINT = (
+    "Write its particles as (n, M, 3) of pt, eta, phi with M up to 700, and `labels` (n,), into an HDF5 file."
+)
+Shapes = dict[str, tuple[int, ...]]
+
+
+def describe_foreign(path: Path) -> str:
+    """` but ...`: what a file is that is no HDF5, and how it becomes one; empty where that is not known."""
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    try:
+        if head.startswith(GZIP):
+            return f" but packed by gzip. Unpack it: `gunzip --keep {shlex.quote(str(path))}`{_packed(path)}"
+        if head.startswith(ZIP):
+            return f" but a zip or .npz archive. {_describe_npz(path)}"
+        if head.startswith(NPY):
+            return f" but a .npy file. {_describe_npy(path)}"
+        if head.startswith(PARQUET):
+            return f" but a parquet file. {_describe_parquet(path)}"
+        return _describe_csv(path)
+    except Exception:  # whatever a reader makes of a file that only begins like one of its own
+        return f" but looks like another format, and is damaged. {_HINT}"
+
+
+def _packed(path: Path) -> str:
+    with gzip.open(path) as stream:
+        inside = stream.read(8)
+    return "" if inside.startswith(b"\x89HDF") else ", then see what is in it by `lhcq inspect`"
+
+
+def _describe_npz(path: Path) -> str:
+    shapes: Shapes = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as stream:
+                    shapes[name.removesuffix(".npy")] = _shape(stream)
+    listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN]) or "no array"
+    particles = [name for name, shape in shapes.items() if _are_particles(shape)]
+    if len(particles) != 1:
+        return f"It holds {listed}. {_HINT}"
+    n = shapes[particles[0]][0]
+    labels = [name for name, shape in shapes.items() if shape == (n,) and _means_label(name)]
+    source = f"np.load({str(path)!r})"
+    return f"It holds {listed}. {_command('', source, _item(particles[0]), [_item(name) for name in labels[:1]])}"
+
+
+def _describe_npy(path: Path) -> str:
+    with path.open("rb") as stream:
+        shape = _shape(stream)
+    if not _are_particles(shape):
+        return f"It holds an array {shape}. {_HINT}"
+    return f"It holds an array {shape}. {_command('', f'np.load({str(path)!r})', 'd', [])}"
+
+
+def _describe_parquet(path: Path) -> str:
+    import pyarrow.parquet as pq
+
+    names = pq.read_schema(path).names
+    return _describe_columns(path, names, ", pyarrow.parquet as pq", f"pq.read_table({str(path)!r})")
+
+
+def _describe_csv(path: Path) -> str:
+    with path.open("rb") as stream:
+        first = stream.read(_LONGEST_HEAD).split(b"\n", 1)[0]
+    try:
+        names = first.decode("utf-8").strip("\r").split(",")
+    except UnicodeDecodeError:
+        return ""
+    if len(names) < _LEAST_COLUMNS or not first.isascii() or b"\0" in first:
+        return ""
+    source = f"csv.read_csv({str(path)!r})"
+    names = [name.strip('"') for name in names]
+    return f" but a csv file. {_describe_columns(path, names, ', pyarrow.csv as csv', source)}"
+
+
+def _describe_columns(path: Path, names: Sequence[str], more: str, source: str) -> str:
+    found = f"It has {len(names)} columns ({', '.join(names[:_SHOWN])}, ...)."
+    if "pxj1" in names:
+        reader = "parquet" if "parquet" in source else "csv"
+        return (
+            f'{found} Make a features file of it: `python -c "import pandas as pd; pd.read_{reader}({str(path)!r})'
+            f".to_hdf('events.features.h5', key='df')\"` (with pandas and tables)."
+        )
+    labels = [name for name in names if _means_label(name)]
+    particles = [name for name in names if name not in labels]
+    if len(labels) > 1 or len(particles) % 3 > (not labels) or len(particles) > _MOST_COLUMNS:
+        return f"{found} {_HINT}"
+    columns = f"np.column_stack([d[k] for k in d.column_names if k not in {labels!r}])"
+    return f"{found} {_command(more, source, columns, [_item(name) for name in labels])}"
+
+
+def _command(more: str, source: str, particles: str, labels: Sequence[str]) -> str:
+    last = "".join(f"; f['labels'] = {label}" for label in labels)
+    return f'Make an HDF5 file of it: `python -c "{_TO_HDF5.format(more, source, particles, last)}"`.'
+
+
+def _item(name: str) -> str:
+    return f"d[{name!r}]"
+
+
+def _means_label(name: str) -> bool:
+    return name.lower() in (LABEL, *NEAR_LABELS)
+
+
+def _are_particles(shape: tuple[int, ...]) -> bool:
+    return (len(shape) == 3 and shape[2] == 3) or (len(shape) == 2 and shape[1] > _LEAST_COLUMNS)
+
+
+def _shape(stream: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(stream)
+    read: Any = (
+        np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    )
+    shape: tuple[int, ...] = read(stream)[0]
+    return shape
