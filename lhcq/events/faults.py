@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 QUANTITIES = ("pt", "eta", "phi")
 N_VALUES = 2100  # of a row: 700 particles
-# Far beyond any collider's particles, and far below where momenta overflow and FastJet clusters infinities.
-ETA_MAX = 100.0
+# Far beyond any collider's particles, and far below where momenta overflow and FastJet clusters infinities. In eta no
+# farther than doubles reach: of E - pz, which is pt exp(-eta), E leaves few digits, and m_jj would err by 1e-3.
+ETA_MAX = 15.0
 PT_MAX = 1e9
 WRONG_LABEL = "a label that is neither 0 nor 1"
 

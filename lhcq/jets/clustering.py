@@ -34,6 +34,8 @@ class Jets:
     starts: Integers
     members: Integers
     pt_lead: Floats
+    ties: Integers
+    """(n_events,): 1 where equal distances decided which particles merge (`lhcq.jets.ties`)."""
     substructure: Floats | None = None
 
     @property
@@ -79,6 +81,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     pt_lead, members = rest[:n_particles], rest[n_particles : 2 * n_particles].view(np.int64)
     starts = rest[2 * n_particles : 3 * n_particles + 1].view(np.int64)
     counts = np.zeros(len(vectors.counts), np.int64)
+    ties = np.empty_like(counts)
     room = room_of("desk", room_for(int(vectors.counts.max(initial=1))))
     order = np.argsort(vectors.counts, kind="stable")
     find_jets(
@@ -98,6 +101,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         starts,
         members,
         pt_lead,
+        ties,
     )
     n_jets = int(counts.sum())
     px, py, pz, e = (component[:n_jets].copy() for component in momenta)
@@ -106,6 +110,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         starts=starts[: n_jets + 1].copy(),
         members=members[: starts[n_jets]].copy(),
         pt_lead=pt_lead[:n_jets].copy(),
+        ties=ties,
     )
     return jets if config.features == "jets" else replace(jets, substructure=_measure_leading(jets, vectors))
 

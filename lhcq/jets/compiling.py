@@ -16,7 +16,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SOURCES = (
     *("correlations", "desk", "directions", "exact", "fixed", "kernels", "lanes", "libm", "momenta"),
-    *("neighbours", "recombination", "waves"),
+    *("neighbours", "order", "recombination", "ties", "waves"),
 )
 _STAMP = hashlib.sha256(
     b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)

@@ -49,6 +49,12 @@ def inlined(function: Function) -> Function:
     return cast("Function", numba.njit(**options)(function))
 
 
+def apart(function: Function) -> Function:
+    """Compile once for all loops that call it."""
+    options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast("Function", numba.njit(**options)(function))
+
+
 def _built_in(function: Callable[..., Any]) -> Any:
     """A function that writes LLVM's code itself."""
     return intrinsic(function)

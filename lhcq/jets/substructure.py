@@ -11,7 +11,7 @@ rapidity and azimuth (GeV and radians throughout):
   last particle of that branch is the groomed jet and z_g is 0.0.
 - width: sum_i pt_i R_i,jet / sum_i pt_i.
 - z1, z2: pt of the harder and the softer of the two exclusive kt subjets over the jet's pt; 1.0 and 0.0 for a jet of
-  one particle.
+  one particle, and for one whose pt vanishes.
 - c2, d2: e3 / e2^2 and e3 / e2^3 (arXiv:1305.0007, arXiv:1409.6298) of the energy correlators with beta = 1 and pt,
   normalised by the sum of pt; 0.0 where e2 is 0.
 

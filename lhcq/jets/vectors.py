@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+MAX_ETA = 1e5
+"""FastJet's `MaxRap`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FourVectors:
@@ -41,9 +44,16 @@ class FourVectors:
 
     @property
     def eta(self) -> Floats:
-        """Pseudorapidity; infinite along the beam."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.arcsinh(self.pz / self.pt)
+        """Pseudorapidity; along the beam FastJet's largest one, 1e5, and 0.0 of no momentum at all."""
+        pt = self.pt
+        lost = pt == 0.0  # the square of a pt below 1e-162 is no number any more
+        if lost.any():
+            pt[lost] = np.hypot(self.px[lost], self.py[lost])
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            eta = np.arcsinh(self.pz / pt)
+        beyond = ~np.isfinite(eta)
+        eta[beyond] = np.sign(self.pz[beyond]) * MAX_ETA
+        return eta
 
     @property
     def m(self) -> Floats:

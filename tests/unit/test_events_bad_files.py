@@ -121,7 +121,7 @@ BAD_VALUES = {
     "minus infinity": (2, 17, -np.inf, r"row 2, phi of particle 5: infinite \(-inf\)"),
     "negative pt": (5, 300, -1e-5, r"row 5, pt of particle 100: negative pt \(-1e-05\)"),
     "pt beyond reach": (5, 300, 1e12, r"row 5, pt of particle 100: pt above 1e\+09 GeV \(1e\+12\)"),
-    "eta beyond reach": (4, 1, -1000.0, r"row 4, eta of particle 0: \|eta\| above 100 \(-1000\)"),
+    "eta beyond reach": (4, 1, -1000.0, r"row 4, eta of particle 0: \|eta\| above 15 \(-1000\)"),
     "label 2": (6, 2100, 2.0, r"row 6, column 2100: a label that is neither 0 nor 1 \(2\)"),
     "label 0.5": (1, 2100, 0.5, r"row 1, column 2100: a label that is neither 0 nor 1 \(0.5\)"),
     "NaN label": (1, 2100, np.nan, r"row 1, column 2100: a label that is neither 0 nor 1 \(nan\)"),

@@ -167,7 +167,7 @@ def test_a_wrong_event_is_left_out_alone_however_the_file_is_stored(tmp_path, st
     assert [block.reason for block in found if isinstance(block, Gap)] == [
         f"{file.path}: row 33, pt of particle 0: negative pt (-5).",
         f"{file.path}: row 34, column 2100: a label that is neither 0 nor 1 (0.5).",
-        f"{file.path}: row 69, eta of particle 1: |eta| above 100 (1000).",
+        f"{file.path}: row 69, eta of particle 1: |eta| above 15 (1000).",
     ]
 
 
