@@ -75,8 +75,9 @@ def _export_lhco_features(dataset: Path, path: Path) -> Path:
     """The jets' side says what stands in the file, the events' side how such a file is written."""
     from lhcq.events.pytables import write_frame
     from lhcq.jets.definitions import export_warning
-    from lhcq.jets.export import read_dataset, refuse_existing
+    from lhcq.jets.export import refuse_existing
     from lhcq.jets.lhco_features import read_lhco_features
+    from lhcq.records.events import read_dataset
     from lhcq.storage import staged_file
 
     features = read_lhco_features(dataset)

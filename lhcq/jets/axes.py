@@ -20,7 +20,7 @@ import numba
 import numpy as np
 
 from lhcq.config import Axes
-from lhcq.jets.kernels import Floats, Integers, compiled
+from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.recombination import EVERYWHERE, N_AXES
 
 _ONE_PASS, _WINNER = 1, 2

@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lhcq.config import ClusterConfig
+from lhcq.config import Axes, ClusterConfig
 from lhcq.jets.compiling import room_of
 from lhcq.jets.desk import room_for
 from lhcq.jets.kernels import are_orderly, find_jets
 from lhcq.jets.libm import lanes_for_libm
-from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT
-from lhcq.jets.substructure import N_LEADING, measure_substructure
+from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, N_AXES
+from lhcq.jets.substructure import N_LEADING, measure_substructure, measure_taus
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 from lhcq.records.events import SUBSTRUCTURE, schema_of
 
@@ -34,6 +34,8 @@ class Jets:
     starts: Integers
     members: Integers
     pt_lead: Floats
+    ties: Integers
+    """(n_events,): 1 where equal distances decided which particles merge (`lhcq.jets.ties`)."""
     substructure: Floats | None = None
 
     @property
@@ -79,6 +81,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     pt_lead, members = rest[:n_particles], rest[n_particles : 2 * n_particles].view(np.int64)
     starts = rest[2 * n_particles : 3 * n_particles + 1].view(np.int64)
     counts = np.zeros(len(vectors.counts), np.int64)
+    ties = np.empty_like(counts)
     room = room_of("desk", room_for(int(vectors.counts.max(initial=1))))
     order = np.argsort(vectors.counts, kind="stable")
     find_jets(
@@ -98,6 +101,7 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         starts,
         members,
         pt_lead,
+        ties,
     )
     n_jets = int(counts.sum())
     px, py, pz, e = (component[:n_jets].copy() for component in momenta)
@@ -106,16 +110,21 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
         starts=starts[: n_jets + 1].copy(),
         members=members[: starts[n_jets]].copy(),
         pt_lead=pt_lead[:n_jets].copy(),
+        ties=ties,
     )
-    return jets if config.features == "jets" else replace(jets, substructure=_measure_leading(jets, vectors))
+    if config.features == "jets":
+        return jets
+    return replace(jets, substructure=_measure_leading(jets, vectors, config.axes))
 
 
-def _measure_leading(jets: Jets, particles: FourVectors) -> Floats:
+def _measure_leading(jets: Jets, particles: FourVectors, axes: Axes) -> Floats:
     leading = np.flatnonzero(jets.rank < N_LEADING)
     columns = np.zeros((len(jets.pt_lead), len(SUBSTRUCTURE)))
     columns[leading] = measure_substructure(
         particles, jets.starts, jets.members, leading, jets.vectors.pt[leading]
     )
+    if axes != "kt":
+        columns[leading, :N_AXES] = measure_taus(particles, jets.starts, jets.members, leading, axes)
     return columns
 
 

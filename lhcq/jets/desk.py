@@ -19,8 +19,12 @@ N_SECTORS = (
 ASKED_SLOT, ASKED_NAME, ASKED_RAP, ASKED_PHI, ASKED_WEIGHT, MERGED = 0, 1, 2, 3, 4, 5
 NEAREST, NEAREST_AT, SMALLEST, SMALLEST_AT = 6, 7, 8, 9
 CHOSEN, CHOSEN_NAME, CHOSEN_NEAR = 10, 11, 12
-N_PARTICLES, LEFT, N_NODES, N_DONE, N_NOTES = 13, 14, 15, 16, 17
+N_PARTICLES, LEFT, N_NODES, N_DONE = 13, 14, 15, 16
+# Whether equal distances decided; for that, the mark that a row with two nearest leaves, the last merit that a pair
+# or the beam was taken by, and whether it was the beam.
+TIED, NEAREST_TIED, TAKEN, TAKEN_BY_BEAM, N_NOTES = 17, 18, 19, 20, 21
 GONE = -1  # the slot of a node that is no pseudojet any more
+EQUAL = 1 << 40  # beside the name of a nearest neighbour: another is as near
 
 
 class Desk(NamedTuple):

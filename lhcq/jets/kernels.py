@@ -15,7 +15,7 @@ from typing import Any
 
 from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.correlations import correlate
-from lhcq.jets.desk import N_DONE, N_PARTICLES, count_of, lay_out, links_of, momentum_of, set_count
+from lhcq.jets.desk import N_PARTICLES, count_of, lay_out, links_of, momentum_of, set_count
 from lhcq.jets.directions import separations, set_directions
 from lhcq.jets.lanes import (
     N_LANES,
@@ -34,7 +34,9 @@ from lhcq.jets.lanes import (
     spread,
 )
 from lhcq.jets.neighbours import BEYOND, find_neighbours
-from lhcq.jets.recombination import CAMBRIDGE, EVERYWHERE, KT, N_AXES, cluster
+from lhcq.jets.order import order_jets, pt2_of
+from lhcq.jets.recombination import CAMBRIDGE, EVERYWHERE, KT, N_AXES, cluster, tied
+from lhcq.jets.ties import resolve_ties
 
 # The columns of the result of `measure_jets`, in this order.
 MEASURES = ("tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2")
@@ -56,14 +58,8 @@ def are_orderly(px: Floats, py: Floats, pz: Floats, e: Floats, largest: float) -
 
 
 @inlined
-def _pt2_of(desk: Any, lane: int, node: int) -> Any:
-    px, py = get(momentum_of(desk, lane, node), 0), get(momentum_of(desk, lane, node), 1)
-    return px * px + py * py
-
-
-@inlined
 def _pt_of(desk: Any, lane: int, node: int) -> Any:
-    return math.sqrt(_pt2_of(desk, lane, node))
+    return math.sqrt(pt2_of(desk, lane, node))
 
 
 @compiled
@@ -84,13 +80,15 @@ def find_jets(
     starts: Integers,
     members: Integers,
     pt_lead: Floats,
+    ties: Integers,
 ) -> None:
     """Inclusive jets with pt of at least `pt_min` of the events `offsets` (n_events + 1,), by falling pt in each.
 
     `order` (n_events,) are the events by their number of particles, so that those of about one size are clustered
     together; `room` are at least `room_for(most)` doubles. `momenta` (4, n_particles), `starts` (n_particles + 1,),
     `members` and `pt_lead` (n_particles,) are filled as far as there are jets, `n_jets` (n_events,) of them an event:
-    jet k consists of `members[starts[k]:starts[k + 1]]`, the hardest of which has `pt_lead[k]`.
+    jet k consists of `members[starts[k]:starts[k + 1]]`, the hardest of which has `pt_lead[k]`. `ties` (n_events,)
+    becomes 1 where equal distances decided and 0 elsewhere.
     """
     most = 1
     for event in range(len(offsets) - 1):
@@ -108,7 +106,7 @@ def find_jets(
             set_count(desk, lane, n)
         if n_most == 0:  # the desk has nothing to say of them
             for lane in range(n_lanes):
-                n_jets[order[begin + lane]] = 0
+                n_jets[order[begin + lane]], ties[order[begin + lane]] = 0, 0
             continue
         for slot in range(0, n_most, _COPIED):
             for lane in range(n_lanes):
@@ -122,9 +120,13 @@ def find_jets(
         set_directions(desk, n_most, by_libm)
         find_neighbours(desk, n_most, radius * radius)
         cluster(desk, n_most, power, radius * radius, by_libm, 0)
+        resolve_ties(desk, n_lanes, power, radius * radius, by_libm, 0)
         for lane in range(n_lanes):
             event = order[begin + lane]
-            n_jets[event] = _list_jets(desk, lane, offsets[event], pt_min, momenta, starts, members, pt_lead)
+            ties[event] = tied(desk, lane)
+            n_kept = order_jets(desk, lane, desk.done + 8 * desk.most * lane, power, radius, pt_min)
+            _list_jets(desk, lane, offsets[event], n_kept, momenta, starts, members, pt_lead)
+            n_jets[event] = n_kept
     _close_ranks(offsets, n_jets, momenta, starts, members, pt_lead)
 
 
@@ -133,19 +135,18 @@ def _list_jets(
     desk: Any,
     lane: int,
     first: int,
-    pt_min: float,
+    n_kept: int,
     momenta: Floats,
     starts: Integers,
     members: Integers,
     pt_lead: Floats,
-) -> int:
-    """Write the jets of a lane to where its particles begin, and say how many they are.
+) -> None:
+    """Write the jets of a lane, ordered, to where its particles begin.
 
     `starts` receives their numbers of particles, from `first + 1` on.
     """
     n, done = count_of(desk, lane), desk.done + 8 * desk.most * lane
     links, at = links_of(desk, lane, 0), first
-    n_kept = _sort_by_pt(desk, lane, done, pt_min)
     for k in range(n_kept):
         node = get_int(done, k)
         momentum = momentum_of(desk, lane, node)
@@ -158,27 +159,6 @@ def _list_jets(
         pt_lead[first + k] = math.sqrt(hardest)
         starts[first + k + 1] = end - at
         at = end
-    return n_kept
-
-
-@inlined
-def _sort_by_pt(desk: Any, lane: int, done: int, pt_min: float) -> int:
-    """Bring those of `done` that have `pt_min` to the front, the hardest first, and say how many they are."""
-    kept, pts = 0, desk.sorted_rap
-    for k in range(get_int(desk.notes, N_LANES * N_DONE + lane)):
-        node = get_int(done, k)
-        pt = _pt_of(desk, lane, node)
-        if pt < pt_min:
-            continue
-        place = kept
-        while place > 0 and get(pts, place - 1) < pt:
-            put(pts, place, get(pts, place - 1))
-            put_int(done, place, get_int(done, place - 1))
-            place -= 1
-        put(pts, place, pt)
-        put_int(done, place, node)
-        kept += 1
-    return kept
 
 
 @inlined
@@ -263,6 +243,7 @@ def measure_jets(
         find_neighbours(desk, n_most, EVERYWHERE)
         for power in range(KT, CAMBRIDGE - 1, CAMBRIDGE - KT):
             cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
+            resolve_ties(desk, n_lanes, power, EVERYWHERE, by_libm, axes)
             if power == KT:
                 _sum_to_axes(desk, n_most, axes)
             for lane in range(n_lanes):
@@ -293,9 +274,9 @@ def _set_out(
 def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
     """C2, D2 and the width of a jet."""
     e2, e3, total = correlate(desk, lane, count_of(desk, lane), space)
-    out[_WIDTH] = out[_TAU] / total
+    out[_WIDTH] = out[_TAU] / total if total > 0.0 else 0.0
     out[_C2], out[_D2] = 0.0, 0.0
-    if e2 * e2 * e2 > 0.0:
+    if total * total * total > 0.0 and e2 * e2 * e2 > 0.0:
         out[_C2], out[_D2] = e3 / (e2 * e2), e3 / (e2 * e2 * e2)
 
 
@@ -318,6 +299,9 @@ def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
 def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats) -> None:
     """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
     out[_Z1], out[_Z2] = 0.0, 0.0
+    if jet_pt == 0.0:  # the square of its pt is too small for a number
+        out[_Z1] = 1.0
+        return
     if count_of(desk, lane) > 1:
         one = _pt_of(desk, lane, get_int(axes, N_LANES * 5 + lane))
         other = _pt_of(desk, lane, get_int(axes, N_LANES * 8 + lane))
@@ -332,8 +316,9 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
     links, n = links_of(desk, lane, 0), count_of(desk, lane)
     out[_Z_G] = 0.0
     while node >= n:
-        harder, softer = get_int(links, 2 * node), get_int(links, 2 * node + 1)
-        if _pt2_of(desk, lane, harder) < _pt2_of(desk, lane, softer):
+        one, other = get_int(links, 2 * node), get_int(links, 2 * node + 1)
+        harder, softer = min(one, other), max(one, other)  # of equal ones FastJet follows the earlier
+        if pt2_of(desk, lane, harder) < pt2_of(desk, lane, softer):
             harder, softer = softer, harder
         pt_harder, pt_softer = _pt_of(desk, lane, harder), _pt_of(desk, lane, softer)
         if pt_softer > z_cut * (pt_harder + pt_softer):
@@ -341,4 +326,4 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
             break
         node = harder
     pz, e = get(momentum_of(desk, lane, node), 2), get(momentum_of(desk, lane, node), 3)
-    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - _pt2_of(desk, lane, node)))
+    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - pt2_of(desk, lane, node)))

@@ -9,9 +9,9 @@ the sixteen before and after it:
                   ^                                        ^
                   no other is nearer in azimuth than these edges
 
-Whoever is found nearer than the edges is the nearest neighbour. Otherwise there is none within the distance to the
-edges, and the neighbour is looked for when its turn comes, which mostly never does. Azimuth goes around, so the first
-particles stand once more behind the last ones, and the last before the first.
+Whoever is found nearer than the edges, and alone, is the nearest neighbour. Otherwise there is none within the
+distance to the edges, and the neighbour is looked for when its turn comes, which mostly never does. Azimuth goes
+around, so the first particles stand once more behind the last ones, and the last before the first.
 """
 
 import math
@@ -60,7 +60,8 @@ def find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         if n > 0:
             n_least = min(n_least, n)
             _close_circle(desk, lane, n)
-    _compare_in_order(desk, n_most, min(WINDOW, n_least - 1), limit)
+    window = min(WINDOW, n_least // 2)  # no further around: whoever comes again hides that another is as near
+    _compare_in_order(desk, n_most, window, limit)
 
 
 @inlined
@@ -129,17 +130,18 @@ def _compare_in_order(desk: Any, n_most: int, window: int, limit: float) -> None
     n_particles = int_row(desk.notes, N_PARTICLES)
     for index in range(PAD, PAD + n_most):
         rap, phi = row(desk.sorted_rap, index), row(desk.sorted_phi, index)
-        nearest, near = spread(BEYOND), spread(UNKNOWN)
+        nearest, near, latest = spread(BEYOND), spread(UNKNOWN), spread(UNKNOWN)
         for step in range(1, window + 1):
             for side in (index - step, index + step):
                 this = separations(rap, phi, row(desk.sorted_rap, side), row(desk.sorted_phi, side))
+                latest = choose(this <= nearest, int_row(desk.sorted_slot, side), latest)
                 near = choose(this < nearest, int_row(desk.sorted_slot, side), near)
                 nearest = least(this, nearest)
         after = row(desk.sorted_edge, index + window + 1) - phi
         before = phi - (row(desk.sorted_edge, index - window - 1) + _SECTOR)
         beyond = least(after, before) - _ROUNDING
         bound = choose(beyond > 0.0, beyond * beyond, 0.0)
-        near = choose(nearest <= bound, near, UNKNOWN)
+        near = choose((nearest <= bound) & (near == latest), near, UNKNOWN)
         near = choose((nearest >= limit) & (bound >= limit), BEAM, near)
         put_row(desk.scratch, 0, least(least(nearest, bound), limit))
         put_int_row(desk.scratch, 1, near)

@@ -8,8 +8,9 @@ one FastJet's order of equal jets is another.
 
 from typing import Any
 
+from lhcq.jets.desk import N_DONE, momentum_of
 from lhcq.jets.lanes import N_LANES, get, get_int, inlined, put, put_int
-from lhcq.jets.recombination import KT, N_DONE, record_of
+from lhcq.jets.recombination import KT
 
 _SHORT = 16  # what is not cut any more
 
@@ -17,7 +18,7 @@ _SHORT = 16  # what is not cut any more
 @inlined
 def pt2_of(desk: Any, lane: int, node: int) -> Any:
     """The square of a node's pt."""
-    px, py = get(record_of(desk, lane, node), 0), get(record_of(desk, lane, node), 1)
+    px, py = get(momentum_of(desk, lane, node), 0), get(momentum_of(desk, lane, node), 1)
     return px * px + py * py
 
 
@@ -27,7 +28,7 @@ def order_jets(desk: Any, lane: int, done: int, power: int, radius: float, pt_mi
 
     FastJet compares squares; of kt it has their distance to the beam, pt^2 times R^2 and over it.
     """
-    n_kept, pt2s, kept = 0, desk.found, desk.found_near
+    n_kept, pt2s, kept = 0, desk.sorted_rap, desk.sorted_slot
     for back in range(get_int(desk.notes, N_LANES * N_DONE + lane), 0, -1):
         node = get_int(done, back - 1)
         pt2 = pt2_of(desk, lane, node)

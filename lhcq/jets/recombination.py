@@ -28,7 +28,8 @@ somebody else before (`neighbours` says what is known at the start). The same ro
 the new pseudojet, and no lane waits for another's kind of turn.
 
 Every distance is the same expression of the same doubles whenever it is taken, so the smallest is what the smallest
-of all pairs would be, and the order of merging is that of FastJet where no two distances are equal.
+of all pairs would be, and the order of merging is that of FastJet where no two distances are equal. Where two are
+and one of them was taken, the lane is `tied`: `lhcq.jets.ties` does it again.
 """
 
 import math
@@ -44,6 +45,7 @@ from lhcq.jets.desk import (
     CHOSEN,
     CHOSEN_NAME,
     CHOSEN_NEAR,
+    EQUAL,
     GONE,
     LEFT,
     MERGED,
@@ -52,8 +54,12 @@ from lhcq.jets.desk import (
     N_PARTICLES,
     NEAREST,
     NEAREST_AT,
+    NEAREST_TIED,
     SMALLEST,
     SMALLEST_AT,
+    TAKEN,
+    TAKEN_BY_BEAM,
+    TIED,
     links_of,
     momentum_of,
     slot_of,
@@ -135,12 +141,15 @@ def _start(desk: Any, n_most: int, power: int) -> None:
     notes, n_particles = desk.notes, int_row(desk.notes, N_PARTICLES)
     for note in range(N_PARTICLES):
         put_int_row(notes, note, spread(0))
+    put_int_row(notes, TAKEN_BY_BEAM, spread(0))
     for component in range(4):  # a lane that is at its end sums nothing; an ordinary momentum costs least
         put_row(desk.sums, component, spread(2.0))
     put_int_row(notes, ASKED_SLOT, spread(spare_slot(desk)))
     put_row(notes, ASKED_RAP, spread(-_AWAY))
     put_row(notes, ASKED_WEIGHT, spread(math.inf))
     put_int_row(notes, N_DONE, spread(0))
+    put_int_row(notes, TIED, spread(0))
+    put_row(notes, TAKEN, spread(-1.0))
     put_int_row(notes, LEFT, n_particles)
     put_int_row(notes, N_NODES, n_particles)
     for slot in range(n_most + BLOCK - 1):
@@ -164,17 +173,21 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
     """The smallest distance of each lane's row and its slot, and the smallest merit of each lane and its block."""
     notes = desk.notes
     rap, phi = row(notes, ASKED_RAP), row(notes, ASKED_PHI)
+    # A sum may be as near to somebody as the neighbour it has. Who asks again cannot, but for its own neighbour.
+    nudge = choose(int_row(notes, MERGED) != 0, 1.0 - 2.0**-52, 1.0)
     nearest, smallest = spread(BEYOND), spread(math.inf)
-    nearest_at, smallest_at = spread(0), spread(0)
+    nearest_at, smallest_at, latest_at = spread(0), spread(0), spread(0)
     for block in range((n_slots + BLOCK - 1) // BLOCK):
         first = BLOCK * block
         this = separations(rap, phi, row(desk.rap, first), row(desk.phi, first))
-        closer = this < row(desk.distance, first)
+        closer = this * nudge < row(desk.distance, first)
+        latest_at = choose(this <= nearest, first, latest_at)
         nearest_at, nearest = choose(this < nearest, first, nearest_at), least(this, nearest)
         merit = row(desk.merit, first)
         for slot in (first + 1, first + 2, first + 3):
             this = separations(rap, phi, row(desk.rap, slot), row(desk.phi, slot))
-            closer = closer | (this < row(desk.distance, slot))
+            closer = closer | (this * nudge < row(desk.distance, slot))
+            latest_at = choose(this <= nearest, slot, latest_at)
             nearest_at, nearest = choose(this < nearest, slot, nearest_at), least(this, nearest)
             merit = least(row(desk.merit, slot), merit)
         if any_of(closer):  # of one event in a row or two
@@ -184,6 +197,7 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
         smallest_at = choose(merit < smallest, first, smallest_at)
         smallest = least(merit, smallest)
     put_int_row(notes, NEAREST_AT, choose(nearest < limit, nearest_at, BEAM))
+    put_int_row(notes, NEAREST_TIED, choose(latest_at != nearest_at, EQUAL, 0))
     put_row(notes, NEAREST, least(nearest, limit))
     put_row(notes, SMALLEST, smallest)
     put_int_row(notes, SMALLEST_AT, smallest_at)
@@ -201,6 +215,10 @@ def _come_closer(desk: Any, slot: int) -> None:
             put(desk.distance, at, this)
             put(desk.merit, at, this * get(desk.weight, at))
             put_int(desk.near, at, get_int(desk.notes, N_LANES * ASKED_NAME + k % N_LANES))
+        elif this == get(desk.distance, at):
+            near = get_int(desk.near, at)
+            if near != get_int(desk.notes, N_LANES * ASKED_NAME + k % N_LANES):
+                put_int(desk.near, at, near | EQUAL)  # none and the beam are negative, and stay
 
 
 @inlined
@@ -225,10 +243,10 @@ def _choose(desk: Any, lane: int, axes: int) -> None:
     put(desk.distance, at, distance)
     put(desk.merit, at, merit)
     put(desk.weight, at, weight)
-    put_int(desk.near, at, name if near >= 0 else near)
+    put_int(desk.near, at, name | get_int(mine, N_LANES * NEAREST_TIED) if near >= 0 else near)
     slot = asked if (merit < smallest) | ((merit == smallest) & (asked < slot)) else slot
     if axes != 0 and left <= N_AXES:
-        _note_axes(desk, lane, left, axes)
+        note_axes(desk, lane, left, axes)
     put_int(mine, N_LANES * CHOSEN, slot)
     put_int(mine, N_LANES * CHOSEN_NAME, get_int(desk.name, N_LANES * slot + lane))
     put_int(mine, N_LANES * CHOSEN_NEAR, get_int(desk.near, N_LANES * slot + lane))
@@ -244,6 +262,7 @@ def _act(desk: Any, lane: int) -> Any:
     slot, name = get_int(mine, N_LANES * CHOSEN), get_int(mine, N_LANES * CHOSEN_NAME)
     near, at = get_int(mine, N_LANES * CHOSEN_NEAR), N_LANES * slot + lane
     if near == BEAM:
+        _note_ties(desk, lane, get(desk.merit, at), 1)
         n_done = get_int(mine, N_LANES * N_DONE)
         put_int(desk.done, desk.most * lane + n_done, name)
         put_int(mine, N_LANES * N_DONE, n_done + 1)
@@ -251,8 +270,9 @@ def _act(desk: Any, lane: int) -> Any:
         put_int(mine, N_LANES * LEFT, left - 1)
         _move_last(desk, lane, left - 1, slot)
         return left - 1
-    other = GONE
+    other, equal = GONE, near & EQUAL
     if near != UNKNOWN:
+        near -= equal
         other = get_int(slot_of(desk, lane, near), 0)
     if other == GONE:
         put(mine, N_LANES * ASKED_RAP, get(desk.rap, at))
@@ -260,6 +280,10 @@ def _act(desk: Any, lane: int) -> Any:
         put(mine, N_LANES * ASKED_WEIGHT, get(desk.weight, at))
         _ask(desk, lane, slot, name)
         return left
+    merit, its_merit = get(desk.merit, at), get(desk.merit, N_LANES * other + lane)
+    _note_ties(desk, lane, merit, 0)
+    if (equal != 0) | ((its_merit == merit) & (get_int(desk.near, N_LANES * other + lane) != name)):
+        put_int(mine, N_LANES * TIED, 1)
     node = get_int(mine, N_LANES * N_NODES)
     one, partner = momentum_of(desk, lane, name), momentum_of(desk, lane, near)
     add_fours(one, partner, momentum_of(desk, lane, node), desk.sums + 32 * lane)
@@ -277,6 +301,22 @@ def _act(desk: Any, lane: int) -> Any:
     _ask(desk, lane, slot, node)
     _move_last(desk, lane, left - 1, other)
     return left - 1
+
+
+@inlined
+def _note_ties(desk: Any, lane: int, merit: float, by_beam: int) -> None:
+    """Equal merits one after the other tie, but for those of two jets, which do not touch each other."""
+    mine = desk.notes + 8 * lane
+    if (merit == get(mine, N_LANES * TAKEN)) & (by_beam + get_int(mine, N_LANES * TAKEN_BY_BEAM) < 2):
+        put_int(mine, N_LANES * TIED, 1)
+    put(mine, N_LANES * TAKEN, merit)
+    put_int(mine, N_LANES * TAKEN_BY_BEAM, by_beam)
+
+
+@inlined
+def tied(desk: Any, lane: int) -> Any:
+    """Whether equal distances decided in the clustering of a lane."""
+    return get_int(desk.notes, N_LANES * TIED + lane) != 0
 
 
 @inlined
@@ -308,7 +348,7 @@ def _move_last(desk: Any, lane: int, last: int, to: int) -> None:
 
 
 @inlined
-def _note_axes(desk: Any, lane: int, left: int, axes: int) -> None:
+def note_axes(desk: Any, lane: int, left: int, axes: int) -> None:
     """Rapidity, azimuth and name of the pseudojets of a lane, the last `left`."""
     for slot in range(left):
         at, there = N_LANES * slot + lane, N_LANES * 3 * (left * (left - 1) // 2 + slot) + lane

@@ -17,17 +17,10 @@ Source: FastJet 3.5's behaviour with `strategy=N2Plain`, which the tests compare
 import math
 from typing import Any
 
-from lhcq.jets.lanes import N_LANES, get, get_int, inlined, put, put_int, put_row, set_apart, spread
-from lhcq.jets.recombination import (
-    N_AXES,
-    N_DONE,
-    N_PARTICLES,
-    directions_of,
-    note_axes,
-    record_of,
-    tied,
-    weights_of,
-)
+from lhcq.jets.desk import N_DONE, count_of, links_of, momentum_of
+from lhcq.jets.directions import directions_of
+from lhcq.jets.lanes import N_LANES, apart, get, get_int, inlined, put, put_int, put_row, row, spread
+from lhcq.jets.recombination import N_AXES, note_axes, tied, weights_of
 
 _NONE = -1
 
@@ -40,13 +33,12 @@ def resolve_ties(desk: Any, n_lanes: int, power: int, limit: float, by_libm: int
             _recluster(desk, lane, power, limit, by_libm, axes)
 
 
-@set_apart
+@apart
 def _recluster(desk: Any, lane: int, power: int, limit: float, by_libm: int, axes: int) -> None:
-    n = get_int(desk.notes, N_LANES * N_PARTICLES + lane)
-    links, done = desk.links + 16 * 2 * desk.most * lane, desk.done + 8 * desk.most * lane
+    n, done = count_of(desk, lane), desk.done + 8 * desk.most * lane
     n_nodes, n_done, left = n, 0, n
     for slot in range(n):
-        _set_out(desk, lane, slot)
+        _set_out(desk, lane, slot, power)
         _look_back(desk, lane, slot, limit)
     for slot in range(n):
         _weigh(desk, lane, slot)
@@ -57,7 +49,7 @@ def _recluster(desk: Any, lane: int, power: int, limit: float, by_libm: int, axe
         for slot in range(1, left):
             if get(desk.merit, N_LANES * slot + lane) < get(desk.merit, N_LANES * chosen + lane):
                 chosen = slot
-        near = get_int(desk.found_near, N_LANES * chosen + lane)
+        near = get_int(desk.near, N_LANES * chosen + lane)
         high, low = max(chosen, near), min(chosen, near)  # where there is no neighbour, low is none
         name = get_int(desk.name, N_LANES * high + lane)
         if low == _NONE:
@@ -66,8 +58,9 @@ def _recluster(desk: Any, lane: int, power: int, limit: float, by_libm: int, axe
         else:
             other = get_int(desk.name, N_LANES * low + lane)
             # The later one first: whoever lists the leaves then begins with the earlier, as FastJet does.
-            put_int(links, 2 * n_nodes, max(name, other))
-            put_int(links, 2 * n_nodes + 1, min(name, other))
+            parents = links_of(desk, lane, n_nodes)
+            put_int(parents, 0, max(name, other))
+            put_int(parents, 1, min(name, other))
             _add(desk, lane, name, other, n_nodes, low, power, by_libm)
             n_nodes += 1
         left -= 1
@@ -77,8 +70,9 @@ def _recluster(desk: Any, lane: int, power: int, limit: float, by_libm: int, axe
 
 
 @inlined
-def _set_out(desk: Any, lane: int, slot: int) -> None:
+def _set_out(desk: Any, lane: int, slot: int, power: int) -> None:
     at = N_LANES * slot + lane
+    put_row(desk.weight, slot, weights_of(row(desk.particle_pt2, slot), power))  # the other lanes are done
     put(desk.rap, at, get(desk.particle_rap, at))
     put(desk.phi, at, get(desk.particle_phi, at))
     put_int(desk.name, at, slot)
@@ -86,7 +80,7 @@ def _set_out(desk: Any, lane: int, slot: int) -> None:
 
 @inlined
 def _between(desk: Any, lane: int, one: int, other: int) -> Any:
-    """R^2 of two slots, as `recombination.separations` has it."""
+    """R^2 of two slots, as `directions.separations` has it."""
     along = get(desk.rap, N_LANES * one + lane) - get(desk.rap, N_LANES * other + lane)
     around = abs(get(desk.phi, N_LANES * one + lane) - get(desk.phi, N_LANES * other + lane))
     around = min(around, 2 * math.pi - around)
@@ -96,7 +90,7 @@ def _between(desk: Any, lane: int, one: int, other: int) -> Any:
 @inlined
 def _be_near(desk: Any, lane: int, slot: int, other: int, distance: float) -> None:
     put(desk.distance, N_LANES * slot + lane, distance)
-    put_int(desk.found_near, N_LANES * slot + lane, other)
+    put_int(desk.near, N_LANES * slot + lane, other)
 
 
 @inlined
@@ -125,7 +119,7 @@ def _look_around(desk: Any, lane: int, slot: int, left: int, limit: float) -> No
 def _weigh(desk: Any, lane: int, slot: int) -> None:
     """The merit of a slot: its distance times the smaller of both weights."""
     at = N_LANES * slot + lane
-    weight, near = get(desk.weight, at), get_int(desk.found_near, at)
+    weight, near = get(desk.weight, at), get_int(desk.near, at)
     if near != _NONE:
         weight = min(weight, get(desk.weight, N_LANES * near + lane))
     put(desk.merit, at, get(desk.distance, at) * weight)
@@ -134,7 +128,7 @@ def _weigh(desk: Any, lane: int, slot: int) -> None:
 @inlined
 def _add(desk: Any, lane: int, one: int, other: int, node: int, slot: int, power: int, by_libm: int) -> None:
     """The sum of two nodes becomes a node, which stands in a slot and knows no neighbour."""
-    a, b, to = record_of(desk, lane, one), record_of(desk, lane, other), record_of(desk, lane, node)
+    a, b, to = momentum_of(desk, lane, one), momentum_of(desk, lane, other), momentum_of(desk, lane, node)
     for component in range(4):
         put(to, component, get(a, component) + get(b, component))
     px, py, pz, e = spread(get(to, 0)), spread(get(to, 1)), spread(get(to, 2)), spread(get(to, 3))
@@ -159,7 +153,7 @@ def _move(desk: Any, lane: int, last: int, to: int) -> None:
     put(desk.distance, there, get(desk.distance, here))
     put(desk.merit, there, get(desk.merit, here))
     put_int(desk.name, there, get_int(desk.name, here))
-    put_int(desk.found_near, there, get_int(desk.found_near, here))
+    put_int(desk.near, there, get_int(desk.near, here))
 
 
 @inlined
@@ -169,7 +163,7 @@ def _look_again(desk: Any, lane: int, left: int, gone: int, new: int, limit: flo
         _be_near(desk, lane, new, _NONE, limit)
     for slot in range(left):
         at = N_LANES * slot + lane
-        near = get_int(desk.found_near, at)
+        near = get_int(desk.near, at)
         if near == gone or (new != _NONE and near == new):
             _look_around(desk, lane, slot, left, limit)
             _weigh(desk, lane, slot)
@@ -180,7 +174,7 @@ def _look_again(desk: Any, lane: int, left: int, gone: int, new: int, limit: flo
                 _weigh(desk, lane, slot)
             if this < get(desk.distance, N_LANES * new + lane):
                 _be_near(desk, lane, new, slot, this)
-        if get_int(desk.found_near, at) == left:
-            put_int(desk.found_near, at, gone)
+        if get_int(desk.near, at) == left:
+            put_int(desk.near, at, gone)
     if new != _NONE:
         _weigh(desk, lane, new)
