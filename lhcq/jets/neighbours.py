@@ -70,15 +70,18 @@ def _compare_all(desk: Any, n_most: int, limit: float) -> None:
     n_particles = int_row(desk.notes, N_PARTICLES)
     for slot in range(n_most):
         rap, phi = row(desk.particle_rap, slot), row(desk.particle_phi, slot)
-        nearest, near = spread(limit), spread(BEAM)
+        nearest, near, latest = spread(limit), spread(BEAM), spread(BEAM)
         for begin, end in ((0, slot), (slot + 1, n_most)):
             for other in range(begin, end):
                 this = separations(rap, phi, row(desk.particle_rap, other), row(desk.particle_phi, other))
                 this = choose(n_particles > other, this, BEYOND)
+                latest = choose(this <= nearest, other, latest)
                 near = choose(this < nearest, other, near)
                 nearest = least(this, nearest)
         put_row(desk.particle_distance, slot, nearest)
-        put_int_row(desk.particle_near, slot, near)
+        put_int_row(
+            desk.particle_near, slot, choose(near == latest, near, UNKNOWN)
+        )  # of two as near: who asks finds out
 
 
 @inlined

@@ -11,11 +11,11 @@ import pytest
 from lhcq.config import Settings
 from lhcq.errors import BadInput, LhcqError
 from lhcq.records.jobs import Job, find_job, list_jobs
-from lhcq.records.specs import ClusterTerms
+from lhcq.records.specs import ClusterSpec, ClusterTerms
 from lhcq.storage import verify_files, write_json
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, validate_unit
-from tests.specs import job_of, terms_of
+from tests.specs import job_of, spec_of, terms_of
 
 NAMES = (
     "..", ".", "../x", "a/b", "/etc", "a\\..\\b/", "a\0b", "a\nb", "a\n", "\na", " a", "a ", "", "-rf", "~", "~root",
@@ -90,9 +90,11 @@ def test_a_record_that_names_a_file_outside_is_refused_by_every_task_that_would_
     secret = tmp_path / "secret"
     secret.write_text("the first line of somebody's file\n")
     terms = terms_of("cluster", source=str(event_file_outside), labels=str(secret))
+    spec = spec_of("cluster")
     assert isinstance(terms, ClusterTerms)
+    assert isinstance(spec, ClusterSpec)
     for read in (
-        lambda: open_source(guarded, terms),
+        lambda: open_source(guarded, spec, terms),
         lambda: read_key(guarded, terms.labels, "0" * 64, 1),
     ):
         with pytest.raises(BadInput, match="LHCQ_DATA_ROOTS") as caught:

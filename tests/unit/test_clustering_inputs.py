@@ -42,23 +42,25 @@ def spec(terms: ClusterTerms) -> ClusterSpec:
 def test_the_source_and_the_key_that_were_named_are_used(
     place: Workspace, terms: ClusterTerms, spec: ClusterSpec
 ) -> None:
-    assert open_source(place, terms).n_events == 20
+    assert open_source(place, spec, terms).n_events == 20
     labels = read_key(place, terms.labels, spec.labels_sha256, 20)
     assert labels is not None
     assert labels.tolist() == [0, 1] * 10
     assert [(chunk.start, chunk.stop) for chunk in chunks_of(spec)] == [(0, 4), (4, 12), (12, 20)]
 
 
-def test_a_source_that_was_written_meanwhile_is_refused(place: Workspace, terms: ClusterTerms) -> None:
+def test_a_source_that_was_written_meanwhile_is_refused(
+    place: Workspace, terms: ClusterTerms, spec: ClusterSpec
+) -> None:
     os.utime(terms.source, (1e9, 1e9))
     with pytest.raises(BadInput, match=r"events\.h5: changed since this job started\. Run the same command"):
-        open_source(place, terms)
+        open_source(place, spec, terms)
 
 
-def test_a_source_that_is_gone_is_refused(place: Workspace, terms: ClusterTerms) -> None:
+def test_a_source_that_is_gone_is_refused(place: Workspace, terms: ClusterTerms, spec: ClusterSpec) -> None:
     Path(terms.source).unlink()
     with pytest.raises(BadInput, match=r"events\.h5: there is no such file"):
-        open_source(place, terms)
+        open_source(place, spec, terms)
 
 
 def test_a_key_that_was_written_meanwhile_is_refused(

@@ -165,7 +165,8 @@ def test_a_wrong_event_is_left_out_alone_however_the_file_is_stored(tmp_path, st
     found = list(read_blocks(file, 0, N_EVENTS, skip_wrong=True))
     assert split(found) == ([*range(33), *range(35, 69)], [(33, 34), (34, 35), (69, 70)])
     assert [block.reason for block in found if isinstance(block, Gap)] == [
-        f"{file.path}: row 33, pt of particle 0: negative pt (-5).",
+        f"{file.path}: row 33, pt of particle 0: negative pt (-5). "
+        "If that marks places without a particle, `--padding -5` reads it so.",
         f"{file.path}: row 34, column 2100: a label that is neither 0 nor 1 (0.5).",
         f"{file.path}: row 69, eta of particle 1: |eta| above 15 (1000).",
     ]

@@ -225,7 +225,7 @@ def test_a_written_file_has_the_structure_of_the_real_one(real_file, tmp_path):
     ("place", "value", "sound"),
     [
         *((0, value, value in (0.0, 1e9)) for value in (0.0, 1e9, 1.1e9, -1e-9, math.nan, math.inf)),
-        *((2098, value, abs(value) <= 100) for value in (100.0, -100.0, 100.1, -101.0, math.nan, -math.inf)),
+        *((2098, value, abs(value) <= 15) for value in (15.0, -15.0, 15.1, -16.0, math.nan, -math.inf)),
         *((5, value, value == 1e5) for value in (1e5, math.nan, math.inf, -math.inf)),
     ],
 )

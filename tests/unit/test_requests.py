@@ -132,7 +132,7 @@ TERMS = {
     "train": set(),
     "predict": {"labels"},
 }
-BYTES_VERSIONS = {"generate": 1, "cluster": 1, "prepare": 1, "train": 1, "predict": 1}
+BYTES_VERSIONS = {"generate": 1, "cluster": 2, "prepare": 1, "train": 1, "predict": 1}
 
 
 @pytest.fixture
@@ -339,10 +339,10 @@ def test_a_generation_that_cannot_be_is_refused(place: Workspace, tmp_path: Path
 
 def test_a_source_is_known_by_its_hash_and_where_it_stands_is_a_term(place: Workspace, source: Path) -> None:
     place.create()
-    events = find_events(place, source)
+    events = find_events(place, source, ClusterConfig())
     job = cluster_request(place, events, "made", ClusterConfig(), tolerate=0.1)
     moved = source.rename(source.parent / "moved.h5")
-    again = cluster_request(place, find_events(place, moved), "made", ClusterConfig())
+    again = cluster_request(place, find_events(place, moved, ClusterConfig()), "made", ClusterConfig())
     assert job.spec == again.spec
     assert job.spec.recorded()["source_sha256"] == sha256_of(moved)
     assert job.terms.recorded() == {
@@ -376,7 +376,10 @@ def test_a_clustering_that_cannot_be_is_refused(place: Workspace, source: Path, 
     place.create()
     key = source.parent / "key"
     key.write_text("0\n1\n" * (N_SOURCE // 2))
-    labelled, unlabelled = find_events(place, source), find_events(place, blind)
+    labelled, unlabelled = (
+        find_events(place, source, ClusterConfig()),
+        find_events(place, blind, ClusterConfig()),
+    )
     asked = cluster_request(place, unlabelled, "made", ClusterConfig(), key=key)
     assert asked.spec.recorded()["labels_sha256"] == sha256_of(key)
     assert asked.terms.recorded()["labels"] == str(key)
@@ -391,10 +394,10 @@ def test_a_clustering_that_cannot_be_is_refused(place: Workspace, source: Path, 
     with pytest.raises(BadInput, match="9 lines for 40 events"):
         cluster_request(place, unlabelled, "made", ClusterConfig(), key=key)
     with pytest.raises(BadInput, match="there is no such file"):
-        find_events(place, source.parent / "missing.h5")
+        find_events(place, source.parent / "missing.h5", ClusterConfig())
     guarded = Workspace(place.root, [place.root / "data"])
     with pytest.raises(BadInput, match="LHCQ_DATA_ROOTS"):
-        find_events(guarded, source)
+        find_events(guarded, source, ClusterConfig())
 
 
 def test_a_long_file_is_said_to_be_read(place: Workspace, source: Path, monkeypatch: Any) -> None:
