@@ -17,7 +17,7 @@ from lhcq.errors import BadInput
 from lhcq.model.agreement import refuse_adapted
 from lhcq.model.base import Base
 from lhcq.model.compute import fast_decoder
-from lhcq.model.linear import FusedLora, fuse_lora
+from lhcq.model.kernels.linear import FusedLora, fuse_lora
 from lhcq.model.tensors import read_tensors
 from lhcq.records.checkpoints import ADAPTER_WEIGHTS
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lhcq.errors import BadInput
-from lhcq.model.linear import UNPACKED
+from lhcq.model.kernels.linear import UNPACKED
 from lhcq.model.loss import label_logits, label_scores, pad_right, vocabulary_logits
 
 if TYPE_CHECKING:

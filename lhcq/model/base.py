@@ -10,13 +10,13 @@ import torch
 
 from lhcq.errors import BadInput
 from lhcq.model.agreement import choose_logits, own_logits
-from lhcq.model.gates import fuse_gates
 from lhcq.model.identity import identify
+from lhcq.model.kernels.gates import fuse_gates
+from lhcq.model.kernels.linear import unpack_once
+from lhcq.model.kernels.norms import fuse_norms
+from lhcq.model.kernels.rotary import fuse_rotary
 from lhcq.model.labels import label_ids
-from lhcq.model.linear import unpack_once
 from lhcq.model.loading import load_quantized
-from lhcq.model.norms import fuse_norms
-from lhcq.model.rotary import fuse_rotary
 from lhcq.model.sources import check_model_directory
 from lhcq.model.tokens import Encoder, encode_prompts
 from lhcq.records.specs import ModelIdentity

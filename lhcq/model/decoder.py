@@ -20,7 +20,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from lhcq.model.joint import Joint, Passed
-from lhcq.model.triton_kernels import (
+from lhcq.model.kernels.triton import (
     Heads,
     gate,
     gate_backward,

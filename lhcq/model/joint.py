@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lhcq.model.linear import UNPACKED, apply_mask, drop
-from lhcq.model.triton_kernels import FP8, Lora, Packed, add_lora, pack, unpack
+from lhcq.model.kernels.linear import UNPACKED, apply_mask, drop
+from lhcq.model.kernels.triton import FP8, Lora, Packed, add_lora, pack, unpack
 
 _KEPT = "lhcq_kept"
 _SCALES = "lhcq_scales"

@@ -141,7 +141,7 @@ def test_a_training_computes_what_its_prompts_share_once_and_a_row_of_padding_ad
 def test_nf4_is_unpacked_to_the_values_that_bitsandbytes_has(base):
     from bitsandbytes.functional import dequantize_4bit
 
-    from lhcq.model.triton_kernels import unpack
+    from lhcq.model.kernels.triton import unpack
 
     layer = base.model.model.layers[3].mlp.down_proj
     layer = getattr(layer, "base_layer", layer)
@@ -157,7 +157,7 @@ def test_nf4_is_unpacked_to_the_values_that_bitsandbytes_has(base):
 
 @GPU
 def test_lora_is_in_the_unpacked_weights_before_they_are_rounded(base):
-    from lhcq.model.triton_kernels import Lora, unpack
+    from lhcq.model.kernels.triton import Lora, unpack
 
     layer = base.model.model.layers[3].mlp.up_proj
     layer = getattr(layer, "base_layer", layer)
@@ -178,7 +178,7 @@ def test_lora_is_in_the_unpacked_weights_before_they_are_rounded(base):
 
 @GPU
 def test_rows_in_8_bits_are_right_to_three_bits_of_mantissa_whatever_their_size():
-    from lhcq.model.triton_kernels import pack
+    from lhcq.model.kernels.triton import pack
 
     x = torch.randn(7, 5000, device="cuda") * torch.logspace(-12, 12, 7, device="cuda")[:, None]
     columns = torch.rand(5000, device="cuda") + 0.5

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lhcq.model.gates import fuse_gates
+from lhcq.model.kernels.gates import fuse_gates
 
 
 class FeedForward(torch.nn.Module):

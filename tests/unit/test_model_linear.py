@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from lhcq.model.linear import _keep_mask, fuse_lora
+from lhcq.model.kernels.linear import _keep_mask, fuse_lora
 
 ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 QUERY_VALUE = ("q_proj", "v_proj")

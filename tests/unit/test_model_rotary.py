@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from lhcq.model.rotary import _Rotation, fuse_rotary
+from lhcq.model.kernels.rotary import _Rotation, fuse_rotary
 
 SHAPE = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2} | {
     "num_attention_heads": 4,

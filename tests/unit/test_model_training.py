@@ -11,7 +11,7 @@ from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, PermanentError
 from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.checkpoint import write_checkpoint
-from lhcq.model.linear import _keep_mask, _weight
+from lhcq.model.kernels.linear import _keep_mask, _weight
 from lhcq.model.loop import train_segment
 from lhcq.model.loss import label_scores, pad_right
 from lhcq.model.optimizer import optimizer_tensors
