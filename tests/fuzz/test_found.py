@@ -30,7 +30,7 @@ def test_a_field_that_a_record_lacks_is_named_with_its_file(tmp_path: Path) -> N
 
 
 def test_a_log_of_steps_with_nonsense_at_its_end_tells_the_last_step_before(place: Workspace) -> None:
-    from tasks.jobs.progress import last_step
+    from lhcq.records.journal import newest_step
 
     place.run("first").mkdir(parents=True)
     good = '{"event": "step", "step": 7, "loss": 0.5, "samples_per_second": 3.0}'
@@ -43,7 +43,9 @@ def test_a_log_of_steps_with_nonsense_at_its_end_tells_the_last_step_before(plac
         '{"ev',
     ):
         (place.run("first") / "events.jsonl").write_text(f"{good}\n{bad}\n")
-        assert last_step(place, "first")[0] == 7
+        found = newest_step(place.run("first"))
+        assert found is not None
+        assert found.step == 7
 
 
 def test_a_state_without_a_pass_says_nothing_of_its_size(tmp_path: Path) -> None:
