@@ -43,7 +43,9 @@ def no_rows(path: Path, good: Path) -> None:
 
 
 def features(path: Path, good: Path) -> None:
-    write_block(path, np.arange(1.0, 76.0).reshape(5, 15))
+    values = np.arange(1.0, 76.0).reshape(5, 15)
+    values[:, 14] = [0, 1, 0, 1, 0]
+    write_block(path, values)
 
 
 def write_block(path: Path, values: np.ndarray) -> None:

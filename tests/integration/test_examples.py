@@ -48,6 +48,7 @@ def test_a_feature_of_one_s_own_is_judged(real_events: Path, tmp_path: Path) -> 
     assert "AUC 0.9" in run("03_own_feature.py", real_events, at=tmp_path)
 
 
+@pytest.mark.torture  # two minutes of two cores; the page and the program beside it run the same calls
 def test_the_notebook_runs_and_holds_its_pictures(
     few_layers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_sco
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import (
     SIC_BACKGROUND_FLOOR,
+    Z95,
     Metrics,
     calibration_error,
     delong_error,
@@ -177,16 +178,16 @@ def test_calibrated_scores_have_a_small_calibration_error_and_shifted_ones_their
     assert calibration_error(labels, p_signal + 0.2) == pytest.approx(0.2, abs=0.01)
 
 
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.1, 5))
-def test_wilson_bounds_solve_the_score_test(k_of_n: tuple[int, int], z: float) -> None:
-    """A bound p is where |k/n - p| is z standard deviations of a share with true value p."""
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_bounds_solve_the_score_test(k_of_n: tuple[int, int]) -> None:
+    """A bound p is where |k/n - p| is 1.96 standard deviations of a share with true value p."""
     k, n = k_of_n
-    low, high = wilson_interval(k, n, z)
+    low, high = wilson_interval(k, n)
     assert 0 <= low <= k / n <= high <= 1
     for bound, end in ((low, k == 0), (high, k == n)):
         if not end:
             assert abs(k / n - bound) == pytest.approx(
-                z * math.sqrt(bound * (1 - bound) / n), rel=1e-6, abs=1e-12
+                Z95 * math.sqrt(bound * (1 - bound) / n), rel=1e-6, abs=1e-12
             )
 
 
