@@ -115,3 +115,17 @@ def test_every_verb_explains_itself_and_answers_in_json(verb: str) -> None:
     assert len(text.splitlines()) > 4
     assert ("--json" in text) == (verb in ANSWERING)
     assert ("--wait / --detach" in text) == (verb in WAITING)
+
+
+def test_the_python_interface_loads_no_queue_and_no_torch_before_it_is_used(tmp_path: Path) -> None:
+    heavy = {"celery", "redis", "torch", "transformers", "fastjet", "awkward", "hist", "sklearn"}
+    assert loaded_by("import lhcq", tmp_path).isdisjoint({*heavy, "numpy", "pydantic"})
+    assert loaded_by("import lhcq\nlhcq.cluster, lhcq.load, lhcq.submit", tmp_path).isdisjoint(heavy)
+
+
+def test_a_name_that_the_python_interface_lacks_is_no_attribute() -> None:
+    import lhcq
+
+    assert set(lhcq.__all__) <= set(dir(lhcq))
+    with pytest.raises(AttributeError, match="no attribute 'clusters'"):
+        _ = lhcq.clusters
