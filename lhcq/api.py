@@ -27,7 +27,6 @@ from lhcq.config import (
     CLUSTER_PRESETS,
     TRAIN_PRESETS,
     ClusterConfig,
-    Settings,
     SplitConfig,
     TrainConfig,
 )
@@ -57,8 +56,7 @@ def workspace(place: "Workspace | Path | str | None" = None) -> Workspace:
     """
     if isinstance(place, Workspace):
         return place
-    settings = Settings.from_environment()
-    made = Workspace(Path(place) if place else settings.workspace, settings.data_roots)
+    made = Workspace.of_environment(Path(place) if place else None)
     made.create()
     return made
 
@@ -141,10 +139,11 @@ def plan_prepare(
 
     Raises `NotThere` without the dataset, `BadInput` for a model or a value that cannot be used.
     """
-    from lhcq.requests.prepare import dataset_of, model_for_tokens, prepare_request
+    from lhcq.records.events import find_dataset
+    from lhcq.requests.prepare import model_for_tokens, prepare_request
 
     here = workspace(place or _place_of(dataset))
-    dataset_of(here, _name_of(dataset))
+    find_dataset(here.dataset(_name_of(dataset)))
     model, directory = model_for_tokens(model, here, _say_nothing)
     resolved = SplitConfig.checked(**config)
     return prepare_request(
@@ -329,10 +328,10 @@ def load(name: str, *, place: Workspace | Path | str | None = None) -> "Run":
 
 def dataset(name: str, *, place: Workspace | Path | str | None = None) -> "Dataset":
     """The dataset of that name, clustered or imported; raises `NotThere` without it."""
-    from lhcq.requests.prepare import dataset_of
+    from lhcq.records.events import find_dataset
 
     here = workspace(place)
-    dataset_of(here, name)
+    find_dataset(here.dataset(name))
     return Dataset(name, here)
 
 

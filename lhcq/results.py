@@ -187,7 +187,7 @@ class Run(Result):
 
         Raises `NotThere` without the checkpoint, `BadInput` where the events lack what the run's prompts are made of.
         """
-        from lhcq.model.model_cache import resident_base
+        from lhcq.model.model_cache import base_of
         from lhcq.model.score import score_prompts
         from lhcq.prompts.templates import render_as
         from lhcq.records.scores import Scores
@@ -200,11 +200,7 @@ class Run(Result):
         split = split_of_run(self.place.split(spec.split), self.name, spec.split_sha256)
         records = _records_of(events, self.place)
         scores = score_prompts(
-            resident_base(
-                self.place.permitted(self.place.root / spec.model_dir),
-                recorded=spec.base,
-                cache=self.place.digests,
-            ),
+            base_of(self.place, spec),
             checkpoint=checkpoint,
             config=spec.config,
             prompts=render_as(Template.checked(**split["template"]), records),

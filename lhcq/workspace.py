@@ -6,8 +6,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from lhcq.config import LONGEST_NAME, check_name
+from lhcq.config import LONGEST_NAME, Settings, check_name
 from lhcq.errors import BadInput, LhcqError
 from lhcq.storage import explained_os_errors, staged_file
 
@@ -148,6 +149,12 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"
+
+    @classmethod
+    def of_environment(cls, root: Path | None = None) -> Self:
+        """The workspace that the environment names, or the one at `root`, with the data roots that it names."""
+        settings = Settings.from_environment()
+        return cls(root or settings.workspace, settings.data_roots)
 
     def dataset(self, name: str) -> Path:
         """Clustered events: `events.parquet` and its manifest."""

@@ -39,8 +39,7 @@ def connect(broker_url: str) -> None:
 @functools.cache
 def own_workspace() -> Workspace:
     """The workspace of this process."""
-    settings = Settings.from_environment()
-    return Workspace(settings.workspace, settings.data_roots)
+    return Workspace.of_environment()
 
 
 if broker_url := Settings.from_environment().broker_url:

@@ -47,14 +47,15 @@ def command(
     """
     from lhcq.cli.session import follow, open_workspace, say
     from lhcq.config import training_prompts
-    from lhcq.requests.prepare import dataset_of, model_for_tokens, prepare_request
+    from lhcq.records.events import find_dataset
+    from lhcq.requests.prepare import model_for_tokens, prepare_request
     from lhcq.storage import read_manifest
     from tasks.client import progress_of, refuse_taken_name, session, submit, workers_for
 
     resolved = SplitConfig.checked(**config)
     workspace = open_workspace()
     final = workspace.split(split)
-    dataset_of(workspace, name)  # before a model is fetched for it
+    find_dataset(workspace.dataset(name))  # before a model is fetched for it
     model_name, model_dir = model_for_tokens(model, workspace, say)
     job = prepare_request(
         workspace, name, split, resolved, model=model_name, model_dir=model_dir, max_tokens=max_tokens

@@ -11,7 +11,6 @@ import click
 
 from lhcq.cli.options import answer
 from lhcq.cli.progress import progress
-from lhcq.config import Settings
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ EXIT_CODES = {"done": 0, "failed": 1, "incomplete": 3, "cancelled": 3}
 
 def open_workspace() -> Workspace:
     """The workspace that the environment names."""
-    settings = Settings.from_environment()
-    workspace = Workspace(settings.workspace, settings.data_roots)
+    workspace = Workspace.of_environment()
     workspace.create()
     return workspace
 

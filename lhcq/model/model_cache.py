@@ -4,7 +4,8 @@ from pathlib import Path
 
 from lhcq.model.base import Base, load_base
 from lhcq.model.identity import identify, require_same
-from lhcq.records.specs import ModelIdentity
+from lhcq.records.specs import ModelIdentity, OfBase
+from lhcq.workspace import Workspace
 
 _resident: Base | None = None
 
@@ -27,3 +28,9 @@ def resident_base(
         known = _resident = load_base(directory, cache=cache)
         require_same(recorded, known.identity, directory)
     return known
+
+
+def base_of(workspace: Workspace, spec: OfBase) -> Base:
+    """The base model that a run or a prediction names, which must be the one that it began with."""
+    directory = workspace.permitted(workspace.root / spec.model_dir)
+    return resident_base(directory, recorded=spec.base, cache=workspace.digests)

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from lhcq.config import FeatureSet
 from lhcq.records import parquet
 from lhcq.records.commits import read_verified
+from lhcq.storage import read_manifest
 
 _FILE = "events.parquet"
 
@@ -77,9 +78,15 @@ def events_writer(directory: Path, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(directory / _FILE, schema, **WRITER_OPTIONS)
 
 
-def read_dataset(
-    dataset_dir: Path, *, remedy: str = "Make it with `lhcq cluster` or `lhcq import`."
-) -> dict[str, Any]:
+_REMEDY = "Make it with `lhcq cluster` or `lhcq import`."
+
+
+def find_dataset(dataset_dir: Path) -> dict[str, Any]:
+    """The manifest of a dataset, whose files are not looked at; `NotThere` without it."""
+    return read_manifest(dataset_dir, what=f"dataset {dataset_dir.name!r}", remedy=_REMEDY)
+
+
+def read_dataset(dataset_dir: Path, *, remedy: str = _REMEDY) -> dict[str, Any]:
     """The manifest of a dataset whose files are still those that it was written for; `NotThere` without it."""
     return read_verified(dataset_dir, what=f"dataset {dataset_dir.name!r}", remedy=remedy)
 

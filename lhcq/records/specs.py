@@ -112,7 +112,7 @@ class ModelIdentity(Frozen):
     """Of the tokenizer, and of what it puts before a prompt."""
 
 
-class _OfBase(Spec):
+class OfBase(Spec):
     """A spec that names a base model; runs of an older lhcq do not say which weights it had."""
 
     model: str
@@ -134,7 +134,7 @@ class TrainTerms(Terms):
     """A tracker."""
 
 
-class TrainSpec(_OfBase):
+class TrainSpec(OfBase):
     """A run: the adapters of a base model, trained on a split."""
 
     kind: Literal["train"] = "train"
@@ -166,7 +166,7 @@ class Template(Frozen):
     """What a prompt consists of, in its order: features, except of `diary`."""
 
 
-class PredictSpec(_OfBase):
+class PredictSpec(OfBase):
     """A prediction: the scores that one checkpoint gives the events of a dataset."""
 
     kind: Literal["predict"] = "predict"

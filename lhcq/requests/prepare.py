@@ -3,14 +3,12 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lhcq.config import SplitConfig
 from lhcq.model.sources import default_model, obtain
-from lhcq.records.events import events_sha256
+from lhcq.records.events import events_sha256, find_dataset
 from lhcq.records.jobs import Job
 from lhcq.records.specs import PrepareSpec
-from lhcq.storage import read_manifest
 from lhcq.workspace import Workspace
 
 
@@ -30,7 +28,7 @@ def prepare_request(
     them is refused.
     """
     workspace.split(split)
-    manifest = dataset_of(workspace, dataset)
+    manifest = find_dataset(workspace.dataset(dataset))
     spec = PrepareSpec.resolved(
         dataset=dataset,
         dataset_sha256=events_sha256(manifest),
@@ -40,15 +38,6 @@ def prepare_request(
         max_tokens=max_tokens,
     )
     return Job(kind=spec.kind, name=split, spec=spec)
-
-
-def dataset_of(workspace: Workspace, dataset: str) -> dict[str, Any]:
-    """The manifest of a dataset, or `NotThere` with what makes one."""
-    return read_manifest(
-        workspace.dataset(dataset),
-        what=f"dataset {dataset!r}",
-        remedy="Make it with `lhcq cluster` or `lhcq import`.",
-    )
 
 
 def model_for_tokens(

@@ -9,7 +9,7 @@ from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, 
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
-from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, missing_chunks
+from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
 from tasks.jobs.progress import count_chunk, forget_count
 from tasks.jobs.store import end_with_failures
@@ -40,9 +40,11 @@ def merge_work(merge: Merge) -> Work:
         if any(failure.permanent for failure in failures):
             end_with_failures(workspace, job, failures)
             return
-        chunks = {index: chunk_path(workspace, job, index) for index in finished_chunks(workspace, job)}
+        missing = missing_chunks(workspace, job)
+        finished = sorted(set(range(job.parts)).difference(missing))
+        chunks = {index: chunk_path(workspace, job, index) for index in finished}
         try:
-            message = merge(workspace, job, chunks, _lost(workspace, job))
+            message = merge(workspace, job, chunks, _lost(workspace, job, missing))
         except RowsMissing as error:
             end_job(workspace, job, "incomplete", str(error))
             return
@@ -74,13 +76,13 @@ def perform_merge(kind: str, name: str, merge: Merge) -> str:
     job = find_job(workspace, kind, name)
     if job is None:
         return "closed"
-    if len(_lost(workspace, job)) < len(missing_chunks(workspace, job)):
+    missing = missing_chunks(workspace, job)
+    if len(_lost(workspace, job, missing)) < len(missing):
         return "waiting"
     return perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
 
 
-def _lost(workspace: Workspace, job: Job) -> dict[int, Failure]:
-    """The missing chunks that were given up, by index."""
+def _lost(workspace: Workspace, job: Job, missing: list[int]) -> dict[int, Failure]:
+    """Those of the missing chunks that were given up, by index."""
     given_up = {failure.unit: failure for failure in failures_of(workspace, job)}
-    missing = missing_chunks(workspace, job)
     return {index: given_up[key] for index in missing if (key := chunk_unit(job, index).key) in given_up}

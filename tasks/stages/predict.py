@@ -32,7 +32,7 @@ REMADE = "Predict again, under another name."
 
 def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.evaluate.predictions import write_scored
-    from lhcq.model.model_cache import resident_base
+    from lhcq.model.model_cache import base_of
     from lhcq.model.score import score_prompts
 
     spec = job.spec_of(PredictSpec)
@@ -45,11 +45,7 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     checkpoint = workspace.checkpoint(spec.run, spec.step)
     _refuse_another_checkpoint(spec, checkpoint)
     scores = score_prompts(
-        resident_base(
-            workspace.permitted(workspace.root / spec.model_dir),
-            recorded=spec.base,
-            cache=workspace.digests,
-        ),
+        base_of(workspace, spec),
         checkpoint=checkpoint,
         config=spec.config,
         prompts=prompts,

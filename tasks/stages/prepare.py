@@ -48,10 +48,9 @@ def _prepare(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
 
 
 def _refuse_another_dataset(dataset: Path, job: Job, spec: PrepareSpec) -> None:
-    from lhcq.records.events import events_sha256
+    from lhcq.records.events import events_sha256, find_dataset
 
-    manifest = read_manifest(dataset, what=f"dataset {dataset.name!r}", remedy="Make it with `lhcq cluster`.")
-    if events_sha256(manifest) != spec.dataset_sha256:
+    if events_sha256(find_dataset(dataset)) != spec.dataset_sha256:
         raise BadInput(
             f"{dataset}: is not the dataset that {job.title} began with. Run the same command again."
         )

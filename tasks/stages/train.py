@@ -128,6 +128,7 @@ def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> 
     """Train one segment; gives the step committed, or nothing when the run is held or must answer an alarm first."""
     from lhcq.model.checkpoint import write_checkpoint
     from lhcq.model.loop import StepRecord, train_segment
+    from lhcq.model.model_cache import base_of
     from lhcq.model.ranks import ranks_here
 
     spec = job.spec_of(TrainSpec)
@@ -149,7 +150,7 @@ def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> 
         return not held.lost and not watch.ends_segment and wish_of(workspace, job.name) == "run"
 
     prompts, labels, _ = _subset(workspace, job, "train")
-    base = _base(workspace, job)
+    base = base_of(workspace, job.spec_of(TrainSpec))
     state = None
     with watch.refused_numbers():
         state = train_segment(
@@ -197,15 +198,6 @@ def _track(workspace: Workspace, job: Job, values: list[tuple[int, dict[str, flo
         tell_tracker(name, workspace.run(job.name), values)
     except Exception as error:
         log.warning("%s: %s was not told (%s: %s)", job.title, name, type(error).__name__, error)
-
-
-def _base(workspace: Workspace, job: Job) -> Any:
-    """The run's base model, which must be the one that the run began with."""
-    from lhcq.model.model_cache import resident_base
-
-    spec = job.spec_of(TrainSpec)
-    directory = workspace.permitted(workspace.root / spec.model_dir)
-    return resident_base(directory, recorded=spec.base, cache=workspace.digests)
 
 
 def _subset(workspace: Workspace, job: Job, subset: str) -> tuple[list[str], Any, Any]:
@@ -284,6 +276,7 @@ def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:
 def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, held: Lease) -> Metrics:
     """Score one subset with one checkpoint and commit the metrics."""
     from lhcq.evaluate.validation import write_validation
+    from lhcq.model.model_cache import base_of
     from lhcq.model.score import score_prompts
     from lhcq.records.validations import read_report
 
@@ -292,7 +285,7 @@ def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, 
     prompts, labels, rows = _subset(workspace, job, subset)
     note_span(events=len(prompts))
     scores = score_prompts(
-        _base(workspace, job),
+        base_of(workspace, job.spec_of(TrainSpec)),
         checkpoint=workspace.checkpoint(job.name, step),
         config=config,
         prompts=prompts,
