@@ -30,7 +30,7 @@ from lhcq.config import (
     SplitConfig,
     TrainConfig,
 )
-from lhcq.errors import BadInput, JobEnded, NameTaken
+from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.results import Dataset, Prediction, Result, Run, Split
 from lhcq.workspace import Workspace
@@ -338,30 +338,13 @@ def dataset(name: str, *, place: Workspace | Path | str | None = None) -> "Datas
 def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
     """Have a job done here, unless it is done already; gives its name."""
     refuse_other_tasks()
-    from tasks.client import do_here
+    from tasks.client import do_here, done_already
 
-    if not _is_done(here, request):
+    if not done_already(here, request):
         outcome = do_here(here, request, progress or _say_nothing)
         if outcome.state != "done":
             raise JobEnded(f"{request.title}: {outcome.message}")
     return request.name
-
-
-def _is_done(here: Workspace, request: "Record") -> bool:
-    """Whether the result of the same request stands; raises `NameTaken` where another's does."""
-    from lhcq.records.jobs import find_job, outcome_of
-    from tasks.client import result_of
-
-    earlier = find_job(here, request.kind, request.name)
-    outcome = outcome_of(here, earlier) if earlier else None
-    if earlier is None or outcome is None or outcome.state != "done" or not result_of(here, earlier).exists():
-        return False
-    if different := request.spec.differences(earlier.spec):
-        raise NameTaken(
-            f"{result_of(here, earlier)} exists already, made of something else ({'; '.join(different)}). "
-            "Choose another name, or remove it."
-        )
-    return True
 
 
 # Done by workers
@@ -380,11 +363,11 @@ def submit(
     `TransientError` for one that takes no messages.
     """
     refuse_other_tasks()
-    from tasks.client import session, workers_for
+    from tasks.client import done_already, session, workers_for
     from tasks.client import submit as publish
 
     here = workspace(place)
-    if _is_done(here, request):
+    if done_already(here, request):
         return Job(request, here, None, ExitStack())
     with ExitStack() as opened:
         current = opened.enter_context(session(here, workers_for(request, processes)))

@@ -185,20 +185,29 @@ class Run(Result):
         none. `step` is a step, a tag, `best` or `latest`. Exact, one forward pass an event; without p-values, for
         which `score` takes the calibration subset.
 
-        Raises `NotThere` without the checkpoint, `BadInput` where the events lack what the run's prompts are made of.
+        A dataset has to have the jets that the run was trained on; of arrays, which do not say, that is the caller's.
+        Raises `NotThere` without the checkpoint, `BadInput` where the events lack what the run's prompts are made of,
+        or have other jets.
         """
         from lhcq.model.model_cache import base_of
         from lhcq.model.score import score_prompts
         from lhcq.prompts.templates import render_as
+        from lhcq.records.events import read_dataset
         from lhcq.records.scores import Scores
         from lhcq.records.subsets import split_of_run
+        from lhcq.requests.predict import check_events
 
         spec = load_job(self.place, "train", self.name).spec_of(TrainSpec)
         at = resolve_step(self.path, str(step))
         checkpoint = self.place.checkpoint(self.name, at)
         require_checkpoint(checkpoint)
         split = split_of_run(self.place.split(spec.split), self.name, spec.split_sha256)
-        records = _records_of(events, self.place)
+        if isinstance(events, str):
+            events = Dataset(events, self.place)
+        if isinstance(events, Dataset):
+            own = self.place.dataset(split["dataset"])
+            check_events(events.path, read_dataset(events.path), trained_on=own, split=split)
+        records = _records_of(events)
         scores = score_prompts(
             base_of(self.place, spec),
             checkpoint=checkpoint,
@@ -245,11 +254,9 @@ class Prediction(Result):
         return values
 
 
-def _records_of(events: "Dataset | ak.Array | pa.Table | str", here: Workspace) -> "pa.Table":
+def _records_of(events: "Dataset | ak.Array | pa.Table") -> "pa.Table":
     import pyarrow as pa
 
-    if isinstance(events, str):
-        return Dataset(events, here).to_arrow()
     if isinstance(events, Dataset):
         return events.to_arrow()
     if isinstance(events, pa.Table):

@@ -32,6 +32,7 @@ from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import Progress, events_done, progress_of
 from tasks.jobs.store import (
     create_job,
+    done_already,
     refuse_taken_name,
     refuse_used_name,
     renew_terms,
@@ -65,6 +66,7 @@ __all__ = [
     "connect",
     "default_processes",
     "do_here",
+    "done_already",
     "embedded_broker",
     "events_done",
     "is_up",

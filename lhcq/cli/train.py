@@ -1,5 +1,6 @@
 """`lhcq train SPLIT --name RUN`."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -20,16 +21,15 @@ _ACTS: tuple[str, ...] = get_args(Act)
 
 
 def read_memory(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Bytes of a size such as `8GiB`, `7.5GB` or `6000MiB`."""
+    """Bytes of a size such as `8GiB`, `7.5GB` or `6000MiB`, with or without the B; a bare number is none."""
     if value is None:
         return None
     try:
-        # Also without the B, as memory is mostly written; a bare number is no size.
-        return int(TypeAdapter(ByteSize).validate_python(f"{value.rstrip('bB')}B"))
-    except ValidationError as error:
-        raise click.BadParameter(
-            f"{value!r} is no size such as 8GiB or 7.5GB.", context, parameter
-        ) from error
+        float(value)
+    except ValueError:
+        with contextlib.suppress(ValidationError):
+            return int(TypeAdapter(ByteSize).validate_python(f"{value.rstrip('bB')}B"))
+    raise click.BadParameter(f"{value!r} is no size such as 8GiB or 7.5GB.", context, parameter)
 
 
 def read_policy(

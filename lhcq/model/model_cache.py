@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lhcq.model.base import Base, load_base
 from lhcq.model.identity import identify, require_same
+from lhcq.model.sources import check_model_directory
 from lhcq.records.specs import ModelIdentity, OfBase
 from lhcq.workspace import Workspace
 
@@ -31,6 +32,10 @@ def resident_base(
 
 
 def base_of(workspace: Workspace, spec: OfBase) -> Base:
-    """The base model that a run or a prediction names, which must be the one that it began with."""
+    """The base model that a run or a prediction names, which must be the one that it began with.
+
+    Raises `BadInput` where it is gone, too.
+    """
     directory = workspace.permitted(workspace.root / spec.model_dir)
+    check_model_directory(directory)
     return resident_base(directory, recorded=spec.base, cache=workspace.digests)

@@ -24,6 +24,8 @@ from lhcq.workspace import Workspace
 log = logging.getLogger(__name__)
 
 RECORD, OUTCOME, FAILED = "job.json", "outcome.json", "failed"
+MADE = "made.json"
+"""The sha256 of what a job made, where that is a file without a manifest."""
 MOST_CHUNKS = 10_000_000
 """Far more than a chunk of one event each would make of any file there is."""
 LOG_VARIABLE = "LHCQ_LOG"

@@ -67,9 +67,9 @@ def predict_request(
     at = resolve_step(workspace.run(run), step)
     checkpoint = require_checkpoint(workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}")
     split = split_of_run(workspace.split(trained.split), run, trained.split_sha256)
-    events = read_dataset(workspace.dataset(dataset))
-    template = Template.checked(**split["template"])
-    _check_events(workspace, dataset, events, split, template, say)
+    directory = workspace.dataset(dataset)
+    events = read_dataset(directory)
+    check_events(directory, events, trained_on=workspace.dataset(split["dataset"]), split=split, say=say)
     n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
     if key:
         _check_key(key, dataset, events, n_source)
@@ -83,7 +83,7 @@ def predict_request(
         model_dir=trained.model_dir,
         base=trained.base.model_dump() if trained.base else None,
         split=trained.split,
-        template=template.model_dump(),
+        template=split["template"],
         n_reference=count_events(split, REFERENCE),
         reference_sha256=subset_sha256(split, REFERENCE),
         dataset=dataset,
@@ -100,23 +100,27 @@ def predict_request(
     return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=sum(map(len, stretches_of(spec))))
 
 
-def _check_events(
-    workspace: Workspace,
-    dataset: str,
+def check_events(
+    directory: Path,
     events: dict[str, Any],
+    *,
+    trained_on: Path,
     split: dict[str, Any],
-    template: Template,
-    say: Callable[[str], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets."""
+    """Refuse a dataset whose events cannot be written as the training's prompts were, or have other jets.
+
+    `events` is its manifest, `split` that of the training, `trained_on` the dataset that this was made of.
+    """
+    dataset, template = directory.name, Template.checked(**split["template"])
     if events["rows"] == 0:
         raise BadInput(f"{dataset}: has no events.")
     try:
-        check_renders(template, read_schema(workspace.dataset(dataset)))
+        check_renders(template, read_schema(directory))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
     try:
-        own = read_manifest(workspace.dataset(split["dataset"]), what="", remedy="")
+        own = read_manifest(trained_on, what="", remedy="")
     except NotThere:  # it may have been removed since
         return
     if events_sha256(own) != split["dataset_sha256"]:

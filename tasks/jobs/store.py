@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lhcq.errors import BadInput, LhcqError, NameTaken, PermanentError
+from lhcq.records.commits import differing
 from lhcq.records.jobs import (
     FAILED,
+    MADE,
     OUTCOME,
     RECORD,
     Failure,
@@ -24,7 +26,7 @@ from lhcq.records.jobs import (
     replace_job,
     write_new_job,
 )
-from lhcq.storage import exclusive
+from lhcq.storage import MANIFEST, exclusive, read_json, sha256_of
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import is_chunk, result_of
 from tasks.jobs.units import unit_of_key
@@ -60,6 +62,33 @@ def refuse_used_name(workspace: Workspace, kind: str, name: str, result: Path) -
         )
     if result.exists():
         raise NameTaken(f"{result} exists already. Choose another name, or remove it.")
+
+
+def done_already(workspace: Workspace, job: Job) -> bool:
+    """Whether the same request was done and its result stands.
+
+    Raises `NameTaken` where that was another request, or where what stands is not what the job made: it may have been
+    removed since, and something else have been made under its name.
+    """
+    earlier = find_job(workspace, job.kind, job.name)
+    outcome = outcome_of(workspace, earlier) if earlier else None
+    result = result_of(workspace, job)
+    if earlier is None or outcome is None or outcome.state != "done" or not result.exists():
+        return False
+    different = job.spec.differences(earlier.spec)
+    if (manifest := result / MANIFEST).is_file():
+        made_of, asked = read_json(manifest), earlier.spec.recorded()
+        different += differing(made_of, {name: asked[name] for name in asked.keys() & made_of.keys()})
+    if (made := directory_of(workspace, earlier) / MADE).is_file() and (
+        read_json(made)["sha256"] != sha256_of(result)
+    ):
+        different.append("its contents are others")
+    if different:
+        raise NameTaken(
+            f"{result} exists already, made of something else ({'; '.join(different)}). Choose another name, or "
+            "remove it."
+        )
+    return True
 
 
 def _refuse_another(workspace: Workspace, earlier: Job, job: Job) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lhcq.errors import NameTaken, RowsMissing
-from lhcq.records.jobs import Failure, Job, directory_of
+from lhcq.records.jobs import MADE, Failure, Job, directory_of
 from lhcq.records.specs import GenerateSpec
 from lhcq.storage import read_json, sha256_of, write_json
 from lhcq.workspace import Workspace
@@ -31,7 +31,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
         raise RowsMissing(summary_of(list(lost.values())))
     spec = job.spec_of(GenerateSpec)
     out = workspace.permitted(Path(spec.out))
-    made = directory_of(workspace, job) / "made.json"
+    made = directory_of(workspace, job) / MADE
     if not out.exists():  # else the chunks may be gone
         assemble(
             spec.config,
