@@ -1,14 +1,11 @@
 """What tells one event from another: a hash of its particles, whatever their order (`lhcq.records.duplicates`)."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.events.compiling import compiled
+
 Contents = NDArray[np.uint64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SLOTS = 700
 # Odd, and their bits well mixed: the constants of splitmix64 and of MurmurHash3's finalizer.
@@ -16,16 +13,7 @@ _A, _B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD)
 _HALF, _ONE, _ZERO = np.uint64(32), np.uint64(1), np.uint64(0)
 
 
-def _compiled(function: Function) -> Function:
-    """Compile when this module is imported, or load what an earlier process compiled."""
-    signature = "void(uint64[::1], int64, int64[::1], uint64[::1])"
-    try:
-        return cast("Function", numba.njit(signature, cache=True, nogil=True)(function))
-    except RuntimeError:  # there is nowhere to keep it
-        return cast("Function", numba.njit(signature, nogil=True)(function))
-
-
-@_compiled
+@compiled("void(uint64[::1], int64, int64[::1], uint64[::1])")
 def _hash_rows(numbers: Contents, stride: int, counts: NDArray[np.int64], contents: Contents) -> None:
     for event in range(counts.shape[0]):
         row, count = numbers[event * stride : event * stride + 3 * _SLOTS], counts[event]

@@ -1,30 +1,18 @@
 """The particles of the rows of an event file counted, and the values looked at, in one pass over the memory."""
 
 import math
-from collections.abc import Callable
-from typing import TypeVar, cast
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.events.compiling import compiled
 from lhcq.events.faults import ETA_MAX, N_VALUES, PT_MAX
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def _compiled(function: Function) -> Function:
-    """Compile when this module is imported, or load what an earlier process compiled."""
-    signature = "boolean(float64[:, ::1], int64[::1])"
-    try:
-        return cast("Function", numba.njit(signature, cache=True, nogil=True)(function))
-    except RuntimeError:  # there is nowhere to keep it
-        return cast("Function", numba.njit(signature, nogil=True)(function))
-
-
-@_compiled
+@compiled("boolean(float64[:, ::1], int64[::1])")
 def _count(values: Floats, counts: Integers) -> bool:
     sound = True
     for event in range(len(counts)):

@@ -35,7 +35,7 @@ def _inlined(function: Any) -> Any:
 
 @_inlined
 def _direction(px: float, py: float, pz: float, e: float) -> tuple[float, float]:
-    """Rapidity and azimuth, as `recombination.directions_of`."""
+    """Rapidity and azimuth, as `directions.directions_of`."""
     pt2 = px * px + py * py
     m2 = max((e + pz) * (e - pz) - pt2, 0.0)
     p_plus = e + abs(pz)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from lhcq.model.copies import Copies
 from lhcq.model.joint import Joint, Passed
 from lhcq.model.kernels.triton import (
     Heads,
@@ -71,7 +72,7 @@ class Way(NamedTuple):
     """Of LoRA's inputs that is dropped."""
 
 
-class Decoder:
+class Decoder(Copies):
     """The layers of `model` with the LoRA weights of `adapter`; call `refresh` whenever those have changed."""
 
     def __init__(self, model: Any, adapter: str, dtype: torch.dtype, *, fp8: bool, dropout: float) -> None:
@@ -86,15 +87,7 @@ class Decoder:
         attention = backbone.layers[0].self_attn
         self.half = attention.head_dim // 2
         self.layers = [_Layer(layer, adapter, dtype, fp8=fp8) for layer in backbone.layers]
-        pairs = [pair for layer in self.layers for joint in layer.joints for pair in joint.copies()]
-        self._copies = [pair[0] for pair in pairs]
-        self._trained = [pair[1] for pair in pairs]
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Let the layers see what the trained weights are now."""
-        if self._copies:
-            torch._foreach_copy_(self._copies, self._trained)
+        super().__init__(pair for layer in self.layers for joint in layer.joints for pair in joint.copies())
 
     def __call__(self, token_ids: torch.Tensor, last: torch.Tensor, shared: int) -> torch.Tensor:
         """The normed output at the prompts' ends, `(rows, hidden)`.

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from lhcq.model.copies import Copies
+
 UNPACKED_LIMIT_BYTES = 2 << 30
 UNPACKED = "lhcq_unpacked"
 """The attribute of a layer that keeps its weights unpacked."""
@@ -50,21 +52,13 @@ def fuse_lora(model: Any, adapter: str, dtype: torch.dtype) -> "FusedLora":
     return FusedLora(groups, dtype)
 
 
-class FusedLora:
+class FusedLora(Copies):
     """The groups of an adapter's layers, and the copies of its weights that they multiply with."""
 
     def __init__(self, groups: list["_Group"], dtype: torch.dtype) -> None:
         self._groups = groups
         self.dtype = dtype
-        pairs = [pair for group in groups for pair in group.copies()]
-        self._copies = [pair[0] for pair in pairs]
-        self._trained = [pair[1] for pair in pairs]
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Let the layers see what the trained weights are now."""
-        if self._copies:
-            torch._foreach_copy_(self._copies, self._trained)
+        super().__init__(pair for group in groups for pair in group.copies())
 
     def let_go(self) -> None:
         """Forget what a pass that failed has left: a share that nobody took holds the pass's whole graph."""
