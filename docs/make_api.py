@@ -38,6 +38,7 @@ class Section(NamedTuple):
 
 SECTIONS = (
     Section("What you call", "lhcq/api.py"),
+    Section("A job that workers do", "lhcq/submission.py", ("Job", "Status"), "What `submit` gives."),
     Section("What you get", "lhcq/results.py"),
     Section(
         "Metrics",

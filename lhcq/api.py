@@ -16,12 +16,9 @@ result as the input, the workspace that it stands in). Energies, momenta and mas
 """
 
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from lhcq.config import (
     CLUSTER_PRESETS,
@@ -33,6 +30,7 @@ from lhcq.config import (
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.results import Dataset, Prediction, Result, Run, Split
+from lhcq.submission import Job, Told, say_nothing
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,13 +38,9 @@ if TYPE_CHECKING:
 
     from lhcq.records.jobs import Job as Record
     from lhcq.records.metrics import Metrics
-    from tasks.client import Following, Progress
 
 for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says where to
     logging.getLogger(_room).addHandler(logging.NullHandler())
-
-Told = Callable[["Progress"], None]
-"""Takes how far a job is, now and then: `done` of `total`, the `unit` that is counted, and a `note`."""
 
 
 def workspace(place: "Workspace | Path | str | None" = None) -> Workspace:
@@ -144,7 +138,7 @@ def plan_prepare(
 
     here = workspace(place or _place_of(dataset))
     find_dataset(here.dataset(_name_of(dataset)))
-    model, directory = model_for_tokens(model, here, _say_nothing)
+    model, directory = model_for_tokens(model, here, say_nothing)
     resolved = SplitConfig.checked(**config)
     return prepare_request(
         here, _name_of(dataset), name, resolved, model=model, model_dir=directory, max_tokens=max_tokens
@@ -177,7 +171,7 @@ def plan_train(
     resolved = TrainConfig.checked(**{**_preset(TRAIN_PRESETS, preset).model_dump(), **config})
     split_to_train(here, _name_of(split), track)
     model = model or default_model()
-    directory = obtain(model, here, say=_say_nothing)
+    directory = obtain(model, here, say=say_nothing)
     return train_request(
         here, _name_of(split), name, resolved, model=model, model_dir=directory, preset=preset, track=track
     ).job
@@ -341,7 +335,7 @@ def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
     from tasks.client import do_here, done_already
 
     if not done_already(here, request):
-        outcome = do_here(here, request, progress or _say_nothing)
+        outcome = do_here(here, request, progress or say_nothing)
         if outcome.state != "done":
             raise JobEnded(f"{request.title}: {outcome.message}")
     return request.name
@@ -352,7 +346,7 @@ def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
 
 def submit(
     request: "Record", *, place: Workspace | Path | str | None = None, processes: int | None = None
-) -> "Job":
+) -> Job:
     """Have a planned job done by workers.
 
     With a broker configured, or `lhcq up` running, it goes to the workers there, and goes on when this program ends.
@@ -375,90 +369,6 @@ def submit(
         return Job(following.job, here, following, opened.pop_all())
 
 
-class Job:
-    """A job that workers do; as a context manager it is closed at the end."""
-
-    def __init__(
-        self, record: "Record", here: Workspace, following: "Following | None", opened: ExitStack
-    ) -> None:
-        self._record = record
-        self._here = here
-        self._following = following
-        self._opened = opened
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<lhcq job {self._record.title!r}: {self.status().state}>"
-
-    def wait(self, progress: Told | None = None) -> "Dataset | Split | Run | Prediction | Path":
-        """Wait for the end and give the result; raises `JobEnded` when it ended otherwise, or was paused.
-
-        Raises `DiskFull` once only a person can help, and `TransientError` when workers or broker of its own die.
-        """
-        if self._following is not None:
-            try:
-                self._following.wait(on_progress=progress or _say_nothing)
-                self._following.tidy_up()
-            finally:
-                self.close()
-        return self.result()
-
-    def status(self) -> "Status":
-        """How it stands, by the workspace; asks nobody to wait."""
-        from lhcq.records.jobs import outcome_of
-        from tasks.client import progress_of
-
-        outcome = outcome_of(self._here, self._record)
-        return Status(
-            state=outcome.state if outcome else "open",
-            message=outcome.message if outcome else "",
-            progress=progress_of(self._here, self._record),
-        )
-
-    def result(self) -> "Dataset | Split | Run | Prediction | Path":
-        """What it made; raises `JobEnded` unless it is done."""
-        from tasks.client import result_of
-
-        status = self.status()
-        if status.state != "done":
-            raise JobEnded(
-                f"{self._record.title}: {status.state}{f', {status.message}' if status.message else ''}."
-            )
-        made = _RESULTS.get(self._record.kind)
-        return made(self._record.name, self._here) if made else result_of(self._here, self._record)
-
-    def close(self) -> None:
-        """End the workers and the broker that it brought; what is finished stays."""
-        self._opened.close()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """How a submitted job stands."""
-
-    state: str
-    """open, done, failed, incomplete or cancelled."""
-    message: str
-    """What it ended with; empty while it is open."""
-    progress: "Progress"
-    """How much of it is done, in what its kind counts."""
-
-
-_RESULTS: dict[str, type[Dataset] | type[Split] | type[Run] | type[Prediction]] = {
-    "cluster": Dataset,
-    "prepare": Split,
-    "train": Run,
-    "predict": Prediction,
-}
-
-
 def _preset(presets: dict[str, Any], name: str) -> Any:
     if name not in presets:
         raise BadInput(f"{name!r} is no preset: choose {' or '.join(presets)}.")
@@ -471,7 +381,3 @@ def _name_of(result: Result | str) -> str:
 
 def _place_of(result: Result | str) -> Workspace | None:
     return None if isinstance(result, str) else result.place
-
-
-def _say_nothing(*_: object) -> None:
-    """The library prints nothing."""

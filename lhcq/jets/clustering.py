@@ -63,7 +63,7 @@ def cluster_events(
 
 
 def compile_kernels() -> None:
-    """Have the loops compiled, or loaded from the cache, before a process forks: 10 s the first time, then 2 s."""
+    """Have the loops compiled, or loaded from the cache, before a process forks: half a minute once, then 2 s."""
     two = np.array([[[1.0, 0.0, 0.0], [1.0, 0.5, 0.5]]])
     cluster_events(two, ClusterConfig(pt_min=0.0, features="full"), rows=np.zeros(1, np.int64), labels=None)
 

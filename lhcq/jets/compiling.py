@@ -29,7 +29,7 @@ def compiled(function: Function) -> Function:
     options = {"error_model": "numpy", "nogil": True}
     try:
         made = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither can be written: every process compiles for itself, some 10 s
+    except RuntimeError:  # neither can be written: every process compiles for itself, half a minute
         return cast("Function", numba.njit(**options)(function))
     # numba's cache knows the changes of the file that a function stands in, not of those that it is compiled from.
     made._cache._cache_file._source_stamp = _STAMP
