@@ -99,10 +99,8 @@ def _describe_columns(path: Path, names: Sequence[str], more: str, source: str) 
     found = f"It has {len(names)} columns ({', '.join(names[:_SHOWN])}, ...)."
     if "pxj1" in names:
         reader = "parquet" if "parquet" in source else "csv"
-        return (
-            f'{found} Make a features file of it: `python -c "import pandas as pd; pd.read_{reader}({str(path)!r})'
-            f".to_hdf('events.features.h5', key='df')\"` (with pandas and tables)."
-        )
+        code = f"import pandas as pd; pd.read_{reader}({str(path)!r}).to_hdf('events.features.h5', key='df')"
+        return f"{found} Make a features file of it: `{_python(code)}` (with pandas and tables)."
     labels = [name for name in names if _means_label(name)]
     particles = [name for name in names if name not in labels]
     if len(labels) > 1 or len(particles) % 3 > (not labels) or len(particles) > _MOST_COLUMNS:
@@ -113,7 +111,12 @@ def _describe_columns(path: Path, names: Sequence[str], more: str, source: str) 
 
 def _command(more: str, source: str, particles: str, labels: Sequence[str]) -> str:
     last = "".join(f"; f['labels'] = {label}" for label in labels)
-    return f'Make an HDF5 file of it: `python -c "{_TO_HDF5.format(more, source, particles, last)}"`.'
+    return f"Make an HDF5 file of it: `{_python(_TO_HDF5.format(more, source, particles, last))}`."
+
+
+def _python(code: str) -> str:
+    """The command that runs `code`, whatever names from the file stand in it: a shell must not read them."""
+    return f"python -c {shlex.quote(code)}"
 
 
 def _item(name: str) -> str:

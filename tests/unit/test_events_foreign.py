@@ -69,8 +69,12 @@ def test_features_in_parquet_become_a_features_file(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     names = [f"{name}j{rank}" for rank in (1, 2) for name in ("px", "py", "pz", "m")]
     pq.write_table(pa.table({name: np.ones(3) for name in names}), path)
-    with pytest.raises(BadInput, match=r"read_parquet\(.*\)\.to_hdf\('events\.features\.h5', key='df'\)"):
+    with pytest.raises(BadInput, match="Make a features file of it: ") as raised:
         open_event_file(path)
+    (command,) = re.findall(r"`(.*)`", str(raised.value))
+    python, option, code = shlex.split(command)
+    assert (python, option) == ("python", "-c")
+    assert re.search(r"read_parquet\(.*\)\.to_hdf\('events\.features\.h5', key='df'\)", code)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +123,15 @@ def test_columns_of_any_number_of_particles_are_read_from_plain_hdf5(
     )
     assert (events.labels is not None) == labelled
     assert not labelled or events.labels.tolist() == TRUTH.astype(int).tolist()
+
+
+def test_a_shell_reads_nothing_of_a_name_that_stands_in_a_command(tmp_path: Path) -> None:
+    """Whoever made the archive chose it, and the command is there to be pasted."""
+    path = tmp_path / "of others.npz"
+    np.savez(path, **{"$(touch ran)": FEW.reshape(24, 30, 3), "labels": TRUTH})
+    (problem,) = inspect_file(path).problems
+    (command,) = re.findall(r"`(.*)`", problem)
+    python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}'
+    subprocess.run(["sh", "-c", f"{python}; {command}"], cwd=tmp_path, check=True)
+    assert not (tmp_path / "ran").exists()
+    assert open_event_file(tmp_path / "events.h5").n_events == 24
