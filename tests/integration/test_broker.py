@@ -322,6 +322,7 @@ def test_a_server_whose_socket_was_removed_is_ended_and_started_again(place: Wor
     assert is_gone(place)
 
 
+@pytest.mark.torture  # a minute; a server whose socket is gone is found and ended above
 def test_a_command_at_work_finds_its_broker_again_when_the_socket_was_removed(
     place: Workspace, use: Any, until: Any
 ) -> None:

@@ -139,6 +139,7 @@ def test_clustering_works_there_from_end_to_end(
     assert [job["state"] for job in jobs] == ["done"]
 
 
+@pytest.mark.torture  # clustering there says most of it
 def test_prompts_can_be_prepared_there(installed: Installed, dataset: dict[str, Any]) -> None:
     done = installed.run("lhcq", "prepare", "made", "--split", "small", "--json")
     answer = json.loads(done.stdout)

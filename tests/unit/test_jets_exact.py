@@ -128,7 +128,7 @@ def digest_of_jets(monkeypatch=None) -> str:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("without", ["avx512", "avx"])
+@pytest.mark.parametrize("without", ["avx512", pytest.param("avx", marks=pytest.mark.torture)])
 def test_jets_have_the_same_bits_on_a_processor_with_narrower_vectors(tmp_path, without):
     """Without "avx" there is no fused multiplication either: LLVM calls libm's."""
     import llvmlite.binding
