@@ -14,8 +14,8 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_curve
 
 from lhcq.errors import BadInput
-from lhcq.evaluate.metrics import SIC_BACKGROUND_FLOOR, metrics_of, wilson_interval
-from lhcq.records.metrics import CalibratedMetrics, Calibration, NaturalMetrics
+from lhcq.evaluate.metrics import PROBABILITY_FLOOR, SIC_BACKGROUND_FLOOR, Z95, metrics_of, wilson_interval
+from lhcq.records.metrics import CalibratedMetrics, Calibration, Gain, NaturalMetrics
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the fit: a sample without a single mistake would have the temperature zero."""
@@ -40,7 +40,27 @@ def calibrated_metrics(
         calibration=calibration,
         calibrated=metrics_of(truth, calibrated, unknown, threshold=calibration.balanced_threshold),
         natural=natural_metrics(truth, calibrated, thresholds, NATURAL_FRACTIONS),
+        gain=likelihood_gain(truth, p_signal, calibration.temperature),
     )
+
+
+def likelihood_gain(labels: ArrayLike, p_signal: ArrayLike, temperature: float) -> Gain:
+    """By how many nats an event a temperature raises the log-likelihood of `(n,)` labels; below 0 it lowers it.
+
+    The same events have both likelihoods, so the interval is that of the mean of their differences, by its normal
+    limit.
+    """
+    truth, score = np.asarray(labels), np.asarray(p_signal, dtype=np.float64)
+    raw, calibrated = (
+        np.log(np.where(truth == 1, one, 1.0 - one).clip(PROBABILITY_FLOOR))
+        for one in (score, apply_temperature(score, temperature))
+    )
+    change = calibrated - raw
+    mean = float(change.mean())
+    if change.size < 2:
+        return Gain(mean=mean, low=None, high=None)
+    error = Z95 * float(change.std(ddof=1)) / math.sqrt(change.size)
+    return Gain(mean=mean, low=mean - error, high=mean + error)
 
 
 def fit_calibration(labels: ArrayLike, p_signal: ArrayLike) -> Calibration:

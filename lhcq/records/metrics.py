@@ -78,6 +78,14 @@ class NaturalMetrics(Frozen):
     significance_improvement_low: float
 
 
+class Gain(Frozen):
+    """By how many nats an event the log-likelihood is changed, and the 95% interval; no bounds for a single event."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
 class CalibratedMetrics(Frozen):
     """The test subset under a calibration."""
 
@@ -85,3 +93,5 @@ class CalibratedMetrics(Frozen):
     calibrated: Metrics
     """With the calibrated probabilities, at the threshold of the best balanced accuracy."""
     natural: tuple[NaturalMetrics, ...]
+    gain: Gain | None = None
+    """What the temperature does to the likelihood of these events; None of a run of before it was looked at."""

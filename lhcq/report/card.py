@@ -10,7 +10,7 @@ from lhcq.records.events import events_sha256
 from lhcq.records.metrics import Metrics
 from lhcq.records.validations import Evaluation
 from lhcq.report.dataset_page import said_config
-from lhcq.report.table import printed, printed_interval
+from lhcq.report.table import printed_interval, printed_sic
 from lhcq.report.views import RunView
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
@@ -80,7 +80,7 @@ def _trees(subset: str, baseline: Evaluation | None) -> list[tuple[str, str, Met
 
 def _row(subset: str, classifier: str, metrics: Metrics) -> list[str]:
     intervals = [printed_interval(metrics.model_dump(), name) for name in ("accuracy", "auc")]
-    return [subset, classifier, f"{metrics.n:,}", *intervals, printed(metrics.max_sic, digits=1)]
+    return [subset, classifier, f"{metrics.n:,}", *intervals, printed_sic(metrics.model_dump())]
 
 
 def _head(view: RunView, base: Base, evaluations: list[tuple[str, str, Metrics]], *, merged: bool) -> str:

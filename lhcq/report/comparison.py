@@ -3,7 +3,7 @@
 from typing import Any
 
 from lhcq.records.validations import Evaluation
-from lhcq.report.table import printed, printed_interval
+from lhcq.report.table import printed_interval, printed_sic
 from lhcq.report.views import RunView
 
 COLUMNS = {
@@ -24,6 +24,7 @@ COLUMNS = {
 
 _METRICS = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high", "max_sic",
+    "max_sic_background_floor",
 )  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def printed_comparison(row: dict[str, Any]) -> dict[str, str]:
         "part": row["part"] or "–",
         "accuracy": printed_interval(row, "accuracy"),
         "auc": printed_interval(row, "auc"),
-        "max_sic": printed(row["max_sic"], digits=1),
+        "max_sic": printed_sic(row),
         "trees_accuracy": printed_interval(row["trees"], "accuracy"),
         "trees_auc": printed_interval(row["trees"], "auc"),
     }

@@ -11,10 +11,19 @@ import numpy as np
 from lhcq import __version__
 from lhcq.records.metrics import Metrics
 from lhcq.records.run_state import Alarm, Answer
+from lhcq.report.calibrated import calibrated_section
 from lhcq.report.collect import collect_run
 from lhcq.report.plots import STUDY_ACCURACY, plot_run
 from lhcq.report.style import darkened, data_uri
-from lhcq.report.table import COLUMNS, checkpoint_table, printed, printed_interval, printed_row
+from lhcq.report.table import (
+    COLUMNS,
+    METRIC_ROWS,
+    checkpoint_table,
+    printed,
+    printed_interval,
+    printed_metric,
+    printed_row,
+)
 from lhcq.report.templates import html_template
 from lhcq.report.views import RunView
 from lhcq.storage import write_text
@@ -80,20 +89,6 @@ PICTURES = {
     ),
 }
 
-METRIC_ROWS = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "auc": "AUC",
-    "max_sic": "Max. significance improvement",
-    "max_sic_signal_efficiency": "at a signal efficiency of",
-    "ece": "Calibration error (ECE)",
-    "brier": "Brier score",
-    "nll": "Negative log-likelihood",
-    "unknown": "Unknown answers",
-}
-
-_CALIBRATED_ROWS = ("accuracy", "balanced_accuracy", "ece", "brier", "nll")
-
 
 def write_report(workspace: Workspace, run: str) -> Path:
     """Write `report.html` of a run, replacing an earlier one in one step; gives its path.
@@ -116,7 +111,7 @@ def render_page(view: RunView) -> str:
         verdict=verdict_of(view),
         alarms=[said_alarm(*found, paused=view.state == "paused") for found in view.alarms],
         comparison=_comparison(view),
-        calibrated=_calibrated(view),
+        calibrated=calibrated_section(view),
         columns=COLUMNS,
         rows=[(row, printed_row(row)) for row in rows],
         pictures=_pictures(view),
@@ -210,31 +205,6 @@ def _selection(view: RunView) -> str:
     return str(view.config.get("select", "auc")).upper()
 
 
-def _calibrated(view: RunView) -> dict[str, Any]:
-    """The test subset, raw and calibrated, and the selections where signal is rare; empty before it is scored."""
-    if view.calibrated is None or view.test is None:
-        return {}
-    fitted, calibrated = view.calibrated.calibration, view.calibrated.calibrated.model_dump()
-    raw = view.test.metrics.model_dump()
-    rows = {"threshold": "Threshold", **{name: METRIC_ROWS[name] for name in _CALIBRATED_ROWS}}
-    return {
-        "fitted": f"temperature {fitted.temperature:.3f}, on {fitted.n:,} events of the calibration subset",
-        "lines": [(title, _cell(raw, name), _cell(calibrated, name)) for name, title in rows.items()],
-        "natural": [
-            (
-                f"{one.signal_fraction:.3%}",
-                f"{one.threshold:.3f}",
-                printed(one.signal_efficiency),
-                f"{one.background_efficiency:.2g}",
-                f"{printed(one.precision)} (above {printed(one.precision_low)})",
-                f"{printed(one.significance_improvement, digits=1)} "
-                f"(above {printed(one.significance_improvement_low, digits=1)})",
-            )
-            for one in view.calibrated.natural
-        ],
-    }
-
-
 def _facts(view: RunView) -> list[tuple[str, str]]:
     reached = int(view.history.steps[-1]) if view.history.steps.size else 0
     best = (
@@ -269,23 +239,19 @@ def _comparison(view: RunView) -> dict[str, Any]:
         ("Trees, validation", view.baseline_validation if view.validation else None),
     ]
     there = [(heading, one.metrics.model_dump()) for heading, one in pairs if one is not None]
+    for heading, metrics in there:
+        if heading.startswith("Trees"):
+            metrics["unknown"] = None  # nobody asked them for words
     return {
         "headings": [(heading, f"{metrics['n']:,} events") for heading, metrics in there],
         "lines": [
-            (title, [_cell(metrics, name) for _, metrics in there]) for name, title in METRIC_ROWS.items()
+            (title, [printed_metric(metrics, name) for _, metrics in there])
+            for name, title in METRIC_ROWS.items()
         ]
         if there
         else [],
         "floor": there[0][1]["max_sic_background_floor"] if there else None,
     }
-
-
-def _cell(metrics: dict[str, Any], name: str) -> str:
-    if f"{name}_low" in metrics:
-        return printed_interval(metrics, name)
-    if name == "unknown":
-        return str(metrics[name])
-    return printed(metrics[name], digits={"max_sic": 1, "max_sic_signal_efficiency": 2}.get(name, 3))
 
 
 def _pictures(view: RunView) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from lhcq.records.labels import LABELS
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, darkened, data_uri, draw_svg
-from lhcq.report.table import printed, printed_interval
+from lhcq.report.table import printed, printed_interval, printed_sic
 from lhcq.report.templates import html_template
 
 _TRUTH: dict[int | None, str] = {**dict(enumerate(LABELS)), None: ""}
@@ -72,9 +72,14 @@ def prediction_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if metrics is None:
         return []
     return [("Events", f"{metrics['n']:,}"), ("of them signal", f"{metrics['n_signal']:,}")] + [
-        (title, printed_interval(metrics, name) if f"{name}_low" in metrics else printed(metrics[name]))
-        for name, title in _METRICS.items()
+        (title, _cell(metrics, name)) for name, title in _METRICS.items()
     ]
+
+
+def _cell(metrics: dict[str, Any], name: str) -> str:
+    if name == "max_sic":
+        return printed_sic(metrics)
+    return printed_interval(metrics, name) if f"{name}_low" in metrics else printed(metrics[name])
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The table of checkpoints, as plain rows for the page, the terminal and JSON."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,9 +23,22 @@ COLUMNS = {
 """Printed columns in order, with their headings."""
 
 _METRICS = (
-    "n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high", "auc_error",
-    "max_sic", "ece", "nll", "brier", "unknown",
+    "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
+    "auc_error", "max_sic", "max_sic_background_floor", "ece", "nll", "brier", "unknown",
 )  # fmt: skip
+
+METRIC_ROWS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc": "AUC",
+    "max_sic": "Max. significance improvement",
+    "max_sic_signal_efficiency": "at a signal efficiency of",
+    "ece": "Calibration error (ECE)",
+    "brier": "Brier score",
+    "nll": "Negative log-likelihood",
+    "unknown": "Unknown answers",
+}
+"""Printed metrics of one classifier in order, with their titles."""
 
 TREES = "boosted trees"
 _MOST_DIGITS = 12
@@ -68,11 +82,11 @@ def printed_row(row: dict[str, Any]) -> dict[str, str]:
         "part": row["part"],
         "accuracy": waiting or printed_interval(row, "accuracy"),
         "auc": printed_interval(row, "auc"),
-        "max_sic": printed(row["max_sic"], digits=1),
+        "max_sic": printed_sic(row),
         "ece": printed(row["ece"]),
         "nll": printed(row["nll"]),
         "train_loss": printed(row["train_loss"]),
-        "unknown": "" if row["unknown"] is None else str(row["unknown"]),
+        "unknown": printed(row["unknown"], digits=0) if row["accuracy"] is not None else "",
         "mcnemar": _printed_test(row),
     }
 
@@ -87,6 +101,30 @@ def _printed_test(row: dict[str, Any]) -> str:
 def printed(value: float | None, *, digits: int = 3) -> str:
     """A metric, or a dash where it is undefined or not there yet."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def printed_sic(metrics: dict[str, Any]) -> str:
+    """`2.1 of 2.2`: the largest significance improvement, and the largest that these events can show.
+
+    A threshold has to keep `max_sic_background_floor` background events to count, so that no classifier, however
+    good, is seen to pass sqrt(background events / floor).
+    """
+    if metrics["max_sic"] is None:
+        return printed(None)
+    n_background = metrics["n"] - metrics["n_signal"]
+    largest = math.sqrt(n_background / metrics["max_sic_background_floor"])
+    return f"{metrics['max_sic']:.1f} of {largest:.1f}"
+
+
+def printed_metric(metrics: dict[str, Any], name: str) -> str:
+    """One of `METRIC_ROWS`, or a threshold, with its interval where it has one."""
+    if f"{name}_low" in metrics:
+        return printed_interval(metrics, name)
+    if name == "max_sic":
+        return printed_sic(metrics)
+    if name == "unknown":
+        return printed(metrics[name], digits=0)
+    return printed(metrics[name], digits={"max_sic_signal_efficiency": 2}.get(name, 3))
 
 
 def printed_interval(metrics: dict[str, Any], name: str, *, beside: float | None = None) -> str:
@@ -143,4 +181,5 @@ def _row(
         "only_this_right": judgement and judgement.only_this_right,
         "only_previous_right": judgement and judgement.only_previous_right,
         **{name: known.get(name) for name in _METRICS},
+        **({"unknown": None} if classifier == TREES else {}),  # nobody asked them for words
     }

@@ -11,6 +11,7 @@ from lhcq.evaluate.calibration import (
     calibrated_metrics,
     fit_calibration,
     fit_temperature,
+    likelihood_gain,
     natural_metrics,
 )
 from lhcq.evaluate.metrics import metrics_of
@@ -46,6 +47,7 @@ def test_what_was_fitted_on_one_sample_improves_another() -> None:
     assert found.calibrated.ece < 0.5 * raw.ece
     assert found.calibrated.auc == pytest.approx(raw.auc, abs=1e-5)
     assert len(found.natural) == 6
+    assert found.gain == likelihood_gain(labels, p_signal, calibration.temperature)
 
 
 def test_the_balanced_threshold_is_not_one_half_where_signal_is_rare() -> None:
@@ -83,3 +85,25 @@ def test_natural_metrics_do_not_depend_on_the_ratio_of_the_sample(times) -> None
 def test_one_class_cannot_calibrate() -> None:
     with pytest.raises(BadInput, match="both classes"):
         fit_calibration([1, 1], [0.5, 0.6])
+
+
+def test_it_is_told_whether_a_temperature_helps_the_events_that_are_shown() -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0.0, 2.0, 4_000)
+    labels = (rng.random(4_000) < 1.0 / (1.0 + np.exp(-logits))).astype(int)
+    too_sure = 1.0 / (1.0 + np.exp(-3.0 * logits))
+    helped = likelihood_gain(labels, too_sure, 3.0)
+    assert helped.low > 0
+    before, after = (metrics_of(labels, one).nll for one in (too_sure, apply_temperature(too_sure, 3.0)))
+    assert helped.mean == pytest.approx(before - after, rel=1e-6)
+    harmed = likelihood_gain(labels, apply_temperature(too_sure, 3.0), 1 / 3)
+    assert harmed.high < 0
+    nothing = likelihood_gain(labels, too_sure, 1.0)
+    assert nothing.low <= 0 <= nothing.high
+
+
+def test_a_single_event_bounds_no_gain() -> None:
+    gain = likelihood_gain([1], [0.9], 2.0)
+    assert gain.mean < 0
+    assert gain.low is None
+    assert gain.high is None

@@ -217,6 +217,8 @@ def test_every_validated_checkpoint_is_in_the_table_with_the_trees_below(finishe
         assert (row["accuracy"], row["auc"], row["nll"]) == (figures.accuracy, figures.auc, figures.nll)
     json.dumps(rows, allow_nan=False)
     assert all(list(printed_row(row)) == list(COLUMNS) for row in rows)
+    for row in rows:  # nobody asks trees for words
+        assert (row["unknown"] is None) == (row["step"] is None)
 
 
 def test_training_loss_of_a_checkpoint_is_the_mean_since_the_one_before(finished: Workspace) -> None:
