@@ -73,6 +73,7 @@ def predict_request(
     n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
     if key:
         _check_key(key, dataset, events, n_source)
+    say(_what_can_be_selected(split["counts"][REFERENCE]["background"], largest_p_value))
     fine = max(_FEWEST_EVENTS, -(-events["rows"] // _STRETCHES))
     spec = PredictSpec.resolved(
         run=run,
@@ -98,6 +99,21 @@ def predict_request(
     check_room(workspace.root, _BYTES_PER_EVENT * spec.n_events)
     terms = PredictTerms(labels=str(key.absolute()) if key else None)
     return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=sum(map(len, stretches_of(spec))))
+
+
+def _what_can_be_selected(n_background: int, largest_p_value: float) -> str:
+    """Before hours of scoring: what selection the background to compare with allows."""
+    smallest = 1.0 / (n_background + 1)
+    said = (
+        f"p-values are taken against {n_background:,} background events of the split's {REFERENCE} subset: none is "
+        f"below {smallest:.3g}"
+    )
+    if smallest <= largest_p_value:
+        return f"{said}."
+    return (
+        f"{said}, so that no event will be selected by --select {largest_p_value:g}. Select by a larger one, or "
+        "train on a larger split."
+    )
 
 
 def check_events(

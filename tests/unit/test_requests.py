@@ -28,7 +28,7 @@ from lhcq.requests.generate import generate_request
 from lhcq.requests.predict import predict_request, stretches_of
 from lhcq.requests.prepare import prepare_request
 from lhcq.requests.train import TrainRequest, longest_prompt, train_request
-from lhcq.storage import sha256_of, sha256_of_json, write_manifest
+from lhcq.storage import read_json, sha256_of, sha256_of_json, write_manifest
 from lhcq.workspace import Workspace
 from tasks.client import do_here
 from tasks.jobs.store import create_job
@@ -535,6 +535,20 @@ def test_a_prediction_scores_its_reference_and_every_event_once(
         assert max(one.stop - one.start for one in found) <= (chunk or n_rows)
     assert job.parts == len(cut.reference) + len(cut.events)
     assert job.name == "run-events"
+
+
+@pytest.mark.parametrize(("largest", "hopeless"), [(0.01, True), (0.5, False)])
+def test_a_prediction_says_before_it_begins_what_can_be_selected(
+    trained: Workspace, largest: float, hopeless: bool
+) -> None:
+    said: list[str] = []
+    predict_request(trained, "run", "events", step="2", largest_p_value=largest, say=said.append)
+    counts = read_json(trained.split("split") / "manifest.json")["counts"]["calibration"]
+    smallest = 1 / (counts["background"] + 1)
+    assert smallest > 0.01
+    (line,) = said
+    assert f"none is below {smallest:.3g}" in line
+    assert ("no event will be selected" in line) == hopeless
 
 
 def test_a_prediction_that_cannot_be_is_refused(trained: Workspace, tmp_path: Path) -> None:
