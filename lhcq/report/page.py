@@ -66,6 +66,12 @@ PICTURES = {
         "Against signal efficiency, with 68% bands from the background's statistics; dots: P(signal) = 0.5.",
         "not yet, or the events are of one class.",
     ),
+    "sic": Picture(
+        "Significance improvement",
+        "Signal efficiency over the root of the background efficiency, with 68% bands. A curve ends where too few "
+        "background events pass for an improvement to be told.",
+        "not yet, no checkpoint has been validated.",
+    ),
     "scores": Picture(
         "Scores",
         "P(signal) for true signal and background, each normalised to one, with statistical errors.",

@@ -29,6 +29,7 @@ def plot_run(view: RunView) -> dict[str, str | None]:
         "accuracy": _by_checkpoint(view, "accuracy"),
         "auc": _by_checkpoint(view, "auc"),
         "roc": _drawn(view, draw_roc if _has_both_classes(view.shown) else None),
+        "sic": _drawn(view, draw_sic if _has_both_classes(view.shown) else None),
         "scores": _drawn(view, draw_scores if view.shown else None),
         "calibration": _drawn(view, draw_calibration if view.shown else None),
         "m_heavy": _spectrum(view, "m_heavy", "Mass of the heavier leading jet [GeV]"),
@@ -112,12 +113,8 @@ def draw_roc(axes: Axes, view: RunView) -> None:
     """Background rejection against signal efficiency, with 68% bands of the background's statistics."""
     shown = view.shown
     assert shown is not None  # noqa: S101  (the caller asked `_has_both_classes`)
-    for one, name, colour, style in (
-        (view.shown_baseline, "boosted trees", TREES, "--"),
-        (shown, f"language model, step {shown.step}", MODEL, "-"),
-    ):
-        if one is not None:
-            _draw_roc_curve(axes, one, name, colour, style)
+    for one, name, colour, style in _classifiers(view):
+        _draw_roc_curve(axes, one, name, colour, style)
     efficiency = np.linspace(0.01, 1, 100)
     axes.plot(efficiency, 1 / efficiency, color=FAINT, lw=1, ls=":", label="coin toss")
     axes.set_yscale("log")
@@ -133,6 +130,44 @@ def draw_roc(axes: Axes, view: RunView) -> None:
     axes.set_xlabel(r"Signal efficiency $\varepsilon_S$")
     axes.set_ylabel(r"Background rejection $1/\varepsilon_B$")
     axes.legend(loc="lower left", frameon=True, framealpha=0.85, edgecolor="none")
+
+
+def draw_sic(axes: Axes, view: RunView) -> None:
+    """Significance improvement against signal efficiency, with 68% bands of the background's statistics.
+
+    Where fewer background events pass than count for its maximum there is no curve.
+    """
+    largest = 1.0
+    for one, name, colour, style in _classifiers(view):
+        eps_b, eps_s, _ = roc_curve(one.scores.labels, one.scores.p_signal)
+        n_background = int((one.scores.labels == 0).sum())
+        kept = np.rint(eps_b * n_background)
+        floor = one.metrics.max_sic_background_floor
+        seen = np.flatnonzero(kept >= floor)
+        if not seen.size:
+            continue
+        low, high = binomial_band(kept[seen], n_background)
+        axes.plot(eps_s[seen], eps_s[seen] / np.sqrt(eps_b[seen]), color=colour, ls=style, label=name)
+        upper = eps_s[seen] / np.sqrt(low)
+        axes.fill_between(eps_s[seen], eps_s[seen] / np.sqrt(high), upper, color=colour, alpha=0.15, lw=0)
+        largest = max(largest, float(upper.max()))
+        efficiency = np.array([0.0, 1.0])
+        axes.plot(efficiency, efficiency * np.sqrt(n_background / floor), color=FAINT, lw=0.8)
+    axes.plot([], [], color=FAINT, lw=0.8, label="the most that these events can show")
+    efficiency = np.linspace(0, 1, 100)
+    axes.plot(efficiency, np.sqrt(efficiency), color=FAINT, lw=1, ls=":", label="coin toss")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.6 * largest)
+    axes.set_xlabel(r"Signal efficiency $\varepsilon_S$")
+    axes.set_ylabel(r"Significance improvement $\varepsilon_S/\sqrt{\varepsilon_B}$")
+    axes.legend(loc="upper left")
+
+
+def _classifiers(view: RunView) -> list[tuple[Evaluation, str, str, str]]:
+    """What is drawn, with name, colour and line: the trees below, the shown checkpoint on top."""
+    shown = view.shown
+    trees = [(view.shown_baseline, "boosted trees", TREES, "--")] if view.shown_baseline else []
+    return [*trees, *([(shown, f"language model, step {shown.step}", MODEL, "-")] if shown else [])]
 
 
 def _draw_roc_curve(axes: Axes, one: Evaluation, name: str, colour: str, style: str) -> None:

@@ -196,7 +196,7 @@ def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(fin
 def test_the_page_needs_nothing_from_outside(finished: Workspace) -> None:
     page = write_report(finished, "demo").read_text(encoding="utf-8")
     reader = PageReader(page)
-    assert len(reader.addresses) == 16, "eight plots, each for a light and a dark page"
+    assert len(reader.addresses) == 18, "nine plots, each for a light and a dark page"
     assert all(address.startswith("data:image/svg+xml;base64,") for address in reader.addresses)
     assert not {"script", "link", "iframe", "object"} & set(reader.tags)
     assert not re.search(r"https?://|//[a-z]+\.|@import|url\(", page)
@@ -343,6 +343,7 @@ def test_a_validation_of_one_class_has_dashes_and_no_roc(young: Workspace) -> No
     view = collect_run(young, "demo")
     plots = plot_run(view)
     assert plots["roc"] is None
+    assert plots["sic"] is None
     assert plots["auc"] is None
     assert plots["accuracy"] is not None
     assert printed_row(checkpoint_table(view)[0])["auc"] == "–"
