@@ -99,8 +99,7 @@ def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
         values, labels = _values(events, one.columns)
         p_signal = _score(trees, values)
         directory = place.root / "scores" / tree_name(name, seed)
-        unknown = np.zeros(len(labels), bool)
-        scores = Scores.of(rows=events["row"], labels=labels, p_signal=p_signal, unknown=unknown)
+        scores = Scores.of(rows=events["row"], labels=labels, p_signal=p_signal)
         write_scores(directory / f"{part}.parquet", scores)
 
 

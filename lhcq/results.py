@@ -219,7 +219,7 @@ class Run(Result):
             rows=records["row"].to_numpy(),
             labels=records["label"].fill_null(-1).to_numpy(),
             p_signal=np.asarray(scores.p_signal),
-            unknown=np.asarray(scores.unknown),
+            answers=scores.answers,
         )
 
 
@@ -240,7 +240,8 @@ class Prediction(Result):
 
     def to_arrow(self) -> "pa.Table":
         """A table of n_events rows, in the order of the dataset: `row`, `p_signal`, `p_value`, `rank` (1: the most
-        signal-like), `mjj` (GeV), `label`, `part` (the subset of the run's split that it is in), `unknown`."""
+        signal-like), `mjj` (GeV), `label`, `part` (the subset of the run's split that it is in), `answer` (in words:
+        1 signal, 0 background, -1 neither)."""
         import pyarrow.parquet as pq
 
         from lhcq.records.predictions import scores_file

@@ -88,7 +88,6 @@ def score_subset(
         rows=rows,
         labels=labels,
         p_signal=trees.predict_proba(values)[:, 1],
-        unknown=np.zeros(rows.size, dtype=bool),
     )
     return Scored(scores, metrics_of(labels, scores.p_signal))
 

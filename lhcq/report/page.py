@@ -146,21 +146,41 @@ def _judgement(view: RunView) -> list[str]:
             "of several on the same events, and so a little too good.",
             "The test subset is scored once, when training has ended.",
         ]
-    metrics, scores = view.test.metrics, view.test.scores
+    metrics = view.test.metrics
     sentences = _against_study(metrics)
-    if metrics.unknown:
-        right = ((scores.p_signal >= metrics.threshold) == (scores.labels == 1)) & ~scores.unknown
-        sentences.append(
-            f"The accuracy is that of the choice between the two labels, which is all that the loss trains. In free "
-            f"generation {metrics.unknown:,} of {metrics.n:,} answers would have been neither label; counting "
-            f"those as wrong, as the study did, gives {right.mean():.3f}."
-        )
+    sentences += _in_words(metrics)
     if view.baseline_test and metrics.auc is not None:
         own, trees = (
             printed_interval(one.model_dump(), "auc") for one in (metrics, view.baseline_test.metrics)
         )
         sentences.append(f"AUC {own}, beside {trees} for boosted trees on the same events.")
     return sentences
+
+
+def _in_words(metrics: Metrics) -> list[str]:
+    """How the generated answers, which the study's accuracy is of, differ from the likelier labels."""
+    if metrics.unknown is None:
+        return []
+    if metrics.generated_accuracy is None:  # validated by an lhcq that generated no answers
+        return (
+            [
+                f"The accuracy is that of the choice between the two labels. For {metrics.unknown:,} of "
+                f"{metrics.n:,} events neither label is the likeliest token, so that free generation would not say "
+                "it."
+            ]
+            if metrics.unknown
+            else []
+        )
+    if metrics.agreement == 1.0:
+        return [
+            "Asked for words, the model answers each event with the likelier label, and with nothing else."
+        ]
+    return [
+        f"The accuracy is that of the choice between the two labels. Of the generated answers {metrics.unknown:,} of "
+        f"{metrics.n:,} are neither label, and {metrics.agreement:.1%} are the likelier one; counting the unknown as "
+        f"wrong, as the study did, they are right for "
+        f"{printed_interval(metrics.model_dump(), 'generated_accuracy')}."
+    ]
 
 
 def _against_study(metrics: Metrics) -> list[str]:
@@ -247,7 +267,7 @@ def _comparison(view: RunView) -> dict[str, Any]:
     there = [(heading, one.metrics.model_dump()) for heading, one in pairs if one is not None]
     for heading, metrics in there:
         if heading.startswith("Trees"):
-            metrics["unknown"] = None  # nobody asked them for words
+            metrics["unknown"] = None  # nobody asked them for words; an older lhcq counted none
     return {
         "headings": [(heading, f"{metrics['n']:,} events") for heading, metrics in there],
         "lines": [

@@ -25,10 +25,12 @@ COLUMNS = {
 _METRICS = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
     "auc_error", "max_sic", "max_sic_background_floor", "ece", "nll", "brier", "unknown",
+    "generated_accuracy", "generated_accuracy_low", "generated_accuracy_high", "agreement",
 )  # fmt: skip
 
 METRIC_ROWS = {
     "accuracy": "Accuracy",
+    "generated_accuracy": "Accuracy of generated answers",
     "balanced_accuracy": "Balanced accuracy",
     "auc": "AUC",
     "max_sic": "Max. significance improvement",
@@ -37,6 +39,7 @@ METRIC_ROWS = {
     "brier": "Brier score",
     "nll": "Negative log-likelihood",
     "unknown": "Unknown answers",
+    "agreement": "Generated answers that are the likelier label",
 }
 """Printed metrics of one classifier in order, with their titles."""
 
@@ -181,5 +184,6 @@ def _row(
         "only_this_right": judgement and judgement.only_this_right,
         "only_previous_right": judgement and judgement.only_previous_right,
         **{name: known.get(name) for name in _METRICS},
-        **({"unknown": None} if classifier == TREES else {}),  # nobody asked them for words
+        # Nobody asked them for words; an older lhcq counted none.
+        **({"unknown": None} if classifier == TREES else {}),
     }

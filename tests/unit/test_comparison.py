@@ -26,7 +26,6 @@ def scores(rows, labels, p_signal) -> Scores:
         rows=np.asarray(rows, np.int64),
         labels=np.asarray(labels, np.int8),
         p_signal=np.asarray(p_signal, float),
-        unknown=np.zeros(len(rows), bool),
     )
 
 
@@ -117,9 +116,7 @@ def runs(place, monkeypatch):
                 labels = np.arange(100) % 2
                 p_signal = 1 / (1 + np.exp(-random.normal(skill * (2 * labels - 1), 1)))
                 rows = np.arange(first, first + 100)
-                write_validation(
-                    final, step=8, rows=rows, labels=labels, p_signal=p_signal, unknown=np.zeros(100, bool)
-                )
+                write_validation(final, step=8, rows=rows, labels=labels, p_signal=p_signal, answers=None)
     return place
 
 

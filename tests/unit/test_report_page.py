@@ -20,6 +20,7 @@ from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.checkpoint_review import judge_run
+from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
@@ -102,7 +103,7 @@ def model_scores(split: Path, part: str, *, sharpness: float) -> dict[str, np.nd
         "rows": table["row"].to_numpy(),
         "labels": label,
         "p_signal": 1 / (1 + np.exp(-logit)),
-        "unknown": rng.random(label.size) < 0.004,
+        "answers": np.where(rng.random(label.size) < 0.004, -1, logit >= 0),
     }
 
 
@@ -338,7 +339,7 @@ def test_a_validation_of_one_class_has_dashes_and_no_roc(young: Workspace) -> No
         rows=rows,
         labels=nothing,
         p_signal=nothing + 0.2,
-        unknown=nothing,
+        answers=nothing,
     )
     view = collect_run(young, "demo")
     plots = plot_run(view)
@@ -413,13 +414,30 @@ def test_a_difference_of_auc_never_rounds_to_the_other_side_of_zero() -> None:
 def test_unknown_answers_are_said_and_counted_as_the_study_counts_them(finished: Workspace) -> None:
     view = collect_run(finished, "demo")
     assert view.test is not None
-    everything = np.ones(view.test.metrics.n, dtype=bool)
-    metrics = view.test.metrics.model_copy(update={"unknown": everything.size})
-    test = replace(view.test, scores=replace(view.test.scores, unknown=everything), metrics=metrics)
-    verdict = " ".join(verdict_of(replace(view, test=test)))
+    scores = view.test.scores
+    said = {
+        "none": np.full(len(scores.labels), -1),
+        "all": scores.p_signal >= 0.5,
+    }
+    verdicts = {
+        what: " ".join(
+            verdict_of(
+                replace(
+                    view,
+                    test=replace(view.test, metrics=metrics_of(scores.labels, scores.p_signal, answers)),
+                )
+            )
+        )
+        for what, answers in said.items()
+    }
     assert (
-        "600 of 600 answers would have been neither label; counting those as wrong, as the study did, gives 0.000"
-        in verdict
+        "600 of 600 are neither label, and 0.0% are the likelier one; counting the unknown as wrong, as the study "
+        "did, they are right for 0.000 [0.000, 0.006]" in verdicts["none"]
+    )
+    assert "the model answers each event with the likelier label, and with nothing else" in verdicts["all"]
+    old = view.test.metrics.model_copy(update={"unknown": 7, "generated_accuracy": None})
+    assert "For 7 of 600 events neither label is the likeliest token" in " ".join(
+        verdict_of(replace(view, test=replace(view.test, metrics=old)))
     )
 
 
