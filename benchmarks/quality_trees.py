@@ -1,4 +1,4 @@
-"""Boosted trees beside the language models, as lhcq's baselines are: on the features of a prompt, and on all there are.
+"""Boosted trees beside the language models, as lhcq's baselines are: on the features of a prompt, and on all.
 
 The features of a prompt have all their digits here, where the prompt has whole numbers of a unit: those that
 `lhcq prepare` fits on the prompt's numbers see these.
