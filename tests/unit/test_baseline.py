@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import lhcq
+from lhcq.config import SplitConfig
 from lhcq.evaluate.baseline import fit_baseline, numbers_of, read_prompt_numbers
+from lhcq.prompts.writing import write_split
 from lhcq.records.validations import find_baseline
 from lhcq.storage import MANIFEST, read_json, write_manifest
 from lhcq.workspace import Workspace
@@ -42,7 +44,9 @@ def real(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace
     place = Workspace(tmp_path_factory.mktemp("real"))
     made = lhcq.cluster(test_data / "events_anomalydetection_tiny.h5", "real", place=place, features="full")
     for template in ("compact", "diary"):
-        lhcq.prepare(made, template, template=template, ratio="1:2")
+        config = SplitConfig.checked(template=template, ratio="1:2")
+        write_split(made.path, place.split(template), config=config)
+        fit_baseline(place.split(template), place.baseline(template))
     return place
 
 
@@ -88,7 +92,7 @@ def test_both_trees_learn_from_real_events(real: Workspace, template: str) -> No
             assert found.metrics.auc > (0.6 if trees is baseline.prompt and template == "diary" else 0.85)
 
 
-def write_split(split: Path, prompts: dict[str, list[str]]) -> None:
+def write_prompts(split: Path, prompts: dict[str, list[str]]) -> None:
     """A split with these prompts, and a feature that tells nothing; every other event is signal."""
     split.mkdir(parents=True)
     for subset, told in prompts.items():
@@ -100,7 +104,7 @@ def write_split(split: Path, prompts: dict[str, list[str]]) -> None:
 
 def test_trees_on_the_prompt_know_what_the_features_do_not_tell(tmp_path: Path) -> None:
     told = [f"{index % 2} 5:" for index in range(100)]
-    write_split(tmp_path / "split", dict.fromkeys(("train", "validation", "test"), told))
+    write_prompts(tmp_path / "split", dict.fromkeys(("train", "validation", "test"), told))
     fit_baseline(tmp_path / "split", tmp_path / "trees")
     figures = json.loads((tmp_path / "trees" / "figures.json").read_text())
     assert (figures["prompt-test"]["auc"], figures["test"]["auc"]) == (1.0, 0.5)
@@ -112,7 +116,7 @@ def test_prompts_of_more_or_fewer_jets_than_any_in_training_are_scored(tmp_path:
         subset: [told[jets].format(index % 2) for index in range(100)]
         for subset, jets in (("train", 2), ("validation", 1), ("test", 3))
     }
-    write_split(tmp_path / "split", prompts)
+    write_prompts(tmp_path / "split", prompts)
     fit_baseline(tmp_path / "split", tmp_path / "trees")
     figures = json.loads((tmp_path / "trees" / "figures.json").read_text())
     assert [figures[f"prompt-{subset}"]["auc"] for subset in ("validation", "test")] == [1.0, 1.0]
@@ -120,7 +124,7 @@ def test_prompts_of_more_or_fewer_jets_than_any_in_training_are_scored(tmp_path:
 
 def test_prompts_without_numbers_have_no_trees_and_the_record_says_so(tmp_path: Path) -> None:
     told = ["a heavy jet and a light one"] * 100
-    write_split(tmp_path / "split", dict.fromkeys(("train", "validation", "test"), told))
+    write_prompts(tmp_path / "split", dict.fromkeys(("train", "validation", "test"), told))
     fit_baseline(tmp_path / "split", tmp_path / "trees")
     manifest = read_json(tmp_path / "trees" / MANIFEST)
     assert sorted(manifest["files"]) == ["figures.json", "test.parquet", "validation.parquet"]
@@ -140,7 +144,7 @@ def test_trees_stand_beside_the_split_that_they_were_fitted_on(
     tmp_path: Path, recorded: bool, stands: bool, known: bool
 ) -> None:
     told = [f"{index % 2}:" for index in range(100)]
-    write_split(tmp_path / "split", dict.fromkeys(("train", "validation", "test"), told))
+    write_prompts(tmp_path / "split", dict.fromkeys(("train", "validation", "test"), told))
     fit_baseline(tmp_path / "split", tmp_path / "trees")
     manifest = read_json(tmp_path / "trees" / MANIFEST)
     mine = manifest["split_sha256"]
