@@ -24,6 +24,7 @@ from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
 from lhcq.records.validations import read_metrics
+from lhcq.report.card import _evaluations
 from lhcq.report.collect import RunView, collect_run
 from lhcq.report.page import render_page, verdict_of, write_report
 from lhcq.report.plots import (
@@ -262,6 +263,16 @@ def test_a_run_has_both_trees_by_name_from_python(finished: Workspace) -> None:
         "trees on the prompt's numbers": figures["prompt-test"]["auc"],
         "trees on all 6 features": figures["test"]["auc"],
     }
+
+
+def test_a_model_card_has_both_trees_beside_the_checkpoint(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    assert view.best_step is not None
+    assert [(subset, classifier) for subset, classifier, _ in _evaluations(view, view.best_step)] == [
+        (subset, classifier)
+        for subset in ("validation", "test")
+        for classifier in ("this model", "trees on the prompt's numbers", "trees on all 6 features")
+    ]
 
 
 def test_trees_that_an_earlier_version_fitted_are_shown_as_what_they_are(
