@@ -26,8 +26,8 @@ KEPT = (
 
 CLASSIFIERS = {
     "model": "model",
-    "tree": "tree",
-    "five trees": "mean of five trees",
+    "tree": "tree on the prompt's features",
+    "five trees": "mean of five such trees",
     "average": "model and trees averaged",
 }
 
@@ -84,7 +84,7 @@ def _beside_trees(place: Workspace, name: str, trained: Record) -> Record:
 
 
 def _all_features(place: Workspace, split: str) -> Record:
-    """The baseline that `lhcq prepare` fits, and the mean of five such."""
+    """The trees on all features that `lhcq prepare` fits, and the mean of five such."""
     found: Record = {"split": split}
     for part in ("test", "released"):
         path = place.root / "scores" / tree_name(f"{split}-all", SEEDS[0]) / f"{part}.parquet"
@@ -130,9 +130,9 @@ def bounds(place: Workspace, templates: list[Record]) -> list[Record]:
             row(f"AUC less that of {what}", difference["auc"], "", at_least=0.0, template=name, **interval)
         )
 
-    for key in ("tree", "five trees"):
+    for key, what in (("tree", "the tree"), ("five trees", "the mean of five trees")):
         if difference := test.get(key, {}).get("model_minus"):
-            above(f"the {CLASSIFIERS[key]}", difference)
+            above(f"{what} on the prompt's features", difference)
     if any(one["name"] == "recipe" and "average" in one["test"] for one in templates):
         model, recipe = _scores(place, name, "test"), _scores(place, "recipe", "test")
         average = (recipe.p_signal + _mean(_trees(place, "recipe", "test"))) / 2
@@ -218,6 +218,10 @@ def tables(found: Record) -> dict[str, list[str]]:
                 for one in found["bounds"]
             ),
         ),
+        "all features": _table(
+            ["all features of", "classifier", "accuracy", "AUC", "max SIC", "AUC on released events"],
+            (line for one in found["trees on all features"] for line in _all_features_lines(one)),
+        ),
         "levers": _table(
             ["lever", "tokens", "accuracy", "AUC", f"less that of `{REFERENCE}`"],
             (_lever_line(one) for one in found["levers"]),
@@ -247,6 +251,18 @@ def _template_lines(one: Record) -> Iterable[list[str]]:
             _interval(found, "auc"),
             f"{found['max_sic']:.1f}" if "max_sic" in found else "",
             _signed(found.get("model_minus")),
+        ]
+
+
+def _all_features_lines(one: Record) -> Iterable[list[str]]:
+    for key, what in (("tree", "tree"), ("five trees", "mean of five trees")):
+        yield [
+            f"`--features {one['split']}`" if key == "tree" else "",
+            what,
+            _interval(one["test"][key], "accuracy"),
+            _interval(one["test"][key], "auc"),
+            f"{one['test'][key]['max_sic']:.1f}",
+            _interval(one["released"][key], "auc", 3) if "released" in one else "",
         ]
 
 

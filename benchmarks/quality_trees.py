@@ -1,4 +1,8 @@
-"""Boosted trees beside the language models: lhcq's own baseline, on the very features that a prompt holds."""
+"""Boosted trees beside the language models, as lhcq's baselines are: on the features of a prompt, and on all.
+
+The features of a prompt have all their digits here, where the prompt has whole numbers of a unit: those that
+`lhcq prepare` fits on the prompt's numbers see these.
+"""
 
 import itertools
 from concurrent.futures import ProcessPoolExecutor

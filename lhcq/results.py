@@ -171,6 +171,18 @@ class Run(Result):
         found = find_evaluation(RunPaths(self.path).test)
         return found.metrics if found else None
 
+    @property
+    def trees(self) -> "dict[str, Metrics]":
+        """The metrics on the test subset of the boosted trees that stand beside the run, by name.
+
+        `trees on the prompt's numbers` see what the model sees, as its prompts write it; `trees on all N features`
+        see all that the dataset has. Without those that were not fitted.
+        """
+        from lhcq.report.collect import collect_run
+
+        beside = collect_run(self.place, self.name).baseline.beside("test")
+        return {trees.name: metrics for trees, metrics in beside if metrics}
+
     def validations(self) -> "dict[int, Metrics]":
         """The metrics of each checkpoint on the validation subset, by step."""
         from lhcq.records.validations import read_metrics

@@ -53,12 +53,13 @@ PICTURES = {
     ),
     "accuracy": Picture(
         "Accuracy by checkpoint",
-        "On the validation subset, with 95% Wilson intervals; band: the boosted trees on the same events.",
+        "On the validation subset, with 95% Wilson intervals; bands: boosted trees on the same events.",
         "not yet, no checkpoint has been validated.",
     ),
     "auc": Picture(
         "AUC by checkpoint",
-        "On the validation subset, with 95% DeLong intervals; the filled point is the checkpoint that is chosen.",
+        "On the validation subset, with 95% DeLong intervals; bands: boosted trees on the same events. The filled "
+        "point is the checkpoint that is chosen.",
         "not yet, or the events are of one class.",
     ),
     "roc": Picture(
@@ -149,11 +150,14 @@ def _judgement(view: RunView) -> list[str]:
     metrics = view.test.metrics
     sentences = _against_study(metrics)
     sentences += _in_words(metrics)
-    if view.baseline_test and metrics.auc is not None:
-        own, trees = (
-            printed_interval(one.model_dump(), "auc") for one in (metrics, view.baseline_test.metrics)
-        )
-        sentences.append(f"AUC {own}, beside {trees} for boosted trees on the same events.")
+    beside = [
+        f"{printed_interval(found.model_dump(), 'auc')} for {trees.name}"
+        for trees, found in view.baseline.beside("test")
+        if found
+    ]
+    if beside and metrics.auc is not None:
+        own = printed_interval(metrics.model_dump(), "auc")
+        sentences.append(f"AUC {own}, beside {' and '.join(beside)}, on the same events.")
     return sentences
 
 
@@ -251,32 +255,34 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
     ]
     if view.alarms:
         facts.append(("Alarms", str(len(view.alarms))))
-    if view.baseline_validation is None:
-        facts.append(("Boosted trees", "not fitted yet"))
+    facts += [(trees.name.capitalize(), trees.missing) for trees in view.baseline if trees.missing]
     return facts
 
 
 def _comparison(view: RunView) -> dict[str, Any]:
     """The best checkpoint beside the trees: headings, and a line of cells a metric; no lines before a validation."""
-    pairs = [
-        ("LLM, test", view.test),
-        ("Trees, test", view.baseline_test if view.test else None),
-        ("LLM, validation", view.validation),
-        ("Trees, validation", view.baseline_validation if view.validation else None),
-    ]
-    there = [(heading, one.metrics.model_dump()) for heading, one in pairs if one is not None]
-    for heading, metrics in there:
-        if heading.startswith("Trees"):
-            metrics["unknown"] = None  # nobody asked them for words; an older lhcq counted none
+    columns: list[tuple[str, str, dict[str, Any] | None]] = []
+    for subset, model in (("test", view.test), ("validation", view.validation)):
+        if model is None:
+            continue
+        columns.append((f"LLM, {subset}", f"{model.metrics.n:,} events", model.metrics.model_dump()))
+        for trees, metrics in view.baseline.beside(subset):
+            heading = f"{trees.name.capitalize()}, {subset}"
+            if metrics:  # nobody asked them for words; an older lhcq counted none
+                known = metrics.model_dump() | {"unknown": None}
+                columns.append((heading, f"{metrics.n:,} events", known))
+            else:
+                columns.append((heading, trees.missing, None))
+    there = [metrics for *_, metrics in columns]
     return {
-        "headings": [(heading, f"{metrics['n']:,} events") for heading, metrics in there],
+        "headings": [(heading, remark) for heading, remark, _ in columns],
         "lines": [
-            (title, [printed_metric(metrics, name) for _, metrics in there])
+            (title, [printed_metric(one, name) if one else printed(None) for one in there])
             for name, title in METRIC_ROWS.items()
         ]
         if there
         else [],
-        "floor": there[0][1]["max_sic_background_floor"] if there else None,
+        "floor": there[0]["max_sic_background_floor"] if there and there[0] else None,
     }
 
 

@@ -205,7 +205,10 @@ def test_the_trees_learn_with_missing_values_and_are_scored_on_events_they_did_n
     verify_files(final, manifest)
     assert (manifest["features"], manifest["n_train"]) == (["mjj", "m_heavy"], 400), "no event has the third"
     assert "scikit-learn" in manifest["versions"]
-    assert sorted(manifest["files"]) == ["figures.json", "test.parquet", "validation.parquet"]
+    assert manifest["prompt"]["numbers"] == 1
+    assert sorted(manifest["files"]) == [
+        "figures.json", "prompt-test.parquet", "prompt-validation.parquet", "test.parquet", "validation.parquet",
+    ]  # fmt: skip
     figures = json.loads((final / "figures.json").read_text())
     for part in ("validation", "test"):
         scores = read_scores(final / f"{part}.parquet")
