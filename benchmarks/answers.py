@@ -41,7 +41,7 @@ from lhcq.workspace import Workspace
 STAGES = ("few", "wide", "mistral")
 LOSSES = {"choice": 0.0, "words": ANSWER_WEIGHT}
 SEEDS = range(1, 6)
-WEIGHTS = (0.01, ANSWER_WEIGHT, 0.1, 1.0)
+WEIGHTS = (0.001, 0.003, 0.01, ANSWER_WEIGHT, 0.1)
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,13 @@ def main() -> int:
     parser.add_argument("--stage", choices=(*STAGES, "table"), action="append", help="Default: all of them.")
     parser.add_argument("--place", type=Path, help="Directory of the quality benchmark.")
     parser.add_argument("--split", type=Path, help="Directory of a split of few events.")
+    parser.add_argument("--seed", type=int, default=1, help="Of the stage `wide`.")
     parser.add_argument("--model", default="smollm2", help="As `lhcq train` takes it.")
     chosen = parser.parse_args()
     place = Workspace(chosen.place or cache_directory() / "quality")
     measure: dict[str, Callable[[], list[Row]]] = {
         "few": lambda: few(chosen.split, obtain(chosen.model, place, say=say)),
-        "wide": lambda: wide(place, obtain(chosen.model, place, say=say)),
+        "wide": lambda: wide(place, obtain(chosen.model, place, say=say), chosen.seed),
         "mistral": mistral,
     }
     kept = place.root / "answers"
@@ -105,7 +106,9 @@ def few(split: Path, model: Path) -> list[Row]:
             shift, *_ = auc_difference(test.labels, scores.p_signal, choice.p_signal)
             shifts.setdefault(weight, []).append(shift)
             words.setdefault(weight, []).append(metrics_of(test.labels, scores.p_signal, scores.answers))
-            say(f"few: seed {seed}, weight {weight}: AUC {shift:+.5f}, {words[weight][-1]}")
+            say(
+                f"few: seed {seed}, weight {weight}: AUC {shift:+.5f}, unknown {words[weight][-1].unknown}, agreement {words[weight][-1].agreement}"
+            )
     return [
         *(_scanned(weight, shifts[weight], words[weight], facts) for weight in WEIGHTS),
         row(
@@ -139,7 +142,7 @@ def _scanned(weight: float, shifts: list[float], words: list[Metrics], facts: Ro
     )
 
 
-def wide(place: Workspace, model: Path) -> list[Row]:
+def wide(place: Workspace, model: Path, seed: int) -> list[Row]:
     """A row of the quality benchmark's table, on its events."""
     from benchmarks.quality_train import Events
     from benchmarks.quality_variants import VARIANTS
@@ -151,7 +154,8 @@ def wide(place: Workspace, model: Path) -> list[Row]:
         Subset(variant.write(one.features, events["train"].features), one.labels) for one in events.values()
     )
     base = load_base(model)
-    done = {loss: _train(base, variant.config, weight, train, test) for loss, weight in LOSSES.items()}
+    config = variant.config.model_copy(update={"seed": seed})
+    done = {loss: _train(base, config, weight, train, test) for loss, weight in LOSSES.items()}
     words, choice = done["words"], done["choice"]
     shift, low, high = auc_difference(test.labels, words.scores.p_signal, choice.scores.p_signal)
     metrics = {

@@ -75,6 +75,12 @@ class Base:
         background, signal = self.label_tokens
         return background[0], signal[0]
 
+    @functools.cached_property
+    def label_index(self) -> torch.Tensor:
+        """The same on the device, `(2,)`: a pass that is recorded may copy nothing there."""
+        with torch.inference_mode(False):
+            return torch.tensor(self.label_ids, device=self.device)
+
     @property
     def splits_labels(self) -> bool:
         """Whether a label is several tokens, so that its whole log-likelihood has to be taken."""

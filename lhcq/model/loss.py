@@ -41,7 +41,7 @@ def shared_tokens(token_ids: Sequence[list[int]]) -> int:
 def label_logits(base: "Base", ends: torch.Tensor) -> torch.Tensor:
     """Logits of background and signal, `(n, 2)` float32, from what the model gives at the prompts' ends."""
     if base.own_logits:
-        return ends[:, list(base.label_ids)].float()
+        return ends[:, base.label_index].float()
     weight, bias = base.label_rows
     with torch.autocast(base.device.type, enabled=False):
         return torch.nn.functional.linear(ends.float(), weight, bias)
@@ -100,8 +100,7 @@ def read_outputs(
         return _read_split_labels(base, token_ids, last, answers)
     at = last[:, None]
     if answers is not None:
-        labels = torch.tensor(base.label_ids, device=base.device)
-        token_ids = token_ids.scatter(1, at + 1, labels[answers][:, None])
+        token_ids = token_ids.scatter(1, at + 1, base.label_index[answers][:, None])
         at = torch.cat([at, at + 1], dim=1)
     read = read_at(base, token_ids, at, shared=shared)
     ends = read[:, 0]
@@ -152,7 +151,7 @@ def missing_losses(base: "Base", outputs: Outputs) -> torch.Tensor:
     if base.splits_labels:
         return -outputs.labels.logsumexp(dim=-1)
     logits = vocabulary_logits(base, outputs.ends).float()
-    return logits.logsumexp(dim=-1) - logits[:, list(base.label_ids)].logsumexp(dim=-1)
+    return logits.logsumexp(dim=-1) - logits[:, base.label_index].logsumexp(dim=-1)
 
 
 def end_losses(base: "Base", outputs: Outputs) -> torch.Tensor:

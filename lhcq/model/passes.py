@@ -209,8 +209,7 @@ def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Te
     side = torch.cuda.Stream()
     side.wait_stream(before)
     with torch.cuda.stream(side):
-        for _ in range(2):
-            _eager(base, inputs)
+        _eager(base, inputs)  # what libraries set up, or try out, for a shape that is new to them
     before.wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     pool = (

@@ -51,7 +51,7 @@ def split_base(exact, splitting, monkeypatch):
 
 def forget_labels(base):
     """What it keeps of its labels, and what reads where that was."""
-    for cached in ("label_table", "label_rows"):
+    for cached in ("label_table", "label_rows", "label_index"):
         vars(base).pop(cached, None)
     if base.adapter is not None:
         base.adapter.graphs.clear()
