@@ -1,21 +1,25 @@
 """An export is loaded by PEFT or transformers alone, and gives the run's own scores before anybody sees it."""
 
 import json
+from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from lhcq.config import TrainConfig
+from lhcq.config import ModelFormat, TrainConfig
 from lhcq.errors import BadInput
-from lhcq.model import model_cache
+from lhcq.model import export, model_cache
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
-from lhcq.model.export import BaseName, Said, export_adapter, export_merged
+from lhcq.model.export import BaseName, Said, end_tokens, export_checkpoint, label_tokens
 from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
+from lhcq.model.tokens import tokens_before
+from lhcq.report.card import card_program
 from lhcq.storage import write_manifest
 from tests.peft_alone import load_by_peft
 from tests.tiny_models import WORDS, write_model, write_tokenizer
@@ -52,16 +56,33 @@ def model(tmp_path):
     return write_model(tmp_path / "model")
 
 
-def write_out(kind, tmp_path, model, said):
-    kind(
+def write_out(model_format, tmp_path, model, said):
+    """Export the checkpoint; gives what came of the card's program."""
+    program = partial(
+        card_program,
+        model_format,
+        dtype=export.precision(),
+        writer="def write_prompt(): ...",
+        prompt=said.prompts[0],
+        values=None,
+        labels=label_tokens(model, said.prompts[0]),
+        front=tokens_before(model, said.prompts[0]),
+        ends=end_tokens(model),
+    )
+    found = []
+    export_checkpoint(
+        model_format,
         tmp_path / "checkpoint",
         tmp_path / "out",
         model_dir=model,
         base=BaseName("owner/model", False, None, ""),
-        card="card",
+        program=lambda base, here: program(base=base, revision=None, here=here),
+        card=lambda tried: found.append(tried) or "card",
         said=said,
         config=CONFIG,
     )
+    (tried,) = found
+    return tried
 
 
 def forget_base(checkpoint):
@@ -72,24 +93,24 @@ def forget_base(checkpoint):
     write_manifest(checkpoint, **manifest)
 
 
-KINDS = pytest.mark.parametrize("kind", [export_adapter, export_merged])
+FORMATS = pytest.mark.parametrize("model_format", get_args(ModelFormat))
 
 
-@KINDS
+@FORMATS
 @pytest.mark.parametrize("validated", [True, False])
-def test_an_export_is_written_once_it_gives_the_runs_own_scores(kind, validated, model, tmp_path):
+def test_an_export_is_written_once_it_gives_the_runs_own_scores(model_format, validated, model, tmp_path):
     _, scores = train(model, tmp_path / "checkpoint")
-    write_out(kind, tmp_path, model, Said(PROMPTS, scores if validated else None))
+    write_out(model_format, tmp_path, model, Said(PROMPTS, scores if validated else None))
     assert (tmp_path / "out" / "README.md").is_file()
 
 
-@KINDS
-def test_an_export_onto_weights_that_were_replaced_is_refused_and_leaves_nothing(kind, model, tmp_path):
+@FORMATS
+def test_an_export_onto_weights_that_were_replaced_is_refused_and_leaves_nothing(model_format, model, tmp_path):
     _, scores = train(model, tmp_path / "checkpoint")
     forget_base(tmp_path / "checkpoint")
     write_model(model, seed=2)
     with pytest.raises(BadInput, match="others would not get this run's scores from it") as caught:
-        write_out(kind, tmp_path, model, Said(PROMPTS, scores))
+        write_out(model_format, tmp_path, model, Said(PROMPTS, scores))
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "model"]
 
@@ -97,7 +118,7 @@ def test_an_export_onto_weights_that_were_replaced_is_refused_and_leaves_nothing
 def test_scores_of_another_machine_are_taken_to_its_rounding_and_made_anew_here(model, tmp_path):
     _, scores = train(model, tmp_path / "checkpoint")
     elsewhere = [one + 0.01 * (1 - 2 * (at % 2)) * one * (1 - one) for at, one in enumerate(scores)]
-    write_out(export_adapter, tmp_path, model, Said(PROMPTS, elsewhere))
+    write_out("adapter", tmp_path, model, Said(PROMPTS, elsewhere))
     assert (tmp_path / "out").is_dir()
 
 
@@ -110,7 +131,7 @@ def test_an_adapter_that_peft_understands_otherwise_is_refused(model, tmp_path):
     del manifest["files"]
     write_manifest(tmp_path / "checkpoint", **manifest)
     with pytest.raises(BadInput, match="others would not get this run's scores"):
-        write_out(export_adapter, tmp_path, model, Said(PROMPTS, scores))
+        write_out("adapter", tmp_path, model, Said(PROMPTS, scores))
     assert not (tmp_path / "out").exists()
 
 
@@ -122,7 +143,7 @@ def test_what_frames_a_text_is_fed_as_the_card_feeds_it(frame, model, tmp_path):
     write_tokenizer(model, **frame)
     base, scores = train(model, tmp_path / "checkpoint")
     front = [WORDS.index(word) for word in frame.get("before", "").split()]
-    write_out(export_adapter, tmp_path, model, Said(PROMPTS, scores))
+    write_out("adapter", tmp_path, model, Said(PROMPTS, scores))
     alone = load_by_peft(model, tmp_path / "out", base)
     tokenizer = AutoTokenizer.from_pretrained(model)
     for prompt, expected in zip(PROMPTS, scores, strict=True):
@@ -141,17 +162,18 @@ def test_a_tokenizer_that_transformers_reads_otherwise_is_refused(model, tmp_pat
     added["21"]["special"] = True
     (model / "tokenizer_config.json").write_text(json.dumps({**settings, "added_tokens_decoder": added}))
     with pytest.raises(BadInput, match="transformers' tokenizer gives other tokens"):
-        write_out(export_adapter, tmp_path, model, Said(PROMPTS, scores))
+        write_out("adapter", tmp_path, model, Said(PROMPTS, scores))
     assert not (tmp_path / "out").exists()
 
 
-def test_what_was_learnt_does_not_vanish_in_the_rounding_of_a_merged_model(tmp_path):
+def test_what_was_learnt_does_not_vanish_in_the_rounding_of_a_merged_model(tmp_path, monkeypatch):
     """As PEFT merges it in bfloat16, most of it does: a small step from a rounded value is rounded back."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
+    monkeypatch.setattr(export, "precision", lambda: "bfloat16")  # as where a GPU computes in it
     directory = write_model(tmp_path / "model", dtype=torch.bfloat16)
     _, scores = train(directory, tmp_path / "checkpoint", CONFIG.model_copy(update={"learning_rate": 1e-3}))
-    write_out(export_merged, tmp_path, directory, Said(PROMPTS, scores))
+    write_out("merged", tmp_path, directory, Said(PROMPTS, scores))
     name = "model.layers.1.mlp.gate_proj"
     base, merged = (
         load_file(place / "model.safetensors")[f"{name}.weight"] for place in (directory, tmp_path / "out")
@@ -169,7 +191,7 @@ def test_what_was_learnt_does_not_vanish_in_the_rounding_of_a_merged_model(tmp_p
 def test_a_merged_model_of_transposed_layers_holds_what_was_trained(tmp_path):
     directory = write_model(tmp_path / "model", "gpt2")
     _, scores = train(directory, tmp_path / "checkpoint")
-    write_out(export_merged, tmp_path, directory, Said(PROMPTS, scores))
+    write_out("merged", tmp_path, directory, Said(PROMPTS, scores))
     weights, before = (load_file(place / "model.safetensors") for place in (tmp_path / "out", directory))
     assert weights.keys() == before.keys()
 
@@ -180,4 +202,4 @@ def test_a_tied_table_that_the_file_repeats_is_no_hindrance(tmp_path):
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     _, scores = train(directory, tmp_path / "checkpoint")
-    write_out(export_merged, tmp_path, directory, Said(PROMPTS, scores))
+    write_out("merged", tmp_path, directory, Said(PROMPTS, scores))
