@@ -4,7 +4,7 @@ They are views of what stands in the workspace: making one reads nothing. Readin
 there, and `BadInput` for a file that is no longer what its manifest says. `docs/dataset.md` defines every column.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -232,12 +232,14 @@ class Run(Result):
         row: int | None = None,
         dataset: Dataset | str | None = None,
         step: int | str = "best",
+        say: Callable[[str], None] = lambda _: None,
     ) -> Answer:
         """The answer for one event, given as a prompt, as its numbers, or as a row of a dataset.
 
         `numbers` are those of the prompt in its order, each in its own unit (GeV for masses and momenta), NaN where
         the event has none; `lhcq.prompts.numbers.explain` and the cards of exports say what they are. `row` is the
         event's row in the source of `dataset`, by default of what the run was trained on. `step` is as in `predict`.
+        `say` is told what takes time.
 
         Raises `BadInput` unless exactly one of the three is given, for a prompt of another form, for another count of
         numbers or one far beyond what the training's events have (mostly another unit), and for a row that is not
@@ -253,15 +255,17 @@ class Run(Result):
         asked = self._asked(step)
         found: dict[str, Any] = {}
         if row is not None:
-            prompt, found = self._event(asked, row, dataset)
+            text, found = self._event(asked, row, dataset)
         elif numbers is not None:
-            prompt = write_prompt(asked.template, numbers)
+            text = write_prompt(asked.template, numbers)
             known = read_subset(self.place.split(asked.spec.split), "train", ["prompt"])["prompt"]
-            refuse_unlike(asked.template, prompt, known.to_pylist())
-        assert prompt is not None
-        check_prompt(asked.template, prompt)
-        p_signal = float(self._score(asked, [prompt]).p_signal[0])
-        return Answer(label=LABELS[p_signal >= 0.5], p_signal=p_signal, prompt=prompt, **found)
+            refuse_unlike(asked.template, numbers, known.to_pylist())
+        else:
+            text = str(prompt)
+            check_prompt(asked.template, text)
+        say("loading the base model")
+        p_signal = float(self._score(asked, [text]).p_signal[0])
+        return Answer(label=LABELS[p_signal >= 0.5], p_signal=p_signal, prompt=text, **found)
 
     def _asked(self, step: int | str) -> "_Asked":
         """A checkpoint that is there, and what the run was trained on."""

@@ -1,22 +1,36 @@
 """`lhcq ask RUN`."""
 
 import dataclasses
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.errors import BadInput
 
 if TYPE_CHECKING:
     from lhcq.results import Answer
 
 
-@click.command("ask")
+class _Numbers(click.Command):
+    """Takes all that stands between `--numbers` and the next option as its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments, with the numbers as one of them."""
+        if "--numbers" in args:
+            at = args.index("--numbers") + 1
+            taken = list(takewhile(lambda one: not one.startswith("--"), args[at:]))
+            args = [*args[:at], " ".join(taken), *args[at + len(taken) :]]
+        return super().parse_args(ctx, args)
+
+
+@click.command("ask", cls=_Numbers)
 @click.argument("run")
-@click.option("--row", type=click.IntRange(min=0), help="An event: its row in the source of a dataset.")
-@click.option("--dataset", help="The dataset of --row. Default: what RUN was trained on.")
-@click.option("--numbers", help="An event's own numbers, one after the other, as '3240 413 49 230 1.3 5'.")
-@click.option("--prompt", help="An event as a prompt, such as '324 413 49 23 13 50:'.")
+@click.option("--row", type=click.IntRange(min=0), help="An event by its row in the source of a dataset.")
+@click.option("--dataset", help="The dataset of --row.  [default: what RUN was trained on]")
+@click.option("--numbers", metavar="NUMBER...", help="An event by its numbers: 3240 413 49 230 1.3 5.0, say.")
+@click.option("--prompt", help="An event by its prompt, such as '324 413 49 23 13 50:'.")
 @click.option("--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest.")
 @json_option
 def command(
@@ -39,10 +53,31 @@ def command(
     from lhcq.model.sources import require_training
 
     require_training()
-    asked = load(run, place=open_workspace())
-    say("loading the model")
-    told = asked.ask(
-        prompt, numbers=_read(numbers) if numbers is not None else None, row=row, dataset=dataset, step=step
+    told = load(run, place=open_workspace()).ask(
+        prompt,
+        numbers=None if numbers is None else _read(numbers),
+        row=row,
+        dataset=dataset,
+        step=step,
+        say=say,
     )
     answer(as_json, dataclasses.asdict(told), _said(told, dataset))
     return 0
+
+
+def _read(numbers: str) -> list[float]:
+    try:
+        return [float(one) for one in numbers.split()]
+    except ValueError as error:
+        raise BadInput(f"--numbers: {error}.") from None
+
+
+def _said(told: "Answer", dataset: str | None) -> str:
+    """The answer, and below it what was asked."""
+    lines = [f"{told.label} (P(signal) = {told.p_signal:.3g})", f"  prompt: {told.prompt}"]
+    if told.row is not None:
+        where = f"row {told.row}" + (f" of {dataset}" if dataset else "")
+        truth = f"{told.truth} by its label" if told.truth else "without a label"
+        of = f", of the {told.subset} subset" if told.subset else ""
+        lines.append(f"  {where}: {truth}{of}")
+    return "\n".join(lines)

@@ -45,7 +45,10 @@ def try_program(
         _compare_tokens(made["tokens"], said.prompts, model_dir)
         with _explained(directory):
             found = [_logit(made["p_signal"](prompt)) for prompt in said.prompts]
-            answers = [made["answer"](prompt) for prompt in said.prompts]
+            # Each word costs as much as a score: the least and the most signal-like are asked for words.
+            answers = [
+                made["answer"](prompt) for prompt in dict.fromkeys((said.prompts[0], said.prompts[-1]))
+            ]
     del made  # which holds a model, and `again` may load another
     if said.p_signal is None:
         apart = _refuse_others(found, again(), directory, _EXACT if exact else _ROUNDED)
@@ -53,7 +56,7 @@ def try_program(
         apart = _refuse_others(found, said.p_signal, directory, _ROUNDED)
         if exact and apart > _EXACT:
             apart = _refuse_others(found, again(), directory, _EXACT)
-    return Tried(len(found), apart, sum(answer in LABELS for answer in answers))
+    return Tried(len(found), apart, len(answers), sum(answer in LABELS for answer in answers))
 
 
 def _run(program: str, directory: Path) -> dict[str, Any]:
@@ -78,23 +81,19 @@ def _explained(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _compare_tokens(
-    tokens: Callable[[str], list[int]], prompts: Sequence[str], model_dir: Path
-) -> None:
+def _compare_tokens(tokens: Callable[[str], list[int]], prompts: Sequence[str], model_dir: Path) -> None:
     """Raise `BadInput` where the run was fed something else than the program feeds."""
     texts = [text for prompt in prompts for text in (prompt, *(f"{prompt} {label}" for label in LABELS))]
     for text, fed in zip(texts, encode_prompts(model_dir)(texts), strict=True):
         if list(tokens(text)) != fed:
             raise BadInput(
-                f"{model_dir}: transformers' tokenizer gives other tokens for {text[-30:]!r} than its tokenizer.json, "
-                "which the run was fed by. Save the model with its fast tokenizer, and train again."
+                f"{model_dir}: transformers' tokenizer gives other tokens for {text[-30:]!r} than its "
+                "tokenizer.json, which the run was fed by. Save the model with its fast tokenizer, and train again."
             )
 
 
-def _refuse_others(
-    found: Sequence[float], p_signal: Sequence[float], directory: Path, limit: float
-) -> float:
-    """The largest difference of two logits of P(signal), of the larger of 1 and that logit, unless it is too large."""
+def _refuse_others(found: Sequence[float], p_signal: Sequence[float], directory: Path, limit: float) -> float:
+    """The largest difference of two logits of P(signal), of the larger of 1 and that logit; refused if too large."""
     apart = max(
         (
             abs(margin - one) / max(1.0, abs(one)) if math.isfinite(margin) else math.inf

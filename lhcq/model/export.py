@@ -49,8 +49,10 @@ class Tried(NamedTuple):
     """The events."""
     apart: float
     """The largest difference of a logit of P(signal) from the run's own, of the larger of 1 and that logit."""
+    asked: int
+    """Those of them that it was asked to answer in words."""
     in_words: int
-    """Of how many the answer was a label."""
+    """Of how many of these the answer was a label."""
 
 
 Program = Callable[[str, str], str]
@@ -67,7 +69,9 @@ def name_base(directory: Path, asked: str) -> BaseName:
             else ""
         )
         name = manifest["repository"]
-        return BaseName(name, True, manifest.get("revision"), remark, _licence(directory) or LICENCES.get(name))
+        return BaseName(
+            name, True, manifest.get("revision"), remark, _licence(directory) or LICENCES.get(name)
+        )
     return BaseName(asked, False, None, "", _licence(directory))
 
 
@@ -279,7 +283,9 @@ def _classifier_of(model: Any, labels: tuple[tuple[int, ...], ...], pad: int, mo
         classifier = None
     prefix = getattr(classifier, "base_model_prefix", "")
     score = getattr(classifier, "score", None)
-    if not isinstance(score, torch.nn.Linear) or type(getattr(classifier, prefix)) is not type(model.base_model):
+    if not isinstance(score, torch.nn.Linear) or type(getattr(classifier, prefix)) is not type(
+        model.base_model
+    ):
         raise BadInput(
             f"{model_dir}: transformers has no classifier that looks at the last token of a {config.model_type}. "
             "Export it with --format merged."

@@ -103,7 +103,6 @@ def meaning_of(feature: str) -> tuple[str, str]:
     return f"{meaning} of the {_JETS[jet]} jet", unit
 
 
-
 def features_of(schema: pa.Schema) -> tuple[Feature, ...]:
     """The features that records of this schema have, in the order of `FEATURES`."""
     of_event = set(schema.names)

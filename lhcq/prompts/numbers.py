@@ -13,7 +13,7 @@ from lhcq.prompts.templates import count_units, units_of
 from lhcq.records.specs import Template
 
 _FAR = 2.0
-"""By which factor a number may be beyond all that a training had: tails are longer than samples, units differ by more."""
+"""By which factor a number may be beyond all that a training had: tails are longer than samples, units more apart."""
 _NUMBERS = re.compile(r"-?\d{1,19}(?: -?\d{1,19})*:")
 
 
@@ -66,20 +66,19 @@ def write_prompt(template: Template, values: Sequence[float]) -> str:
     return " ".join(map(str, count_units(np.asarray(values, np.float64) / steps).tolist())) + ":"
 
 
-def refuse_unlike(template: Template, prompt: str, known: Sequence[str]) -> None:
-    """Raise `BadInput` where a number of `prompt` is far beyond all that the prompts `known` to a training have.
+def refuse_unlike(template: Template, values: Sequence[float], known: Sequence[str]) -> None:
+    """Raise `BadInput` where one of the values is far beyond all that the prompts `known` to a training have.
 
     That is mostly a number in another unit, which the model would answer all the same.
     """
     numbers = _numbers_of(template)
     had = read_numbers(known)
-    for number, value, low, high in zip(
-        numbers, read_numbers([prompt])[0], had.min(axis=0), had.max(axis=0), strict=True
-    ):
-        if not low / _FAR <= value <= high * _FAR:
-            given, least, most = (f"{round(one * number.step, 10):,g}" for one in (value, low, high))
+    for number, value, least, most in zip(numbers, values, had.min(axis=0), had.max(axis=0), strict=True):
+        low, high = (round(float(one) * number.step, 10) for one in (least, most))
+        if not low / _FAR <= np.nan_to_num(value) <= high * _FAR:
             raise BadInput(
-                f"{number.feature} {given}: the training's events have {least} to {most}. {_asked_for(numbers)}"
+                f"{number.feature} {value:,g}: the training's events have {low:,g} to {high:,g}. "
+                f"{_asked_for(numbers)}"
             )
 
 
@@ -118,7 +117,7 @@ def values_of(template: Template, prompt: str) -> dict[str, float] | None:
 
 
 def prompt_program(template: Template) -> str:
-    """A Python function `write_prompt` that writes an event's prompt as this template does, and needs nothing else."""
+    """A Python function `write_prompt` that writes an event's prompt as this template does, and needs no lhcq."""
     if not units_of(template.name, template.version):
         return _DIARY_PROGRAM
     numbers = explain(template)

@@ -1,4 +1,4 @@
-"""The model card of an exported checkpoint, as the hub and PEFT expect it: a YAML head, and a program that uses it."""
+"""The model card of an exported checkpoint, as the hub and PEFT expect it: a YAML head, and a program to use it."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,6 +15,7 @@ from lhcq.report.table import printed_interval, printed_sic
 from lhcq.report.views import RunView
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
+
 
 class Base(Protocol):
     """What a card says of the base model."""
@@ -81,19 +82,19 @@ def model_card(
     example: str,
     program: str,
     dtype: str,
-    tried: tuple[int, float, int],
+    tried: tuple[int, float, int, int],
 ) -> str:
     """The text of `README.md` for the checkpoint of the run `view` at `step`, exported as `model_format`.
 
     `identity` has the digests of the base model by what they are of; `numbers` are those of a prompt, each with its
     feature, what one more of it is, the unit of that and its meaning; `example` is a prompt of the training. `tried`
     is what came of `program`, computing in `dtype`: on how many events, how far logits of P(signal) were from the
-    run's at most, and for how many the answer was a label.
+    run's at most, how many of them were asked in words, and for how many of these the answer was a label.
     """
     from huggingface_hub import ModelCard
 
     evaluations = _evaluations(view, step)
-    n_tried, apart, in_words = tried
+    n_tried, apart, n_asked, in_words = tried
     body: str = _template("card.md.j2").render(
         title=f"{view.name}, step {step}",
         model_format=model_format,
@@ -102,13 +103,14 @@ def model_card(
         dtype=dtype,
         n_tried=n_tried,
         apart=f"{apart:.1g}",
+        n_asked=n_asked,
         in_words=in_words,
         numbers=_explained(numbers, example),
         data=_data(workspace, view),
         metrics=[_row(*found) for found in evaluations],
         training=_training(workspace, view, step, identity),
     )
-    head = _head(view, base, evaluations, model_format=model_format, speaks=in_words == n_tried)
+    head = _head(view, base, evaluations, model_format=model_format, speaks=in_words == n_asked)
     return str(ModelCard(f"---\n{head}\n---\n\n{body}"))
 
 
@@ -145,7 +147,12 @@ def _row(subset: str, classifier: str, metrics: Metrics) -> list[str]:
 
 
 def _head(
-    view: RunView, base: Base, evaluations: list[tuple[str, str, Metrics]], *, model_format: ModelFormat, speaks: bool
+    view: RunView,
+    base: Base,
+    evaluations: list[tuple[str, str, Metrics]],
+    *,
+    model_format: ModelFormat,
+    speaks: bool,
 ) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoTokenizer
 
 from lhcq.config import ModelFormat, TrainConfig
 from lhcq.errors import BadInput
@@ -105,7 +105,9 @@ def test_an_export_is_written_once_it_gives_the_runs_own_scores(model_format, va
 
 
 @FORMATS
-def test_an_export_onto_weights_that_were_replaced_is_refused_and_leaves_nothing(model_format, model, tmp_path):
+def test_an_export_onto_weights_that_were_replaced_is_refused_and_leaves_nothing(
+    model_format, model, tmp_path
+):
     _, scores = train(model, tmp_path / "checkpoint")
     forget_base(tmp_path / "checkpoint")
     write_model(model, seed=2)
