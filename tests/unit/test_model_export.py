@@ -1,6 +1,7 @@
 """An export is loaded by PEFT or transformers alone, and gives the run's own scores before anybody sees it."""
 
 import json
+import shutil
 from functools import partial
 from typing import get_args
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from lhcq.config import ModelFormat, TrainConfig
 from lhcq.errors import BadInput
@@ -18,7 +19,8 @@ from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.export import BaseName, Said, end_tokens, export_checkpoint, label_tokens
 from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
-from lhcq.model.tokens import tokens_before
+from lhcq.model.tokens import encode_prompts, tokens_before
+from lhcq.records.labels import LABELS
 from lhcq.report.card import card_program
 from lhcq.storage import write_manifest
 from tests.peft_alone import load_by_peft
@@ -205,3 +207,117 @@ def test_a_tied_table_that_the_file_repeats_is_no_hindrance(tmp_path):
     save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
     _, scores = train(directory, tmp_path / "checkpoint")
     write_out("merged", tmp_path, directory, Said(PROMPTS, scores))
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory):
+    """A model that says a label after a prompt, and stops: what a run is that learnt to answer in words."""
+    directory = write_model(tmp_path_factory.mktemp("speaker") / "model")
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    rows = [
+        encode_prompts(directory)([f"{prompt} {LABELS[at % 2]}"])[0] + [WORDS.index("</s>")]
+        for at, prompt in enumerate(PROMPTS)
+    ]
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        losses = [
+            torch.nn.functional.cross_entropy(
+                model(torch.tensor([ids])).logits[0, -3:-1], torch.tensor(ids[-2:])
+            )
+            for ids in rows
+        ]
+        torch.stack(losses).mean().backward()
+        optimizer.step()
+    model.save_pretrained(directory)
+    return directory
+
+
+SPOKEN = TrainConfig(learning_rate=1e-4, dropout=0.0, epochs=4, batch_size=6, rank=4)
+
+
+@pytest.mark.parametrize("frame", [{}, {"before": "<s>", "behind": "</s>"}])
+def test_a_pipeline_of_a_merged_export_answers_the_label_and_stops(frame, speaker, tmp_path):
+    directory = shutil.copytree(speaker, tmp_path / "model")
+    write_tokenizer(directory, **frame)
+    _, scores = train(directory, tmp_path / "checkpoint", SPOKEN)
+    tried = write_out("merged", tmp_path, directory, Said(PROMPTS, scores))
+    generator = pipeline("text-generation", str(tmp_path / "out"), dtype=torch.float32)
+    said = generator(PROMPTS, return_full_text=False, batch_size=4)
+    told = [LABELS[one >= 0.5] for one in scores]
+    if not frame:  # what it learnt was without
+        assert (tried.asked, tried.in_words) == (2, 2)
+        assert len(set(told)) == 2
+        assert [one[0]["generated_text"].strip() for one in said] == told
+    (ids,) = generator(PROMPTS[0], return_tensors=True)
+    assert len(ids["generated_token_ids"]) <= len(encode_prompts(directory)([PROMPTS[0]])[0]) + 2
+
+
+def test_an_adapter_of_a_model_that_speaks_is_tried_in_words(speaker, tmp_path):
+    _, scores = train(speaker, tmp_path / "checkpoint", SPOKEN)
+    tried = write_out("adapter", tmp_path, speaker, Said(PROMPTS, scores))
+    assert (tried.n, tried.asked, tried.in_words) == (6, 2, 2)
+
+
+def test_a_model_that_does_not_speak_is_exported_and_that_is_known(model, tmp_path):
+    _, scores = train(model, tmp_path / "checkpoint", SPOKEN)
+    assert write_out("merged", tmp_path, model, Said(PROMPTS, scores)).in_words == 0
+
+
+@pytest.mark.parametrize(
+    "architecture", ["llama", "llama tied", "gpt2", "qwen3_moe", "gemma", "opt", "falcon"]
+)
+def test_a_classifier_needs_transformers_alone(architecture, tmp_path):
+    directory = write_model(tmp_path / "model", architecture)
+    _, scores = train(directory, tmp_path / "checkpoint")
+    write_out("classifier", tmp_path, directory, Said(PROMPTS, scores))
+    out = tmp_path / "out"
+    model = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32).eval()
+    assert model.config.id2label == {0: "background", 1: "signal"}
+    classify = pipeline(
+        "text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(out), top_k=None
+    )
+    found = [{one["label"]: one["score"] for one in told} for told in classify(PROMPTS, batch_size=6)]
+    assert [one["signal"] for one in found] == pytest.approx(scores, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("olmoe", "transformers has no classifier that looks at the last token of a olmoe"),
+        ("granite", "transformers has no classifier"),
+        ("phi", "its output layer has a bias"),
+    ],
+)
+def test_a_model_that_is_no_classifier_is_refused_in_one_line(architecture, message, tmp_path):
+    directory = write_model(tmp_path / "model", architecture)
+    _, scores = train(directory, tmp_path / "checkpoint")
+    with pytest.raises(BadInput, match=message) as caught:
+        write_out("classifier", tmp_path, directory, Said(PROMPTS, scores))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_several_tokens_are_spelled_out_or_refused(model, tmp_path):
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    spelled = {"signal": "= =", "background": "= -"}
+    tokenizer["normalizer"] = {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Replace", "pattern": {"String": label}, "content": text}
+            for label, text in spelled.items()
+        ],
+    }
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    _, scores = train(model, tmp_path / "checkpoint")
+    with pytest.raises(BadInput, match="a label is several tokens of this model"):
+        write_out("classifier", tmp_path, model, Said(PROMPTS, scores))
+    write_out("adapter", tmp_path, model, Said(PROMPTS, scores))
+
+
+def test_a_card_whose_program_fails_is_no_card(model, tmp_path, monkeypatch):
+    _, scores = train(model, tmp_path / "checkpoint")
+    monkeypatch.setitem(write_out.__globals__, "card_program", lambda *_, **__: "import nothing_there")
+    with pytest.raises(BadInput, match="others could not use it by transformers alone"):
+        write_out("adapter", tmp_path, model, Said(PROMPTS, scores))
+    assert not (tmp_path / "out").exists()
