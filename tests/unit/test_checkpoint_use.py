@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from huggingface_hub import ModelCard
 from safetensors.torch import save_file
+
 import lhcq
 from lhcq.cli.ask import command as ask_run
 from lhcq.cli.export_adapter import command as export_adapter
