@@ -309,7 +309,7 @@ def test_the_program_of_a_card_gives_the_metrics_beside_it(
     scores = find_evaluation(trained.validation("run", 1)).scores
     assert p_signal == pytest.approx(scores.p_signal, abs=1e-5)
     if model_format == "classifier":
-        assert words == [LABELS[one >= 0.5] for one in p_signal]
+        assert words == [LABELS[int(one >= 0.5)] for one in p_signal]
     else:  # a run of one step, which has learnt no words
         assert set(words).isdisjoint(LABELS)
         assert "it answered with a label for 0 of 2: this run does not speak" in card.text
