@@ -126,6 +126,7 @@ class Trained:
             ranks=ranks,
         )
         self.per_second = window / statistics.median(np.diff(times[WARM_UP - 1 :]))
+        self.mean_per_second = window * steps / (times[-1] - times[WARM_UP - 1])
         self.facts = {
             "rows_in_a_pass": self.state.size.rows,
             "checkpointing": self.state.size.checkpointing,

@@ -1,9 +1,9 @@
 """`python -m benchmarks.quality --stage data|trees|train|table`: how well a fine-tuned SmolLM2 tells signal from
-background, against boosted trees on the same features.
+background, against boosted trees on the features of its prompt and on all.
 
 The stages, in this order, each leaving what stands already:
   data   generates and clusters the events (some 15 ms of a core each), and splits them; CPU
-  trees  fits boosted trees on the features of each prompt; CPU
+  trees  fits boosted trees on the features of each prompt, and on all; CPU
   train  trains and scores each variant (`benchmarks/quality_variants.py`), one after the other; wants a GPU
   table  writes results/quality.json and the tables of docs/results.md
 

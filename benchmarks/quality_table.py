@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ from scipy.stats import rankdata
 from benchmarks.quality_data import events_of_more, row_path
 from benchmarks.quality_trees import SEEDS, set_of, tree_name
 from benchmarks.quality_variants import REFERENCE, VARIANTS
-from benchmarks.rows import RESULTS, row
+from benchmarks.rows import RESULTS, put_table, row
 from lhcq.evaluate.metrics import Z95, metrics_of
 from lhcq.records.scores import Scores, read_scores
 from lhcq.storage import read_json, read_manifest
 from lhcq.workspace import Workspace
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
-MARKS = "<!-- {}: made by `python -m benchmarks.quality --stage table` -->"
+MADE_BY = "python -m benchmarks.quality --stage table"
 KEPT = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
     "max_sic", "ece", "nll", "unknown",
@@ -28,8 +26,8 @@ KEPT = (
 
 CLASSIFIERS = {
     "model": "model",
-    "tree": "tree",
-    "five trees": "mean of five trees",
+    "tree": "tree on the prompt's features",
+    "five trees": "mean of five such trees",
     "average": "model and trees averaged",
 }
 
@@ -67,7 +65,7 @@ def _beside_trees(place: Workspace, name: str, trained: Record) -> Record:
         if part not in trained:
             continue
         model = _scores(place, name, part)
-        found[part] = {"model": _kept(model.labels, model.p_signal, model.unknown)}
+        found[part] = {"model": _kept(model.labels, model.p_signal, model.answers)}
         of_trees = set_of(name)
         if not (place.root / "scores" / tree_name(of_trees, SEEDS[0])).exists():
             continue
@@ -86,7 +84,7 @@ def _beside_trees(place: Workspace, name: str, trained: Record) -> Record:
 
 
 def _all_features(place: Workspace, split: str) -> Record:
-    """The baseline that `lhcq prepare` fits, and the mean of five such."""
+    """The trees on all features that `lhcq prepare` fits, and the mean of five such."""
     found: Record = {"split": split}
     for part in ("test", "released"):
         path = place.root / "scores" / tree_name(f"{split}-all", SEEDS[0]) / f"{part}.parquet"
@@ -104,7 +102,7 @@ def _against_reference(place: Workspace, name: str, trained: Record) -> Record:
     model = _scores(place, name, "test")
     return {
         **_described(name, trained),
-        "test": _kept(model.labels, model.p_signal, model.unknown),
+        "test": _kept(model.labels, model.p_signal, model.answers),
         "minus_reference": _difference(model, reference.p_signal),
         **({"released": _trim(trained["released"])} if "released" in trained else {}),
     }
@@ -132,9 +130,9 @@ def bounds(place: Workspace, templates: list[Record]) -> list[Record]:
             row(f"AUC less that of {what}", difference["auc"], "", at_least=0.0, template=name, **interval)
         )
 
-    for key in ("tree", "five trees"):
+    for key, what in (("tree", "the tree"), ("five trees", "the mean of five trees")):
         if difference := test.get(key, {}).get("model_minus"):
-            above(f"the {CLASSIFIERS[key]}", difference)
+            above(f"{what} on the prompt's features", difference)
     if any(one["name"] == "recipe" and "average" in one["test"] for one in templates):
         model, recipe = _scores(place, name, "test"), _scores(place, "recipe", "test")
         average = (recipe.p_signal + _mean(_trees(place, "recipe", "test"))) / 2
@@ -157,8 +155,8 @@ def _scores(place: Workspace, name: str, part: str) -> Scores:
     return read_scores(place.root / "scores" / name / f"{part}.parquet")
 
 
-def _kept(labels: Any, p_signal: Any, unknown: Any = None) -> Record:
-    return _trim(metrics_of(labels, p_signal, unknown).model_dump())
+def _kept(labels: Any, p_signal: Any, answers: Any = None) -> Record:
+    return _trim(metrics_of(labels, p_signal, answers).model_dump())
 
 
 def _trim(figures: Record) -> Record:
@@ -197,13 +195,8 @@ def store(found: Record) -> None:
 
 def write_document(found: Record) -> None:
     """Put the tables into docs/results.md, each between its marks; what stands around them stays."""
-    text = DOCUMENT.read_text()
     for name, lines in tables(found).items():
-        begin, end = MARKS.format(name), MARKS.format(f"end of {name}")
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}"
-    DOCUMENT.write_text(text)
+        put_table(name, lines, MADE_BY)
 
 
 def tables(found: Record) -> dict[str, list[str]]:
@@ -224,6 +217,10 @@ def tables(found: Record) -> dict[str, list[str]]:
                 ]
                 for one in found["bounds"]
             ),
+        ),
+        "all features": _table(
+            ["all features of", "classifier", "accuracy", "AUC", "max SIC", "AUC on released events"],
+            (line for one in found["trees on all features"] for line in _all_features_lines(one)),
         ),
         "levers": _table(
             ["lever", "tokens", "accuracy", "AUC", f"less that of `{REFERENCE}`"],
@@ -254,6 +251,18 @@ def _template_lines(one: Record) -> Iterable[list[str]]:
             _interval(found, "auc"),
             f"{found['max_sic']:.1f}" if "max_sic" in found else "",
             _signed(found.get("model_minus")),
+        ]
+
+
+def _all_features_lines(one: Record) -> Iterable[list[str]]:
+    for key, what in (("tree", "tree"), ("five trees", "mean of five trees")):
+        yield [
+            f"`--features {one['split']}`" if key == "tree" else "",
+            what,
+            _interval(one["test"][key], "accuracy"),
+            _interval(one["test"][key], "auc"),
+            f"{one['test'][key]['max_sic']:.1f}",
+            _interval(one["released"][key], "auc", 3) if "released" in one else "",
         ]
 
 

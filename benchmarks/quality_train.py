@@ -113,12 +113,12 @@ def train_variant(place: Workspace, model: Path, name: str, max_steps: int | Non
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
-    for part, (p_signal, unknown) in scored.items():
+    for part, (p_signal, answers) in scored.items():
         one = events[part]
         path = place.root / "scores" / name / f"{part}.parquet"
-        scores = Scores.of(rows=one.rows, labels=one.labels, p_signal=p_signal, unknown=unknown)
+        scores = Scores.of(rows=one.rows, labels=one.labels, p_signal=p_signal, answers=answers)
         write_scores(path, scores)
-        row[part] = metrics_of(one.labels, p_signal, unknown).model_dump()
+        row[part] = metrics_of(one.labels, p_signal, answers).model_dump()
     write_json(row_path(place, name), row)
     auc = {part: round(row[part]["auc"], 5) for part in scored}
     say(f"train: {name}: {seconds:.0f} s, accuracy {row['test']['accuracy']:.4f}, AUC {auc}")
@@ -154,5 +154,5 @@ def _train(
             scores = score_prompts(
                 base, checkpoint=checkpoint, config=config, prompts=one.prompts, batch_size=32
             )
-            scored[part] = (scores.p_signal, scores.unknown)
+            scored[part] = (scores.p_signal, scores.answers)
     return losses, scored

@@ -1,4 +1,8 @@
-"""Boosted trees beside the language models: lhcq's own baseline, on the very features that a prompt holds."""
+"""Boosted trees beside the language models, as lhcq's baselines are: on the features of a prompt, and on all.
+
+The features of a prompt have all their digits here, where the prompt has whole numbers of a unit: those that
+`lhcq prepare` fits on the prompt's numbers see these.
+"""
 
 import itertools
 from concurrent.futures import ProcessPoolExecutor
@@ -99,8 +103,7 @@ def fit_one(root: Any, name: str, one: Set, seed: int) -> None:
         values, labels = _values(events, one.columns)
         p_signal = _score(trees, values)
         directory = place.root / "scores" / tree_name(name, seed)
-        unknown = np.zeros(len(labels), bool)
-        scores = Scores.of(rows=events["row"], labels=labels, p_signal=p_signal, unknown=unknown)
+        scores = Scores.of(rows=events["row"], labels=labels, p_signal=p_signal)
         write_scores(directory / f"{part}.parquet", scores)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
 VERSIONED = ("lhcq", "fastjet", "numba", "numpy", "pyarrow", "h5py", "celery", "pythia8mc", "scipy")
 
 Row = dict[str, Any]
@@ -61,6 +62,36 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return found.stdout.strip()
+
+
+def markdown(rows: list[Row]) -> list[str]:
+    """The rows as a table of a document."""
+    lines = ["| what | value | bound | holds |", "| --- | --- | --- | --- |"]
+    for one in rows:
+        interval = f" ({one['low']:+.5f} to {one['high']:+.5f})" if "low" in one else ""
+        bound = " and ".join(
+            f"{word} {value:g}"
+            for word, value in (("at least", one["at_least"]), ("at most", one["at_most"]))
+            if value is not None
+        )
+        holds = ("yes" if one["holds"] else "**no**") if bound else ""
+        shown = f"{one['value']:.5g}{interval} {one['unit']}".strip()
+        lines.append(f"| {one['figure']} | {shown} | {bound} | {holds} |")
+    return lines
+
+
+def put_table(name: str, lines: Sequence[str], made_by: str) -> None:
+    """Put a table between its marks in docs/results.md; what stands around it stays."""
+    text = DOCUMENT.read_text()
+    begin, end = marks(name, made_by)
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    DOCUMENT.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}")
+
+
+def marks(name: str, made_by: str) -> tuple[str, str]:
+    """What stands before and after a table in docs/results.md."""
+    return f"<!-- {name}: made by `{made_by}` -->", f"<!-- end of {name}: made by `{made_by}` -->"
 
 
 def table(name: str, rows: list[Row]) -> str:

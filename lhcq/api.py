@@ -256,7 +256,8 @@ def prepare(
 ) -> "Split":
     """Make the split `name` of a dataset, in this process; the options are those of `plan_prepare`.
 
-    Boosted trees are fitted to it, which stand beside each run.
+    Boosted trees are fitted to it, which stand beside each run: some on the numbers of its prompts, others on all
+    features of the dataset.
 
     Raises what `plan_prepare` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well.

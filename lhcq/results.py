@@ -189,6 +189,18 @@ class Run(Result):
         found = find_evaluation(RunPaths(self.path).test)
         return found.metrics if found else None
 
+    @property
+    def trees(self) -> "dict[str, Metrics]":
+        """The metrics on the test subset of the boosted trees that stand beside the run, by name.
+
+        `trees on the prompt's numbers` see what the model sees, as its prompts write it; `trees on all N features`
+        see all that the dataset has. Without those that were not fitted.
+        """
+        from lhcq.report.collect import collect_run
+
+        beside = collect_run(self.place, self.name).baseline.beside("test")
+        return {trees.name: metrics for trees, metrics in beside if metrics}
+
     def validations(self) -> "dict[int, Metrics]":
         """The metrics of each checkpoint on the validation subset, by step."""
         from lhcq.records.validations import read_metrics
@@ -221,7 +233,7 @@ class Run(Result):
             rows=records["row"].to_numpy(),
             labels=records["label"].fill_null(-1).to_numpy(),
             p_signal=np.asarray(scores.p_signal),
-            unknown=np.asarray(scores.unknown),
+            answers=scores.answers,
         )
 
     def ask(
@@ -357,7 +369,8 @@ class Prediction(Result):
 
     def to_arrow(self) -> "pa.Table":
         """A table of n_events rows, in the order of the dataset: `row`, `p_signal`, `p_value`, `rank` (1: the most
-        signal-like), `mjj` (GeV), `label`, `part` (the subset of the run's split that it is in), `unknown`."""
+        signal-like), `mjj` (GeV), `label`, `part` (the subset of the run's split that it is in), `answer` (in words:
+        1 signal, 0 background, -1 neither)."""
         import pyarrow.parquet as pq
 
         from lhcq.records.predictions import scores_file

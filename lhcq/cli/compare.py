@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from lhcq.records.validations import Evaluation
     from lhcq.report.views import RunView
 
-_TREES = "boosted trees"
-
 
 @click.command("compare")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
@@ -22,7 +20,8 @@ def command(runs: tuple[str, ...], as_json: bool) -> int:
     """Put runs side by side: what they are, the metrics of their best checkpoints, and the boosted trees' beside.
 
     Where runs were tested on the same events, each pair is compared on those: McNemar's test of their decisions and
-    DeLong's of their AUCs. So is each run with the trees of its split. A run without metrics shows dashes.
+    DeLong's of their AUCs. So is each run with the trees of its split, with those on the numbers of its prompts and
+    with those on all features of the dataset. A run without metrics shows dashes.
     """
     from lhcq.cli.session import open_workspace
     from lhcq.report.collect import collect_run
@@ -40,25 +39,25 @@ def command(runs: tuple[str, ...], as_json: bool) -> int:
 def _pairs(views: "list[RunView]") -> list[dict[str, Any]]:
     """Every pair of runs, then every run with its trees: the comparison, or the reason that there is none."""
     between = [
-        _pair(first.name, second.name, first.test, second.test, other_events=_other_events(first, second))
+        _pair(first.name, second.name, first.test, second.test, reason=_other_events(first, second))
         for first, second in itertools.combinations(views, 2)
     ]
     return between + [
-        _pair(view.name, _TREES, view.test, view.baseline_test) for view in views if view.baseline_test
+        _pair(view.name, trees.name, view.test, trees.test, reason=trees.missing)
+        for view in views
+        for trees, _ in view.baseline.beside("test")
     ]
 
 
 def _pair(
-    first: str, second: str, one: "Evaluation | None", other: "Evaluation | None", *, other_events: str = ""
+    first: str, second: str, one: "Evaluation | None", other: "Evaluation | None", *, reason: str
 ) -> dict[str, Any]:
     from lhcq.evaluate.comparison import compare_scores
 
     found: Comparison | None = None
     if one is None or other is None:
-        reason = f"{first if one is None else second} has not been tested yet"
-    elif other_events:
-        reason = other_events
-    else:
+        reason = (one and reason) or f"{first if one is None else second} has not been tested yet"
+    elif not reason:
         found = compare_scores(one.scores, other.scores)
         reason = "" if found else "their test subsets share no event"
     return {

@@ -42,8 +42,8 @@ def command(
 ) -> int:
     """Turn the dataset NAME into prompts: train, validation, calibration and test subsets that share no event.
 
-    The same event is in the same subset in every split of a dataset. A boosted-tree baseline is fitted on the
-    train subset, to stand beside every checkpoint.
+    The same event is in the same subset in every split of a dataset. Boosted trees are fitted on the train
+    subset, to stand beside every checkpoint: some on the numbers of the prompts, others on all features of NAME.
     """
     from lhcq.cli.session import follow, open_workspace, say
     from lhcq.config import training_prompts

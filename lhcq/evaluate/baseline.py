@@ -1,9 +1,17 @@
-"""The boosted trees that a language model has to be compared with: same features, same split."""
+"""The boosted trees that a language model has to be compared with, on the same split.
 
+There are two, since a prompt may tell less than the dataset holds: trees that see what the model sees, the numbers of
+the prompt as it writes them, say how well the model reads; trees on all features say what there was to be had.
+"""
+
+import re
+from array import array
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import sklearn
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -36,61 +44,92 @@ PARAMETERS: dict[str, Any] = {
     "random_state": 1,
 }
 
+_NUMBER = re.compile(r"-?\b\d+(?:\.\d+)?")
+"""A number of a prompt; that of `jet1` is a part of a name."""
+
+
+class Events(NamedTuple):
+    """What trees see of a subset."""
+
+    rows: NDArray[np.int64]
+    """(n_events,)"""
+    labels: NDArray[np.int64]
+    """(n_events,)"""
+    values: NDArray[np.float64]
+    """(n_events, n_columns); NaN where an event has no value."""
+
+
+class Fitted(NamedTuple):
+    """Trees, and what they say of validation and test."""
+
+    columns: list[int]
+    """Places of the columns that they see: those in which a training event has a value."""
+    n_train: int
+    trees: HistGradientBoostingClassifier
+    scored: dict[str, Scored]
+
 
 def fit_baseline(split_dir: Path, final: Path) -> None:
-    """Fit gradient-boosted trees on the features of a split's training subset and commit `final`.
+    """Fit gradient-boosted trees on a split's training subset, on all features and on the prompts' numbers.
 
-    It holds the scores on validation and test, the metrics of both, and a manifest; no model is stored.
-    Nothing is done when `final` is there. Raises `NotThere` without the split, `BadInput` when its training
-    subset cannot teach a classifier.
+    What is committed as `final` holds the scores of both on validation and test, the metrics of these, and a
+    manifest; no model is stored. Where the prompts hold no number, the manifest says that there are no trees on them.
+    Nothing is done when `final` is there. Raises `NotThere` without the split, `BadInput` when its training subset
+    cannot teach a classifier.
     """
     if (final / MANIFEST).is_file():
         return
     manifest = read_split(split_dir)
     features = list(manifest["features"])
-    rows, labels, values = read_features(split_dir, "train", features)
-    once = np.sort(np.unique(rows, return_index=True)[1])  # prompts may have copies
-    labels, values = labels[once], values[once]
-    # A feature that no training event has, such as a third jet's, cannot be binned.
-    present = np.flatnonzero(np.isfinite(values).any(axis=0))
-    features = [features[place] for place in present]
-    if not features:
-        raise BadInput(
-            f"{subset_file(split_dir, 'train')}: no feature has a value, so trees have nothing to learn."
-        )
-    if len(set(labels.tolist())) < 2:
-        raise BadInput(f"{subset_file(split_dir, 'train')}: boosted trees need events of both classes.")
-    trees = build_trees(labels.size)
-    with threadpool_limits(limits=None if labels.size >= MANY_EVENTS else 1, user_api="openmp"):
-        trees.fit(values[:, present], labels)
-        scored = {
-            subset: score_subset(trees, split_dir, subset, features) for subset in ("validation", "test")
-        }
+    train = subset_file(split_dir, "train")
+    on_all = _fit(lambda subset: read_features(split_dir, subset, features), train)
+    if on_all is None:
+        raise BadInput(f"{train}: no feature has a value, so trees have nothing to learn.")
+    on_prompt = _fit(lambda subset: read_prompt_numbers(split_dir, subset), train)
     commit_baseline(
         final,
-        scored,
+        {"all": on_all.scored, **({"prompt": on_prompt.scored} if on_prompt else {})},
         split_dir=split_dir,
         split_sha256=digests_of(manifest),
-        features=features,
-        n_train=labels.size,
-        n_trees=int(trees.n_iter_),
-        parameters=trees.get_params(),
+        features=[features[place] for place in on_all.columns],
+        n_train=on_all.n_train,
+        n_trees=int(on_all.trees.n_iter_),
+        prompt={"numbers": len(on_prompt.columns), "n_trees": int(on_prompt.trees.n_iter_)}
+        if on_prompt
+        else {"missing": "the prompts hold no numbers"},
+        parameters=on_all.trees.get_params(),
         versions={"scikit-learn": sklearn.__version__},
     )
 
 
-def score_subset(
-    trees: HistGradientBoostingClassifier, split_dir: Path, subset: str, features: list[str]
-) -> Scored:
-    """What the trees say of one subset."""
-    rows, labels, values = read_features(split_dir, subset, features)
+def _fit(read: Callable[[str], Events], train: Path) -> Fitted | None:
+    """Trees on what `read` gives of a subset; None where no training event has a value. `train` is for messages."""
+    rows, labels, values = read("train")
+    # Of an event with copies the first: what a tenth is spared for must not have been learnt from another copy.
+    once = np.sort(np.unique(rows, return_index=True)[1])
+    labels, values = labels[once], values[once]
+    # A column that no training event has, such as a third jet's, cannot be binned.
+    columns = np.flatnonzero(np.isfinite(values).any(axis=0))
+    if not columns.size:
+        return None
+    if len(set(labels.tolist())) < 2:
+        raise BadInput(f"{train}: boosted trees need events of both classes.")
+    trees = build_trees(labels.size)
+    with threadpool_limits(limits=None if labels.size >= MANY_EVENTS else 1, user_api="openmp"):
+        trees.fit(values[:, columns], labels)
+        scored = {subset: _score(trees, read(subset), columns) for subset in ("validation", "test")}
+    return Fitted(columns.tolist(), labels.size, trees, scored)
+
+
+def _score(trees: HistGradientBoostingClassifier, events: Events, columns: NDArray[np.int64]) -> Scored:
+    missing = max(int(columns[-1]) + 1 - events.values.shape[1], 0)  # no event here has so many jets
+    values = np.pad(events.values, ((0, 0), (0, missing)), constant_values=np.nan)[:, columns]
     scores = Scores.of(
-        rows=rows,
-        labels=labels,
+        rows=events.rows,
+        labels=events.labels,
         p_signal=trees.predict_proba(values)[:, 1],
-        unknown=np.zeros(rows.size, dtype=bool),
     )
-    return Scored(scores, metrics_of(labels, scores.p_signal))
+    return Scored(scores, metrics_of(events.labels, scores.p_signal))
 
 
 def build_trees(n_train: int) -> HistGradientBoostingClassifier:
@@ -101,14 +140,34 @@ def build_trees(n_train: int) -> HistGradientBoostingClassifier:
     )
 
 
-def read_features(
-    split_dir: Path, subset: str, features: list[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rows `(n,)`, labels `(n,)` and features `(n, n_features)` of one subset of a split; NaN is allowed."""
+def read_features(split_dir: Path, subset: str, features: list[str]) -> Events:
+    """The features (n_events, n_features) of one subset of a split; NaN is allowed."""
     table = read_subset(split_dir, subset, ["row", "label", *features])
-    values = [table.column(name).to_numpy().astype(np.float64) for name in features]
-    return (
-        table.column("row").to_numpy(),
-        table.column("label").to_numpy().astype(np.int64),
-        np.column_stack(values),
-    )
+    return _events(table, np.column_stack([table[name].to_numpy().astype(np.float64) for name in features]))
+
+
+def read_prompt_numbers(split_dir: Path, subset: str) -> Events:
+    """The numbers (n_events, n_numbers) of the prompts of one subset of a split, by `numbers_of`."""
+    table = read_subset(split_dir, subset, ["row", "label", "prompt"])
+    return _events(table, numbers_of(one.as_py() for one in table["prompt"]))
+
+
+def numbers_of(prompts: Iterable[str]) -> NDArray[np.float64]:
+    """The numbers that prompts are made of, (n_prompts, most numbers of one), as they are written there.
+
+    In order, but the last one first: of four-momenta some prompts have more than others, and end in a number that
+    all have. What a prompt does not have is NaN.
+    """
+    counts, flat = array("q"), array("d")
+    for prompt in prompts:
+        numbers = [float(one) for one in _NUMBER.findall(prompt)]
+        counts.append(len(numbers))
+        flat.extend(numbers[-1:] + numbers[:-1])
+    n = np.array(counts, dtype=np.int64)
+    values = np.full((n.size, n.max(initial=0)), np.nan)
+    values[np.arange(values.shape[1]) < n[:, None]] = np.array(flat)
+    return values
+
+
+def _events(table: pa.Table, values: NDArray[np.float64]) -> Events:
+    return Events(table["row"].to_numpy(), table["label"].to_numpy().astype(np.int64), values)

@@ -28,9 +28,9 @@ NATURAL_FRACTIONS = (1 / 11, 0.01, 834 / 1_000_000)
 
 
 def calibrated_metrics(
-    calibration: Calibration, labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike
+    calibration: Calibration, labels: ArrayLike, p_signal: ArrayLike, answers: ArrayLike | None
 ) -> CalibratedMetrics:
-    """The metrics of `(n,)` labels and raw probabilities of another sample under `calibration`."""
+    """The metrics of `(n,)` labels, raw probabilities and answers of another sample under `calibration`."""
     truth = np.asarray(labels)
     calibrated = apply_temperature(p_signal, calibration.temperature)
     thresholds = [calibration.balanced_threshold]
@@ -38,7 +38,7 @@ def calibrated_metrics(
         thresholds.append(calibration.rare_threshold)
     return CalibratedMetrics(
         calibration=calibration,
-        calibrated=metrics_of(truth, calibrated, unknown, threshold=calibration.balanced_threshold),
+        calibrated=metrics_of(truth, calibrated, answers, threshold=calibration.balanced_threshold),
         natural=natural_metrics(truth, calibrated, thresholds, NATURAL_FRACTIONS),
         gain=likelihood_gain(truth, p_signal, calibration.temperature),
     )

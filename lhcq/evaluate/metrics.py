@@ -26,9 +26,11 @@ not infinity."""
 
 
 def metrics_of(
-    labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike | None = None, *, threshold: float = 0.5
+    labels: ArrayLike, p_signal: ArrayLike, answers: ArrayLike | None = None, *, threshold: float = 0.5
 ) -> Metrics:
     """The metrics of `(n,)` truth labels (1 signal, 0 background) and probabilities of signal.
+
+    `answers` are what was answered in words: 1, 0, or -1 where it was neither label.
 
     Raises `BadInput` without events, for other labels, and for probabilities outside [0, 1].
     """
@@ -54,10 +56,27 @@ def metrics_of(
         brier=float(brier_score_loss(truth, score, labels=[0, 1], pos_label=1)),
         nll=float(log_loss(truth, clipped, labels=[0, 1])),
         confusion=confusion,
-        unknown=0 if unknown is None else int(np.count_nonzero(unknown)),
+        **_answer_fields(truth, score, answers),
         **_auc_fields(truth, score),
         **_sic_fields(truth, score),
     )
+
+
+def _answer_fields(
+    truth: NDArray[np.int64], score: NDArray[np.float64], answers: ArrayLike | None
+) -> dict[str, Any]:
+    if answers is None:
+        return {}
+    said = np.asarray(answers)
+    right = int(np.count_nonzero(said == truth))
+    low, high = wilson_interval(right, truth.size)
+    return {
+        "unknown": int(np.count_nonzero(said < 0)),
+        "generated_accuracy": right / truth.size,
+        "generated_accuracy_low": low,
+        "generated_accuracy_high": high,
+        "agreement": float(np.mean(said == (score >= 0.5))),
+    }
 
 
 def wilson_interval(k: int, n: int) -> tuple[float, float]:

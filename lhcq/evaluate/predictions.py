@@ -34,10 +34,10 @@ PART_SCHEMA = pa.schema(
         pa.field("label", pa.int8()),
         pa.field("mjj", pa.float64()),
         pa.field("p_signal", pa.float64(), nullable=False),
-        pa.field("unknown", pa.bool_(), nullable=False),
+        pa.field("answer", pa.int8(), nullable=False),
     ]
 )
-"""What one task writes: `mjj` in GeV, null with fewer than two jets; `unknown` as in `lhcq.records.scores`."""
+"""What one task writes: `mjj` in GeV, null with fewer than two jets; `answer` as in `lhcq.records.scores`."""
 
 SCHEMA = pa.schema(
     [
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
         pa.field("mjj", pa.float64()),
         pa.field("label", pa.int8()),
         pa.field("part", pa.string()),
-        pa.field("unknown", pa.bool_(), nullable=False),
+        pa.field("answer", pa.int8(), nullable=False),
     ]
 )
 """`rank` is 1 for the most signal-like event, equal scores in order of row. `part` is the subset of the run's split
@@ -75,15 +75,16 @@ class _Events:
     mjj: Floats
     """GeV; NaN where there is none."""
     p_signal: Floats
-    unknown: Bits
+    answers: NDArray[np.int8]
+    """As in `lhcq.records.scores`."""
 
 
 def write_scored(
-    path: Path, *, rows: Any, labels: Any, mjj: Any, p_signal: NDArray[np.float64], unknown: Bits
+    path: Path, *, rows: Any, labels: Any, mjj: Any, p_signal: NDArray[np.float64], answers: NDArray[np.int8]
 ) -> None:
     """Commit the scores of some events, (n,) each, as a part; None stands for labels or masses that are not there."""
     empty = [None] * len(p_signal)
-    columns = [rows, empty if labels is None else labels, empty if mjj is None else mjj, p_signal, unknown]
+    columns = [rows, empty if labels is None else labels, empty if mjj is None else mjj, p_signal, answers]
     arrays = [
         column.cast(field.type) if isinstance(column, pa.ChunkedArray) else pa.array(column, field.type)
         for column, field in zip(columns, PART_SCHEMA, strict=True)
@@ -142,7 +143,7 @@ def write_prediction(
     summary = {
         **fields,
         "n_events": n_events,
-        "unknown": int(events.unknown.sum()),
+        "unknown": int((events.answers < 0).sum()),
         "reference": {"n_background": len(background), "smallest_p_value": 1.0 / (len(background) + 1)},
         "parts": _count_subsets(codes, subsets),
         "judged": {"events": "all" if subsets is None else "test part", "n": int(judged.sum())},
@@ -171,7 +172,7 @@ def _read(paths: Sequence[Path]) -> _Events:
         labels=table["label"].fill_null(-1).to_numpy().astype(np.int8),
         mjj=table["mjj"].fill_null(np.nan).to_numpy(),
         p_signal=table["p_signal"].to_numpy(),
-        unknown=table["unknown"].to_numpy(),
+        answers=table["answer"].to_numpy(),
     )
 
 
@@ -223,7 +224,7 @@ def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float
     metrics = None
     if known.any():
         metrics = metrics_of(
-            labels[known], events.p_signal[judged][known], events.unknown[judged][known]
+            labels[known], events.p_signal[judged][known], events.answers[judged][known]
         ).model_dump()
     return {
         "selection": {
@@ -295,7 +296,7 @@ def _table(events: _Events, values: Floats, codes: NDArray[np.int8], names: Sequ
             pa.array(events.mjj, mask=~np.isfinite(events.mjj)),
             pa.array(events.labels, mask=events.labels < 0),
             pa.array([*names, None], pa.string()).take(pa.array(np.where(codes < 0, len(names), codes))),
-            pa.array(events.unknown),
+            pa.array(events.answers),
         ],
         schema=SCHEMA,
     )

@@ -6,26 +6,27 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 
 from lhcq.records.labels import LABELS
 
-_UNKNOWN = (
-    "  (where neither label is the likeliest token of the vocabulary; the likelier label is the prediction)"
-)
+_UNKNOWN = "  (generated answers that are neither label, which Generated Accuracy takes for wrong)"
 
 
-def text_report(labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike) -> str:
+def text_report(labels: ArrayLike, p_signal: ArrayLike, answers: ArrayLike | None) -> str:
     """Accuracy, unknown predictions, sklearn's classification report and the confusion matrix.
 
-    `(n,)` labels (1 signal), probabilities of signal and unknown flags. The prediction is the likelier of the two
-    labels, as in `Metrics.accuracy`, since that is what the training asks for. An unknown prediction, which the
-    study's free text would have shown, is counted and does not change it.
+    `(n,)` labels (1 signal), probabilities of signal and answers in words (-1 for neither label). The prediction is
+    the likelier of the two labels, as in `Metrics.accuracy`; what is generated, as the study's predictions were, has
+    an accuracy of its own.
     """
     truth = np.asarray(labels).astype(np.int64)
     choice = (np.asarray(p_signal) >= 0.5).astype(np.int64)
-    n_unknown = int(np.asarray(unknown, dtype=np.bool_).sum())
-    lines = [
-        f"Validation Accuracy: {accuracy_score(truth, choice):.4g}",
-        f"Number of unknown predictions: {n_unknown}",
-        *([_UNKNOWN] if n_unknown else []),
-    ]
+    lines = [f"Validation Accuracy: {accuracy_score(truth, choice):.4g}"]
+    if answers is not None:
+        said = np.asarray(answers)
+        n_unknown = int(np.count_nonzero(said < 0))
+        lines += [
+            f"Generated Accuracy: {np.mean(said == truth):.4g}",
+            f"Number of unknown predictions: {n_unknown}",
+            *([_UNKNOWN] if n_unknown else []),
+        ]
     report = classification_report(truth, choice, labels=[0, 1], target_names=list(LABELS), zero_division=0)
     return "\n".join([*lines, str(report), _confusion_text(truth, choice), ""])
 

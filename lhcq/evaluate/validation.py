@@ -19,15 +19,15 @@ def write_validation(
     rows: ArrayLike,
     labels: ArrayLike,
     p_signal: ArrayLike,
-    unknown: ArrayLike,
+    answers: ArrayLike | None,
     **fields: Any,
 ) -> Metrics:
     """Judge the scores and commit the directory `final` for the checkpoint at `step`; `fields` go into its manifest.
 
     If `final` is there already it stays, and this copy is discarded.
     """
-    scores = Scores.of(rows=rows, labels=labels, p_signal=p_signal, unknown=unknown)
-    metrics = metrics_of(labels, p_signal, unknown)
-    report = text_report(labels, p_signal, unknown)
+    scores = Scores.of(rows=rows, labels=labels, p_signal=p_signal, answers=answers)
+    metrics = metrics_of(labels, p_signal, answers)
+    report = text_report(labels, p_signal, answers)
     commit_validation(final, Scored(scores, metrics), step=step, report=report, **fields)
     return metrics

@@ -103,19 +103,17 @@ def find_collapse(metrics: Metrics) -> str | None:
 
 
 def find_unknown(metrics: Metrics, best: Metrics | None) -> str | None:
-    """Whether free generation would answer with neither label more often than the best checkpoint's did.
+    """Whether more generated answers are neither label than at the best checkpoint.
 
-    The first checkpoint gives no alarm, whatever its count: the loss never asks a model for the labels in words.
+    The first checkpoint gives no alarm, whatever its count: a model may not have learnt the words yet, or not be
+    asked for them.
     """
-    if best is None:
+    if best is None or metrics.unknown is None or best.unknown is None:
         return None
     low, _ = wilson_interval(metrics.unknown, metrics.n)
     if low <= max(UNKNOWN_SHARE, wilson_interval(best.unknown, best.n)[1]):
         return None
-    return (
-        f"{metrics.unknown:,} of {metrics.n:,} answers would be neither label, {best.unknown:,} at the best "
-        "checkpoint"
-    )
+    return f"{metrics.unknown:,} of {metrics.n:,} answers are neither label, {best.unknown:,} at the best checkpoint"
 
 
 def find_overfitting(

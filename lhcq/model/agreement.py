@@ -139,9 +139,9 @@ def _rows_input(base: "Base") -> torch.Tensor | None:
         read, logits = _with_large_input(base, token_ids, factor)
         read, logits = read[rows, last], logits[rows, last].float()
         same = (
-            _alike(base, hidden.float(), read.float(), deep=True)
-            and _alike(base, vocabulary_logits(base, read * factor).float(), logits)
-            and _alike(base, label_logits(base, read * factor), logits[:, list(base.label_ids)])
+            alike(base, hidden.float(), read.float(), deep=True)
+            and alike(base, vocabulary_logits(base, read * factor).float(), logits)
+            and alike(base, label_logits(base, read * factor), logits[:, list(base.label_ids)])
         )
         return hidden if same else None
     except (RuntimeError, TypeError, AttributeError, LookupError) as error:
@@ -198,13 +198,16 @@ def _disagreement(base: "Base", ends: torch.Tensor, expected: torch.Tensor) -> f
     logits = vocabulary_logits(base, ends).float()
     of_labels = logits[:, list(base.label_ids)]
     labels = label_logits(base, ends)
-    if _alike(base, logits, expected, deep=True) and _alike(base, labels, of_labels):
+    if alike(base, logits, expected, deep=True) and alike(base, labels, of_labels):
         return None
     return max(float((logits - expected).abs().max()), float((labels - of_labels).abs().max()))
 
 
-def _alike(base: "Base", one: torch.Tensor, other: torch.Tensor, *, deep: bool = False) -> bool:
-    """To rounding, of the larger of 1 and the largest; where all layers lie between (`deep`), `_apart` decides."""
+def alike(base: "Base", one: torch.Tensor, other: torch.Tensor, *, deep: bool = False) -> bool:
+    """Whether logits are the same to rounding, of the larger of 1 and the largest.
+
+    Where all layers lie between (`deep`), `_apart` decides.
+    """
     if base.compute_dtype == torch.float32:
         return bool((one - other).abs().max() <= _EXACT * max(1.0, float(other.abs().max())))
     if deep:

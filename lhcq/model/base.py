@@ -18,7 +18,7 @@ from lhcq.model.kernels.rotary import fuse_rotary
 from lhcq.model.labels import label_ids
 from lhcq.model.loading import load_quantized
 from lhcq.model.sources import check_model_directory
-from lhcq.model.tokens import Encoder, encode_prompts
+from lhcq.model.tokens import Decoder, Encoder, decode_answers, encode_prompts
 from lhcq.records.specs import ModelIdentity
 
 _PROBES = ("1 2 3:", "417 5 60 42 88 99 7 13 5 20 48 3 0 11 35 7:")
@@ -35,12 +35,15 @@ class Base:
     model: Any
     """The transformers causal language model; its linear layers are NF4."""
     encode: Encoder
+    decode: Decoder
     probes: list[list[int]]
     """Token ids of prompts that the model is tried on."""
     expected: torch.Tensor
     """Logits `(n, vocabulary)` after each of them, as the model says them without an adapter."""
     label_tokens: tuple[tuple[int, ...], tuple[int, ...]]
     """Token ids of " background" and " signal"."""
+    end_ids: tuple[int, ...]
+    """Token ids that end an answer, the usual one first; none of a model that knows no end."""
     pad_id: int
     device: torch.device
     compute_dtype: torch.dtype
@@ -57,6 +60,8 @@ class Base:
     adapter: Any = None
     agreed: dict[str, bool] = dataclasses.field(default_factory=dict)
     """By what is computed in, whether `lhcq.model.decoder` gave what transformers gives."""
+    remembers: bool | None = None
+    """Whether a prompt can be gone on from (`lhcq.model.answers`); None before that was tried."""
     passes: dict[Any, Any] = dataclasses.field(default_factory=dict)
     """Sizes of passes that were found to fit (`lhcq.model.passes`)."""
     spoilt: bool = False
@@ -142,9 +147,11 @@ def load_base(directory: Path, *, cache: Path | None = None) -> Base:
         identity=identity,
         model=model,
         encode=encode,
+        decode=decode_answers(directory),
         probes=probes,
         expected=expected,
         label_tokens=labels,
+        end_ids=_end_ids(model),
         pad_id=_pad_id(model.config),
         device=device,
         compute_dtype=dtype,
@@ -195,6 +202,15 @@ def _names_for_peft(model: Any, layers: dict[str, Any]) -> tuple[str, ...]:
     short = {name.rsplit(".", 1)[-1] for name in layers}
     others = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules() if name not in layers}
     return tuple(sorted(layers if short & others else short))
+
+
+def _end_ids(model: Any) -> tuple[int, ...]:
+    """What generation stops at, by the model's own settings."""
+    for settings in (getattr(model, "generation_config", None), model.config):
+        ends = getattr(settings, "eos_token_id", None)
+        if ends is not None:
+            return (ends,) if isinstance(ends, int) else tuple(ends)
+    return ()
 
 
 def _pad_id(config: Any) -> int:

@@ -7,7 +7,7 @@ layer. transformers' own forward pass is what this is held to, at load (`apart`)
   once a pass, before all others, and are spread to the rows for attention alone. Their gradient is the rows' sum.
 - Norms and gates, and what they give, are computed again in the backward pass: they cost little and are what a pass
   would keep most of.
-- Of the last layer only the prompts' ends go on, since nothing looks at the rest.
+- Of the last layer only the prompts' ends go on, and labels behind them, since nothing looks at the rest.
 - Matrix products are joined where layers read the same input, and taken in 8 bits if asked (`lhcq.model.joint`).
 """
 
@@ -89,11 +89,11 @@ class Decoder(Copies):
         self.layers = [_Layer(layer, adapter, dtype, fp8=fp8) for layer in backbone.layers]
         super().__init__(pair for layer in self.layers for joint in layer.joints for pair in joint.copies())
 
-    def __call__(self, token_ids: torch.Tensor, last: torch.Tensor, shared: int) -> torch.Tensor:
-        """The normed output at the prompts' ends, `(rows, hidden)`.
+    def __call__(self, token_ids: torch.Tensor, at: torch.Tensor, shared: int) -> torch.Tensor:
+        """The normed output at positions `at` `(rows, k)`, `(rows, k, hidden)`.
 
-        `token_ids` `(rows, length)` are padded to the right, `last` `(rows,)` are the prompts' last positions, and
-        the first `shared` tokens of all rows are the same, no prompt's last among them.
+        `token_ids` `(rows, length)` are padded to the right, and the first `shared` tokens of all rows are the same,
+        no position of `at` among them.
         """
         if shared and self.share:
             raise ValueError("with dropout nothing is the same in two rows")
@@ -101,15 +101,15 @@ class Decoder(Copies):
         x = self.embed(torch.cat(once) if shared else once[1])
         rows, length = token_ids.shape
         way = self.way(rows, length, shared, x)
-        row = torch.arange(rows, device=x.device)
+        row = torch.arange(rows, device=x.device)[:, None]
         ends = way._replace(
-            attended=Taken.of(row * length + last, rows * length),
-            kept=Taken.of(row * (length - shared) + last, way.heads.tokens),
+            attended=Taken.of((row * length + at).flatten(), rows * length),
+            kept=Taken.of((row * (length - shared) + at).flatten(), way.heads.tokens),
         )
         for layer in self.layers[:-1]:
             x = self._layer(layer, x, way)
         x = self._layer(self.layers[-1], x, ends)
-        normed: torch.Tensor = self.norm(x)
+        normed: torch.Tensor = self.norm(x).view(rows, at.shape[1], -1)
         return normed
 
     def way(self, rows: int, length: int, shared: int, x: torch.Tensor) -> Way:

@@ -38,7 +38,10 @@ class StepRecord(Frozen):
 
     step: int
     loss: float
-    """Class-weighted cross-entropy over the step's rows, in nats."""
+    """Class-weighted cross-entropy over the two labels and the step's rows, in nats."""
+    answer_loss: float | None = None
+    """Minus the log of the probability that the model says either label, weighted alike, in nats; None where it does
+    not learn that."""
     learning_rate: float
     grad_norm: float
     """Before clipping."""
@@ -150,7 +153,7 @@ def _train(
         summed = others.sum_up(adapter, share, current.tokens)
         # A GPU works on while the next step's prompts are encoded; the first number asked of it waits for it.
         upcoming = data.step(step + 1, size) if step < until_step else current
-        loss, tokens = summed()
+        loss, missing, tokens = summed()
         norm = _clip(adapter, config.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise _diverged(f"at step {step}: loss {loss}, gradient norm {norm}", checkpoint)
@@ -161,6 +164,7 @@ def _train(
         record = StepRecord(
             step=step,
             loss=loss,
+            answer_loss=missing if config.answer_weight else None,
             learning_rate=optimizer.param_groups[0]["lr"],
             grad_norm=norm,
             samples_per_second=current.rows / (ended - began),

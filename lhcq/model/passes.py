@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from lhcq.config import Frozen, TrainConfig
 from lhcq.errors import PermanentError
 from lhcq.model.adapter import Adapter
 from lhcq.model.base import Base
-from lhcq.model.loss import label_scores, row_losses
+from lhcq.model.loss import end_losses, missing_losses, read_outputs, row_losses
 
 # Lengths are rounded up to this where passes are recorded, so that a few shapes serve all.
 LENGTH_STEP = 2
@@ -45,6 +45,15 @@ class PassSize(Frozen):
     """Processes among which the step's rows are cut first."""
 
 
+class Answers(NamedTuple):
+    """What of answering in words a pass learns, beside the choice between the labels."""
+
+    weight: float
+    """Of the term in the loss."""
+    ends: bool
+    """Whether the end of the sequence behind the label is learnt too, which takes a token more."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class Batch:
     """One pass, on the device: token ids `(rows, length)`, and one value a row."""
@@ -56,6 +65,8 @@ class Batch:
     """The row's share of the step's loss: its class weight over the rows of the step; 0 where a row is padding."""
     shared: int = 0
     """Tokens that all rows begin with, where they are computed once."""
+    answers: Answers | None = None
+    """None: the choice alone."""
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -71,10 +82,12 @@ def cut_step(
     base: Base,
     rows: int,
     shared: int = 0,
+    answers: Answers | None = None,
 ) -> list[Batch]:
     """The passes of a step over these prompts, the shortest prompts first; `weights` are the rows' shares.
 
-    All prompts begin with the same `shared` tokens, which may be computed once.
+    All prompts begin with the same `shared` tokens, which may be computed once. `answers` says what of answering in
+    words is learnt.
     """
     if not token_ids:
         return []
@@ -84,7 +97,10 @@ def cut_step(
     size = -(-len(order) // n_passes)
     parts = [order[at : at + size] for at in range(0, len(order), size)]
     fill = size if base.device.type == "cuda" else 0
-    return [_batch(part, token_ids, labels, weights, base=base, fill=fill, shared=shared) for part in parts]
+    return [
+        _batch(part, token_ids, labels, weights, base=base, fill=fill, shared=shared, answers=answers)
+        for part in parts
+    ]
 
 
 def _batch(
@@ -96,9 +112,10 @@ def _batch(
     base: Base,
     fill: int,
     shared: int,
+    answers: Answers | None,
 ) -> Batch:
     n = max(len(part), fill)
-    longest = _length(base, max(len(token_ids[row]) for row in part))
+    longest = _length(base, max(len(token_ids[row]) for row in part), answers)
     ids = np.full((n, longest), base.pad_id, dtype=np.int64)
     ids[:, :shared] = token_ids[part[0]][:shared]
     last, bits, shares = np.full(n, shared, np.int64), np.zeros(n, np.int64), np.zeros(n, np.float32)
@@ -107,17 +124,24 @@ def _batch(
         last[at], bits[at], shares[at] = len(token_ids[row]) - 1, labels[row], weights[row]
     on_device = (torch.from_numpy(array).to(base.device) for array in (ids, last, bits, shares))
     return Batch(
-        **dict(zip(("token_ids", "last", "labels", "weights"), on_device, strict=True)), shared=shared
+        **dict(zip(("token_ids", "last", "labels", "weights"), on_device, strict=True)),
+        shared=shared,
+        answers=answers,
     )
 
 
-def _length(base: Base, longest: int) -> int:
+def _length(base: Base, longest: int, answers: Answers | None) -> int:
+    """Tokens of a pass over prompts of up to `longest`, with room for the label behind each where that is learnt."""
+    longest += answers is not None and answers.ends
     recorded = base.device.type == "cuda" and base.records
     return -(-longest // LENGTH_STEP) * LENGTH_STEP if recorded else longest
 
 
 def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
-    """Add the pass's gradient to the adapter's; its share of the step's loss, on the device."""
+    """Add the pass's gradient to the adapter's; its shares of the step's losses `(2,)`, on the device.
+
+    The first is of the choice between the labels, the second of saying either, 0 where that is not learnt.
+    """
     if base.records and not size.checkpointing:
         return _replay(base, batch)
     return _eager(base, batch)
@@ -125,35 +149,54 @@ def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
 
 def _eager(base: Base, batch: Batch) -> torch.Tensor:
     try:
-        scores, _ = label_scores(base, batch.token_ids, batch.last, shared=batch.shared)
-        loss = (row_losses(scores, batch.labels) * batch.weights).sum()
+        losses, loss = _losses_of(base, batch)
         loss.backward()
     except BaseException:
         # A pass that found too little memory must not keep what it had.
         base.adapter.let_go()
         raise
-    return loss.detach()
+    return losses
+
+
+def _losses_of(base: Base, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `run_pass` tells, and what is learnt by."""
+    asked = batch.answers
+    outputs = read_outputs(
+        base,
+        batch.token_ids,
+        batch.last,
+        shared=batch.shared,
+        answers=batch.labels if asked and asked.ends else None,
+    )
+    choice = (row_losses(outputs.labels, batch.labels) * batch.weights).sum()
+    if asked is None:
+        return torch.stack([choice.detach(), torch.zeros_like(choice)]), choice
+    missing = (missing_losses(base, outputs) * batch.weights).sum()
+    words = missing
+    if asked.ends:
+        words = words + (end_losses(base, outputs) * batch.weights).sum()
+    return torch.stack([choice, missing]).detach(), choice + asked.weight * words
 
 
 def _replay(base: Base, batch: Batch) -> torch.Tensor:
     """As `_eager`, from a recorded graph of this shape: a small model is otherwise bound by launching kernels."""
     adapter: Adapter = base.adapter
-    shape = (*batch.token_ids.shape, batch.shared)
+    shape = (*batch.token_ids.shape, batch.shared, batch.answers)
     if shape not in adapter.graphs:
         recorded = _record(base, batch)
         if recorded is None:
             return _eager(base, batch)
         adapter.graphs[shape] = recorded
-    graph, inputs, loss = adapter.graphs[shape]
+    graph, inputs, losses = adapter.graphs[shape]
     for name, tensor in batch.tensors.items():
         getattr(inputs, name).copy_(tensor)
     graph.replay()
-    result: torch.Tensor = loss.clone()
+    result: torch.Tensor = losses.clone()
     return result
 
 
 def _record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Tensor] | None:
-    """The graph of a pass, its inputs and its loss; None for a model that does what no graph can hold."""
+    """The graph of a pass, its inputs and its losses; None for a model that does what no graph can hold."""
     # What is drawn in rehearsing must not move the random numbers of the step.
     with torch.random.fork_rng(devices=[base.device]):
         return _rehearse_and_record(base, batch)
@@ -175,7 +218,7 @@ def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Te
     )
     try:
         with torch.cuda.graph(graph, pool=pool):
-            loss = _eager(base, inputs)
+            losses = _eager(base, inputs)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -184,7 +227,7 @@ def _rehearse_and_record(base: Base, batch: Batch) -> tuple[Any, Batch, torch.Te
         return None
     finally:
         adapter.flat.grad.copy_(kept)
-    return graph, inputs, loss
+    return graph, inputs, losses
 
 
 def _end_broken_capture(base: Base, pool: Any, before: Any) -> None:
@@ -241,14 +284,17 @@ def choose_pass(
         return PassSize(rows=config.batch_size, ranks=ranks)
     window = -(-config.batch_size * config.accumulation // ranks)
     room = limit_memory(config.max_memory)
-    longest = _length(base, longest)
+    # The largest pass is one that learns the end as well.
+    answers = answers_in(base, config, ends=True)
+    longest = _length(base, longest, answers)
     if not base.records:
         # Rather passes alike than one of a rest.
         most = max(1, BUSY_TOKENS // (longest - shared))
         window = -(-window // -(-window // most))
-    key = (base.adapter.name, longest, shared, window, room)
+    key = (base.adapter.name, longest, shared, window, room, answers)
     if key not in base.passes:
-        base.passes[key] = _probe_sizes(base, longest=longest, shared=shared, window=window, room=room)
+        trial = _Trial(longest=longest, shared=shared, answers=answers)
+        base.passes[key] = _probe_sizes(base, trial, window=window, room=room)
     size: PassSize = base.passes[key]
     size = size.model_copy(update={"rows": min(size.rows, wanted or size.rows), "ranks": ranks})
     set_checkpointing(base, on=size.checkpointing)
@@ -263,29 +309,45 @@ def limit_memory(max_memory: int | None) -> int:
     return room
 
 
-def _probe_sizes(base: Base, *, longest: int, shared: int, window: int, room: int) -> PassSize:
+def answers_in(base: Base, config: TrainConfig, *, ends: bool) -> Answers | None:
+    """What of answering in words a pass of this training learns; the end only where the model knows one."""
+    if not config.answer_weight:
+        return None
+    return Answers(config.answer_weight, ends and bool(base.end_ids))
+
+
+class _Trial(NamedTuple):
+    """A pass but for its rows."""
+
+    longest: int
+    """Tokens of a row."""
+    shared: int
+    answers: Answers | None
+
+
+def _probe_sizes(base: Base, trial: _Trial, *, window: int, room: int) -> PassSize:
     for checkpointing in (False, True):
         set_checkpointing(base, on=checkpointing)
-        rows = _largest(base, longest=longest, shared=shared, window=window, room=room)
-        if rows == window or rows * longest >= ENOUGH_TOKENS or (rows and checkpointing):
+        rows = _largest(base, trial, window=window, room=room)
+        if rows == window or rows * trial.longest >= ENOUGH_TOKENS or (rows and checkpointing):
             return PassSize(rows=rows, checkpointing=checkpointing)
     raise PermanentError(
-        f"One prompt of {longest} tokens does not fit into {room / 2**30:.1f} GiB of GPU memory. Give more by "
+        f"One prompt of {trial.longest} tokens does not fit into {room / 2**30:.1f} GiB of GPU memory. Give more by "
         "--max-memory, free the GPU, or train a smaller model or shorter prompts (template compact)."
     )
 
 
-def _largest(base: Base, *, longest: int, shared: int, window: int, room: int) -> int:
+def _largest(base: Base, trial: _Trial, *, window: int, room: int) -> int:
     """The most rows of a pass that fit, by the peaks of two small passes, then tried; 0 when one does not."""
-    one = _peak(base, 1, longest, shared)
+    one = _peak(base, 1, trial)
     if one is None:
         return 0
-    two = _peak(base, 2, longest, shared) if window > 1 else None
+    two = _peak(base, 2, trial) if window > 1 else None
     if two is None:
         return 1
     rows = max(1, min(window, 1 + int((_USABLE * room - one) // max(two - one, 1))))
     while rows > 1:
-        peak = _peak(base, rows, longest, shared)
+        peak = _peak(base, rows, trial)
         if peak is not None and peak <= _ACCEPTED * room:
             break
         # What is largest in a small pass, unpacked weights, is not in a large one: its peak rises faster.
@@ -294,16 +356,18 @@ def _largest(base: Base, *, longest: int, shared: int, window: int, room: int) -
     return rows
 
 
-def _peak(base: Base, rows: int, longest: int, shared: int) -> int | None:
+def _peak(base: Base, rows: int, trial: _Trial) -> int | None:
     """Bytes allocated at the peak of one pass of this shape; None when there are too few."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
+    behind = trial.answers is not None and trial.answers.ends
     batch = Batch(
-        token_ids=torch.full((rows, longest), base.pad_id, device=base.device),
-        last=torch.full((rows,), longest - 1, device=base.device),
+        token_ids=torch.full((rows, trial.longest), base.pad_id, device=base.device),
+        last=torch.full((rows,), trial.longest - 1 - behind, device=base.device),
         labels=torch.zeros(rows, dtype=torch.int64, device=base.device),
         weights=torch.full((rows,), 1.0 / rows, device=base.device),
-        shared=shared,
+        shared=trial.shared,
+        answers=trial.answers,
     )
     try:
         _eager(base, batch)

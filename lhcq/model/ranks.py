@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -123,6 +123,16 @@ def leave_group() -> None:
     PartialState._reset_state()
 
 
+class Summed(NamedTuple):
+    """What a step came to over all ranks."""
+
+    choice: float
+    """The loss over the two labels, nats."""
+    missing: float
+    """That of saying either, nats; 0 where it is not learnt."""
+    tokens: int
+
+
 class Ranks:
     """Rank 0's hold on the others. With a count of 1 there are none, and everything here does nothing."""
 
@@ -201,18 +211,19 @@ class Ranks:
             self._tell(step=step, until=until, size=size.model_dump())
             self._finish([torch.distributed.broadcast(adapter.flat.data, src=0, async_op=True)])
 
-    def sum_up(self, adapter: Adapter, loss: torch.Tensor, tokens: int) -> Callable[[], tuple[float, int]]:
+    def sum_up(self, adapter: Adapter, losses: torch.Tensor, tokens: int) -> Callable[[], "Summed"]:
         """Add the others' gradients to the adapter's; what is given waits for it, and tells the sums of the rest."""
         if not self._peers:
-            return lambda: (float(loss), tokens)
-        totals = _totals(loss, tokens)
+            choice, missing = losses.unbind()
+            return lambda: Summed(float(choice), float(missing), tokens)
+        totals = _totals(losses, tokens)
         works = [torch.distributed.reduce(one, dst=0, async_op=True) for one in (adapter.flat.grad, totals)]
         return functools.partial(self._sums, works, totals)
 
-    def _sums(self, works: list[Any], totals: torch.Tensor) -> tuple[float, int]:
+    def _sums(self, works: list[Any], totals: torch.Tensor) -> "Summed":
         self._finish(works)
-        loss, tokens = totals.tolist()
-        return loss, int(tokens)
+        choice, missing, tokens = totals.tolist()
+        return Summed(choice, missing, int(tokens))
 
     def _tell(self, **command: Any) -> None:
         line = json.dumps(command).encode()
@@ -317,12 +328,12 @@ class Follower:
         share = self._upcoming[1]
         torch.distributed.broadcast(self._adapter.flat.data, src=0)
         with seeded_dropout(self._base.device, self._config.seed, step, self._rank), explained_memory():
-            loss = accumulate(self._base, self._adapter, share, cut)
-        for one in (self._adapter.flat.grad, _totals(loss, share.tokens)):
+            losses = accumulate(self._base, self._adapter, share, cut)
+        for one in (self._adapter.flat.grad, _totals(losses, share.tokens)):
             torch.distributed.reduce(one, dst=0)
         # A GPU works on while the next step's prompts are encoded.
         self._upcoming = (step + 1, self._data.step(step + 1, cut, self._rank)) if step < until else None
 
 
-def _totals(loss: torch.Tensor, tokens: int) -> torch.Tensor:
-    return torch.stack([loss.double(), torch.tensor(tokens, dtype=torch.float64, device=loss.device)])
+def _totals(losses: torch.Tensor, tokens: int) -> torch.Tensor:
+    return torch.cat([losses.double(), torch.tensor([tokens], dtype=torch.float64, device=losses.device)])

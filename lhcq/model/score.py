@@ -1,4 +1,4 @@
-"""P(signal) of events from a checkpoint, in one forward pass each."""
+"""P(signal) of events from a checkpoint, in one forward pass each, and what it answers in words."""
 
 import dataclasses
 import logging
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.adapter import attach_lora, load_adapter
+from lhcq.model.answers import read_and_keep, remembers, say_answers
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import verified_step
 from lhcq.model.compute import has_fp8
-from lhcq.model.loss import label_scores, pad_right, shared_tokens, vocabulary_logits
+from lhcq.model.loss import label_logits, label_scores, pad_right, shared_tokens
 from lhcq.model.passes import limit_memory
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ class Scores:
 
     p_signal: NDArray[np.float64]
     """(n,) the softmax over the two labels, at signal."""
-    unknown: NDArray[np.bool_]
-    """(n,) whether free generation would have begun with neither label."""
+    answers: NDArray[np.int8]
+    """(n,) what free generation says: 1 signal, 0 background, -1 neither."""
 
 
 def score_prompts(
@@ -75,7 +76,7 @@ def score_attached(
             f"Prompt {bad[0]} has {lengths[bad[0]]} tokens, allowed are 1 to {max_tokens} (max_tokens)."
         )
     margin = np.zeros(len(prompts), dtype=np.float64)
-    unknown = np.zeros(len(prompts), dtype=np.bool_)
+    answers = np.full(len(prompts), -1, dtype=np.int8)
     # Prompts of like length share a batch, so that little of it is padding.
     order = np.argsort(lengths, kind="stable")
     base.peft.eval()
@@ -85,7 +86,7 @@ def score_attached(
     while at < len(order):
         rows = order[at : at + size]
         try:
-            margin[rows], unknown[rows] = _score_batch(base, [token_ids[row] for row in rows])
+            margin[rows], answers[rows] = _score_batch(base, [token_ids[row] for row in rows])
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
@@ -94,7 +95,7 @@ def score_attached(
         at += len(rows)
         if on_batch is not None:
             on_batch(at)
-    return Scores(p_signal=_sigmoid(margin), unknown=unknown)
+    return Scores(p_signal=_sigmoid(margin), answers=answers)
 
 
 def _batch_rows(base: Base, batch_size: int, longest: int) -> int:
@@ -103,14 +104,18 @@ def _batch_rows(base: Base, batch_size: int, longest: int) -> int:
 
 
 @torch.inference_mode()
-def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """l_signal - l_background, and whether the likeliest token begins neither label, for one batch."""
-    scores, ends = label_scores(base, *pad_right(token_ids, base), shared=shared_tokens(token_ids))
-    # The vocabulary is looked at where the answer begins, and nowhere else.
-    greedy = vocabulary_logits(base, ends).argmax(dim=-1)
+def _score_batch(base: Base, token_ids: list[list[int]]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """l_signal - l_background, and the answers, for one batch."""
+    padded, last = pad_right(token_ids, base)
+    kept = None
+    if not base.splits_labels and remembers(base):
+        ends, kept = read_and_keep(base, padded, last)
+        scores = label_logits(base, ends)
+    else:
+        scores, ends = label_scores(base, padded, last, shared=shared_tokens(token_ids))
     logits = scores.double()
-    labels = torch.tensor(base.label_ids, device=greedy.device)
-    return (logits[:, 1] - logits[:, 0]).cpu().numpy(), (~torch.isin(greedy, labels)).cpu().numpy()
+    margin = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+    return margin, say_answers(base, token_ids, ends, last, kept)
 
 
 def _sigmoid(margin: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,12 +20,14 @@ from lhcq.errors import BadInput, PermanentError
 from lhcq.model.adapter import Adapter
 from lhcq.model.base import Base
 from lhcq.model.loss import shared_tokens
-from lhcq.model.passes import Batch, PassSize, cut_step, run_pass
+from lhcq.model.passes import Batch, PassSize, answers_in, cut_step, run_pass
 from lhcq.model.plan import balanced_rows, class_weights, step_rows
 
 _LONGEST_READ = 256
 _FEWEST_SHARED = 4
 """Tokens that are worth the trouble."""
+_ENDS_EVERY = 4
+"""Steps of which one learns that a sequence ends behind its label: it costs a token a prompt, and is soon learnt."""
 
 
 class Step(NamedTuple):
@@ -90,18 +92,24 @@ class StepData:
         # Over the number of rows, not of their weights: the weights count also where a pass holds one row.
         shares = [self.class_weights[bit] / len(rows) for bit in bits]
         batches = cut_step(
-            token_ids, bits, shares, base=self.base, rows=size.rows, shared=self._shared(token_ids)
+            token_ids,
+            bits,
+            shares,
+            base=self.base,
+            rows=size.rows,
+            shared=self._shared(token_ids),
+            answers=answers_in(self.base, self.config, ends=step % _ENDS_EVERY == 1),
         )
         return Step(batches=batches, rows=len(rows), tokens=sum(map(len, token_ids)))
 
 
 def accumulate(base: Base, adapter: Adapter, share: Step, size: PassSize) -> torch.Tensor:
-    """Leave the gradient of a share in the adapter; its part of the step's loss, on the device."""
+    """Leave the gradient of a share in the adapter; its part of the step's losses `(2,)`, on the device."""
     adapter.flat.grad.zero_()
     adapter.refresh()
     if not share.batches:
-        return torch.zeros((), device=base.device)
-    return torch.stack([run_pass(base, batch, size) for batch in share.batches]).sum()
+        return torch.zeros(2, device=base.device)
+    return torch.stack([run_pass(base, batch, size) for batch in share.batches]).sum(dim=0)
 
 
 @contextlib.contextmanager

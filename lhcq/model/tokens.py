@@ -11,6 +11,7 @@ from lhcq.storage import read_json
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 _PROBE = "12"
 Encoder = Callable[[list[str]], list[list[int]]]
+Decoder = Callable[[list[int]], str]
 
 
 def encode_prompts(directory: Path) -> Encoder:
@@ -30,6 +31,19 @@ def encode_prompts(directory: Path) -> Encoder:
         return [_with_front(list(encoding.ids), front) for encoding in encodings]
 
     return encode
+
+
+def decode_answers(directory: Path) -> Decoder:
+    """A function from an answer's token ids to its text, special tokens spelt out; raises as `encode_prompts`."""
+    path = directory / TOKENIZER
+    tokenizer = _read_tokenizer(path)
+
+    def decode(ids: list[int]) -> str:
+        with _explained(path):
+            text: str = tokenizer.decode(ids, skip_special_tokens=False)
+        return text
+
+    return decode
 
 
 def front_tokens(directory: Path) -> list[int]:

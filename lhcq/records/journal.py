@@ -37,7 +37,9 @@ class StepLine(_Line):
     event: Literal["step"] = "step"
     step: Count
     loss: float | None = None
-    """Nats."""
+    """Nats, over the two labels."""
+    answer_loss: float | None = None
+    """Nats, of saying either label."""
     learning_rate: float | None = None
     grad_norm: float | None = None
     samples_per_second: float | None = None

@@ -44,9 +44,17 @@ class Metrics(Frozen):
     nll: float
     """Mean negative log-likelihood in nats, probabilities clipped to [1e-6, 1 - 1e-6]."""
     confusion: Confusion
-    unknown: int
-    """Events whose free answer would have been neither label. The choice between the two labels is counted
-    all the same."""
+    unknown: int | None = None
+    """Events whose generated answer is neither label; the choice between the two labels is counted all the same. None
+    where nobody was asked for words, as of trees. A validation by an older lhcq, which generated no answers, counts
+    the events where neither label was the likeliest token."""
+    generated_accuracy: float | None = None
+    """Share of events whose generated answer is their label: what is neither label is wrong."""
+    generated_accuracy_low: float | None = None
+    generated_accuracy_high: float | None = None
+    """Wilson interval, 95%."""
+    agreement: float | None = None
+    """Share of events whose generated answer is the likelier of the two labels."""
 
 
 class Calibration(Frozen):

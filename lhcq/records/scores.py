@@ -17,9 +17,10 @@ SCHEMA = pa.schema(
         pa.field("row", pa.int64(), nullable=False),
         pa.field("label", pa.int8(), nullable=False),
         pa.field("p_signal", pa.float64(), nullable=False),
-        pa.field("unknown", pa.bool_(), nullable=False),
+        pa.field("answer", pa.int8()),
     ]
 )
+"""`answer` is null where nobody was asked for words, and absent in files of an older lhcq."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,17 +32,19 @@ class Scores:
     labels: NDArray[np.int8]
     """1 signal, 0 background."""
     p_signal: NDArray[np.float64]
-    unknown: NDArray[np.bool_]
-    """The model's free answer would have been neither label."""
+    answers: NDArray[np.int8] | None = None
+    """What was answered in words: 1 signal, 0 background, -1 neither; None where nobody asked, as of trees."""
 
     @classmethod
-    def of(cls, *, rows: ArrayLike, labels: ArrayLike, p_signal: ArrayLike, unknown: ArrayLike) -> Self:
+    def of(
+        cls, *, rows: ArrayLike, labels: ArrayLike, p_signal: ArrayLike, answers: ArrayLike | None = None
+    ) -> Self:
         """Scores from columns `(n,)` of whatever numbers."""
         return cls(
             rows=np.asarray(rows, dtype=np.int64),
             labels=np.asarray(labels, dtype=np.int8),
             p_signal=np.asarray(p_signal, dtype=np.float64),
-            unknown=np.asarray(unknown, dtype=np.bool_),
+            answers=None if answers is None else np.asarray(answers, dtype=np.int8),
         )
 
     @property
@@ -58,14 +61,15 @@ def write_scores(path: Path, scores: Scores) -> None:
     in [0, 1].
     """
     check_scores(scores.labels, scores.p_signal, where=str(path))
-    if not scores.rows.shape == scores.unknown.shape == scores.labels.shape:
-        raise BadInput(f"{path}: rows, labels, probabilities and unknowns are not equally many.")
+    answers = np.zeros(0, np.int8) if scores.answers is None else scores.answers
+    if scores.rows.shape != scores.labels.shape or answers.shape not in {(0,), scores.labels.shape}:
+        raise BadInput(f"{path}: rows, labels, probabilities and answers are not equally many.")
     table = pa.table(
         {
             "row": scores.rows,
             "label": scores.labels,
             "p_signal": scores.p_signal,
-            "unknown": scores.unknown,
+            "answer": [None] * len(scores.rows) if scores.answers is None else scores.answers,
         },
         schema=SCHEMA,
     )
@@ -76,13 +80,15 @@ def write_scores(path: Path, scores: Scores) -> None:
 def read_scores(path: Path) -> Scores:
     """The scores in `path`; `NotThere` without the file, `BadInput` when it is not a scores file."""
     try:
-        table = pq.read_table(path, columns=SCHEMA.names)
+        table = pq.read_table(path)
+        row, label, p_signal = (table.column(name).to_numpy() for name in SCHEMA.names[:3])
     except FileNotFoundError:
         raise NotThere(f"{path}: there are no scores. Validate the checkpoint again.") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise BadInput(f"{path}: not readable as scores ({_first_line(error)}). Make it again.") from error
-    row, label, p_signal, unknown = (table.column(name).to_numpy() for name in SCHEMA.names)
-    return Scores.of(rows=row, labels=label, p_signal=p_signal, unknown=unknown)
+    asked = "answer" in table.column_names and table["answer"].null_count == 0
+    answers = table["answer"].to_numpy() if asked else None
+    return Scores.of(rows=row, labels=label, p_signal=p_signal, answers=answers)
 
 
 def check_scores(labels: NDArray[Any], p_signal: NDArray[Any], *, where: str) -> None:

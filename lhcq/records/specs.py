@@ -170,6 +170,7 @@ class PredictSpec(OfBase):
     """A prediction: the scores that one checkpoint gives the events of a dataset."""
 
     kind: Literal["predict"] = "predict"
+    bytes_version = 2
     terms_model = PredictTerms
     run: str
     step: int

@@ -1,14 +1,15 @@
 """What a classifier said of a subset, committed with its metrics: a checkpoint's validation, its test, the baseline.
 
 A directory holds the scores of every event, the metrics made of them, a report for people, and the manifest. The
-boosted trees beside a split have one directory with the scores of both subsets that they are judged on.
+boosted trees beside a split have one directory with the scores of both subsets that they are judged on, named after
+the subset: of trees on all features as it is, of trees on the prompt's numbers with `prompt-` before it.
 """
 
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lhcq.errors import NotThere
 from lhcq.records.commits import is_commit, read_verified, require_commit
@@ -45,6 +46,41 @@ class Scored(NamedTuple):
 
     scores: "Scores"
     metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trees:
+    """Boosted trees beside a split, by what they see of an event."""
+
+    name: str
+    """What people call them: the numbers that they see."""
+    missing: str = ""
+    """Why there are none; empty where there are."""
+    validation: Evaluation | None = None
+    test: Evaluation | None = None
+
+    def on(self, subset: str) -> Evaluation | None:
+        """What they are worth on validation or test; None where there are none."""
+        return self.test if subset == "test" else self.validation
+
+
+class Baseline(NamedTuple):
+    """Both kinds of boosted trees beside a split."""
+
+    prompt: Trees
+    """They see what the language model sees: the numbers of an event's prompt, as it writes them."""
+    all: Trees
+    """They see all features that the dataset has, which may be more than a prompt tells."""
+
+    def beside(self, subset: str) -> list[tuple[Trees, Metrics | None]]:
+        """Each kind with its metrics on validation or test, None where it is missing; nothing where both are."""
+        found = [trees.on(subset) for trees in self]
+        metrics = [one.metrics if one else None for one in found]
+        return list(zip(self, metrics, strict=True)) if any(found) else []
+
+
+TreesSee = Literal["prompt", "all"]
+_ON_PROMPT, _ON_ALL = "trees on the prompt's numbers", "trees on all features"
 
 
 def commit_validation(final: Path, scored: Scored, *, step: int, report: str, **fields: Any) -> None:
@@ -120,7 +156,7 @@ def find_calibrated(run_dir: Path) -> CalibratedMetrics | None:
 
 def commit_baseline(
     final: Path,
-    scored: Mapping[str, Scored],
+    scored: Mapping[TreesSee, Mapping[str, Scored]],
     *,
     split_dir: Path,
     split_sha256: Mapping[str, str],
@@ -128,14 +164,16 @@ def commit_baseline(
 ) -> None:
     """Commit what boosted trees, fitted on the split in `split_dir`, said of its subsets, by name.
 
-    `split_sha256` has the digests of the split's files; `fields` go into the manifest.
+    `split_sha256` has the digests of the split's files; `fields` go into the manifest: `features`, those that the
+    trees on all of them see, and `prompt`, which has why there are no trees on the prompt's numbers as `missing`.
     """
     from lhcq.records.scores import write_scores
 
+    stems = {_stem(see, subset): one for see, subsets in scored.items() for subset, one in subsets.items()}
     with staged_directory(final) as directory:
-        for subset, one in scored.items():
-            write_scores(directory / f"{subset}.parquet", one.scores)
-        write_json(directory / _METRICS, {subset: one.metrics.model_dump() for subset, one in scored.items()})
+        for stem, one in stems.items():
+            write_scores(directory / f"{stem}.parquet", one.scores)
+        write_json(directory / _METRICS, {stem: one.metrics.model_dump() for stem, one in stems.items()})
         write_manifest(
             directory,
             split=split_dir.name,
@@ -145,28 +183,47 @@ def commit_baseline(
         )
 
 
-def find_baseline(
-    directory: Path, subset: str, *, split_sha256: Mapping[str, str] | None, split_stands: bool
-) -> Evaluation | None:
-    """The boosted trees on one subset; None before they are fitted, and where they were fitted on another split.
+def find_baseline(directory: Path, *, split_sha256: Mapping[str, str] | None, split_stands: bool) -> Baseline:
+    """The boosted trees beside a split; missing before they are fitted, and where they are of another split.
 
     `split_stands`: the split of these digests is the one that is there; an older lhcq did not keep which one it was.
     """
+    if not (directory / MANIFEST).is_file():
+        return _no_baseline("not fitted yet")
+    manifest = read_verified(directory, what="baseline", remedy="Make the split again.")
+    of_this = manifest["split_sha256"] == split_sha256 if "split_sha256" in manifest else split_stands
+    if not of_this:
+        return _no_baseline("fitted on another split of this name")
+    prompt = manifest.get("prompt", {"missing": "not fitted by the earlier lhcq that made this split"})
+    return Baseline(
+        prompt=Trees(name=_ON_PROMPT, missing=prompt["missing"])
+        if "missing" in prompt
+        else _read_trees(directory, "prompt", _ON_PROMPT),
+        all=_read_trees(directory, "all", f"trees on all {len(manifest['features'])} features"),
+    )
+
+
+def _no_baseline(missing: str) -> Baseline:
+    return Baseline(*(Trees(name=name, missing=missing) for name in (_ON_PROMPT, _ON_ALL)))
+
+
+def _read_trees(directory: Path, see: TreesSee, name: str) -> Trees:
     from lhcq.records.scores import read_scores
 
-    if not (directory / MANIFEST).is_file():
-        return None
-    manifest = read_verified(directory, what="baseline", remedy="Make the split again.")
-    if "split_sha256" in manifest:
-        if manifest["split_sha256"] != split_sha256:
-            return None
-    elif not split_stands:
-        return None
-    return Evaluation(
-        step=None,
-        metrics=Metrics.checked(**read_json(directory / _METRICS)[subset]),
-        scores=read_scores(directory / f"{subset}.parquet"),
+    metrics = read_json(directory / _METRICS)
+    validation, test = (
+        Evaluation(
+            step=None,
+            metrics=Metrics.checked(**metrics[stem]),
+            scores=read_scores(directory / f"{stem}.parquet"),
+        )
+        for stem in (_stem(see, "validation"), _stem(see, "test"))
     )
+    return Trees(name=name, validation=validation, test=test)
+
+
+def _stem(see: TreesSee, subset: str) -> str:
+    return subset if see == "all" else f"{see}-{subset}"  # a baseline of before has the former alone
 
 
 def is_of_another_split(baseline: Path, split_dir: Path) -> bool:

@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lhcq.config import ModelFormat
 from lhcq.records.events import events_sha256
 from lhcq.records.metrics import Metrics
-from lhcq.records.validations import Evaluation
 from lhcq.report.dataset_page import said_config
 from lhcq.report.table import printed_interval, printed_sic
 from lhcq.report.views import RunView
@@ -130,15 +129,15 @@ def _evaluations(view: RunView, step: int) -> list[tuple[str, str, Metrics]]:
     checkpoint = next((one for one in view.checkpoints if one.step == step), None)
     if checkpoint and checkpoint.metrics:
         found.append(("validation", "this model", checkpoint.metrics))
-        found += _trees("validation", view.baseline_validation)
+        found += _trees(view, "validation")
     if view.test and view.test.step == step:
         found.append(("test", "this model", view.test.metrics))
-        found += _trees("test", view.baseline_test)
+        found += _trees(view, "test")
     return found
 
 
-def _trees(subset: str, baseline: Evaluation | None) -> list[tuple[str, str, Metrics]]:
-    return [(subset, "boosted trees", baseline.metrics)] if baseline else []
+def _trees(view: RunView, subset: str) -> list[tuple[str, str, Metrics]]:
+    return [(subset, trees.name, metrics) for trees, metrics in view.baseline.beside(subset) if metrics]
 
 
 def _row(subset: str, classifier: str, metrics: Metrics) -> list[str]:

@@ -56,15 +56,6 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
     manifest = _manifest_of(split, spec)
     replaced = manifest is None and (split / MANIFEST).is_file()
     shown = test or validation
-    baselines = {
-        subset: find_baseline(
-            workspace.baseline(spec.split),
-            subset,
-            split_sha256=spec.split_sha256,
-            split_stands=manifest is not None,
-        )
-        for subset in ("validation", "test")
-    }
     return RunView(
         name=run,
         state=_state(workspace, job, outcome, history),
@@ -82,8 +73,11 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
         calibrated=find_calibrated(directory),
         validation=validation,
         test=test,
-        baseline_validation=baselines["validation"],
-        baseline_test=baselines["test"],
+        baseline=find_baseline(
+            workspace.baseline(spec.split),
+            split_sha256=spec.split_sha256,
+            split_stands=manifest is not None,
+        ),
         manifest=manifest,
         replaced=_REPLACED.format(split.name) if replaced else "",
         masses=match_rows(split, "test" if test else "validation", shown.scores.rows, MASSES)

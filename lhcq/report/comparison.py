@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lhcq.records.validations import Evaluation
+from lhcq.records.validations import Evaluation, Trees
 from lhcq.report.table import printed_interval, printed_sic
 from lhcq.report.views import RunView
 
@@ -17,8 +17,8 @@ COLUMNS = {
     "accuracy": "accuracy [95%]",
     "auc": "AUC [95%]",
     "max_sic": "max SIC",
-    "trees_accuracy": "trees' accuracy",
-    "trees_auc": "trees' AUC",
+    "prompt_trees": "AUC, trees on the prompt's numbers",
+    "trees": "AUC, trees on all features",
 }
 """Printed columns in order, with their headings."""
 
@@ -31,7 +31,8 @@ _METRICS = (
 def comparison_row(view: RunView) -> dict[str, Any]:
     """A run with the metrics of its best checkpoint, on the test subset once that is scored, and the trees' beside.
 
-    What is not there yet is None.
+    `prompt_trees` see the numbers of the prompt, `trees` all features of the dataset; each has its `name`. What is
+    not there is None.
     """
     template = (view.manifest or {}).get("template") or {}
     steps = view.history.steps
@@ -47,7 +48,8 @@ def comparison_row(view: RunView) -> dict[str, Any]:
         "step": view.shown.step if view.shown else None,
         "part": view.shown_subset if view.shown else None,
         **_metrics(view.shown),
-        "trees": _metrics(view.shown_baseline if view.shown else None),
+        "prompt_trees": _trees(view, view.baseline.prompt),
+        "trees": _trees(view, view.baseline.all),
     }
 
 
@@ -65,9 +67,13 @@ def printed_comparison(row: dict[str, Any]) -> dict[str, str]:
         "accuracy": printed_interval(row, "accuracy"),
         "auc": printed_interval(row, "auc"),
         "max_sic": printed_sic(row),
-        "trees_accuracy": printed_interval(row["trees"], "accuracy"),
-        "trees_auc": printed_interval(row["trees"], "auc"),
+        "prompt_trees": printed_interval(row["prompt_trees"], "auc"),
+        "trees": printed_interval(row["trees"], "auc"),
     }
+
+
+def _trees(view: RunView, trees: Trees) -> dict[str, Any]:
+    return {"name": trees.name, **_metrics(trees.on(view.shown_subset) if view.shown else None)}
 
 
 def _metrics(evaluation: Evaluation | None) -> dict[str, Any]:

@@ -53,12 +53,13 @@ PICTURES = {
     ),
     "accuracy": Picture(
         "Accuracy by checkpoint",
-        "On the validation subset, with 95% Wilson intervals; band: the boosted trees on the same events.",
+        "On the validation subset, with 95% Wilson intervals; bands: boosted trees on the same events.",
         "not yet, no checkpoint has been validated.",
     ),
     "auc": Picture(
         "AUC by checkpoint",
-        "On the validation subset, with 95% DeLong intervals; the filled point is the checkpoint that is chosen.",
+        "On the validation subset, with 95% DeLong intervals; bands: boosted trees on the same events. The filled "
+        "point is the checkpoint that is chosen.",
         "not yet, or the events are of one class.",
     ),
     "roc": Picture(
@@ -146,21 +147,44 @@ def _judgement(view: RunView) -> list[str]:
             "of several on the same events, and so a little too good.",
             "The test subset is scored once, when training has ended.",
         ]
-    metrics, scores = view.test.metrics, view.test.scores
+    metrics = view.test.metrics
     sentences = _against_study(metrics)
-    if metrics.unknown:
-        right = ((scores.p_signal >= metrics.threshold) == (scores.labels == 1)) & ~scores.unknown
-        sentences.append(
-            f"The accuracy is that of the choice between the two labels, which is all that the loss trains. In free "
-            f"generation {metrics.unknown:,} of {metrics.n:,} answers would have been neither label; counting "
-            f"those as wrong, as the study did, gives {right.mean():.3f}."
-        )
-    if view.baseline_test and metrics.auc is not None:
-        own, trees = (
-            printed_interval(one.model_dump(), "auc") for one in (metrics, view.baseline_test.metrics)
-        )
-        sentences.append(f"AUC {own}, beside {trees} for boosted trees on the same events.")
+    sentences += _in_words(metrics)
+    beside = [
+        f"{printed_interval(found.model_dump(), 'auc')} for {trees.name}"
+        for trees, found in view.baseline.beside("test")
+        if found
+    ]
+    if beside and metrics.auc is not None:
+        own = printed_interval(metrics.model_dump(), "auc")
+        sentences.append(f"AUC {own}, beside {' and '.join(beside)}, on the same events.")
     return sentences
+
+
+def _in_words(metrics: Metrics) -> list[str]:
+    """How the generated answers, which the study's accuracy is of, differ from the likelier labels."""
+    if metrics.unknown is None:
+        return []
+    if metrics.generated_accuracy is None:  # validated by an lhcq that generated no answers
+        return (
+            [
+                f"The accuracy is that of the choice between the two labels. For {metrics.unknown:,} of "
+                f"{metrics.n:,} events neither label is the likeliest token, so that free generation would not say "
+                "it."
+            ]
+            if metrics.unknown
+            else []
+        )
+    if metrics.agreement == 1.0:
+        return [
+            "Asked for words, the model answers each event with the likelier label, and with nothing else."
+        ]
+    return [
+        f"The accuracy is that of the choice between the two labels. Of the generated answers {metrics.unknown:,} of "
+        f"{metrics.n:,} are neither label, and {metrics.agreement:.1%} are the likelier one; counting the unknown as "
+        f"wrong, as the study did, they are right for "
+        f"{printed_interval(metrics.model_dump(), 'generated_accuracy')}."
+    ]
 
 
 def _against_study(metrics: Metrics) -> list[str]:
@@ -231,32 +255,34 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
     ]
     if view.alarms:
         facts.append(("Alarms", str(len(view.alarms))))
-    if view.baseline_validation is None:
-        facts.append(("Boosted trees", "not fitted yet"))
+    facts += [(trees.name.capitalize(), trees.missing) for trees in view.baseline if trees.missing]
     return facts
 
 
 def _comparison(view: RunView) -> dict[str, Any]:
     """The best checkpoint beside the trees: headings, and a line of cells a metric; no lines before a validation."""
-    pairs = [
-        ("LLM, test", view.test),
-        ("Trees, test", view.baseline_test if view.test else None),
-        ("LLM, validation", view.validation),
-        ("Trees, validation", view.baseline_validation if view.validation else None),
-    ]
-    there = [(heading, one.metrics.model_dump()) for heading, one in pairs if one is not None]
-    for heading, metrics in there:
-        if heading.startswith("Trees"):
-            metrics["unknown"] = None  # nobody asked them for words
+    columns: list[tuple[str, str, dict[str, Any] | None]] = []
+    for subset, model in (("test", view.test), ("validation", view.validation)):
+        if model is None:
+            continue
+        columns.append((f"LLM, {subset}", f"{model.metrics.n:,} events", model.metrics.model_dump()))
+        for trees, metrics in view.baseline.beside(subset):
+            heading = f"{trees.name.capitalize()}, {subset}"
+            if metrics:  # nobody asked them for words; an older lhcq counted none
+                known = metrics.model_dump() | {"unknown": None}
+                columns.append((heading, f"{metrics.n:,} events", known))
+            else:
+                columns.append((heading, trees.missing, None))
+    there = [metrics for *_, metrics in columns]
     return {
-        "headings": [(heading, f"{metrics['n']:,} events") for heading, metrics in there],
+        "headings": [(heading, remark) for heading, remark, _ in columns],
         "lines": [
-            (title, [printed_metric(metrics, name) for _, metrics in there])
+            (title, [printed_metric(one, name) if one else printed(None) for one in there])
             for name, title in METRIC_ROWS.items()
         ]
         if there
         else [],
-        "floor": there[0][1]["max_sic_background_floor"] if there else None,
+        "floor": there[0]["max_sic_background_floor"] if there and there[0] else None,
     }
 
 

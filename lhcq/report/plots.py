@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,19 @@ from sklearn.metrics import roc_curve
 
 from lhcq.records.labels import LABELS
 from lhcq.records.validations import Evaluation
-from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, PAPER, RATE, SIGNAL, STUDY, TREES, draw_svg
+from lhcq.report.style import (
+    BACKGROUND,
+    FAINT,
+    INK,
+    MODEL,
+    PAPER,
+    PROMPT_TREES,
+    RATE,
+    SIGNAL,
+    STUDY,
+    TREES,
+    draw_svg,
+)
 from lhcq.report.views import Checkpoint, RunView
 
 STUDY_ACCURACY = 0.835
@@ -78,18 +90,20 @@ def _draw_rate(axes: Axes, view: RunView) -> None:
 
 
 def draw_by_checkpoint(axes: Axes, view: RunView, name: str) -> None:
-    """A metric of every validated checkpoint with its 95% interval, and the boosted trees' line and band."""
+    """A metric of every validated checkpoint with its 95% interval, and the boosted trees' lines and bands."""
     done = [one for one in view.checkpoints if one.metrics]
     for one in done:
         _draw_checkpoint(axes, one, name, best=one.step == view.best_step)
     axes.plot([one.step for one in done], [_metrics(one)[name] for one in done], color=MODEL, lw=1, alpha=0.6)
     axes.plot([], [], "o", color=MODEL, mfc=PAPER, label="language model")
     axes.plot([], [], "o", color=MODEL, label="best checkpoint")
-    if view.baseline_validation:
-        trees = view.baseline_validation.metrics.model_dump()
-        axes.axhline(trees[name], color=TREES, ls="--", label="boosted trees")
-        if trees[f"{name}_low"] is not None:
-            axes.axhspan(trees[f"{name}_low"], trees[f"{name}_high"], color=TREES, alpha=0.16, lw=0)
+    for trees in _trees(view, "validation"):
+        metrics = trees.evaluation.metrics.model_dump()
+        axes.axhline(metrics[name], color=trees.colour, ls=trees.line, label=trees.name)
+        if metrics[f"{name}_low"] is not None:
+            axes.axhspan(
+                metrics[f"{name}_low"], metrics[f"{name}_high"], color=trees.colour, alpha=0.16, lw=0
+            )
     if name == "accuracy":
         axes.axhline(STUDY_ACCURACY, color=STUDY, ls=":", lw=1.6, label=f"reference study, {STUDY_ACCURACY}")
     axes.set_xlabel("Optimizer step")
@@ -113,8 +127,8 @@ def draw_roc(axes: Axes, view: RunView) -> None:
     """Background rejection against signal efficiency, with 68% bands of the background's statistics."""
     shown = view.shown
     assert shown is not None  # noqa: S101  (the caller asked `_has_both_classes`)
-    for one, name, colour, style in _classifiers(view):
-        _draw_roc_curve(axes, one, name, colour, style)
+    for one in _classifiers(view):
+        _draw_roc_curve(axes, one)
     efficiency = np.linspace(0.01, 1, 100)
     axes.plot(efficiency, 1 / efficiency, color=FAINT, lw=1, ls=":", label="coin toss")
     axes.set_yscale("log")
@@ -138,18 +152,20 @@ def draw_sic(axes: Axes, view: RunView) -> None:
     Where fewer background events pass than count for its maximum there is no curve.
     """
     largest = 1.0
-    for one, name, colour, style in _classifiers(view):
-        eps_b, eps_s, _ = roc_curve(one.scores.labels, one.scores.p_signal)
-        n_background = int((one.scores.labels == 0).sum())
+    for one in _classifiers(view):
+        scores = one.evaluation.scores
+        eps_b, eps_s, _ = roc_curve(scores.labels, scores.p_signal)
+        n_background = int((scores.labels == 0).sum())
         kept = np.rint(eps_b * n_background)
-        floor = one.metrics.max_sic_background_floor
+        floor = one.evaluation.metrics.max_sic_background_floor
         seen = np.flatnonzero(kept >= floor)
         if not seen.size:
             continue
         low, high = binomial_band(kept[seen], n_background)
-        axes.plot(eps_s[seen], eps_s[seen] / np.sqrt(eps_b[seen]), color=colour, ls=style, label=name)
+        improvement = eps_s[seen] / np.sqrt(eps_b[seen])
+        axes.plot(eps_s[seen], improvement, color=one.colour, ls=one.line, label=one.name)
         upper = eps_s[seen] / np.sqrt(low)
-        axes.fill_between(eps_s[seen], eps_s[seen] / np.sqrt(high), upper, color=colour, alpha=0.15, lw=0)
+        axes.fill_between(eps_s[seen], eps_s[seen] / np.sqrt(high), upper, color=one.colour, alpha=0.15, lw=0)
         largest = max(largest, float(upper.max()))
         efficiency = np.array([0.0, 1.0])
         axes.plot(efficiency, efficiency * np.sqrt(n_background / floor), color=FAINT, lw=0.8)
@@ -163,27 +179,45 @@ def draw_sic(axes: Axes, view: RunView) -> None:
     axes.legend(loc="upper left")
 
 
-def _classifiers(view: RunView) -> list[tuple[Evaluation, str, str, str]]:
-    """What is drawn, with name, colour and line: the trees below, the shown checkpoint on top."""
+class _Drawn(NamedTuple):
+    """A classifier as it is drawn."""
+
+    evaluation: Evaluation
+    name: str
+    colour: str
+    line: str
+    marker: str
+
+
+def _trees(view: RunView, subset: str) -> list[_Drawn]:
+    looks = ((view.baseline.prompt, PROMPT_TREES, "--", "s"), (view.baseline.all, TREES, "-.", "D"))
+    return [
+        _Drawn(evaluation, trees.name, *look) for trees, *look in looks if (evaluation := trees.on(subset))
+    ]
+
+
+def _classifiers(view: RunView) -> list[_Drawn]:
+    """The trees below, the shown checkpoint on top."""
     shown = view.shown
-    trees = [(view.shown_baseline, "boosted trees", TREES, "--")] if view.shown_baseline else []
-    return [*trees, *([(shown, f"language model, step {shown.step}", MODEL, "-")] if shown else [])]
+    model = [_Drawn(shown, f"language model, step {shown.step}", MODEL, "-", "o")] if shown else []
+    return [*_trees(view, view.shown_subset), *model]
 
 
-def _draw_roc_curve(axes: Axes, one: Evaluation, name: str, colour: str, style: str) -> None:
-    eps_b, eps_s, thresholds = roc_curve(one.scores.labels, one.scores.p_signal)
-    n_background = int((one.scores.labels == 0).sum())
+def _draw_roc_curve(axes: Axes, one: _Drawn) -> None:
+    scores = one.evaluation.scores
+    eps_b, eps_s, thresholds = roc_curve(scores.labels, scores.p_signal)
+    n_background = int((scores.labels == 0).sum())
     kept = np.rint(eps_b * n_background)
     seen = np.flatnonzero(kept >= 1)
     # A long curve is thinned evenly in log(eps_B), as it is drawn.
     seen = seen[np.unique(np.geomspace(1, seen.size, 500).astype(np.int64)) - 1]
     low, high = binomial_band(kept[seen], n_background)
-    auc = one.metrics.auc
-    axes.plot(eps_s[seen], 1 / eps_b[seen], color=colour, ls=style, label=f"{name}: AUC {auc:.3f}")
-    axes.fill_between(eps_s[seen], 1 / high, 1 / low, color=colour, alpha=0.15, lw=0)
+    named = f"{one.name}: AUC {one.evaluation.metrics.auc:.3f}"
+    axes.plot(eps_s[seen], 1 / eps_b[seen], color=one.colour, ls=one.line, label=named)
+    axes.fill_between(eps_s[seen], 1 / high, 1 / low, color=one.colour, alpha=0.15, lw=0)
     at_half = int(np.searchsorted(-thresholds, -0.5, side="right")) - 1
     if kept[at_half] >= 1:
-        axes.plot(eps_s[at_half], 1 / eps_b[at_half], "o", color=colour, ms=5.5)
+        axes.plot(eps_s[at_half], 1 / eps_b[at_half], "o", color=one.colour, ms=5.5)
 
 
 def draw_scores(axes: Axes, view: RunView) -> None:
@@ -214,16 +248,13 @@ def draw_scores(axes: Axes, view: RunView) -> None:
 def draw_calibration(axes: Axes, view: RunView) -> None:
     """Observed signal share against predicted, in bins of equal occupancy with 95% intervals."""
     axes.plot([0, 1], [0, 1], color=FAINT, lw=1, ls=":", label="perfect")
-    for one, name, colour, marker, face in (
-        (view.shown_baseline, "boosted trees", TREES, "s", PAPER),
-        (view.shown, "language model", MODEL, "o", MODEL),
-    ):
-        if one is None:
-            continue
-        mean, observed, low, high = reliability(one.scores.labels, one.scores.p_signal)
+    for one in _classifiers(view):
+        scores = one.evaluation.scores
+        mean, observed, low, high = reliability(scores.labels, scores.p_signal)
         axes.errorbar(
-            mean, observed, [observed - low, high - observed], fmt=marker, color=colour, mfc=face, ms=5, lw=1.2,
-            label=f"{name}: ECE {one.metrics.ece:.3f}",
+            mean, observed, [observed - low, high - observed], fmt=one.marker, color=one.colour, ms=5, lw=1.2,
+            mfc=MODEL if one.evaluation is view.shown else PAPER,
+            label=f"{one.name}: ECE {one.evaluation.metrics.ece:.3f}",
         )  # fmt: skip
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)

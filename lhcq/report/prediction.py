@@ -89,7 +89,7 @@ def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("Dataset", summary["dataset"]),
         ("Events", f"{summary['n_events']:,}"),
         ("Background to compare with", f"{summary['reference']['n_background']:,} of the calibration subset"),
-        ("Unknown answers", f"{summary['unknown']:,}"),
+        ("Answers in words that are neither label", f"{summary['unknown']:,}"),
     ]
 
 

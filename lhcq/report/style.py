@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 INK, PAPER, GRID, FAINT = "#1f2328", "#ffffff", "#dfe3e8", "#6b747d"
 SIGNAL, BACKGROUND = "#bd1f01", "#3f90da"
-MODEL, TREES, STUDY, RATE = "#832db6", "#717581", "#a96b59", "#e76300"
+MODEL, STUDY, RATE = "#832db6", "#a96b59", "#e76300"
+PROMPT_TREES, TREES = "#717581", "#b9ac70"
 
 DARK = {
     INK: "#e6e8ea",
@@ -26,7 +27,8 @@ DARK = {
     SIGNAL: "#ff6a4d",
     BACKGROUND: "#62a9ea",
     MODEL: "#c58af0",
-    TREES: "#a9afb9",
+    PROMPT_TREES: "#a9afb9",
+    TREES: "#cfc48c",
     STUDY: "#d39a88",
     RATE: "#ff8c33",
 }

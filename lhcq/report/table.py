@@ -25,10 +25,12 @@ COLUMNS = {
 _METRICS = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
     "auc_error", "max_sic", "max_sic_background_floor", "ece", "nll", "brier", "unknown",
+    "generated_accuracy", "generated_accuracy_low", "generated_accuracy_high", "agreement",
 )  # fmt: skip
 
 METRIC_ROWS = {
     "accuracy": "Accuracy",
+    "generated_accuracy": "Accuracy of generated answers",
     "balanced_accuracy": "Balanced accuracy",
     "auc": "AUC",
     "max_sic": "Max. significance improvement",
@@ -37,19 +39,20 @@ METRIC_ROWS = {
     "brier": "Brier score",
     "nll": "Negative log-likelihood",
     "unknown": "Unknown answers",
+    "agreement": "Generated answers that are the likelier label",
 }
 """Printed metrics of one classifier in order, with their titles."""
 
-TREES = "boosted trees"
 _MOST_DIGITS = 12
 
 
 def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
     """One row a checkpoint (validation), then the boosted trees, then both on the test subset when it is scored.
 
-    A row has `classifier`, `part`, `step`, `state` (planned, written, validated, tested or fitted), `best`,
-    `train_loss`, the metrics and McNemar's test against the best checkpoint before it (`mcnemar_p`, with the events
-    on which only one of the two is right); what is not known yet is None.
+    A row has `classifier`, `part`, `step`, `state` (planned, written, validated, tested, fitted or, of one kind of
+    trees where only the other was fitted, absent), `best`, `train_loss`, the metrics and McNemar's test against the
+    best checkpoint before it (`mcnemar_p`, with the events on which only one of the two is right); what is not known
+    yet is None.
     """
     rows = [
         _row(
@@ -64,14 +67,20 @@ def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
         )
         for checkpoint in view.checkpoints
     ]
-    if view.baseline_validation:
-        rows.append(_row(TREES, "validation", view.baseline_validation.metrics, state="fitted"))
+    rows += _trees(view, "validation")
     if view.test:
         name = f"step {view.test.step}"
         rows.append(_row(name, "test", view.test.metrics, step=view.test.step, state="tested"))
-        if view.baseline_test:
-            rows.append(_row(TREES, "test", view.baseline_test.metrics, state="fitted"))
+        rows += _trees(view, "test")
     return rows
+
+
+def _trees(view: RunView, subset: str) -> list[dict[str, Any]]:
+    return [
+        # Nobody asked them for words.
+        _row(trees.name, subset, metrics, state="fitted" if metrics else "absent") | {"unknown": None}
+        for trees, metrics in view.baseline.beside(subset)
+    ]
 
 
 def printed_row(row: dict[str, Any]) -> dict[str, str]:
@@ -181,5 +190,4 @@ def _row(
         "only_this_right": judgement and judgement.only_this_right,
         "only_previous_right": judgement and judgement.only_previous_right,
         **{name: known.get(name) for name in _METRICS},
-        **({"unknown": None} if classifier == TREES else {}),  # nobody asked them for words
     }

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lhcq.records.metrics import CalibratedMetrics, Metrics
 from lhcq.records.run_state import Alarm, Answer, Judgement
-from lhcq.records.validations import Evaluation
+from lhcq.records.validations import Baseline, Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,8 @@ class RunView:
     """The checkpoint that was chosen when training ended, on the test subset."""
     calibrated: CalibratedMetrics | None
     """The tested checkpoint under temperature and thresholds of the calibration subset."""
-    baseline_validation: Evaluation | None
-    baseline_test: Evaluation | None
+    baseline: Baseline
+    """The boosted trees of the split."""
     manifest: dict[str, Any] | None
     """The split's; None when the split was removed, or made again of other events."""
     replaced: str
@@ -82,8 +82,3 @@ class RunView:
     def shown_subset(self) -> str:
         """Which subset `shown` is."""
         return "test" if self.test else "validation"
-
-    @property
-    def shown_baseline(self) -> Evaluation | None:
-        """The boosted trees on the subset that is shown."""
-        return self.baseline_test if self.test else self.baseline_validation

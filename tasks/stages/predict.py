@@ -52,7 +52,7 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
         batch_size=spec.config.evaluation_batch,
         on_batch=lambda _: held.check(),
     )
-    write_scored(path, **columns, p_signal=scores.p_signal, unknown=scores.unknown)
+    write_scored(path, **columns, p_signal=scores.p_signal, answers=scores.answers)
 
 
 def _refuse_another_checkpoint(spec: PredictSpec, checkpoint: Path) -> None:

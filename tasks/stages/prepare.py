@@ -1,4 +1,4 @@
-"""Prompts: one task that writes a split, chained to one that fits the boosted-tree baseline on it."""
+"""Prompts: one task that writes a split, chained to one that fits the boosted trees beside it."""
 
 import shutil
 from pathlib import Path
@@ -83,5 +83,5 @@ def prepare(split: str) -> str:
 
 @app.task(name="lhcq.baseline", work=staticmethod(_baseline))
 def baseline(split: str) -> str:
-    """Fit boosted trees on the split's features, and score its validation and test subsets."""
+    """Fit boosted trees on the prompts' numbers and on all features, and score validation and test subsets."""
     return perform(baseline_unit(split), _baseline, done=lambda *_: False)

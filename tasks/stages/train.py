@@ -223,7 +223,9 @@ def _validate(workspace: Workspace, job: Job, step: int, held: Lease, alarms: li
     write_line(run_dir, ValidationLine(step=step, seconds=time.time() - started, **metrics))
     judge_validations(workspace, job, alarms)
     told = {
-        key: metrics[key] for key in ("accuracy", "auc", "max_sic", "nll", "ece") if metrics[key] is not None
+        key: metrics[key]
+        for key in ("accuracy", "generated_accuracy", "auc", "max_sic", "nll", "ece")
+        if metrics[key] is not None
     }
     _track(workspace, job, [(step, {f"validation/{key}": value for key, value in told.items()})])
     keep = job.spec_of(TrainSpec).config.keep
@@ -270,7 +272,7 @@ def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:
         _score(workspace, job, step, "calibration", paths.calibration, held)
     fitted, shown = require_scores(paths.calibration), require_scores(paths.test)
     calibration = fit_calibration(fitted.labels, fitted.p_signal)
-    write_calibrated(run_dir, calibrated_metrics(calibration, shown.labels, shown.p_signal, shown.unknown))
+    write_calibrated(run_dir, calibrated_metrics(calibration, shown.labels, shown.p_signal, shown.answers))
 
 
 def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, held: Lease) -> Metrics:
@@ -299,7 +301,7 @@ def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, 
         rows=rows,
         labels=labels,
         p_signal=scores.p_signal,
-        unknown=scores.unknown,
+        answers=scores.answers,
         of=job.identity,
         checkpoint_sha256=adapter_sha256(checkpoint),
         training=checkpoint.get("training"),

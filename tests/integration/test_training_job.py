@@ -61,8 +61,10 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
     validated = [row for row in answer["checkpoints"] if row["state"] == "validated"]
     assert [row["step"] for row in validated] == [2, 4, 6]
     assert {row["part"] for row in answer["checkpoints"] if row["state"] == "tested"} == {"test"}
+    trees = json.loads((lhcq.workspace / "baselines/small/manifest.json").read_text())
     assert [row["classifier"] for row in answer["checkpoints"] if row["state"] == "fitted"] == [
-        "boosted trees"
+        "trees on the prompt's numbers",
+        f"trees on all {len(trees['features'])} features",
     ] * 2
 
     run = lhcq.workspace / "runs/first"
@@ -97,7 +99,7 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
     assert "http://" not in page.replace("http://www.w3.org", "")
     text = lhcq.run("report", "first").stdout
     assert text.splitlines()[-1] == str(run / "report.html")
-    assert "boosted trees" in text
+    assert "trees on the prompt's numbers" in text
     watched = lhcq.ask("watch", "first")
     assert watched["checkpoints"] == answer["checkpoints"]
     jobs = {job["name"]: job for job in lhcq.ask("status")["jobs"]}

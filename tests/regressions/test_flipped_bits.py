@@ -73,7 +73,7 @@ def test_a_part_of_a_clustering(tmp_path: Path) -> None:
 def test_a_part_of_a_prediction(tmp_path: Path) -> None:
     part, final = tmp_path / "part", tmp_path / "made"
     values: Any = np.linspace(0.01, 0.99, 30)
-    write_scored(part, rows=range(30), labels=None, mjj=None, p_signal=values, unknown=values > 2)
+    write_scored(part, rows=range(30), labels=None, mjj=None, p_signal=values, answers=np.zeros(30, np.int8))
 
     def merge() -> None:
         options: Any = {"n_events": 30, "largest_p_value": 0.5, "fields": {}, "page": lambda _: ""}

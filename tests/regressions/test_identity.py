@@ -189,7 +189,7 @@ def test_a_validation_of_an_earlier_run_is_no_validation_of_this_one(here: Works
         "rows": [1, 2],
         "labels": [0, 1],
         "p_signal": [0.2, 0.8],
-        "unknown": [False] * 2,
+        "answers": None,
     }
     with staged_directory(here.checkpoint("run", 3)) as directory:
         write_manifest(directory, of=run.identity, step=3)

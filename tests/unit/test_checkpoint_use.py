@@ -125,7 +125,7 @@ def made(base, tmp_path_factory):
         rows=part["row"].to_numpy(),
         labels=part["label"].to_numpy(),
         p_signal=scores.p_signal,
-        unknown=scores.unknown,
+        answers=scores.answers,
     )
     return place
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.scores import Scores
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
+from tests.older import without_prompt_trees
 from tests.specs import job_of
 
 
@@ -26,7 +28,6 @@ def scores(rows, labels, p_signal) -> Scores:
         rows=np.asarray(rows, np.int64),
         labels=np.asarray(labels, np.int8),
         p_signal=np.asarray(p_signal, float),
-        unknown=np.zeros(len(rows), bool),
     )
 
 
@@ -84,9 +85,9 @@ def runs(place, monkeypatch):
             columns = {
                 "row": np.arange(first, first + 100),
                 "label": labels.astype(np.int8),
-                "prompt": ["1:"] * 100,
             }
             masses = {name: random.normal(100 + 40 * labels, 30) for name in ("mjj", "m_heavy", "m_light")}
+            columns["prompt"] = [f"{mass:.0f}:" for mass in masses["mjj"]]  # less than there is to know
             pq.write_table(pa.table(columns | masses), place.split(split) / f"{part}.parquet")
         write_manifest(
             place.split(split),
@@ -117,9 +118,7 @@ def runs(place, monkeypatch):
                 labels = np.arange(100) % 2
                 p_signal = 1 / (1 + np.exp(-random.normal(skill * (2 * labels - 1), 1)))
                 rows = np.arange(first, first + 100)
-                write_validation(
-                    final, step=8, rows=rows, labels=labels, p_signal=p_signal, unknown=np.zeros(100, bool)
-                )
+                write_validation(final, step=8, rows=rows, labels=labels, p_signal=p_signal, answers=None)
     return place
 
 
@@ -144,14 +143,39 @@ def test_runs_stand_side_by_side_and_are_compared_where_the_test_events_are_the_
     assert clear["auc"]["low"] > 0
     assert pairs["good", "other"]["reason"] == "their splits are of different events"
     assert pairs["good", "new"]["reason"] == "new has not been tested yet"
-    assert pairs["good", "boosted trees"]["comparison"]["n"] == 100
+    for row in answer["runs"]:
+        assert row["prompt_trees"]["name"] == "trees on the prompt's numbers"
+    good = answer["runs"][0]
+    assert good["trees"]["name"] == "trees on all 3 features"
+    assert good["prompt_trees"]["auc"] < good["trees"]["auc"]
+    for kind in ("prompt_trees", "trees"):
+        found = pairs["good", good[kind]["name"]]["comparison"]
+        assert found["n"] == 100
+        assert found["auc"]["value"] == pytest.approx(good["auc"] - good[kind]["auc"])
+        assert found["auc"]["p_value"] is not None
+        assert pairs["new", good[kind]["name"]]["reason"] == "new has not been tested yet"
 
     text = compare("good", "poor", "new")
     head, good, _, new, *_ = [line for line in text.splitlines() if line and not set(line) <= {"─", " "}]
-    assert "trees' AUC" in head
+    assert re.search("AUC, trees on the prompt's numbers +AUC, trees on all features$", head)
     assert good.split()[:6] == ["good", "one", "smollm2", "compact", "v3", "0/8"]
     assert new.split()[-7:] == ["–"] * 7
-    assert "good against poor, 100 test events: right alone" in text
+    for other in ("poor", "trees on the prompt's numbers", "trees on all 3 features"):
+        assert f"good against {other}, 100 test events: right alone" in text
+
+
+def test_trees_of_an_earlier_version_are_compared_as_what_they_are(runs) -> None:
+    before = json.loads(compare("good", "--json"))
+    without_prompt_trees(runs.baseline("one"))
+    answer = json.loads(compare("good", "--json"))
+    (row,) = answer["runs"]
+    assert row["trees"] == before["runs"][0]["trees"]
+    assert {value for name, value in row["prompt_trees"].items() if name != "name"} == {None}
+    missing, there = answer["pairs"]
+    assert (missing["second"], missing["comparison"]) == ("trees on the prompt's numbers", None)
+    assert there == before["pairs"][1]
+    missing_since = "not compared, not fitted by the earlier lhcq that made this split."
+    assert f"good against trees on the prompt's numbers: {missing_since}" in compare("good")
 
 
 def test_a_run_that_does_not_exist_is_named(runs) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from lhcq.config import (
+    ANSWER_WEIGHT,
     CLUSTER_PRESETS,
     TRAIN_PRESETS,
     ClusterConfig,
@@ -98,7 +99,8 @@ def test_the_diary_trains_as_the_study_did() -> None:
 def test_the_default_training_takes_all_linear_layers_and_its_rate_from_the_model() -> None:
     default = TRAIN_PRESETS["default"]
     assert (default.target, default.learning_rate, default.class_weighted) == ("all-linear", None, True)
-    assert default == TrainConfig()
+    # The model's own defaults are those of runs of before there was a term of answers.
+    assert default == TrainConfig(answer_weight=ANSWER_WEIGHT)
 
 
 def test_a_ratio_gives_its_number_of_background_events() -> None:

@@ -69,7 +69,7 @@ def validate(place, step, scores=GOOD, *, train_loss=0.4):
         rows=np.arange(LABELS.size),
         labels=LABELS,
         p_signal=scores,
-        unknown=np.zeros(LABELS.size, dtype=bool),
+        answers=None,
         of=identity_of_run(place.run("run")),
         training={"loss": train_loss, "grad_norm": 1.0},
     )

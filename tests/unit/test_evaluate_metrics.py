@@ -163,11 +163,21 @@ def test_a_sure_mistake_costs_a_finite_likelihood() -> None:
 
 def test_unknowns_are_counted_and_change_nothing_else() -> None:
     labels, p_signal = scored_events(50, 6)
-    unknown = np.zeros(50, dtype=bool)
-    unknown[[3, 8]] = True
-    figures = metrics_of(labels, p_signal, unknown)
+    answers = (p_signal >= 0.5).astype(np.int8)
+    answers[[3, 8]] = -1
+    figures = metrics_of(labels, p_signal, answers)
     assert figures.unknown == 2
-    assert figures.model_copy(update={"unknown": 0}) == metrics_of(labels, p_signal)
+    assert figures.generated_accuracy == np.mean(answers == labels) < figures.accuracy
+    assert figures.generated_accuracy_low < figures.generated_accuracy < figures.generated_accuracy_high
+    assert figures.agreement == 0.96
+    asked = (
+        "unknown",
+        "generated_accuracy",
+        "generated_accuracy_low",
+        "generated_accuracy_high",
+        "agreement",
+    )
+    assert figures.model_copy(update=dict.fromkeys(asked)) == metrics_of(labels, p_signal)
 
 
 def test_calibrated_scores_have_a_small_calibration_error_and_shifted_ones_their_shift() -> None:

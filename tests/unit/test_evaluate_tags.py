@@ -18,7 +18,7 @@ def run_dir(place):
     for step, p_signal in ((2, [0.6, 0.4, 0.9, 0.2]), (4, [0.1, 0.2, 0.9, 0.8])):
         final = place.validation("run", step)
         write_validation(
-            final, step=step, rows=range(4), labels=[0, 0, 1, 1], p_signal=p_signal, unknown=[False] * 4
+            final, step=step, rows=range(4), labels=[0, 0, 1, 1], p_signal=p_signal, answers=None
         )
     return directory
 

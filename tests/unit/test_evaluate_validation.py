@@ -22,17 +22,27 @@ from lhcq.storage import read_manifest, verify_files, write_manifest
 
 LABELS = np.array([0, 1, 1, 0, 1, 0], dtype=np.int8)
 P_SIGNAL = np.array([0.1, 0.9, 0.4, 0.2, 0.8, 0.7])
-UNKNOWN = np.array([False, False, True, False, False, False])
+ANSWERS = np.array([0, 1, -1, 0, 1, 0], dtype=np.int8)
 ROWS = np.array([30, 11, 12, 2, 900, 7])
-SCORES = Scores.of(rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, unknown=UNKNOWN)
+SCORES = Scores.of(rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, answers=ANSWERS)
+
+
+def test_scores_of_an_older_lhcq_have_no_answers(tmp_path: Path) -> None:
+    columns = {"row": ROWS, "label": LABELS, "p_signal": P_SIGNAL, "unknown": ANSWERS < 0}
+    pq.write_table(pa.table(columns), tmp_path / "scores.parquet")
+    scores = read_scores(tmp_path / "scores.parquet")
+    assert scores.answers is None
+    np.testing.assert_array_equal(scores.p_signal, P_SIGNAL)
+    write_scores(tmp_path / "trees.parquet", scores)
+    assert read_scores(tmp_path / "trees.parquet").answers is None
 
 
 def test_scores_come_back_as_they_were_written(tmp_path: Path) -> None:
     write_scores(tmp_path / "scores.parquet", SCORES)
     scores = read_scores(tmp_path / "scores.parquet")
     for found, written in zip(
-        (scores.rows, scores.labels, scores.p_signal, scores.unknown),
-        (ROWS, LABELS, P_SIGNAL, UNKNOWN),
+        (scores.rows, scores.labels, scores.p_signal, scores.answers),
+        (ROWS, LABELS, P_SIGNAL, ANSWERS),
         strict=True,
     ):
         assert found.dtype == written.dtype
@@ -69,27 +79,27 @@ def test_missing_and_damaged_scores_say_which_file(tmp_path: Path) -> None:
 def test_a_validation_is_committed_with_figures_report_and_manifest(tmp_path: Path) -> None:
     final = tmp_path / "validations" / "00000040"
     figures = write_validation(
-        final, step=40, rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, unknown=UNKNOWN, model="smollm2"
+        final, step=40, rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, answers=ANSWERS, model="smollm2"
     )
     manifest = read_manifest(final, what="validation", remedy="")
     verify_files(final, manifest)
     assert sorted(manifest["files"]) == ["figures.json", "report.txt", "scores.parquet"]
     assert (manifest["step"], manifest["model"]) == (40, "smollm2")
-    assert read_metrics(final) == figures == metrics_of(LABELS, P_SIGNAL, UNKNOWN)
-    assert (final / "report.txt").read_text() == text_report(LABELS, P_SIGNAL, UNKNOWN)
+    assert read_metrics(final) == figures == metrics_of(LABELS, P_SIGNAL, ANSWERS)
+    assert (final / "report.txt").read_text() == text_report(LABELS, P_SIGNAL, ANSWERS)
     assert [path.name for path in final.parent.iterdir()] == ["00000040"], "nothing temporary stays"
 
 
 def test_the_first_validation_stands(tmp_path: Path) -> None:
     final = tmp_path / "validations" / "00000040"
-    first = write_validation(final, step=40, rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, unknown=UNKNOWN)
-    write_validation(final, step=40, rows=ROWS, labels=LABELS, p_signal=1 - P_SIGNAL, unknown=UNKNOWN)
+    first = write_validation(final, step=40, rows=ROWS, labels=LABELS, p_signal=P_SIGNAL, answers=ANSWERS)
+    write_validation(final, step=40, rows=ROWS, labels=LABELS, p_signal=1 - P_SIGNAL, answers=ANSWERS)
     assert read_metrics(final) == first
 
 
 def write_one(run: Path, step: int, p_signal: np.ndarray) -> None:
     final = run / "validations" / f"{step:08d}"
-    write_validation(final, step=step, rows=ROWS, labels=LABELS, p_signal=p_signal, unknown=UNKNOWN)
+    write_validation(final, step=step, rows=ROWS, labels=LABELS, p_signal=p_signal, answers=ANSWERS)
 
 
 def test_only_committed_validations_count(tmp_path: Path) -> None:
@@ -119,7 +129,7 @@ def test_the_best_step_of_one_class_goes_by_accuracy(tmp_path: Path) -> None:
     for step, p_signal in ((10, 0.2), (20, 0.8)):
         write_validation(
             tmp_path / "validations" / f"{step:08d}",
-            step=step, rows=[1, 2], labels=[1, 1], p_signal=[p_signal, 0.9], unknown=[False, False],
+            step=step, rows=[1, 2], labels=[1, 1], p_signal=[p_signal, 0.9], answers=[0, 0],
         )  # fmt: skip
     assert best_step(tmp_path) == 20
 
@@ -143,9 +153,12 @@ def test_figures_that_are_not_those_of_the_commit_are_refused(tmp_path: Path) ->
 
 
 def test_the_text_report_is_the_studys_when_nothing_is_unknown() -> None:
-    report = text_report(LABELS, P_SIGNAL, np.zeros(6, dtype=bool))
+    report = text_report(LABELS, P_SIGNAL, P_SIGNAL >= 0.5)
     expected = classification_report(LABELS, P_SIGNAL >= 0.5, target_names=["background", "signal"])
-    assert report.startswith("Validation Accuracy: 0.6667\nNumber of unknown predictions: 0\n" + expected)
+    assert report.startswith(
+        "Validation Accuracy: 0.6667\nGenerated Accuracy: 0.6667\nNumber of unknown predictions: 0\n"
+        + expected
+    )
     assert report.endswith(
         "truth \\ predicted  background      signal\n"
         "       background           2           1\n"
@@ -154,10 +167,9 @@ def test_the_text_report_is_the_studys_when_nothing_is_unknown() -> None:
 
 
 def test_an_unknown_prediction_is_counted_and_the_likelier_label_stays_the_prediction() -> None:
-    unknown = np.array([True, False, False, False, False, False])
-    report = text_report(LABELS, P_SIGNAL, unknown)
+    report = text_report(LABELS, P_SIGNAL, np.array([-1, 1, 0, 0, 1, 1]))
     assert report.startswith(
-        "Validation Accuracy: 0.6667\nNumber of unknown predictions: 1\n  (where neither"
+        "Validation Accuracy: 0.6667\nGenerated Accuracy: 0.5\nNumber of unknown predictions: 1\n  (generated"
     )
     assert "       background           2           1\n" in report
 
@@ -193,14 +205,17 @@ def test_the_trees_learn_with_missing_values_and_are_scored_on_events_they_did_n
     verify_files(final, manifest)
     assert (manifest["features"], manifest["n_train"]) == (["mjj", "m_heavy"], 400), "no event has the third"
     assert "scikit-learn" in manifest["versions"]
-    assert sorted(manifest["files"]) == ["figures.json", "test.parquet", "validation.parquet"]
+    assert manifest["prompt"]["numbers"] == 1
+    assert sorted(manifest["files"]) == [
+        "figures.json", "prompt-test.parquet", "prompt-validation.parquet", "test.parquet", "validation.parquet",
+    ]  # fmt: skip
     figures = json.loads((final / "figures.json").read_text())
     for part in ("validation", "test"):
         scores = read_scores(final / f"{part}.parquet")
         np.testing.assert_array_equal(
             scores.rows, pq.read_table(tmp_path / "split" / f"{part}.parquet")["row"].to_numpy()
         )
-        assert figures[part] == metrics_of(scores.labels, scores.p_signal, scores.unknown).model_dump()
+        assert figures[part] == metrics_of(scores.labels, scores.p_signal).model_dump()
         # One cut on the mass, the best a single feature does here; the trees must not be worse than that.
         one_cut = roc_auc_score(
             scores.labels, pq.read_table(tmp_path / "split" / f"{part}.parquet")["m_heavy"].to_numpy()

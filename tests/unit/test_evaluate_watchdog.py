@@ -70,7 +70,7 @@ def test_a_segment_is_summed_up() -> None:
 def figures(n_signal, n_background, signal_scores, background_scores, unknown=0):
     scores = np.concatenate([np.resize(signal_scores, n_signal), np.resize(background_scores, n_background)])
     labels = np.repeat([1, 0], [n_signal, n_background])
-    return metrics_of(labels, scores, np.arange(labels.size) < unknown)
+    return metrics_of(labels, scores, np.where(np.arange(labels.size) < unknown, -1, labels))
 
 
 def test_answers_of_one_class_are_a_collapse() -> None:
@@ -92,7 +92,7 @@ def test_few_events_cannot_tell_a_collapse() -> None:
 
 def test_unknown_answers_are_told_when_they_are_more_than_before() -> None:
     few, many = (figures(100, 100, [0.9], [0.1], unknown) for unknown in (4, 60))
-    assert find_unknown(many, few) == "60 of 200 answers would be neither label, 4 at the best checkpoint"
+    assert find_unknown(many, few) == "60 of 200 answers are neither label, 4 at the best checkpoint"
     assert find_unknown(many, many) is None
     assert find_unknown(few, figures(100, 100, [0.9], [0.1])) is None
     assert find_unknown(many, None) is None

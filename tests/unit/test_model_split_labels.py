@@ -11,7 +11,7 @@ from lhcq.model.adapter import attach_lora, reset_adapter
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.labels import label_ids
 from lhcq.model.loop import train_segment
-from lhcq.model.loss import _label_log_likelihoods, label_scores, pad_right
+from lhcq.model.loss import _read_split_labels, label_scores, pad_right
 from lhcq.model.score import score_attached, score_prompts
 from lhcq.model.tokens import encode_prompts
 from lhcq.records.labels import LABELS
@@ -76,7 +76,7 @@ def test_the_score_of_split_labels_is_their_whole_log_likelihood(split_base) -> 
     assert np.ptp(expected) > 1e-3
     alone = score_attached(split_base, PROMPTS, CONFIG.max_tokens, batch_size=1)
     assert alone.p_signal == pytest.approx(scores.p_signal, abs=1e-5)
-    assert alone.unknown.tolist() == scores.unknown.tolist()
+    assert alone.answers.tolist() == scores.answers.tolist()
 
 
 def test_for_single_tokens_the_log_likelihood_says_what_the_two_rows_say(exact) -> None:
@@ -85,7 +85,7 @@ def test_for_single_tokens_the_log_likelihood_says_what_the_two_rows_say(exact) 
     with torch.inference_mode():
         padded = pad_right(exact.encode(PROMPTS), exact)
         rows, ends = label_scores(exact, *padded)
-        long, long_ends = _label_log_likelihoods(exact, *padded)
+        long, long_ends, _ = _read_split_labels(exact, *padded, None)
     torch.testing.assert_close(long[:, 1] - long[:, 0], rows[:, 1] - rows[:, 0], rtol=0, atol=1e-4)
     torch.testing.assert_close(long_ends, ends, rtol=0, atol=1e-4)
 

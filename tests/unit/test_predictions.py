@@ -20,9 +20,14 @@ PROBABILITIES = st.floats(0, 1).map(lambda p: round(p, 2))  # so that many are e
 
 
 def write_part(path, rows, p_signal, *, labels=None, mjj=None):
-    n = len(rows)
-    write_scored(path, rows=rows, labels=labels, mjj=mjj, p_signal=p_signal, unknown=np.zeros(n, bool))
+    answers = answered(rows, p_signal)
+    write_scored(path, rows=rows, labels=labels, mjj=mjj, p_signal=p_signal, answers=answers)
     return path
+
+
+def answered(rows, p_signal):
+    """The likelier label, but for some rows that say neither."""
+    return np.where(np.asarray(rows) % 7 == 3, -1, p_signal >= 0.5).astype(np.int8)
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def scored(tmp_path):
     background = random.uniform(0, 0.6, 99)
     reference = [write_part(tmp_path / "reference.parquet", np.arange(99), background)]
     return {"paths": paths, "reference": reference, "rows": rows, "labels": labels, "p_signal": p_signal,
-            "background": background, "mjj": mjj}  # fmt: skip
+            "background": background, "mjj": mjj, "answers": answered(rows, p_signal)}  # fmt: skip
 
 
 def predict(tmp_path, made, **changed):
@@ -96,12 +101,16 @@ def test_a_prediction_has_all_events_in_order_with_what_is_known_of_them(tmp_pat
     assert table["row"].to_pylist() == scored["rows"].tolist()
     assert table["p_signal"].to_pylist() == scored["p_signal"].tolist()
     assert table["label"].to_pylist() == scored["labels"].tolist()
+    assert table["answer"].to_pylist() == scored["answers"].tolist()
+    assert summary["unknown"] == (scored["answers"] == -1).sum() > 0
     assert table["mjj"].null_count == 1
     assert table["part"].null_count == N
     values = p_values(scored["p_signal"], scored["background"])
     assert table["p_value"].to_pylist() == values.tolist()
     assert summary["selection"]["n_selected"] == int((values <= 0.05).sum()) > 3
-    assert summary["figures"] == metrics_of(scored["labels"], scored["p_signal"]).model_dump()
+    assert (
+        summary["figures"] == metrics_of(scored["labels"], scored["p_signal"], scored["answers"]).model_dump()
+    )
     best = summary["top"][0]
     assert best["row"] == table["row"].to_pylist()[table["rank"].to_pylist().index(1)]
     assert (tmp_path / "prediction" / MANIFEST).is_file()
@@ -113,7 +122,10 @@ def test_what_the_run_was_trained_on_is_judged_by_its_test_part_alone(tmp_path, 
     parts = {"train": rows[:30], "validation": rows[30:35], "calibration": rows[35:38], "test": rows[38:55]}
     summary = predict(tmp_path, scored, subsets=parts)
     test = slice(38, 55)
-    assert summary["figures"] == metrics_of(scored["labels"][test], scored["p_signal"][test]).model_dump()
+    assert (
+        summary["figures"]
+        == metrics_of(scored["labels"][test], scored["p_signal"][test], scored["answers"][test]).model_dump()
+    )
     assert summary["judged"] == {"events": "test part", "n": 17}
     assert summary["parts"] == {"train": 30, "validation": 5, "calibration": 3, "test": 17, "none": 5}
     assert sum(summary["spectrum"]["counts"]["all"]) == 17

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.quality_table import DOCUMENT, MARKS, auc_difference, tables
-from benchmarks.rows import RESULTS
+from benchmarks.quality_table import MADE_BY, auc_difference, tables
+from benchmarks.rows import DOCUMENT, RESULTS, marks
 
 
 def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
@@ -31,4 +31,5 @@ def test_the_document_shows_the_stored_results():
     found = json.loads((RESULTS / "quality.json").read_text())
     text = DOCUMENT.read_text()
     for name, lines in tables(found).items():
-        assert "\n".join([MARKS.format(name), *lines, MARKS.format(f"end of {name}")]) in text
+        begin, end = marks(name, MADE_BY)
+        assert "\n".join([begin, *lines, end]) in text

@@ -20,10 +20,12 @@ from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.checkpoint_review import judge_run
+from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
 from lhcq.records.validations import read_metrics
+from lhcq.report.card import _evaluations
 from lhcq.report.collect import RunView, collect_run
 from lhcq.report.page import render_page, verdict_of, write_report
 from lhcq.report.plots import (
@@ -37,8 +39,10 @@ from lhcq.report.plots import (
 )
 from lhcq.report.style import DARK, darkened, draw_svg
 from lhcq.report.table import COLUMNS, checkpoint_table, digits_apart, printed_interval, printed_row
+from lhcq.results import Run
 from lhcq.storage import MANIFEST, append_line, read_json, write_json, write_manifest
 from lhcq.workspace import Workspace
+from tests.older import without_prompt_trees
 from tests.specs import job_of
 
 FEATURES = ["mjj", "m_heavy", "m_light", "pt_heavy", "delta_r", "n_particles"]
@@ -75,7 +79,9 @@ def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7) -> Non
     for part, n in PARTS.items():
         events = events_like_lhco(n, rng, signal_share=signal_share)
         rows = rng.permutation(np.arange(first, first + n))
-        columns = {"row": rows, "label": events["label"], "prompt": ["345 47 10:"] * n}
+        told = np.column_stack([events["mjj"] / 10, events["m_heavy"], events["m_light"]])
+        prompts = [f"{one:.0f} {heavy:.0f} {light:.0f}:" for one, heavy, light in np.nan_to_num(told)]
+        columns = {"row": rows, "label": events["label"], "prompt": prompts}
         pq.write_table(
             pa.table(columns | {name: events[name] for name in FEATURES}), split / f"{part}.parquet"
         )
@@ -102,7 +108,7 @@ def model_scores(split: Path, part: str, *, sharpness: float) -> dict[str, np.nd
         "rows": table["row"].to_numpy(),
         "labels": label,
         "p_signal": 1 / (1 + np.exp(-logit)),
-        "unknown": rng.random(label.size) < 0.004,
+        "answers": np.where(rng.random(label.size) < 0.004, -1, logit >= 0),
     }
 
 
@@ -182,12 +188,23 @@ def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(fin
     path = write_report(finished, "demo")
     words = PageReader(path.read_text(encoding="utf-8")).words
     tested = read_metrics(finished.run("demo") / "test")
-    trees = json.loads((finished.baseline("half") / "figures.json").read_text())["test"]
-    for figures in (tested.model_dump(), trees):
+    trees = json.loads((finished.baseline("half") / "figures.json").read_text())
+    assert trees["prompt-test"]["auc"] != trees["test"]["auc"]
+    for figures in (tested.model_dump(), trees["prompt-test"], trees["test"]):
         for name in ("accuracy", "auc"):
             assert printed_interval(figures, name) in words
         assert f"{figures['ece']:.3f}" in words
     assert f"Test accuracy {tested.accuracy:.3f}" in words
+    own, on_prompt, on_all = (
+        printed_interval(one, "auc") for one in (tested.model_dump(), trees["prompt-test"], trees["test"])
+    )
+    assert (
+        f"AUC {own}, beside {on_prompt} for trees on the prompt's numbers and {on_all} for trees on all 6 features, "
+        "on the same events." in words
+    )
+    for subset in ("test", "validation"):
+        for heading in ("LLM", "Trees on the prompt's numbers", "Trees on all 6 features"):
+            assert f"{heading}, {subset} {PARTS[subset]:,} events" in words
     assert "smollm2" in words
     assert "ab" * 32 in words, "the template's hash"
     assert path == finished.run("demo") / "report.html"
@@ -207,10 +224,14 @@ def test_every_validated_checkpoint_is_in_the_table_with_the_trees_below(finishe
     rows = checkpoint_table(view)
     assert [(row["step"], row["part"]) for row in rows] == [
         *((step, "validation") for step in STEPS),
-        (None, "validation"),
+        *[(None, "validation")] * 2,
         (view.best_step, "test"),
-        (None, "test"),
+        *[(None, "test")] * 2,
     ]
+    assert [row["classifier"] for row in rows if row["state"] == "fitted"] == [
+        "trees on the prompt's numbers",
+        "trees on all 6 features",
+    ] * 2
     assert [row["step"] for row in rows if row["best"]] == [view.best_step]
     for step, row in zip(STEPS, rows, strict=False):
         figures = read_metrics(finished.validation("demo", step))
@@ -236,6 +257,53 @@ def test_masses_are_matched_to_the_scores_by_row(finished: Workspace) -> None:
     np.testing.assert_array_equal(view.masses["mjj"], expected)
 
 
+def test_a_run_has_both_trees_by_name_from_python(finished: Workspace) -> None:
+    trees = Run("demo", finished).trees
+    figures = read_json(finished.baseline("half") / "figures.json")
+    assert {name: metrics.auc for name, metrics in trees.items()} == {
+        "trees on the prompt's numbers": figures["prompt-test"]["auc"],
+        "trees on all 6 features": figures["test"]["auc"],
+    }
+
+
+def test_a_model_card_has_both_trees_beside_the_checkpoint(finished: Workspace) -> None:
+    view = collect_run(finished, "demo")
+    assert view.best_step is not None
+    assert [(subset, classifier) for subset, classifier, _ in _evaluations(view, view.best_step)] == [
+        (subset, classifier)
+        for subset in ("validation", "test")
+        for classifier in ("this model", "trees on the prompt's numbers", "trees on all 6 features")
+    ]
+
+
+def test_trees_that_an_earlier_version_fitted_are_shown_as_what_they_are(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    both = write_report(finished, "demo").read_text(encoding="utf-8")
+    workspace = Workspace(tmp_path)
+    shutil.copytree(finished.root, workspace.root, dirs_exist_ok=True)
+    without_prompt_trees(workspace.baseline("half"))
+    view = collect_run(workspace, "demo")
+    before, now = collect_run(finished, "demo").baseline, view.baseline
+    assert now.all.test
+    assert before.all.test
+    assert now.all.test.metrics == before.all.test.metrics
+    rows = [row for row in checkpoint_table(view) if row["step"] is None]
+    assert [(row["classifier"], row["state"]) for row in rows] == [
+        ("trees on the prompt's numbers", "absent"),
+        ("trees on all 6 features", "fitted"),
+    ] * 2
+    assert [rows[0]["auc"], printed_row(rows[0])["auc"], printed_row(rows[0])["accuracy"]] == [None, "–", "–"]
+    page = render_page(view)
+    words = PageReader(page).words
+    assert "Trees on the prompt's numbers not fitted by the earlier lhcq that made this split" in words
+    assert (
+        "[" in words.partition("for trees on all 6 features, on the same events.")[0].rpartition("beside")[2]
+    )
+    assert "for trees on the prompt's numbers" not in words
+    assert page.count("<td>–</td>") >= both.count("<td>–</td>") + 2 * 8, "a column of dashes for each subset"
+
+
 @pytest.fixture
 def young(finished: Workspace, tmp_path: Path) -> Workspace:
     """The same split, with neither trees nor runs."""
@@ -250,7 +318,7 @@ def test_a_run_that_was_only_queued_has_a_page(young: Workspace) -> None:
     words = PageReader(render_page(view)).words
     assert view.state == "queued"
     assert "No checkpoint has been validated yet" in words
-    assert "Boosted trees not fitted yet" in words
+    assert "Trees on the prompt's numbers not fitted yet Trees on all features not fitted yet" in words
     assert words.count("not yet,") >= 4, "the missing plots say so"
     assert all(svg is None for svg in plot_run(view).values())
 
@@ -324,7 +392,7 @@ def test_a_split_that_was_made_again_draws_no_masses(young: Workspace) -> None:
     shutil.rmtree(young.split("half"))
     write_split(young.split("half"), seed=8)
     view = collect_run(young, "demo")
-    assert (view.masses, view.manifest, view.baseline_validation) == (None, None, None)
+    assert (view.masses, view.manifest, view.baseline.beside("validation")) == (None, None, [])
     assert "has been made again of other events" in PageReader(render_page(view)).words
 
 
@@ -338,7 +406,7 @@ def test_a_validation_of_one_class_has_dashes_and_no_roc(young: Workspace) -> No
         rows=rows,
         labels=nothing,
         p_signal=nothing + 0.2,
-        unknown=nothing,
+        answers=nothing,
     )
     view = collect_run(young, "demo")
     plots = plot_run(view)
@@ -413,13 +481,30 @@ def test_a_difference_of_auc_never_rounds_to_the_other_side_of_zero() -> None:
 def test_unknown_answers_are_said_and_counted_as_the_study_counts_them(finished: Workspace) -> None:
     view = collect_run(finished, "demo")
     assert view.test is not None
-    everything = np.ones(view.test.metrics.n, dtype=bool)
-    metrics = view.test.metrics.model_copy(update={"unknown": everything.size})
-    test = replace(view.test, scores=replace(view.test.scores, unknown=everything), metrics=metrics)
-    verdict = " ".join(verdict_of(replace(view, test=test)))
+    scores = view.test.scores
+    said = {
+        "none": np.full(len(scores.labels), -1),
+        "all": scores.p_signal >= 0.5,
+    }
+    verdicts = {
+        what: " ".join(
+            verdict_of(
+                replace(
+                    view,
+                    test=replace(view.test, metrics=metrics_of(scores.labels, scores.p_signal, answers)),
+                )
+            )
+        )
+        for what, answers in said.items()
+    }
     assert (
-        "600 of 600 answers would have been neither label; counting those as wrong, as the study did, gives 0.000"
-        in verdict
+        "600 of 600 are neither label, and 0.0% are the likelier one; counting the unknown as wrong, as the study "
+        "did, they are right for 0.000 [0.000, 0.006]" in verdicts["none"]
+    )
+    assert "the model answers each event with the likelier label, and with nothing else" in verdicts["all"]
+    old = view.test.metrics.model_copy(update={"unknown": 7, "generated_accuracy": None})
+    assert "For 7 of 600 events neither label is the likeliest token" in " ".join(
+        verdict_of(replace(view, test=replace(view.test, metrics=old)))
     )
 
 

@@ -25,7 +25,7 @@ def test_too_few_background_events_show_no_improvement() -> None:
 
 
 def test_nobody_asked_the_trees_for_words() -> None:
-    metrics = metrics_of([1, 0], [0.9, 0.1], [True, False]).model_dump()
+    metrics = metrics_of([1, 0], [0.9, 0.1], [-1, 0]).model_dump()
     assert printed_metric(metrics, "unknown") == "1"
     assert printed_metric(metrics | {"unknown": None}, "unknown") == "–"
 
