@@ -98,15 +98,17 @@ def refuse_existing(final: Path) -> None:
 
 
 def end_tokens(directory: Path) -> list[int]:
-    """The tokens that the model in `directory` ends an answer with: its configuration's, and its tokenizer's."""
-    from transformers import AutoConfig, AutoTokenizer
+    """The tokens that end an answer of the model in `directory`: by its settings, and its tokenizer."""
+    from transformers import AutoTokenizer
 
+    ends: list[int | None] = []
+    for name in ("generation_config.json", "config.json"):
+        path = directory / name
+        told = read_json(path).get("eos_token_id") if path.is_file() else None
+        ends += told if isinstance(told, list) else [told]
     with quiet_transformers():
-        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    told = config.get_text_config().eos_token_id
-    ends = [tokenizer.eos_token_id, *(told if isinstance(told, list) else [told])]
-    return list(dict.fromkeys(one for one in ends if one is not None))
+    return list(dict.fromkeys(one for one in (*ends, tokenizer.eos_token_id) if one is not None))
 
 
 def precision() -> str:

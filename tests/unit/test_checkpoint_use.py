@@ -308,18 +308,25 @@ def test_the_program_of_a_card_gives_the_metrics_beside_it(
     assert f"| validation | this model | {part.num_rows} | {found.accuracy:.2f}" in card.text
     scores = find_evaluation(trained.validation("run", 1)).scores
     assert p_signal == pytest.approx(scores.p_signal, abs=1e-5)
+    by_run = [LABELS[code] if code >= 0 else None for code in scores.answers]
+    speaks = False
     if model_format == "classifier":
         assert words == [LABELS[int(one >= 0.5)] for one in p_signal]
-    else:  # a run of one step, which has learnt no words
-        assert set(words).isdisjoint(LABELS)
-        assert "it answered with a label for 0 of 2: this run does not speak" in card.text
+    else:
+        assert [word if word in LABELS else None for word in words] == by_run
+        order = np.argsort(scores.p_signal, kind="stable")
+        asked = [by_run[order[at]] for at in (0, -1)]
+        speaks = None not in asked
+        assert (
+            f"it answered with a label for {2 - asked.count(None)} of 2{'.' if speaks else ': '}" in card.text
+        )
     assert re.match(r"[\d ]+: .*P\(signal\) = 0\.\d{4}$", printed)
 
     assert card.data.license == "apache-2.0"
     assert card.data.datasets == ["events"]
     assert card.data.metrics == ["accuracy", "roc_auc"]
     assert card.data.base_model == made["base"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
-    assert card.data.pipeline_tag == "text-classification"  # it does not speak
+    assert card.data.pipeline_tag == ("text-generation" if speaks else "text-classification")
     assert card.data.library_name == ("peft" if model_format == "adapter" else "transformers")
     for said in (
         "| `mjj` | 10 GeV | invariant mass of the two leading jets |",
