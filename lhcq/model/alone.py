@@ -44,8 +44,8 @@ def try_program(
         made = _run(program, directory)
         _compare_tokens(made["tokens"], said.prompts, model_dir)
         with _explained(directory):
-            found = [_logit(made["p_signal"](prompt)) for prompt in said.prompts]
-            # Each word costs as much as a score: the least and the most signal-like are asked for words.
+            found = [_logit(one) for one in made["p_signal"](said.prompts)]
+            # Words cost a pass each: the least and the most signal-like are asked for words.
             answers = [
                 made["answer"](prompt) for prompt in dict.fromkeys((said.prompts[0], said.prompts[-1]))
             ]

@@ -264,7 +264,7 @@ SCORE = """
 if __name__ == "__main__":
     import json, sys
     prompts = json.load(open(sys.argv[1]))
-    json.dump([[p_signal(one), answer(one)] for one in prompts], open(sys.argv[2], "w"))
+    json.dump([p_signal(prompts), [answer(one) for one in prompts]], open(sys.argv[2], "w"))
 """
 
 
@@ -280,8 +280,8 @@ def run_program(program, prompts, tmp_path):
         check=True,
         text=True,
     )
-    said = json.loads((tmp_path / "said.json").read_text())
-    return np.array([p_signal for p_signal, _ in said]), [word for _, word in said], done.stdout
+    p_signal, words = json.loads((tmp_path / "said.json").read_text())
+    return np.array(p_signal), words, done.stdout
 
 
 @pytest.mark.parametrize(
