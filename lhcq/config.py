@@ -120,6 +120,8 @@ class GenerateConfig(Frozen):
 Algorithm = Literal["antikt", "kt", "cambridge"]
 Axes = Literal["kt", "onepass-kt", "wta-kt"]
 FeatureSet = Literal["jets", "full"]
+ModelFormat = Literal["adapter", "merged", "classifier"]
+"""What a checkpoint is exported as."""
 
 
 class Conventions(Frozen):

@@ -4,11 +4,11 @@ They are views of what stands in the workspace: making one reads nothing. Readin
 there, and `BadInput` for a file that is no longer what its manifest says. `docs/dataset.md` defines every column.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -145,6 +145,24 @@ class Split(Result):
         return read_subset(self.path, subset, columns)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a run says of one event."""
+
+    label: str
+    """`signal` or `background`: the likelier one."""
+    p_signal: float
+    """The softmax over the two labels, at signal."""
+    prompt: str
+    """What the model was given."""
+    row: int | None = None
+    """The event's row in its source, where it was asked for by that."""
+    truth: str | None = None
+    """The label that the event has in its dataset; None where it has none."""
+    subset: str | None = None
+    """The subset of the run's split that the event is in: of `train` it was learnt; None where it is in none."""
+
+
 class Run(Result):
     """A training: its checkpoints, and what they say."""
 
@@ -201,38 +219,137 @@ class Run(Result):
         Raises `NotThere` without the checkpoint, `BadInput` where the events lack what the run's prompts are made of,
         or have other jets.
         """
-        from lhcq.model.model_cache import base_of
-        from lhcq.model.score import score_prompts
         from lhcq.prompts.templates import render_as
-        from lhcq.records.events import read_dataset
         from lhcq.records.scores import Scores
-        from lhcq.records.subsets import split_of_run
-        from lhcq.requests.predict import check_events
 
-        spec = load_job(self.place, "train", self.name).spec_of(TrainSpec)
-        at = resolve_step(self.path, str(step))
-        checkpoint = self.place.checkpoint(self.name, at)
-        require_checkpoint(checkpoint)
-        split = split_of_run(self.place.split(spec.split), self.name, spec.split_sha256)
+        asked = self._asked(step)
         if isinstance(events, str):
             events = Dataset(events, self.place)
         if isinstance(events, Dataset):
-            own = self.place.dataset(split["dataset"])
-            check_events(events.path, read_dataset(events.path), trained_on=own, split=split)
+            self._check_jets(events, asked)
         records = _records_of(events)
-        scores = score_prompts(
-            base_of(self.place, spec),
-            checkpoint=checkpoint,
-            config=spec.config,
-            prompts=render_as(Template.checked(**split["template"]), records),
-            batch_size=spec.config.evaluation_batch,
-        )
+        scores = self._score(asked, render_as(asked.template, records))
         return Scores(
             rows=records["row"].to_numpy(),
             labels=records["label"].fill_null(-1).to_numpy(),
             p_signal=np.asarray(scores.p_signal),
             answers=scores.answers,
         )
+
+    def ask(
+        self,
+        prompt: str | None = None,
+        *,
+        numbers: Sequence[float] | None = None,
+        row: int | None = None,
+        dataset: Dataset | str | None = None,
+        step: int | str = "best",
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Answer:
+        """The answer for one event, given as a prompt, as its numbers, or as a row of a dataset.
+
+        `numbers` are those of the prompt in its order, each in its own unit (GeV for masses and momenta), NaN where
+        the event has none; `lhcq.prompts.numbers.explain` and the cards of exports say what they are. `row` is the
+        event's row in the source of `dataset`, by default of what the run was trained on. `step` is as in `predict`.
+        `say` is told what takes time.
+
+        Raises `BadInput` unless exactly one of the three is given, for a prompt of another form, for another count of
+        numbers or one far beyond what the training's events have (mostly another unit), and for a row that is not
+        there; `NotThere` without the checkpoint or the dataset.
+        """
+        from lhcq.prompts.numbers import check_prompt, refuse_unlike, write_prompt
+        from lhcq.records.subsets import read_subset
+
+        if sum(one is not None for one in (prompt, numbers, row)) != 1:
+            raise BadInput("give one event: a prompt, its numbers, or a row of a dataset.")
+        if dataset is not None and row is None:
+            raise BadInput("a dataset is asked by a row of it.")
+        asked = self._asked(step)
+        found: dict[str, Any] = {}
+        if row is not None:
+            text, found = self._event(asked, row, dataset)
+        elif numbers is not None:
+            text = write_prompt(asked.template, numbers)
+            known = read_subset(self.place.split(asked.spec.split), "train", ["prompt"])["prompt"]
+            refuse_unlike(asked.template, numbers, known.to_pylist())
+        else:
+            text = str(prompt)
+            check_prompt(asked.template, text)
+        say("loading the base model")
+        p_signal = float(self._score(asked, [text]).p_signal[0])
+        return Answer(label=LABELS[p_signal >= 0.5], p_signal=p_signal, prompt=text, **found)
+
+    def _asked(self, step: int | str) -> "_Asked":
+        """A checkpoint that is there, and what the run was trained on."""
+        from lhcq.records.subsets import split_of_run
+
+        spec = load_job(self.place, "train", self.name).spec_of(TrainSpec)
+        checkpoint = self.place.checkpoint(self.name, resolve_step(self.path, str(step)))
+        require_checkpoint(checkpoint)
+        return _Asked(
+            spec, checkpoint, split_of_run(self.place.split(spec.split), self.name, spec.split_sha256)
+        )
+
+    def _check_jets(self, dataset: Dataset, asked: "_Asked") -> dict[str, Any]:
+        """The manifest of a dataset whose events can be written as the training's were, from jets like those."""
+        from lhcq.records.events import read_dataset
+        from lhcq.requests.predict import check_events
+
+        manifest = read_dataset(dataset.path)
+        own = self.place.dataset(asked.split["dataset"])
+        check_events(dataset.path, manifest, trained_on=own, split=asked.split)
+        return manifest
+
+    def _event(self, asked: "_Asked", row: int, dataset: Dataset | str | None) -> tuple[str, dict[str, Any]]:
+        """The prompt of an event of a dataset, and the fields of `Answer` that say which it is."""
+        from lhcq.prompts.templates import render_as
+        from lhcq.records.events import read_event_stretch, read_events, read_schema
+        from lhcq.records.subsets import rows_of_subsets
+
+        dataset = dataset or asked.split["dataset"]
+        events = Dataset(dataset, self.place) if isinstance(dataset, str) else dataset
+        manifest = self._check_jets(events, asked)
+        rows = read_events(events.path, ["row"])["row"].to_numpy()
+        at = int(np.searchsorted(rows, row))
+        if at == len(rows) or rows[at] != row:
+            raise BadInput(
+                f"{events.name}: has no row {row}; its {len(rows):,} rows are between {rows[0]} and {rows[-1]}."
+            )
+        record = read_event_stretch(events.path, at, at + 1, read_schema(events.path).names)
+        label = record["label"].to_pylist()[0]
+        subsets = {}
+        if manifest["source_sha256"] == asked.split["source_sha256"]:
+            subsets = rows_of_subsets(self.place.split(asked.spec.split))
+        return render_as(asked.template, record)[0], {
+            "row": row,
+            "truth": None if label is None else LABELS[label],
+            "subset": next((name for name, members in subsets.items() if row in members), None),
+        }
+
+    def _score(self, asked: "_Asked", prompts: list[str]) -> Any:
+        from lhcq.model.model_cache import base_of
+        from lhcq.model.score import score_prompts
+
+        return score_prompts(
+            base_of(self.place, asked.spec),
+            checkpoint=asked.checkpoint,
+            config=asked.spec.config,
+            prompts=prompts,
+            batch_size=asked.spec.config.evaluation_batch,
+        )
+
+
+class _Asked(NamedTuple):
+    """A checkpoint of a run, and the split that it was trained on."""
+
+    spec: TrainSpec
+    checkpoint: Path
+    split: dict[str, Any]
+    """Its manifest."""
+
+    @property
+    def template(self) -> Template:
+        return Template.checked(**self.split["template"])
 
 
 class Prediction(Result):

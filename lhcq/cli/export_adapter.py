@@ -1,42 +1,63 @@
 """`lhcq export-adapter RUN STEP DIR`."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.config import ModelFormat
 
 if TYPE_CHECKING:
-    from lhcq.model.export import Said
+    from lhcq.model.export import Said, Tried
     from lhcq.records.specs import TrainSpec
     from lhcq.workspace import Workspace
 
 _HELD_TO = 6
 """Events that an export is tried on."""
+_SAID = {"adapter": "adapter", "merged": "model", "classifier": "classifier"}
 
 
 @click.command("export-adapter")
 @click.argument("run")
 @click.argument("step")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--merged", is_flag=True, help="Write the whole model with the adapter in it, not the adapter.")
+@click.option(
+    "--format",
+    "model_format",
+    type=click.Choice(get_args(ModelFormat)),
+    default="adapter",
+    show_default=True,
+    help="An adapter for the base model in NF4, a whole model that answers in words, or one with two outputs.",
+)
 @json_option
-def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -> int:
+def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_json: bool) -> int:
     """Write a checkpoint of RUN (a step, a tag, best or latest) to DIR, for use without lhcq, with a model card.
 
-    A plain PEFT adapter, which `peft` loads onto the base model; with --merged a model that `transformers` loads. It
-    is written once it gives the run's own scores on a few events by itself. A DIR that exists is refused.
+    A plain PEFT adapter, which `peft` loads onto the base model; or, for `transformers` alone, the whole model with
+    the adapter in it (merged), or its sequence classifier whose outputs are background and signal. The card has a
+    program that uses it. DIR is written once that gives the run's own scores on a few events by itself. A DIR that
+    exists is refused.
     """
     from lhcq.cli.session import open_workspace
-    from lhcq.model.export import export_adapter, export_merged, label_tokens, name_base, refuse_existing
+    from lhcq.model.export import (
+        end_tokens,
+        export_checkpoint,
+        label_tokens,
+        name_base,
+        precision,
+        refuse_existing,
+    )
     from lhcq.model.identity import identify, require_same
     from lhcq.model.sources import check_model_directory, require_training
     from lhcq.model.tokens import tokens_before
+    from lhcq.prompts.numbers import explain, prompt_program, values_of
     from lhcq.records.jobs import load_job
-    from lhcq.records.specs import TrainSpec
+    from lhcq.records.specs import Template, TrainSpec
+    from lhcq.records.subsets import split_of_run
     from lhcq.records.tags import resolve_step
-    from lhcq.report.card import model_card
+    from lhcq.report.card import card_program, model_card
     from lhcq.report.collect import collect_run
 
     require_training()
@@ -49,25 +70,44 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
     identity = identify(model_dir, workspace.digests)
     require_same(spec.base, identity, model_dir)
     base = name_base(model_dir, spec.model)
+    split = split_of_run(workspace.split(spec.split), run, spec.split_sha256)
+    template = Template.checked(**split["template"])
     said = _said(workspace, run, spec, at)
     example = said.prompts[0]
-    card = model_card(
-        workspace,
-        collect_run(workspace, run),
-        step=at,
-        base=base,
-        identity=identity.model_dump(),
+    program = partial(
+        card_program,
+        model_format,
+        dtype=precision(),
+        writer=prompt_program(template),
+        prompt=example,
+        values=values_of(template, example),
         labels=label_tokens(model_dir, example),
         front=tokens_before(model_dir, example),
-        example=example,
-        merged=merged,
+        ends=end_tokens(model_dir),
     )
-    write = export_merged if merged else export_adapter
-    write(
+
+    def card(tried: "Tried") -> str:
+        return model_card(
+            workspace,
+            collect_run(workspace, run),
+            step=at,
+            model_format=model_format,
+            base=base,
+            identity=identity.model_dump(),
+            numbers=explain(template),
+            example=example,
+            program=program(base=base.name, revision=base.revision, here="."),
+            dtype=precision(),
+            tried=tried,
+        )
+
+    export_checkpoint(
+        model_format,
         workspace.checkpoint(run, at),
         directory,
         model_dir=model_dir,
         base=base,
+        program=lambda model, here: program(base=model, revision=None, here=here),
         card=card,
         said=said,
         config=spec.config,
@@ -80,8 +120,8 @@ def command(run: str, step: str, directory: Path, merged: bool, as_json: bool) -
         "base": base.name,
         "files": files,
     }
-    what = "model" if merged else "adapter"
-    answer(as_json, value, f"{what} of {run}, step {at}, for {base.name}: {directory} ({', '.join(files)})")
+    what = f"{_SAID[model_format]} of {run}, step {at}, for {base.name}"
+    answer(as_json, value, f"{what}: {directory} ({', '.join(files)})")
     return 0
 
 
@@ -90,11 +130,10 @@ def _said(workspace: "Workspace", run: str, spec: "TrainSpec", step: int) -> "Sa
     import numpy as np
 
     from lhcq.model.export import Said
-    from lhcq.records.subsets import first_prompts, read_subset, split_of_run
+    from lhcq.records.subsets import first_prompts, read_subset
     from lhcq.records.validations import find_evaluation
 
     split = workspace.split(spec.split)
-    split_of_run(split, run, spec.split_sha256)
     validation = find_evaluation(workspace.validation(run, step))
     if validation is not None:
         scores = validation.scores

@@ -26,6 +26,7 @@ VERBS = (
     "resume",
     "cancel",
     "predict",
+    "ask",
     "compare",
     "export-adapter",
     "status",

@@ -1,4 +1,4 @@
-"""A checkpoint for others: a plain PEFT adapter, or the model with the adapter merged into it."""
+"""A checkpoint for others: a PEFT adapter, the model with the adapter merged into it, or a classifier."""
 
 import contextlib
 import shutil
@@ -7,24 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lhcq.config import TrainConfig
+from lhcq.config import ModelFormat, TrainConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.model.labels import label_ids
 from lhcq.model.library_output import quiet_transformers
+from lhcq.model.sources import LICENCES
 from lhcq.model.tokens import encode_prompts
 from lhcq.records.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lhcq.records.labels import LABELS
 from lhcq.storage import MANIFEST, read_json, staged_directory, write_json, write_text
 
 CARD = "README.md"
-_OF_TOKENIZER = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template*",
-    "vocab.*",
-    "merges.txt",
-)
 
 
 class BaseName(NamedTuple):
@@ -37,6 +30,8 @@ class BaseName(NamedTuple):
     """The commit that was downloaded."""
     remark: str
     """How the weights that were trained on differ from the hub's; empty where they do not."""
+    licence: str | None = None
+    """As the hub abbreviates it; None where it is not known."""
 
 
 class Said(NamedTuple):
@@ -45,6 +40,23 @@ class Said(NamedTuple):
     prompts: list[str]
     p_signal: list[float] | None
     """As its validation has it; None where there was none."""
+
+
+class Tried(NamedTuple):
+    """What came of an export's program, run on some events."""
+
+    n: int
+    """The events."""
+    apart: float
+    """The largest difference of a logit of P(signal) from the run's own, of the larger of 1 and that logit."""
+    asked: int
+    """Those of them that it was asked to answer in words."""
+    in_words: int
+    """Of how many of these the answer was a label."""
+
+
+Program = Callable[[str, str], str]
+"""The card's program, by where the base model and the export are."""
 
 
 def name_base(directory: Path, asked: str) -> BaseName:
@@ -56,8 +68,22 @@ def name_base(directory: Path, asked: str) -> BaseName:
             if manifest.get("source") == "wheel"
             else ""
         )
-        return BaseName(manifest["repository"], True, manifest.get("revision"), remark)
-    return BaseName(asked, False, None, "")
+        name = manifest["repository"]
+        return BaseName(
+            name, True, manifest.get("revision"), remark, _licence(directory) or LICENCES.get(name)
+        )
+    return BaseName(asked, False, None, "", _licence(directory))
+
+
+def _licence(directory: Path) -> str | None:
+    """What the model's own card says."""
+    from huggingface_hub import ModelCard
+
+    try:
+        said = ModelCard.load(directory / CARD, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError):  # there is none, or none that can be read
+        return None
+    return said if isinstance(said, str) else None
 
 
 def label_tokens(directory: Path, prompt: str) -> dict[str, tuple[int, ...]]:
@@ -71,63 +97,68 @@ def refuse_existing(final: Path) -> None:
         raise NameTaken(f"{final}: exists already. Remove it or choose another directory.")
 
 
-def export_adapter(
+def end_tokens(directory: Path) -> list[int]:
+    """The tokens that end an answer of the model in `directory`: by its settings, and its tokenizer."""
+    from transformers import AutoTokenizer
+
+    ends: list[int | None] = []
+    for name in ("generation_config.json", "config.json"):
+        path = directory / name
+        told = read_json(path).get("eos_token_id") if path.is_file() else None
+        ends += told if isinstance(told, list) else [told]
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    return list(dict.fromkeys(one for one in (*ends, tokenizer.eos_token_id) if one is not None))
+
+
+def precision() -> str:
+    """What an export is checked in, and whole models are written in: what a run computes in on this machine."""
+    import torch
+
+    from lhcq.model.base import compute_dtype
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return str(compute_dtype(device)).removeprefix("torch.")
+
+
+def export_checkpoint(
+    model_format: ModelFormat,
     checkpoint: Path,
     final: Path,
     *,
     model_dir: Path,
     base: BaseName,
-    card: str,
+    program: Program,
+    card: Callable[[Tried], str],
     said: Said,
     config: TrainConfig,
 ) -> None:
-    """Write the directory `final` that PEFT loads: weights, configuration, and the text `card`.
+    """Write the directory `final` that PEFT (`adapter`) or transformers loads, with the text `card`.
 
-    Before it is committed, PEFT alone has to give what the run, trained by `config`, `said` of some events. Raises
-    `NameTaken` where `final` exists, and `BadInput` for a checkpoint that PEFT alone could not use.
+    Before it is committed, the card's own `program` has to give what the run, trained by `config`, `said` of some
+    events. Raises `NameTaken` where `final` exists, and `BadInput` for a checkpoint, or a kind of model, that others
+    could not use so.
+
+    A whole model (`merged`, `classifier`) has the values that the base model in `model_dir` has in NF4, which the
+    adapter was trained on, with the adapter added, in what `precision` says. Memory holds it once.
     """
     refuse_existing(final)
     with staged_directory(final) as directory:
-        _write_adapter(checkpoint, directory, base)
-        from lhcq.model.alone import check_adapter
+        if model_format == "adapter":
+            _write_adapter(checkpoint, directory, base)
+        else:
+            _write_whole(model_format, checkpoint, directory, model_dir, base, said.prompts[0])
+        from lhcq.model.alone import try_program
 
-        with quiet_transformers():
-            check_adapter(directory, model_dir, said, _scorer(checkpoint, model_dir, said, config))
-        write_text(directory / CARD, card)
-        _make_readable(directory)
-
-
-def export_merged(
-    checkpoint: Path,
-    final: Path,
-    *,
-    model_dir: Path,
-    base: BaseName,
-    card: str,
-    said: Said,
-    config: TrainConfig,
-) -> None:
-    """Write the directory `final` that transformers loads: the base model in `model_dir` with the adapter in it.
-
-    The adapter was trained on weights rounded to NF4, so it is added to those, in the base model's own type: the
-    result differs from what was validated by the rounding of the sum. Memory holds the model once. It is held to what
-    the run `said`, and raises, as `export_adapter` does.
-    """
-    refuse_existing(final)
-    with staged_directory(final) as directory:
-        adapter = directory / "adapter"
-        adapter.mkdir()
-        _write_adapter(checkpoint, adapter, base)
-        _write_merged(model_dir, adapter, directory)
-        shutil.rmtree(adapter)
-        for pattern in _OF_TOKENIZER:
-            for path in model_dir.glob(pattern):
-                shutil.copyfile(path, directory / path.name)
-        from lhcq.model.alone import check_merged
-
-        with quiet_transformers():
-            check_merged(directory, said, _scorer(checkpoint, model_dir, said, config))
-        write_text(directory / CARD, card)
+        tried = try_program(
+            program(str(model_dir), str(directory)),
+            directory,
+            model_dir,
+            said,
+            _scorer(checkpoint, model_dir, said, config),
+            exact=precision() == "float32",
+        )
+        write_text(directory / CARD, card(tried))
         _make_readable(directory)
 
 
@@ -175,22 +206,119 @@ def _make_readable(directory: Path) -> None:
         path.chmod(0o644)  # safetensors makes its files private, and this is to be given away
 
 
-def _write_merged(model_dir: Path, adapter: Path, directory: Path) -> None:
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    from lhcq.model.loading import load_checked
-
-    model = load_checked(AutoModelForCausalLM, model_dir, dtype="auto")
+def _write_whole(
+    model_format: ModelFormat, checkpoint: Path, directory: Path, model_dir: Path, base: BaseName, prompt: str
+) -> None:
+    adapter = directory / "adapter"
+    adapter.mkdir()
+    _write_adapter(checkpoint, adapter, base)
     with quiet_transformers(), warnings.catch_warnings():
         # peft asks transformers by a name that transformers 5 calls deprecated.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         # GPT-2's layers hold their weights transposed, which those in four bits that were trained do not.
         warnings.filterwarnings("ignore", message="fan_in_fan_out", category=UserWarning)
-        layers = _linear_layers(model)
-        adapted = PeftModel.from_pretrained(model, adapter)
-        _round_and_merge(layers, adapted)
-        adapted.merge_and_unload().save_pretrained(directory)
+        model = _merge(model_dir, adapter)
+        pad = _write_tokenizer(model_dir, directory, prompt, left=model_format == "merged")
+        labels = label_ids(encode_prompts(model_dir), prompt)
+        if model_format == "merged":
+            model.config.pad_token_id = pad
+            model.generation_config = _answering(labels, end_tokens(model_dir), pad)
+        else:
+            model = _classifier_of(model, labels, pad, model_dir)
+        model.save_pretrained(directory)
+    shutil.rmtree(adapter)
+
+
+def _merge(model_dir: Path, adapter: Path) -> Any:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from lhcq.model.loading import load_checked
+
+    model = load_checked(AutoModelForCausalLM, model_dir, dtype=getattr(torch, precision()))
+    layers = _linear_layers(model)
+    adapted = PeftModel.from_pretrained(model, adapter)
+    _round_and_merge(layers, adapted)
+    return adapted.merge_and_unload()
+
+
+def _answering(labels: Sequence[Sequence[int]], ends: list[int], pad: int) -> Any:
+    """Greedy, and no longer than a label and its end."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        do_sample=False, max_new_tokens=max(map(len, labels)) + 1, eos_token_id=ends, pad_token_id=pad
+    )
+
+
+def _classifier_of(model: Any, labels: tuple[tuple[int, ...], ...], pad: int, model_dir: Path) -> Any:
+    """transformers' own classifier of the layers of `model`, which says the labels' two rows of its output layer."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    if any(len(tokens) != 1 for tokens in labels):
+        raise BadInput(
+            f"{model_dir}: a label is several tokens of this model, and a classifier has one row a label. Export it "
+            "with --format merged."
+        )
+    head, config = model.get_output_embeddings(), model.config
+    rows = [tokens[0] for tokens in labels]
+    if getattr(head, "bias", None) is not None:
+        raise BadInput(
+            f"{model_dir}: its output layer has a bias, which transformers' classifiers have no place for. Export it "
+            "with --format merged."
+        )
+    config.update(
+        {
+            "num_labels": len(LABELS),
+            "id2label": dict(enumerate(LABELS)),
+            "label2id": {label: at for at, label in enumerate(LABELS)},
+            "pad_token_id": pad,
+            "problem_type": "single_label_classification",
+        }
+    )
+    try:
+        with torch.device("meta"):  # its layers are there already
+            classifier = AutoModelForSequenceClassification.from_config(config)
+    except ValueError:
+        classifier = None
+    prefix = getattr(classifier, "base_model_prefix", "")
+    score = getattr(classifier, "score", None)
+    if not isinstance(score, torch.nn.Linear) or type(getattr(classifier, prefix)) is not type(
+        model.base_model
+    ):
+        raise BadInput(
+            f"{model_dir}: transformers has no classifier that looks at the last token of a {config.model_type}. "
+            "Export it with --format merged."
+        )
+    setattr(classifier, prefix, model.base_model)
+    classifier.score = torch.nn.Linear(score.in_features, len(rows), bias=False, dtype=head.weight.dtype)
+    classifier.score.weight.data.copy_(head.weight.data[rows])
+    return classifier
+
+
+def _write_tokenizer(model_dir: Path, directory: Path, prompt: str, *, left: bool) -> int:
+    """The tokenizer of `model_dir`, such that a plain call gives what the run was fed; gives the padding token."""
+    from tokenizers import processors
+    from transformers import AutoTokenizer
+
+    from lhcq.model.tokens import front_tokens
+
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise BadInput(f"{model_dir}: its tokenizer has no token to pad with. Give it a pad_token.")
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left" if left else "right"
+    (fed,) = encode_prompts(model_dir)([prompt])
+    if tokenizer(prompt).input_ids != fed:  # it puts something behind a text, too
+        front = [(tokenizer.convert_ids_to_tokens(one), one) for one in front_tokens(model_dir)]
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=" ".join([*(token for token, _ in front), "$A"]), special_tokens=front
+        )
+    tokenizer.save_pretrained(directory)
+    return int(tokenizer.pad_token_id)
 
 
 def _linear_layers(model: Any) -> list[Any]:

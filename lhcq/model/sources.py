@@ -19,10 +19,13 @@ from lhcq.workspace import Workspace
 SMOLLM2 = "smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 GPU_DEFAULT = "mistralai/Mistral-7B-Instruct-v0.3"
+LICENCES = {SMOLLM2_HUB: "apache-2.0", GPU_DEFAULT: "apache-2.0"}
+"""Of models that may come without their card, as the hub abbreviates it."""
 HUB_TIMEOUT_SECONDS = 5.0
 
-# The weights that transformers reads, the configuration, the tokenizer; not Mistral's second copy of the weights.
-_HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt"]
+# The weights that transformers reads, the configuration, the tokenizer, the card; not Mistral's second copy of the
+# weights.
+_HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt", "README.md"]
 _HUB_SKIPS = ["*/*", "consolidated*", "*.onnx"]
 
 

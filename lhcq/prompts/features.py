@@ -26,14 +26,14 @@ class Feature:
 
 # By name of the feature: the columns of a jet that it is made of.
 _OF_JETS: dict[str, tuple[str, ...]] = {
-    "m": ("m",),  # GeV
-    "pt": ("pt",),  # GeV
+    "m": ("m",),
+    "pt": ("pt",),
     "n": ("n_constituents",),
-    "pt_lead": ("pt_lead",),  # GeV, of the hardest constituent
+    "pt_lead": ("pt_lead",),
     "tau21": ("tau2", "tau1"),
     "tau32": ("tau3", "tau2"),
     "tau43": ("tau4", "tau3"),
-    "m_sd": ("m_sd",),  # GeV
+    "m_sd": ("m_sd",),
     "z_g": ("z_g",),
     "width": ("width",),
     "z1": ("z1",),
@@ -55,17 +55,52 @@ def _of_both_jets(*names: str) -> list[Feature]:
     ]
 
 
-# What there can be; a dataset has those whose columns it has. Masses, momenta and h_t are in GeV.
+# What there can be; a dataset has those whose columns it has.
 FEATURES: tuple[Feature, ...] = (
-    _of_event("mjj"),  # invariant mass of the two leading jets
+    _of_event("mjj"),
     *_of_both_jets("m", "pt", "n"),
-    _of_event("delta_r"),  # distance of the two leading jets in eta and phi
-    _of_event("n_particles"),  # particles in the event
-    _of_event("n_jets"),  # jets above the dataset's pt_min
-    _of_event("delta_eta"),  # of the two leading jets, not negative
-    _of_event("h_t"),  # sum of the pt of the jets above the dataset's pt_min
+    _of_event("delta_r"),
+    _of_event("n_particles"),
+    _of_event("n_jets"),
+    _of_event("delta_eta"),
+    _of_event("h_t"),
     *_of_both_jets(*(name for name in _OF_JETS if name not in ("m", "pt", "n"))),
 )
+
+_JETS = {"heavy": "heavier", "light": "lighter"}
+
+# What each is and the unit that it is in; of a jet's, which jet is said beside. docs/dataset.md defines the columns.
+_MEANINGS: dict[str, tuple[str, str]] = {
+    "mjj": ("invariant mass of the two leading jets", "GeV"),
+    "delta_r": ("distance of the two leading jets in eta and phi", ""),
+    "n_particles": ("particles in the event", ""),
+    "n_jets": ("jets above the dataset's pt_min", ""),
+    "delta_eta": ("distance of the two leading jets in eta, not negative", ""),
+    "h_t": ("sum of the pt of the jets above the dataset's pt_min", "GeV"),
+    "m": ("mass", "GeV"),
+    "pt": ("transverse momentum", "GeV"),
+    "n": ("constituents", ""),
+    "pt_lead": ("pt of the hardest constituent", "GeV"),
+    "tau21": ("N-subjettiness ratio tau2/tau1", ""),
+    "tau32": ("N-subjettiness ratio tau3/tau2", ""),
+    "tau43": ("N-subjettiness ratio tau4/tau3", ""),
+    "m_sd": ("groomed (soft-drop) mass", "GeV"),
+    "z_g": ("momentum fraction of the splitting that soft drop kept", ""),
+    "width": ("pt-weighted mean distance of its constituents to the jet", ""),
+    "z1": ("pt of the harder of two kt subjets over the jet's", ""),
+    "z2": ("pt of the softer of two kt subjets over the jet's", ""),
+    "c2": ("energy correlation C2", ""),
+    "d2": ("energy correlation D2", ""),
+}
+
+
+def meaning_of(feature: str) -> tuple[str, str]:
+    """What a feature is, in words, and its unit: `GeV`, or empty for a pure number."""
+    if feature in _MEANINGS:
+        return _MEANINGS[feature]
+    name, _, jet = feature.rpartition("_")
+    meaning, unit = _MEANINGS[name]
+    return f"{meaning} of the {_JETS[jet]} jet", unit
 
 
 def features_of(schema: pa.Schema) -> tuple[Feature, ...]:

@@ -176,12 +176,18 @@ def noise_of(feature: str) -> float:
 def _join_numbers(
     name: str, features: Mapping[str, NDArray[np.float64]], columns: tuple[str, ...], version: int | None
 ) -> list[str]:
-    units = {one.feature: one.unit for place in _places(name, version) for one in place}
+    units = units_of(name, version)
     numbers = [count_units(features[one] / units[one]) for one in columns]
     return [
         " ".join(map(str, values)) + ":"
         for values in zip(*(column.tolist() for column in numbers), strict=True)
     ]
+
+
+def units_of(name: str, version: int | None = None) -> dict[str, float]:
+    """What each number of a template is counted in, by feature; empty where its prompts are no row of numbers."""
+    places = _PLACES.get(name, {}).get(version or NEWEST[name], ())
+    return {one.feature: one.unit for place in places for one in place}
 
 
 def count_units(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,11 +1,12 @@
-"""The model card of an exported checkpoint, as the hub and PEFT expect it: a YAML head and a README."""
+"""The model card of an exported checkpoint, as the hub and PEFT expect it: a YAML head, and a program to use it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lhcq.config import ModelFormat
 from lhcq.records.events import events_sha256
 from lhcq.records.metrics import Metrics
 from lhcq.report.dataset_page import said_config
@@ -26,38 +27,100 @@ class Base(Protocol):
     def on_hub(self) -> bool:
         """Whether that is a name on the hub."""
 
+    @property
+    def licence(self) -> str | None:
+        """As the hub abbreviates it; None where it is not known."""
+
+
+def card_program(
+    model_format: ModelFormat,
+    *,
+    base: str,
+    revision: str | None,
+    here: str,
+    dtype: str,
+    writer: str,
+    prompt: str,
+    values: Mapping[str, float] | None,
+    labels: Mapping[str, Sequence[int]],
+    front: Sequence[int],
+    ends: Sequence[int],
+) -> str:
+    """The Python program of a card: `write_prompt`, `p_signal` and `answer`, and an example when it is run.
+
+    The adapter in the directory `here` is loaded onto `base`, or `here` alone, to compute in `dtype`. `writer` is the
+    source of `write_prompt`, `prompt` an example and `values` its numbers where it consists of such. `labels` has the
+    labels' tokens by name, `front` those that are fed before a prompt, `ends` those that an answer ends with.
+    """
+    text: str = _template("program.py.j2").render(
+        model_format=model_format,
+        base=base,
+        revision=f", revision={revision!r}" if revision else "",
+        here=here,
+        dtype=dtype,
+        writer=writer,
+        prompt=prompt,
+        values=", ".join(f"{name}={value!r}" for name, value in (values or {}).items()),
+        labels=labels,
+        front=list(front),
+        ends=list(ends),
+        longest=max(map(len, labels.values())) + 1,
+    )
+    return text.strip()
+
 
 def model_card(
     workspace: Workspace,
     view: RunView,
     *,
     step: int,
+    model_format: ModelFormat,
     base: Base,
     identity: Mapping[str, str],
-    labels: dict[str, tuple[int, ...]],
-    front: list[int],
+    numbers: Sequence[tuple[str, float, str, str]],
     example: str,
-    merged: bool,
+    program: str,
+    dtype: str,
+    tried: tuple[int, float, int, int],
 ) -> str:
-    """The text of `README.md` for the checkpoint of the run `view` at `step`.
+    """The text of `README.md` for the checkpoint of the run `view` at `step`, exported as `model_format`.
 
-    `identity` has the digests of the base model by what they are of, `labels` the labels' tokens by name; `example`
-    is a prompt of the training, `front` the tokens that are fed before it.
+    `identity` has the digests of the base model by what they are of; `numbers` are those of a prompt, each with its
+    feature, what one more of it is, the unit of that and its meaning; `example` is a prompt of the training. `tried`
+    is what came of `program`, computing in `dtype`: on how many events, how far logits of P(signal) were from the
+    run's at most, how many of them were asked in words, and for how many of these the answer was a label.
     """
+    from huggingface_hub import ModelCard
+
     evaluations = _evaluations(view, step)
-    text: str = _template().render(
-        head=_head(view, base, evaluations, merged=merged),
+    n_tried, apart, n_asked, in_words = tried
+    body: str = _template("card.md.j2").render(
         title=f"{view.name}, step {step}",
-        merged=merged,
+        model_format=model_format,
         base=base,
-        labels=labels,
-        front=front,
-        example=example,
+        program=program,
+        dtype=dtype,
+        n_tried=n_tried,
+        apart=f"{apart:.1g}",
+        n_asked=n_asked,
+        in_words=in_words,
+        numbers=_explained(numbers, example),
         data=_data(workspace, view),
         metrics=[_row(*found) for found in evaluations],
         training=_training(workspace, view, step, identity),
     )
-    return text
+    head = _head(view, base, evaluations, model_format=model_format, speaks=in_words == n_asked)
+    return str(ModelCard(f"---\n{head}\n---\n\n{body}"))
+
+
+def _explained(numbers: Sequence[tuple[str, float, str, str]], example: str) -> list[list[str]]:
+    """A row a number: what stands in the example, its name, unit and meaning."""
+    counted = example.removesuffix(":").split()
+    shown = counted if len(counted) == len(numbers) else [""] * len(numbers)
+    return [
+        [one, f"`{feature}`", f"{step:g} {unit}".strip(), meaning]
+        for one, (feature, step, unit, meaning) in zip(shown, numbers, strict=True)
+    ]
 
 
 def _evaluations(view: RunView, step: int) -> list[tuple[str, str, Metrics]]:
@@ -82,7 +145,14 @@ def _row(subset: str, classifier: str, metrics: Metrics) -> list[str]:
     return [subset, classifier, f"{metrics.n:,}", *intervals, printed_sic(metrics.model_dump())]
 
 
-def _head(view: RunView, base: Base, evaluations: list[tuple[str, str, Metrics]], *, merged: bool) -> str:
+def _head(
+    view: RunView,
+    base: Base,
+    evaluations: list[tuple[str, str, Metrics]],
+    *,
+    model_format: ModelFormat,
+    speaks: bool,
+) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     dataset = str((view.manifest or {}).get("dataset", view.split))
@@ -90,27 +160,37 @@ def _head(view: RunView, base: Base, evaluations: list[tuple[str, str, Metrics]]
         EvalResult(
             task_type="text-classification",
             dataset_type=dataset,
-            dataset_name=dataset,
+            dataset_name=f"{dataset} (events as those of the LHC Olympics 2020)",
             dataset_split=subset,
-            metric_type=name,
+            metric_type=metric,
+            metric_name=name,
             metric_value=round(value, 6),
         )
         for subset, classifier, metrics in evaluations
         if classifier == "this model"
-        for name, value in (("accuracy", metrics.accuracy), ("auc", metrics.auc))
+        for metric, name, value in (
+            ("accuracy", "accuracy", metrics.accuracy),
+            ("roc_auc", "AUC", metrics.auc),
+        )
         if value is not None
     ]
-    tags = ["high-energy-physics", "lhc-olympics", "lhcq", *([] if merged else ["lora"])]
-    if base.on_hub and not merged:
-        tags.append(f"base_model:adapter:{base.name}")
+    tags = ["high-energy-physics", "lhc-olympics", "lhcq"]
+    relation = {"adapter": "adapter", "merged": "merge", "classifier": "finetune"}[model_format]
+    if model_format == "adapter":
+        tags += ["lora", *([f"base_model:adapter:{base.name}"] if base.on_hub else [])]
     data = ModelCardData(
         base_model=base.name if base.on_hub else None,
-        library_name="transformers" if merged else "peft",
-        pipeline_tag="text-generation",
+        library_name="peft" if model_format == "adapter" else "transformers",
+        pipeline_tag="text-generation" if speaks and model_format != "classifier" else "text-classification",
+        license=base.licence or "other",
+        license_name=None if base.licence else "as-the-base-model",
+        license_link=f"https://huggingface.co/{base.name}" if base.on_hub and not base.licence else None,
+        datasets=[dataset],
+        metrics=["accuracy", "roc_auc"],
         tags=tags,
         model_name=view.name,
         eval_results=results or None,
-        **({"base_model_relation": "merge" if merged else "adapter"} if base.on_hub else {}),
+        **({"base_model_relation": relation} if base.on_hub else {}),
     )
     return str(data.to_yaml()).strip()
 
@@ -182,8 +262,8 @@ def _training(
 
 
 @cache
-def _template() -> Any:
-    # Markdown, not HTML: what is filled in are names that lhcq checked, numbers, and JSON strings.
+def _template(name: str) -> Any:
+    # Markdown and Python, not HTML: what is filled in are names that lhcq checked, numbers, and JSON strings.
     environment = Environment(
         loader=PackageLoader("lhcq.report", "."),
         autoescape=False,  # noqa: S701
@@ -192,4 +272,4 @@ def _template() -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("card.md.j2")
+    return environment.get_template(name)
