@@ -106,8 +106,10 @@ def few(split: Path, model: Path) -> list[Row]:
             shift, *_ = auc_difference(test.labels, scores.p_signal, choice.p_signal)
             shifts.setdefault(weight, []).append(shift)
             words.setdefault(weight, []).append(metrics_of(test.labels, scores.p_signal, scores.answers))
+            one = words[weight][-1]
             say(
-                f"few: seed {seed}, weight {weight}: AUC {shift:+.5f}, unknown {words[weight][-1].unknown}, agreement {words[weight][-1].agreement}"
+                f"few: seed {seed}, weight {weight}: AUC {shift:+.5f}, {one.unknown} unknown, "
+                f"{one.agreement} the likelier label"
             )
     return [
         *(_scanned(weight, shifts[weight], words[weight], facts) for weight in WEIGHTS),
