@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.config import WITHOUT_MASS, ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000
@@ -164,6 +164,11 @@ class Template(Frozen):
     sha256: str
     columns: tuple[str, ...]
     """What a prompt consists of, in its order: features, except of `diary`."""
+
+    @property
+    def knows_mass(self) -> bool:
+        """Whether a prompt holds m_jj or what determines it, so that a selection by it may make a bump in m_jj."""
+        return not self.name.endswith(WITHOUT_MASS)
 
 
 class PredictSpec(OfBase):

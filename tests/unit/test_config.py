@@ -17,6 +17,7 @@ from lhcq.config import (
     SplitConfig,
     TrainConfig,
     check_name,
+    template_without_mass,
 )
 from lhcq.errors import BadInput
 
@@ -99,6 +100,13 @@ def test_the_default_training_takes_all_linear_layers_and_its_rate_from_the_mode
     default = TRAIN_PRESETS["default"]
     assert (default.target, default.learning_rate, default.class_weighted) == ("all-linear", None, True)
     assert default == TrainConfig()
+
+
+def test_a_template_without_a_mass_is_asked_for_by_its_name_or_by_that_of_the_other() -> None:
+    assert template_without_mass("compact") == template_without_mass("compact-without-mass")
+    assert SplitConfig(template=template_without_mass("wide")).template == "wide-without-mass"  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="four-momenta, which determine m_jj: take compact or wide"):
+        template_without_mass("diary")
 
 
 def test_a_ratio_gives_its_number_of_background_events() -> None:
