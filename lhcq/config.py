@@ -218,6 +218,11 @@ class SplitConfig(Frozen):
         return None if self.ratio == "natural" else int(self.ratio.split(":")[1])
 
 
+def knows_mass(template: str) -> bool:
+    """Whether its prompts hold m_jj or determine it, so that a selection by them may make a bump in m_jj."""
+    return not template.endswith(WITHOUT_MASS)
+
+
 def template_without_mass(template: str) -> str:
     """The template of the same numbers without m_jj and what determines it; `BadInput` where there is none."""
     if template == "diary":

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from lhcq.config import WITHOUT_MASS, ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000
@@ -165,16 +165,12 @@ class Template(Frozen):
     columns: tuple[str, ...]
     """What a prompt consists of, in its order: features, except of `diary`."""
 
-    @property
-    def knows_mass(self) -> bool:
-        """Whether a prompt holds m_jj or what determines it, so that a selection by it may make a bump in m_jj."""
-        return not self.name.endswith(WITHOUT_MASS)
-
 
 class PredictSpec(OfBase):
     """A prediction: the scores that one checkpoint gives the events of a dataset."""
 
     kind: Literal["predict"] = "predict"
+    bytes_version = 2
     terms_model = PredictTerms
     run: str
     step: int

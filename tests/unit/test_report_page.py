@@ -68,7 +68,7 @@ def events_like_lhco(n: int, rng: np.random.Generator, *, signal_share: float = 
     }
 
 
-def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7) -> None:
+def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7, template: str = "compact") -> None:
     rng = np.random.default_rng(seed)
     first, counts = 0, {}
     split.mkdir(parents=True)
@@ -87,7 +87,7 @@ def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7) -> Non
         config=SplitConfig().model_dump(),
         counts=counts,
         features=FEATURES,
-        template={"name": "compact", "version": 1, "sha256": "ab" * 32},
+        template={"name": template, "version": 1, "sha256": "ab" * 32},
         tokens={"mean": 18.2, "p99": 22, "max": 24},
     )
 
