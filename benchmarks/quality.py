@@ -56,11 +56,11 @@ def main() -> int:
         model = obtain(chosen.model, place, say=say)
         train_variants(place, model, chosen.only or list(VARIANTS), max_steps=chosen.max_steps)
     if "table" in stages:
-        from benchmarks.quality_table import collect, store, write_document
+        from benchmarks.quality_table import collect, store, tables, write_document
 
         found = collect(place)
         store(found)
-        write_document(found)
+        write_document(tables(found), "quality --stage table")
         holds = all(one["holds"] for one in found["bounds"])
     return int(not holds)
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from lhcq.storage import read_json, read_manifest
 from lhcq.workspace import Workspace
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "results.md"
-MARKS = "<!-- {}: made by `python -m benchmarks.quality --stage table` -->"
+MARKS = "<!-- {}: made by `python -m benchmarks.{}` -->"
 KEPT = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
     "max_sic", "ece", "nll", "unknown",
@@ -195,11 +195,11 @@ def store(found: Record) -> None:
     (RESULTS / "quality.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
 
 
-def write_document(found: Record) -> None:
-    """Put the tables into docs/results.md, each between its marks; what stands around them stays."""
+def write_document(tables: Mapping[str, Sequence[str]], command: str) -> None:
+    """Put tables, by name, into docs/results.md, each between its marks; what stands around them stays."""
     text = DOCUMENT.read_text()
-    for name, lines in tables(found).items():
-        begin, end = MARKS.format(name), MARKS.format(f"end of {name}")
+    for name, lines in tables.items():
+        begin, end = MARKS.format(name, command), MARKS.format(f"end of {name}", command)
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)
         text = f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}"
@@ -209,11 +209,11 @@ def write_document(found: Record) -> None:
 def tables(found: Record) -> dict[str, list[str]]:
     """The tables of the document, by name."""
     return {
-        "templates": _table(
+        "templates": to_table(
             ["prompt", "tokens", "classifier", "accuracy", "AUC", "max SIC", "model's AUC less this one's"],
             (line for one in found["templates"] for line in _template_lines(one)),
         ),
-        "bounds": _table(
+        "bounds": to_table(
             ["what", "value", "interval", "holds"],
             (
                 [
@@ -225,11 +225,11 @@ def tables(found: Record) -> dict[str, list[str]]:
                 for one in found["bounds"]
             ),
         ),
-        "levers": _table(
+        "levers": to_table(
             ["lever", "tokens", "accuracy", "AUC", f"less that of `{REFERENCE}`"],
             (_lever_line(one) for one in found["levers"]),
         ),
-        "released": _table(
+        "released": to_table(
             ["prompt", "classifier", "balanced accuracy", "AUC", "model's AUC less this one's"],
             (line for one in found["templates"] if "released" in one for line in _released_lines(one)),
         ),
@@ -295,7 +295,8 @@ def _signed(found: Record | None, digits: int = 4) -> str:
     return shown + (f" ({found['low']:+.{digits}f} to {found['high']:+.{digits}f})" if "low" in found else "")
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+def to_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
     return [
         "| " + " | ".join(cells) + " |"
         for cells in ([*header], ["---"] * len(header), *(list(line) for line in lines))

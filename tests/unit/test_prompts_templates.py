@@ -105,17 +105,29 @@ def test_a_prompt_without_a_mass_divides_masses_by_the_pt_of_their_jet():
     of_jets = {"tau1": [90.0, 80.0], "tau2": [45.0, 20.0], "tau3": [9.0, 10.0], "d2": [3.14, 0.449]}
     records = with_substructure(m_sd=[80.4, 455.6], **of_jets)
     # 455.6 / 1283.2 and 80.4 / 1286.7, in thousandths
-    assert render("compact-without-mass", records) == ["355 62 17 4 31:", "62 0 10 31 0:", "0 0 0 0 0:"]
+    assert render("compact-without-mass", records) == [
+        "355 62 103 36 25 50:",
+        "62 0 36 0 50 0:",
+        "0 0 0 0 0 0:",
+    ]
     assert render("wide-without-mass", records) == [
-        "361 83 355 62 174 103 36 45 314 25 50 50 20:",
-        "83 0 62 0 96 36 0 314 0 50 0 20 0:",
-        "0 0 0 0 0 0 0 0 0 0 0 0 0:",
+        "361 83 355 62 103 36 25 50:",
+        "83 0 62 0 36 0 50 0:",
+        "0 0 0 0 0 0 0 0:",
     ]
     plain = make_records()
-    assert render("compact-without-mass", plain)[0] == "361 83 17 10 4:"
+    assert render("compact-without-mass", plain)[0] == "361 83 103 36:"
     assert render("compact-without-mass", plain.drop_columns(["mjj", "delta_r"])) == render(
         "compact-without-mass", plain
     )
+
+
+def test_without_constituents_there_is_no_prompt_without_a_mass():
+    # tau21 alone beside the masses prefers background at high m_jj.
+    with pytest.raises(
+        BadInput, match="template compact-without-mass needs n_heavy, n_light, which this dataset"
+    ):
+        describe_template("compact-without-mass", IMPORTED)
 
 
 @pytest.mark.parametrize("name", ["compact-without-mass", "wide-without-mass"])
@@ -231,17 +243,17 @@ IMPORTED = pa.schema(
         (
             "compact-without-mass",
             schema_of("jets"),
-            "fd293ab784d2ffdbe8e6f512a99859d27bb5b10d028cac0d6a1c1045f3cf515a",
+            "e12c238d28f9f97d3606dd5386dac435769accd5d49332e48481f9bd50af2953",
         ),
         (
             "compact-without-mass",
             schema_of("full"),
-            "d0d5e38310d7fbb89538076116085a08fff26e5a976bd5b7be9538029dc506f4",
+            "d95c5cd3711ff16fc2146ad569bcce632966b13377bbcd1f4d463297c885a069",
         ),
         (
             "wide-without-mass",
             schema_of("full"),
-            "e5be0eb551e8724eac2b279700c2b74f6101c5da974de5ad745a865e58c0a70c",
+            "a18c0a7e121cc549d2febaf909c049e965c774ce6a2fd5c6ae15521beb9c27d2",
         ),
     ],
 )

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
+from lhcq.evaluate.calibration import calibrated_metrics, fit_calibration
 from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
-from lhcq.records.validations import read_metrics
+from lhcq.records.validations import read_metrics, write_calibrated
 from lhcq.report.collect import RunView, collect_run
 from lhcq.report.page import render_page, verdict_of, write_report
 from lhcq.report.plots import (
@@ -234,6 +235,26 @@ def test_masses_are_matched_to_the_scores_by_row(finished: Workspace) -> None:
     by_row = dict(zip(table["row"].to_pylist(), table["mjj"].to_pylist(), strict=True))
     expected = [by_row[row] for row in view.shown.scores.rows.tolist()]
     np.testing.assert_array_equal(view.masses["mjj"], expected)
+
+
+@pytest.mark.parametrize(("template", "warned"), [("compact", True), ("compact-without-mass", False)])
+def test_the_page_says_how_far_m_jj_is_sculpted_and_warns_of_prompts_that_know_it(
+    tmp_path: Path, template: str, warned: bool
+) -> None:
+    workspace = Workspace(tmp_path)
+    write_split(workspace.split("half"), template=template)
+    write_run(workspace, "demo")
+    fitted, shown = (
+        model_scores(workspace.split("half"), part, sharpness=3.1) for part in ("calibration", "test")
+    )
+    mjj = pq.read_table(workspace.split("half") / "test.parquet")["mjj"].to_numpy()
+    calibration = fit_calibration(fitted["labels"], fitted["p_signal"])
+    for masses in (mjj, None):
+        found = calibrated_metrics(calibration, shown["labels"], shown["p_signal"], shown["unknown"], masses)
+        write_calibrated(workspace.run("demo"), found)
+        words = PageReader(write_report(workspace, "demo").read_text(encoding="utf-8")).words
+        assert ("Kolmogorov-Smirnov distance" in words) is (masses is not None)
+        assert ("--without-mass" in words) is warned
 
 
 @pytest.fixture
