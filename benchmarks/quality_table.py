@@ -202,11 +202,11 @@ def write_document(found: Record) -> None:
 def tables(found: Record) -> dict[str, list[str]]:
     """The tables of the document, by name."""
     return {
-        "templates": _table(
+        "templates": to_table(
             ["prompt", "tokens", "classifier", "accuracy", "AUC", "max SIC", "model's AUC less this one's"],
             (line for one in found["templates"] for line in _template_lines(one)),
         ),
-        "bounds": _table(
+        "bounds": to_table(
             ["what", "value", "interval", "holds"],
             (
                 [
@@ -218,15 +218,15 @@ def tables(found: Record) -> dict[str, list[str]]:
                 for one in found["bounds"]
             ),
         ),
-        "all features": _table(
+        "all features": to_table(
             ["all features of", "classifier", "accuracy", "AUC", "max SIC", "AUC on released events"],
             (line for one in found["trees on all features"] for line in _all_features_lines(one)),
         ),
-        "levers": _table(
+        "levers": to_table(
             ["lever", "tokens", "accuracy", "AUC", f"less that of `{REFERENCE}`"],
             (_lever_line(one) for one in found["levers"]),
         ),
-        "released": _table(
+        "released": to_table(
             ["prompt", "classifier", "balanced accuracy", "AUC", "model's AUC less this one's"],
             (line for one in found["templates"] if "released" in one for line in _released_lines(one)),
         ),
@@ -304,7 +304,8 @@ def _signed(found: Record | None, digits: int = 4) -> str:
     return shown + (f" ({found['low']:+.{digits}f} to {found['high']:+.{digits}f})" if "low" in found else "")
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+def to_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
     return [
         "| " + " | ".join(cells) + " |"
         for cells in ([*header], ["---"] * len(header), *(list(line) for line in lines))

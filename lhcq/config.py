@@ -26,6 +26,9 @@ from lhcq.errors import BadInput
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 64
 
+WITHOUT_MASS = "-without-mass"
+"""How the names of templates end whose numbers neither hold m_jj nor determine it."""
+
 
 class Frozen(BaseModel):
     """An immutable record that refuses fields it does not know."""
@@ -181,7 +184,8 @@ class SplitConfig(Frozen):
 
     ratio: str = "1:1"
     """signal:background as `1:K`, or `natural` for what the file holds."""
-    template: Literal["compact", "wide", "diary"] = "compact"
+    template: Literal["compact", "wide", "diary", "compact-without-mass", "wide-without-mass"] = "compact"
+    """`-without-mass`: no m_jj and nothing that determines it, so that a selection can be looked for in m_jj."""
     seed: int = Field(default=1, ge=0, lt=2**31)
     limit: int | None = Field(default=None, ge=20)
     """At most this many events over all subsets; None takes all."""
@@ -214,6 +218,18 @@ class SplitConfig(Frozen):
     def background_per_signal(self) -> int | None:
         """K of `1:K`; None for the natural ratio."""
         return None if self.ratio == "natural" else int(self.ratio.split(":")[1])
+
+
+def knows_mass(template: str) -> bool:
+    """Whether its prompts hold m_jj or determine it, so that a selection by them may make a bump in m_jj."""
+    return not template.endswith(WITHOUT_MASS)
+
+
+def template_without_mass(template: str) -> str:
+    """The template of the same numbers without m_jj and what determines it; `BadInput` where there is none."""
+    if template == "diary":
+        raise BadInput("the diary's prompts are four-momenta, which determine m_jj: take compact or wide.")
+    return template.removesuffix(WITHOUT_MASS) + WITHOUT_MASS
 
 
 def training_prompts(manifest: Mapping[str, Any]) -> int:

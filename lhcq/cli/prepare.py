@@ -13,6 +13,11 @@ from lhcq.config import SplitConfig
 @click.option("--split", required=True, help="Name of the split to make.")
 @click.option("--ratio", default="1:1", show_default=True, help="signal:background as 1:K, or natural.")
 @click.option("--template", type=choice_of(SplitConfig, "template"), default="compact", show_default=True)
+@click.option(
+    "--without-mass",
+    is_flag=True,
+    help="Prompts of compact or wide without m_jj and what determines it, to select by and then look at m_jj.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--limit", type=click.IntRange(min=20), help="At most this many events over all subsets.")
 @click.option(
@@ -33,6 +38,8 @@ from lhcq.config import SplitConfig
 def command(
     name: str,
     split: str,
+    template: str,
+    without_mass: bool,
     model: str | None,
     max_tokens: int,
     workers: int | None,
@@ -46,13 +53,15 @@ def command(
     subset, to stand beside every checkpoint: some on the numbers of the prompts, others on all features of NAME.
     """
     from lhcq.cli.session import follow, open_workspace, say
-    from lhcq.config import training_prompts
+    from lhcq.config import template_without_mass, training_prompts
     from lhcq.records.events import find_dataset
     from lhcq.requests.prepare import model_for_tokens, prepare_request
     from lhcq.storage import read_manifest
     from tasks.client import progress_of, refuse_taken_name, session, submit, workers_for
 
-    resolved = SplitConfig.checked(**config)
+    if without_mass:
+        template = template_without_mass(template)
+    resolved = SplitConfig.checked(template=template, **config)
     workspace = open_workspace()
     final = workspace.split(split)
     find_dataset(workspace.dataset(name))  # before a model is fetched for it

@@ -15,7 +15,8 @@ from sklearn.metrics import roc_curve
 
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import PROBABILITY_FLOOR, SIC_BACKGROUND_FLOOR, Z95, metrics_of, wilson_interval
-from lhcq.records.metrics import CalibratedMetrics, Calibration, Gain, NaturalMetrics
+from lhcq.evaluate.sculpting import sculpting_of
+from lhcq.records.metrics import CalibratedMetrics, Calibration, Gain, NaturalMetrics, Sculpting
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the fit: a sample without a single mistake would have the temperature zero."""
@@ -28,9 +29,16 @@ NATURAL_FRACTIONS = (1 / 11, 0.01, 834 / 1_000_000)
 
 
 def calibrated_metrics(
-    calibration: Calibration, labels: ArrayLike, p_signal: ArrayLike, answers: ArrayLike | None
+    calibration: Calibration,
+    labels: ArrayLike,
+    p_signal: ArrayLike,
+    answers: ArrayLike | None,
+    mjj: NDArray[np.float64] | None = None,
 ) -> CalibratedMetrics:
-    """The metrics of `(n,)` labels, raw probabilities and answers of another sample under `calibration`."""
+    """The metrics of `(n,)` labels raw probabilities and answers of another sample under `calibration`.
+
+    `mjj` (n,), GeV, NaN where there is none, shows what the threshold for rare signal makes of the background's.
+    """
     truth = np.asarray(labels)
     calibrated = apply_temperature(p_signal, calibration.temperature)
     thresholds = [calibration.balanced_threshold]
@@ -41,7 +49,20 @@ def calibrated_metrics(
         calibrated=metrics_of(truth, calibrated, answers, threshold=calibration.balanced_threshold),
         natural=natural_metrics(truth, calibrated, thresholds, NATURAL_FRACTIONS),
         gain=likelihood_gain(truth, p_signal, calibration.temperature),
+        sculpting=_sculpting(truth, calibrated, calibration.rare_threshold, mjj),
     )
+
+
+def _sculpting(
+    truth: NDArray[np.integer],
+    p_signal: NDArray[np.float64],
+    threshold: float | None,
+    mjj: NDArray[np.float64] | None,
+) -> Sculpting | None:
+    if threshold is None or mjj is None:
+        return None
+    background = truth == 0
+    return sculpting_of(mjj[background], p_signal[background] >= threshold)
 
 
 def likelihood_gain(labels: ArrayLike, p_signal: ArrayLike, temperature: float) -> Gain:

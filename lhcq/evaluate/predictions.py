@@ -8,6 +8,9 @@ the split's calibration subset, which neither the training nor the choice of the
 That is conservative: for a background event like those, the chance of a p-value of at most a is at most a, whatever
 the model (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2). It can never be below
 1 / (n + 1).
+
+What to expect of background in the spectrum of m_jj is drawn from that same background, each event of which is
+selected against the others, as any event is against all (`lhcq.evaluate.sculpting`).
 """
 
 from collections import Counter
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.metrics import metrics_of, wilson_interval
+from lhcq.evaluate.sculpting import PassingShare, compare, expect, passing_share, sculpting_of
 from lhcq.records.commits import differing, read_verified
 from lhcq.records.predictions import commit_prediction, read_summary
 from lhcq.seals import OPEN, check_seal, seal
@@ -103,6 +107,12 @@ def p_values(p_signal: Floats, background: Floats) -> Floats:
     return np.asarray((1.0 + at_least) / (len(ordered) + 1.0), dtype=np.float64)
 
 
+def p_values_among(background: Floats) -> Floats:
+    """The p-value (n,) of each event of the reference against the others of it."""
+    n = len(background)
+    return np.asarray(np.rint(p_values(background, background) * (n + 1) - 1.0) / max(n, 1), dtype=np.float64)
+
+
 def ranks(p_signal: Floats) -> Integers:
     """The rank (n,) of each event from 1, the highest score first, equal ones in their order."""
     order = np.argsort(-p_signal, kind="stable")
@@ -125,7 +135,8 @@ def write_prediction(
 ) -> dict[str, Any]:
     """Commit the directory `final` from the parts of a prediction, in order, and give its summary.
 
-    `reference` holds the background that p-values are taken against, `scored` the dataset's `n_events` events. Those
+    `reference` holds the background that p-values are taken against and the spectrum's expectation is drawn from,
+    `scored` the dataset's `n_events` events. Those
     with a p-value of at most `largest_p_value` are selected. `labels`, by source row, take the place of the dataset's
     own. With `subsets` (rows by name), the dataset is the one that the run was trained on: metrics and spectrum are
     of its test subset alone. `fields` begin the summary, of which `page` makes the page. If `final` stands, it stays;
@@ -136,18 +147,23 @@ def write_prediction(
         return _read_standing(final, fields)
     events = _with_labels(_read(scored), labels)
     _check_rows(events.rows, n_events, name=final.name)
-    background = _read(reference).p_signal
-    values = p_values(events.p_signal, background)
+    background = _read(reference)
+    passed = p_values_among(background.p_signal) <= largest_p_value
+    values = p_values(events.p_signal, background.p_signal)
     codes = _codes(events.rows, subsets)
     judged = np.ones(n_events, bool) if subsets is None else codes == list(subsets).index("test")
     summary = {
         **fields,
         "n_events": n_events,
         "unknown": int((events.answers < 0).sum()),
-        "reference": {"n_background": len(background), "smallest_p_value": 1.0 / (len(background) + 1)},
+        "reference": {
+            "n_background": len(background.rows),
+            "smallest_p_value": 1.0 / (len(background.rows) + 1),
+        },
         "parts": _count_subsets(codes, subsets),
         "judged": {"events": "all" if subsets is None else "test part", "n": int(judged.sum())},
         **_judge(events, values <= largest_p_value, judged, largest_p_value),
+        **_against_background(events, values <= largest_p_value, judged, background, passed),
         "top": _top(events, values, judged),
     }
     table = _table(events, values, codes, list(subsets or ()))
@@ -217,7 +233,7 @@ def _count_subsets(codes: NDArray[np.int8], subsets: Mapping[str, Integers] | No
 
 
 def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float) -> dict[str, Any]:
-    """Selection, spectrum and metrics of the `judged` events."""
+    """Selection and metrics of the `judged` events."""
     labels, chosen = events.labels[judged], selected[judged]
     known = labels >= 0
     n_judged = int(judged.sum())
@@ -234,8 +250,29 @@ def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float
             "signal_efficiency": _efficiency(chosen[labels == 1]),
             "background_efficiency": _efficiency(chosen[labels == 0]),
         },
-        "spectrum": spectrum(events.mjj[judged], chosen, labels),
         "figures": metrics,
+    }
+
+
+def _against_background(
+    events: _Events, selected: Bits, judged: Bits, background: _Events, passed: Bits
+) -> dict[str, Any]:
+    """The spectrum of the `judged` events, with what to expect of background, and how far either is sculpted.
+
+    `passed` are the events of the reference that are selected. Without their m_jj nothing is expected.
+    """
+    mjj, chosen, labels = events.mjj[judged], selected[judged], events.labels[judged]
+    true = labels == 0
+    there, known = np.isfinite(mjj), np.isfinite(background.mjj)
+    passing = passing_share(background.mjj[known], passed[known]) if known.any() else None
+    found = [sculpting_of(background.mjj, passed), sculpting_of(mjj[true], chosen[true])]
+    return {
+        "spectrum": spectrum(mjj, chosen, labels, passing),
+        "expectation": compare(passing, mjj[there], chosen[there]) if passing and there.any() else None,
+        "sculpting": {
+            name: one.model_dump() if one else None
+            for name, one in zip(("reference", "judged"), found, strict=True)
+        },
     }
 
 
@@ -247,25 +284,37 @@ def _efficiency(chosen: Bits) -> dict[str, float] | None:
     return {"value": float(chosen.mean()), "low": low, "high": high}
 
 
-def spectrum(mjj: Floats, selected: Bits, labels: NDArray[np.int8]) -> dict[str, Any]:
+def spectrum(
+    mjj: Floats, selected: Bits, labels: NDArray[np.int8], passing: PassingShare | None = None
+) -> dict[str, Any]:
     """The histogram of m_jj (n,), GeV: of all events, of the selected ones, and of those by class where known.
 
     Bins of 100 GeV from the lowest to the highest mass that there is; the last one that is possible holds what lies
-    beyond. Events without an m_jj (NaN) are counted apart.
+    beyond. Events without an m_jj (NaN) are counted apart. With the share of background that is selected, `expected`
+    is what background alone would give of the selected ones, and `expected_error` its standard deviation; else None.
     """
     there = np.isfinite(mjj)
     if not there.any():
-        return {"edges": [], "counts": {}, "without_mjj": {"all": len(mjj), "selected": int(selected.sum())}}
+        return {
+            "edges": [],
+            "counts": {},
+            "expected": None,
+            "expected_error": None,
+            "without_mjj": {"all": len(mjj), "selected": int(selected.sum())},
+        }
     mass = np.clip(mjj[there], 0.0, _BEYOND - _BIN / 2)
     first, last = int(mass.min() // _BIN), int(mass.max() // _BIN) + 1
-    edges = _BIN * np.arange(first, last + 1)
+    edges = _BIN * np.arange(first, last + 1, dtype=np.float64)
     chosen, known = selected[there], labels[there]
     which = {"all": np.ones(len(mass), bool), "selected": chosen}
     if (known >= 0).any():
         which |= {"selected_signal": chosen & (known == 1), "selected_background": chosen & (known == 0)}
+    expected, error = expect(passing, mass, edges) if passing else (None, None)
     return {
         "edges": edges.tolist(),
         "counts": {name: np.histogram(mass[of], edges)[0].tolist() for name, of in which.items()},
+        "expected": None if expected is None else expected.tolist(),
+        "expected_error": None if error is None else error.tolist(),
         "without_mjj": {"all": int((~there).sum()), "selected": int((selected & ~there).sum())},
     }
 

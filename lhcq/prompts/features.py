@@ -1,5 +1,6 @@
 """Feature columns of events, from what a dataset's records of events hold."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +41,10 @@ _OF_JETS: dict[str, tuple[str, ...]] = {
     "z2": ("z2",),
     "c2": ("c2",),
     "d2": ("d2",),
+    "m_over_pt": ("m", "pt"),
+    "m_sd_over_pt": ("m_sd", "pt"),
 }
+_WITHOUT_SCALE = ("m_over_pt", "m_sd_over_pt")
 
 
 def _of_event(name: str) -> Feature:
@@ -64,8 +68,14 @@ FEATURES: tuple[Feature, ...] = (
     _of_event("n_jets"),
     _of_event("delta_eta"),
     _of_event("h_t"),
-    *_of_both_jets(*(name for name in _OF_JETS if name not in ("m", "pt", "n"))),
+    *_of_both_jets(*(name for name in _OF_JETS if name not in ("m", "pt", "n", *_WITHOUT_SCALE))),
 )
+
+RATIOS: tuple[Feature, ...] = tuple(_of_both_jets(*_WITHOUT_SCALE))
+"""What prompts without a mass hold in its place. They say nothing that `FEATURES` do not, so a split has them only
+where its prompts do."""
+
+KNOWN: tuple[Feature, ...] = (*FEATURES, *RATIOS)
 
 _JETS = {"heavy": "heavier", "light": "lighter"}
 
@@ -81,6 +91,8 @@ _MEANINGS: dict[str, tuple[str, str]] = {
     "pt": ("transverse momentum", "GeV"),
     "n": ("constituents", ""),
     "pt_lead": ("pt of the hardest constituent", "GeV"),
+    "m_over_pt": ("mass over transverse momentum", ""),
+    "m_sd_over_pt": ("groomed (soft-drop) mass over transverse momentum", ""),
     "tau21": ("N-subjettiness ratio tau2/tau1", ""),
     "tau32": ("N-subjettiness ratio tau3/tau2", ""),
     "tau43": ("N-subjettiness ratio tau4/tau3", ""),
@@ -103,17 +115,17 @@ def meaning_of(feature: str) -> tuple[str, str]:
     return f"{meaning} of the {_JETS[jet]} jet", unit
 
 
-def features_of(schema: pa.Schema) -> tuple[Feature, ...]:
-    """The features that records of this schema have, in the order of `FEATURES`."""
+def features_of(schema: pa.Schema, among: Iterable[Feature] = FEATURES) -> tuple[Feature, ...]:
+    """Those features that records of this schema have, in the order of `among`."""
     of_event = set(schema.names)
     of_jet = set(names_of_jet(schema))
     return tuple(
-        feature for feature in FEATURES if (of_jet if feature.jet else of_event).issuperset(feature.columns)
+        feature for feature in among if (of_jet if feature.jet else of_event).issuperset(feature.columns)
     )
 
 
-def compute_features(records: pa.Table) -> dict[str, Floats]:
-    """The columns of `features_of` the records, each (n_events,).
+def compute_features(records: pa.Table, among: Iterable[Feature] = FEATURES) -> dict[str, Floats]:
+    """The columns of those features that the records have, each (n_events,).
 
     NaN stands for what an event does not have: one with fewer than two jets lacks all that needs two, and has its
     only jet as `heavy`; a ratio lacks its value where the denominator is 0.
@@ -122,7 +134,7 @@ def compute_features(records: pa.Table) -> dict[str, Floats]:
     pairs = _Pairs(offsets, jets)
     return {
         feature.name: pairs.pick(feature) if feature.jet else _to_floats(records[feature.columns[0]])
-        for feature in features_of(records.schema)
+        for feature in features_of(records.schema, among)
     }
 
 

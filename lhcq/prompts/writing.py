@@ -1,7 +1,7 @@
 """The making of a split: its subsets from a dataset, and the manifest that says what it was made from."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
-from lhcq.prompts.features import compute_features, features_of, record_columns
+from lhcq.prompts.features import RATIOS, Feature, compute_features, features_of, record_columns
 from lhcq.prompts.split import Integers, assign_subsets, select
 from lhcq.prompts.templates import describe_template, render, render_moved
 from lhcq.prompts.tokens import audit
@@ -46,7 +46,8 @@ def write_split(
     schema = read_schema(dataset_dir)
     with _naming(dataset_dir.name):
         template = describe_template(config.template, schema)
-    features = [feature.name for feature in features_of(schema)]
+    stored = _stored_features(schema, template)
+    features = [feature.name for feature in stored]
     fields = {
         "dataset": dataset_dir.name,
         "dataset_sha256": events_sha256(dataset),
@@ -62,7 +63,7 @@ def write_split(
     with _naming(dataset_dir.name):
         chosen, counts, unlabelled = _plan(dataset_dir, dataset, config)
     positions = np.sort(np.concatenate(list(chosen.values())))
-    events = _render_events(dataset_dir, positions, config.template)
+    events = _render_events(dataset_dir, positions, config.template, stored)
     places = {name: np.searchsorted(positions, order) for name, order in chosen.items()}
     copies = (
         [] if config.copies == 1 else _moved_copies(events.take(pa.array(places["train"])), template, config)
@@ -124,11 +125,19 @@ def _plan(
     return chosen, counts, int(np.count_nonzero(labels < 0))
 
 
-def _render_events(dataset_dir: Path, positions: Integers, template: str) -> pa.Table:
+def _stored_features(schema: pa.Schema, template: Template) -> list[Feature]:
+    """All of the dataset's, and what else the prompts hold: trees and copies read their numbers there."""
+    own = [one for one in features_of(schema, RATIOS) if one.name in template.columns]
+    return [*features_of(schema), *own]
+
+
+def _render_events(
+    dataset_dir: Path, positions: Integers, template: str, features: Sequence[Feature]
+) -> pa.Table:
     """The events at `positions` (sorted) with prompt and features."""
     # In pieces: in one, a million events with all features would be in memory twice for a moment.
     return pa.concat_tables(
-        _to_prompts(records, template) for records in _read_records(dataset_dir, positions)
+        _to_prompts(records, template, features) for records in _read_records(dataset_dir, positions)
     )
 
 
@@ -143,13 +152,13 @@ def _read_records(dataset_dir: Path, positions: Integers) -> Iterator[pa.Table]:
         start = stop
 
 
-def _to_prompts(records: pa.Table, template: str) -> pa.Table:
-    features = compute_features(records)
+def _to_prompts(records: pa.Table, template: str, features: Sequence[Feature]) -> pa.Table:
+    computed = compute_features(records, features)
     columns = [records["row"], records["label"], pa.array(render(template, records), pa.large_string())]
     # In memory the prompts of a whole split may exceed the 2 GiB that 32-bit offsets address.
     return pa.Table.from_arrays(
-        [*columns, *(pa.array(values) for values in features.values())],
-        schema=split_schema(list(features), prompt=pa.large_string()),
+        [*columns, *(pa.array(values) for values in computed.values())],
+        schema=split_schema(list(computed), prompt=pa.large_string()),
     )
 
 

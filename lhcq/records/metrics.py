@@ -94,6 +94,20 @@ class Gain(Frozen):
     high: float | None
 
 
+class Sculpting(Frozen):
+    """How far background that a selection keeps has another m_jj than background that it does not keep."""
+
+    n_selected: int
+    n_others: int
+    distance: float
+    """The largest distance of the two cumulative distributions (Kolmogorov-Smirnov): 0 where they are the same."""
+    low: float
+    high: float
+    """Interval of the true distance, 95% or more."""
+    p_value: float
+    """For so large a distance or a larger one of two samples of one distribution."""
+
+
 class CalibratedMetrics(Frozen):
     """The test subset under a calibration."""
 
@@ -103,3 +117,6 @@ class CalibratedMetrics(Frozen):
     natural: tuple[NaturalMetrics, ...]
     gain: Gain | None = None
     """What the temperature does to the likelihood of these events; None of a run of before it was looked at."""
+    sculpting: Sculpting | None = None
+    """Of the selection by the threshold for rare signal. None without one, without m_jj, and of a run of before it
+    was looked at."""

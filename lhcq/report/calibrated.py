@@ -3,6 +3,7 @@
 from typing import Any
 
 from lhcq.records.metrics import Gain, Metrics, NaturalMetrics
+from lhcq.report.sculpting import mass_warning, said_sculpting
 from lhcq.report.table import METRIC_ROWS, printed, printed_metric
 from lhcq.report.views import RunView
 
@@ -34,7 +35,20 @@ def calibrated_section(view: RunView) -> dict[str, Any]:
             for one in view.calibrated.natural
         ],
         "verdict": _whether_it_helped(view.calibrated.gain),
+        "sculpting": _sculpting(view),
     }
+
+
+def _sculpting(view: RunView) -> list[str]:
+    """What the selection for rare signal makes of m_jj, and what the prompts let one expect of it."""
+    found = view.calibrated.sculpting if view.calibrated else None
+    template = ((view.manifest or {}).get("template") or {}).get("name")
+    sentences = (
+        [said_sculpting(found, "the test subset's background, at the threshold for rare signal")]
+        if found
+        else []
+    )
+    return sentences + (mass_warning(template) if template else [])
 
 
 def _improvement(one: NaturalMetrics, metrics: Metrics) -> str:

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from lhcq.records.labels import LABELS
+from lhcq.records.metrics import Sculpting
+from lhcq.report.sculpting import mass_warning, said_expectation, said_sculpting
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, darkened, data_uri, draw_svg
 from lhcq.report.table import printed, printed_interval, printed_sic
 from lhcq.report.templates import html_template
@@ -63,7 +65,22 @@ def prediction_verdict(summary: dict[str, Any]) -> list[str]:
             sentences.append(
                 f"Of the {name}, {found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}] is selected."
             )
-    return sentences
+    return sentences + _spectrum_verdict(summary)
+
+
+_BACKGROUNDS = {
+    "reference": "the calibration subset's background",
+    "judged": "the background among these events",
+}
+
+
+def _spectrum_verdict(summary: dict[str, Any]) -> list[str]:
+    """What may be said of the selected m_jj; of a prediction of before it was looked at, nothing but the warning."""
+    sentences = said_expectation(summary["expectation"]) if summary.get("expectation") else []
+    for name, found in summary.get("sculpting", {}).items():
+        if found is not None:
+            sentences.append(said_sculpting(Sculpting.checked(**found), _BACKGROUNDS[name]))
+    return sentences + mass_warning(summary["template"]["name"])
 
 
 def prediction_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -121,10 +138,12 @@ def draw_selection(axes: Axes, summary: dict[str, Any]) -> None:
     spectrum = summary["spectrum"]
     edges = np.array(spectrum["edges"])
     counts = {name: np.array(values, dtype=float) for name, values in spectrum["counts"].items()}
-    selection = summary["selection"]
-    expected = counts["all"] * (selection["expected_of_background"] / max(summary["judged"]["n"], 1))
     axes.stairs(counts["all"], edges, color=FAINT, lw=1.4, label="all events")
-    axes.stairs(expected, edges, color=BACKGROUND, lw=1.4, ls="--", label="expected of background")
+    if spectrum["expected"] is not None:
+        expected, error = (np.array(spectrum[name]) for name in ("expected", "expected_error"))
+        band = {"baseline": (expected - error).clip(min=0), "fill": True, "color": BACKGROUND, "alpha": 0.2}
+        axes.stairs(expected + error, edges, **band)
+        axes.stairs(expected, edges, color=BACKGROUND, lw=1.4, ls="--", label="expected of background")
     if "selected_signal" in counts:
         axes.stairs(
             counts["selected_signal"],
@@ -142,7 +161,7 @@ def draw_selection(axes: Axes, summary: dict[str, Any]) -> None:
         fmt="o",
         ms=3.5,
         color=MODEL,
-        label=f"selected, p-value up to {selection['largest_p_value']:g}",
+        label=f"selected, p-value up to {summary['selection']['largest_p_value']:g}",
     )
     axes.set_yscale("log")
     axes.set_ylim(0.3, 30 * max(counts["all"].max(), 1.0))

@@ -65,15 +65,19 @@ def _refuse_another_checkpoint(spec: PredictSpec, checkpoint: Path) -> None:
 def _read_reference(
     workspace: Workspace, spec: PredictSpec, stretch: "Chunk"
 ) -> tuple[dict[str, Any], list[str]]:
-    """Rows and labels of the background of a stretch of the calibration subset, and its prompts as they were made."""
+    """Rows, labels and masses of the background of a stretch of the calibration subset, and its prompts as they were
+    made."""
     import pyarrow.compute as pc
 
-    from lhcq.records.subsets import read_subset_stretch
+    from lhcq.records.subsets import read_split, read_subset_stretch
 
     split = _split_of(workspace, spec)
-    table = read_subset_stretch(split, REFERENCE, stretch.start, stretch.stop, ["row", "label", "prompt"])
+    mass = ["mjj"] if "mjj" in read_split(split, remedy=REMADE)["features"] else []
+    columns = ["row", "label", "prompt", *mass]
+    table = read_subset_stretch(split, REFERENCE, stretch.start, stretch.stop, columns)
     table = table.filter(pc.equal(table["label"], 0))
-    return {"rows": table["row"], "labels": table["label"], "mjj": None}, table["prompt"].to_pylist()
+    mjj = table["mjj"] if mass else None
+    return {"rows": table["row"], "labels": table["label"], "mjj": mjj}, table["prompt"].to_pylist()
 
 
 def _read_events(

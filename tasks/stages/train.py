@@ -264,6 +264,7 @@ def _test(workspace: Workspace, job: Job, held: Lease) -> None:
 def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:
     """Fit temperature and thresholds to the tested checkpoint on the calibration subset; show them on the test's."""
     from lhcq.evaluate.calibration import calibrated_metrics, fit_calibration
+    from lhcq.records.subsets import match_rows, split_of_run
     from lhcq.records.validations import require_scores, write_calibrated
 
     run_dir = workspace.run(job.name)
@@ -272,7 +273,16 @@ def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:
         _score(workspace, job, step, "calibration", paths.calibration, held)
     fitted, shown = require_scores(paths.calibration), require_scores(paths.test)
     calibration = fit_calibration(fitted.labels, fitted.p_signal)
-    write_calibrated(run_dir, calibrated_metrics(calibration, shown.labels, shown.p_signal, shown.answers))
+    spec = job.spec_of(TrainSpec)
+    split = workspace.split(spec.split)
+    features = split_of_run(split, job.name, spec.split_sha256)["features"]
+    masses = match_rows(split, "test", shown.rows, ["mjj"]) if "mjj" in features else None
+    write_calibrated(
+        run_dir,
+        calibrated_metrics(
+            calibration, shown.labels, shown.p_signal, shown.answers, masses["mjj"] if masses else None
+        ),
+    )
 
 
 def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, held: Lease) -> Metrics:

@@ -81,6 +81,7 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
     assert all(0 <= p_value <= 1 for p_value in tests[1:])
     calibration = pq.read_table(lhcq.workspace / "splits/small/calibration.parquet")
     assert answer["calibrated"]["calibration"]["n"] == len(calibration)
+    assert answer["calibrated"]["sculpting"] is None  # too little background for a threshold
     tagged = lhcq.ask("tag", "first", "best", "v0.1")
     assert tagged == {"run": "first", "step": answer["best_step"], "tag": "v0.1"}
 

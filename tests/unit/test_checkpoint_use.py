@@ -36,6 +36,7 @@ from lhcq.records.jobs import load_job, outcome_of
 from lhcq.records.labels import LABELS
 from lhcq.records.specs import Template
 from lhcq.records.validations import find_evaluation
+from lhcq.report.prediction import prediction_verdict
 from lhcq.storage import read_json, write_manifest
 from lhcq.workspace import Workspace
 from tasks.app import app
@@ -182,6 +183,9 @@ def test_a_prediction_goes_on_where_it_was_stopped_and_judges_what_training_did_
     assert summary["parts"] == {**counts, "none": N - sum(counts.values())}
     assert summary["judged"]["n"] == summary["figures"]["n"] == counts["test"]
     assert summary["reference"]["n_background"] == counts["calibration"] // 2
+    assert summary["spectrum"]["expected"] == [0.0] * (len(summary["spectrum"]["edges"]) - 1)  # none can pass
+    assert summary["expectation"]["error"] > 0  # the reference has its m_jj
+    assert "template compact" in prediction_verdict(summary)[-1]
     table = pq.read_table(trained.prediction("own") / "scores.parquet")
     assert table["row"].to_pylist() == list(range(N))
     # The reference is in the dataset too: the best of its background has one p-value, of itself and one.

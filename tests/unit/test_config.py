@@ -18,6 +18,7 @@ from lhcq.config import (
     SplitConfig,
     TrainConfig,
     check_name,
+    template_without_mass,
 )
 from lhcq.errors import BadInput
 
@@ -101,6 +102,13 @@ def test_the_default_training_takes_all_linear_layers_and_its_rate_from_the_mode
     assert (default.target, default.learning_rate, default.class_weighted) == ("all-linear", None, True)
     # The model's own defaults are those of runs of before there was a term of answers.
     assert default == TrainConfig(answer_weight=ANSWER_WEIGHT)
+
+
+def test_a_template_without_a_mass_is_asked_for_by_its_name_or_by_that_of_the_other() -> None:
+    assert template_without_mass("compact") == template_without_mass("compact-without-mass")
+    assert SplitConfig(template=template_without_mass("wide")).template == "wide-without-mass"  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="four-momenta, which determine m_jj: take compact or wide"):
+        template_without_mass("diary")
 
 
 def test_a_ratio_gives_its_number_of_background_events() -> None:

@@ -50,6 +50,26 @@ def test_what_was_fitted_on_one_sample_improves_another() -> None:
     assert found.gain == likelihood_gain(labels, p_signal, calibration.temperature)
 
 
+def test_the_selection_of_rare_signal_is_held_to_the_background_s_masses() -> None:
+    calibration = fit_calibration(*sample(4000))
+    labels, p_signal = sample(4000, seed=2)
+    unknown = np.zeros(labels.size, dtype=bool)
+    even = np.random.default_rng(3).exponential(500, labels.size)
+    found = [
+        calibrated_metrics(calibration, labels, p_signal, unknown, mjj).sculpting
+        for mjj in (even, 2000 + 1000 * p_signal, None)
+    ]
+    chosen = apply_temperature(p_signal, calibration.temperature) >= calibration.rare_threshold
+    assert found[0] is not None
+    assert found[0].n_selected == np.count_nonzero(chosen & (labels == 0)) >= 20
+    assert found[0].p_value > 0.01
+    assert found[1] is not None
+    assert found[1].distance == 1.0  # the score is the mass
+    assert found[2] is None
+    without = calibration.model_copy(update={"rare_threshold": None})
+    assert calibrated_metrics(without, labels, p_signal, unknown, even).sculpting is None
+
+
 def test_the_balanced_threshold_is_not_one_half_where_signal_is_rare() -> None:
     labels, p_signal = sample(20_000, signal_share=0.05)
     calibration = fit_calibration(labels, p_signal)

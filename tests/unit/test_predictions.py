@@ -11,7 +11,14 @@ from hypothesis.extra.numpy import arrays
 
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import metrics_of
-from lhcq.evaluate.predictions import p_values, ranks, spectrum, write_prediction, write_scored
+from lhcq.evaluate.predictions import (
+    p_values,
+    p_values_among,
+    ranks,
+    spectrum,
+    write_prediction,
+    write_scored,
+)
 from lhcq.report.prediction import prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
 
@@ -61,7 +68,7 @@ def predict(tmp_path, made, **changed):
         "scored": made["paths"],
         "n_events": N,
         "largest_p_value": 0.05,
-        "fields": {"name": "made", "run": "r", "step": 3, "dataset": "d"},
+        "fields": {"name": "made", "run": "r", "step": 3, "dataset": "d", "template": {"name": "compact"}},
         "page": render_prediction,
     }
     return write_prediction(tmp_path / "prediction", **{**given_arguments, **changed})
@@ -85,6 +92,14 @@ def test_background_passes_no_more_often_than_its_p_value_says() -> None:
         p_values(random.integers(0, 3, 200) / 2.0, random.integers(0, 3, 19) / 2.0) <= 0.1 for _ in range(300)
     ]
     assert np.mean(tied) < 0.1
+
+
+@given(arrays(np.float64, st.integers(2, 20), elements=PROBABILITIES))
+def test_an_event_of_the_reference_is_compared_with_the_others_of_it(background) -> None:
+    expected = [
+        p_values(np.array([one]), np.delete(background, place))[0] for place, one in enumerate(background)
+    ]
+    assert p_values_among(background).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @given(arrays(np.float64, st.integers(0, 20), elements=PROBABILITIES))
@@ -178,6 +193,87 @@ def test_a_second_merge_finds_the_first_and_needs_no_parts(tmp_path, scored) -> 
     before = (tmp_path / "prediction" / MANIFEST).read_bytes()
     assert predict(tmp_path, scored, scored=[], reference=[]) == first
     assert (tmp_path / "prediction" / MANIFEST).read_bytes() == before
+
+
+def sculpted(tmp_path, *, bump: float = 0.0, reference_mjj: bool = True, n: int = 20_000):
+    """Background whose score rises towards 3.5 TeV, and the summary of a prediction of it; `bump` is the share of
+    signal there, which scores higher."""
+    random = np.random.default_rng(3)
+
+    def part(name, n, *, signal=0):
+        mjj = np.concatenate([2300 + random.exponential(500, n), random.normal(3500, 60, signal)])
+        p_signal = 0.5 * np.exp(-0.5 * ((mjj - 3500) / 300) ** 2) + random.uniform(0, 0.5, len(mjj))
+        p_signal[n:] = random.uniform(0.9, 1.0, signal)
+        labels = np.r_[np.zeros(n, np.int8), np.ones(signal, np.int8)]
+        columns = {"labels": labels, "mjj": mjj if reference_mjj or name != "reference" else None}
+        return write_part(tmp_path / f"{name}.parquet", np.arange(len(mjj)), p_signal, **columns)
+
+    signal = int(bump * n)
+    return write_prediction(
+        tmp_path / "prediction",
+        reference=[part("reference", n)],
+        scored=[part("scored", n, signal=signal)],
+        n_events=n + signal,
+        largest_p_value=0.01,
+        fields={"name": "made", "run": "r", "step": 3, "dataset": "d", "template": {"name": "compact"}},
+        page=render_prediction,
+    )
+
+
+def test_a_bump_of_pure_background_is_expected_and_measured(tmp_path) -> None:
+    summary = sculpted(tmp_path)
+    seen, expected, error = (
+        np.array(one)
+        for one in (
+            summary["spectrum"]["counts"]["selected"],
+            summary["spectrum"]["expected"],
+            summary["spectrum"]["expected_error"],
+        )
+    )
+    peak = np.argmax(expected)
+    assert abs(summary["spectrum"]["edges"][peak] - 3500) < 200
+    assert np.abs(seen - expected)[expected > 3].max() < 4 * np.sqrt(expected + error**2).max()
+    found = summary["expectation"]
+    assert abs(found["seen"] - found["expected"]) < 3 * np.hypot(found["error"], np.sqrt(found["expected"]))
+    assert 0.5 < found["chi2"] / found["bins"] < 1.6
+    assert found["excess"]["p_value_anywhere"] > 0.01
+    for one in summary["sculpting"].values():
+        assert one["low"] > 0.3
+        assert one["p_value"] < 1e-6
+    verdict = " ".join(prediction_verdict(summary))
+    assert verdict.count("the selection sculpts it") == 2
+    assert "template compact" in verdict
+    assert "--without-mass" in verdict
+
+
+def test_signal_above_what_background_gives_is_an_excess(tmp_path) -> None:
+    excess = sculpted(tmp_path, bump=0.03)["expectation"]["excess"]
+    assert excess["low"] < 3500 < excess["high"]
+    assert excess["p_value_anywhere"] < 1e-4
+
+
+def test_without_the_reference_s_masses_nothing_is_expected_and_the_page_says_so(tmp_path) -> None:
+    summary = sculpted(tmp_path, reference_mjj=False, n=500)
+    assert (
+        summary["expectation"] is summary["spectrum"]["expected"] is summary["sculpting"]["reference"] is None
+    )
+    page = (tmp_path / "prediction" / "report.html").read_text()
+    assert "calibration subset has no m_jj" in page
+
+
+def test_a_prediction_of_before_sculpting_was_looked_at_is_still_told(tmp_path, scored) -> None:
+    summary = predict(tmp_path, scored)
+    told = prediction_verdict(summary)
+    del summary["expectation"], summary["sculpting"]
+    before = prediction_verdict(summary)
+    assert (
+        before
+        == [one for one in told if "Kolmogorov" not in one and "background alone would give 3" not in one][
+            : len(before)
+        ]
+    )
+    summary["template"] = {"name": "wide-without-mass"}
+    assert len(prediction_verdict(summary)) == len(before) - 1
 
 
 def test_the_spectrum_holds_every_event_that_has_a_mass() -> None:

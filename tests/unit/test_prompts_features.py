@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from lhcq.prompts.features import FEATURES, compute_features, features_of, flatten_jets, record_columns
+from lhcq.prompts.features import (
+    FEATURES,
+    RATIOS,
+    compute_features,
+    features_of,
+    flatten_jets,
+    record_columns,
+)
 from lhcq.records.events import schema_of
 
 LIGHT = {"pt": 1300.0, "m": 100.0, "n_constituents": 30}
@@ -87,6 +94,15 @@ def test_a_ratio_belongs_to_its_jet_and_is_missing_where_the_denominator_is_zero
     nan = math.nan
     np.testing.assert_array_equal(features["tau21_heavy"], [0.75, 0.75, 0.25, 0.25, nan, nan])
     np.testing.assert_array_equal(features["tau21_light"], [0.25, 0.25, nan, nan, 0.25, nan])
+
+
+def test_a_mass_over_pt_is_of_one_and_the_same_jet_and_computed_only_when_asked_for():
+    records = make_records([LIGHT, HEAVY], [LIGHT], [])
+    features = compute_features(records, RATIOS)
+    assert list(features) == ["m_over_pt_heavy", "m_over_pt_light"]  # no groomed masses here
+    np.testing.assert_array_equal(features["m_over_pt_heavy"], [500 / 1250, 100 / 1300, math.nan])
+    np.testing.assert_array_equal(features["m_over_pt_light"], [100 / 1300, math.nan, math.nan])
+    assert not set(features) & set(compute_features(records))
 
 
 def test_an_absent_jet_is_nan_and_a_single_one_is_the_heavy():

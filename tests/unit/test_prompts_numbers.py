@@ -11,7 +11,7 @@ from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput
 from lhcq.events.layout import open_event_file, read_rows
 from lhcq.jets.clustering import cluster_events
-from lhcq.prompts.features import FEATURES, compute_features, meaning_of
+from lhcq.prompts.features import KNOWN, compute_features, meaning_of
 from lhcq.prompts.numbers import (
     check_prompt,
     explain,
@@ -37,8 +37,8 @@ def program_of(template: Any) -> Any:
 
 
 def test_every_feature_says_what_it_is() -> None:
-    said = {feature.name: meaning_of(feature.name) for feature in FEATURES}
-    assert len({meaning for meaning, _ in said.values()}) == len(FEATURES)
+    said = {feature.name: meaning_of(feature.name) for feature in KNOWN}
+    assert len({meaning for meaning, _ in said.values()}) == len(KNOWN)
     assert {unit for _, unit in said.values()} == {"GeV", ""}
     assert said["m_sd_light"] == ("groomed (soft-drop) mass of the lighter jet", "GeV")
 

@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
 
+from lhcq.config import knows_mass
 from lhcq.errors import BadInput
 from lhcq.prompts import templates
 from lhcq.prompts.templates import Column, choose_columns, describe_template, render, render_as
@@ -100,6 +101,62 @@ def test_the_wide_prompt_has_both_kinds_of_mass_and_all_substructure_that_is_the
     assert choose_columns("wide", make_records().schema) == choose_columns("compact", make_records().schema)
 
 
+def test_a_prompt_without_a_mass_divides_masses_by_the_pt_of_their_jet():
+    of_jets = {"tau1": [90.0, 80.0], "tau2": [45.0, 20.0], "tau3": [9.0, 10.0], "d2": [3.14, 0.449]}
+    records = with_substructure(m_sd=[80.4, 455.6], **of_jets)
+    # 455.6 / 1283.2 and 80.4 / 1286.7, in thousandths
+    assert render("compact-without-mass", records) == [
+        "355 62 103 36 25 50:",
+        "62 0 36 0 50 0:",
+        "0 0 0 0 0 0:",
+    ]
+    assert render("wide-without-mass", records) == [
+        "361 83 355 62 103 36:",
+        "83 0 62 0 36 0:",
+        "0 0 0 0 0 0:",
+    ]
+    plain = make_records()
+    assert render("compact-without-mass", plain)[0] == "361 83 103 36:"
+    assert render("compact-without-mass", plain.drop_columns(["mjj", "delta_r"])) == render(
+        "compact-without-mass", plain
+    )
+
+
+def test_without_constituents_there_is_no_prompt_without_a_mass():
+    # tau21 alone beside the masses prefers background at high m_jj.
+    with pytest.raises(
+        BadInput, match="template compact-without-mass needs n_heavy, n_light, which this dataset"
+    ):
+        describe_template("compact-without-mass", IMPORTED)
+
+
+@pytest.mark.parametrize("name", ["compact-without-mass", "wide-without-mass"])
+def test_a_template_without_a_mass_says_the_same_of_jets_of_another_scale(name):
+    # With all momenta and masses twice as large m_jj is twice as large, and nothing else is to be seen.
+    records = with_substructure(m_sd=[80.4, 455.6], d2=[3.14, 0.449])
+    doubled = [
+        [
+            {
+                key: 2 * value if key in ("pt", "m", "m_sd", "px", "py", "pz", "e") else value
+                for key, value in jet.items()
+            }
+            for jet in event
+        ]
+        for event in records["jets"].to_pylist()
+    ]
+    larger = records.set_column(0, "jets", pa.array(doubled, records["jets"].type))
+    larger = larger.set_column(1, "mjj", pa.array([5169.8, None, None]))
+    assert render(name, larger) == render(name, records)
+    assert render("compact", larger) != render("compact", records)
+
+
+def test_only_templates_without_a_mass_do_not_know_it():
+    assert {name for name in templates.NEWEST if not knows_mass(name)} == {
+        "compact-without-mass",
+        "wide-without-mass",
+    }
+
+
 def test_a_ratio_that_has_no_value_reads_as_zero():
     records = with_substructure(tau1=[0.0, 80.0], tau2=[0.0, 20.0])
     assert render("compact", records) == ["258 464 107 17 25 0:", "0 107 0 10 0 0:", "0 0 0 0 0 0:"]
@@ -126,13 +183,13 @@ def test_a_template_says_what_a_dataset_lacks_for_it_and_what_to_do():
         describe_template("compact", make_records().drop_columns(["mjj"]).schema)
 
 
-@pytest.mark.parametrize("name", ["compact", "wide", "diary"])
+@pytest.mark.parametrize("name", templates.NEWEST)
 def test_a_prompt_does_not_contain_the_label(name):
     labelled = make_records().append_column("label", pa.array([0, 1, 1], pa.int8()))
     assert render(name, labelled) == render(name, make_records())
 
 
-@pytest.mark.parametrize("name", ["compact", "wide", "diary"])
+@pytest.mark.parametrize("name", templates.NEWEST)
 def test_no_events_give_no_prompts(name):
     assert render(name, make_records().slice(0, 0)) == []
 
@@ -183,6 +240,21 @@ IMPORTED = pa.schema(
         ("wide", schema_of("full"), "cb9ce670e30b5ba379d4750bf4e4a4c95e34c4347414142177bab67f7f4491a4"),
         ("diary", schema_of("jets"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
         ("diary", schema_of("full"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
+        (
+            "compact-without-mass",
+            schema_of("jets"),
+            "e12c238d28f9f97d3606dd5386dac435769accd5d49332e48481f9bd50af2953",
+        ),
+        (
+            "compact-without-mass",
+            schema_of("full"),
+            "d95c5cd3711ff16fc2146ad569bcce632966b13377bbcd1f4d463297c885a069",
+        ),
+        (
+            "wide-without-mass",
+            schema_of("full"),
+            "c8d865a8e547664ba57c4f294203ff60772e7868ac644614bfbe50a7f3963ab0",
+        ),
     ],
 )
 def test_what_a_template_renders_only_changes_on_purpose(name, schema, sha256):

@@ -214,6 +214,23 @@ def test_copies_of_training_events_have_other_numbers_close_by_and_nothing_else_
     assert sum(len(different) > 1 for different in prompts.values()) > 0.9 * len(prompts)
 
 
+def test_a_split_without_a_mass_has_the_numbers_of_its_prompts_beside_all_others(tmp_path):
+    dataset = make_dataset(tmp_path / "made")
+    config = SplitConfig(template="compact-without-mass", copies=2)
+    manifest = write_split(dataset, tmp_path / "split", config=config)
+    assert manifest["features"] == [*FEATURES, "m_over_pt_heavy", "m_over_pt_light"]
+    prompts = render("compact-without-mass", pq.read_table(dataset / "events.parquet"))
+    for event in read_part(tmp_path / "split", "test"):
+        assert event["prompt"] == prompts[event["row"]]
+        heavy, light = event["m_over_pt_heavy"], event["m_over_pt_light"]
+        numbers = [0 if np.isnan(one) else round(1000 * one) for one in (heavy, light)]
+        assert event["prompt"].startswith(f"{numbers[0]} {numbers[1]} ")
+    for event in read_part(tmp_path / "split", "train"):
+        moved = int(event["prompt"].split()[0])
+        assert np.isnan(event["m_over_pt_heavy"]) or abs(moved - 1000 * event["m_over_pt_heavy"]) <= 3
+    assert write_split(dataset, tmp_path / "plain", config=SplitConfig())["features"] == FEATURES
+
+
 def test_a_split_without_copies_says_what_splits_said_before_there_were_any():
     assert "copies" not in SplitConfig().model_dump()
     assert SplitConfig.checked(**SplitConfig().model_dump()).copies == 1

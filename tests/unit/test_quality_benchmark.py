@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.quality_table import MADE_BY, auc_difference, tables
+from benchmarks.quality_table import auc_difference, tables
 from benchmarks.rows import DOCUMENT, RESULTS, marks
+from benchmarks.sculpting import lines_of, one_seed, read_numbers
 
 
 def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
@@ -27,9 +28,31 @@ def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
     assert auc_difference(labels, one, one) == (0.0, 0.0, 0.0)
 
 
-def test_the_document_shows_the_stored_results():
-    found = json.loads((RESULTS / "quality.json").read_text())
+@pytest.mark.parametrize(
+    ("name", "command", "made"),
+    [
+        ("quality", "quality --stage table", tables),
+        ("sculpting", "sculpting", lambda found: {"sculpting": lines_of(found["rows"])}),
+    ],
+)
+def test_the_document_shows_the_stored_results(name, command, made):
+    found = json.loads((RESULTS / f"{name}.json").read_text())
     text = DOCUMENT.read_text()
-    for name, lines in tables(found).items():
-        begin, end = marks(name, MADE_BY)
+    for table, lines in made(found).items():
+        begin, end = marks(table, f"python -m benchmarks.{command}")
         assert "\n".join([begin, *lines, end]) in text
+
+
+def test_a_score_that_is_the_mass_is_seen_to_sculpt_and_another_is_not():
+    random = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [8000, 1000]).astype(np.int8)
+    mjj = np.where(labels == 1, random.normal(3500, 150, 9000), 2300 + random.exponential(500, 9000))
+    other = random.normal(2.0 * labels, 1.0)
+    with_mass, without = (
+        one_seed(np.column_stack(of), labels, mjj, 0) for of in ((mjj, other), (other, other))
+    )
+    assert with_mass["p_value"] < 1e-4 < without["p_value"]
+    assert with_mass["distance"] > 0.3
+    for one in (with_mass, without):
+        assert abs(one["seen"] - one["expected"]) < 4 * np.sqrt(2 * one["expected"])
+    assert read_numbers(["355 62 -1:", "0 1 2:"]).tolist() == [[355, 62, -1], [0, 1, 2]]

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from lhcq.errors import BadInput, NameTaken
-from lhcq.records.jobs import Job, find_job, list_jobs, replace_job
+from lhcq.records.jobs import Job, end_job, find_job, list_jobs, replace_job
 from lhcq.records.specs import SPECS, TrainSpec
-from lhcq.storage import to_json
+from lhcq.storage import to_json, write_manifest
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import KINDS
-from tasks.jobs.store import create_job, renew_terms, require_same_bytes, set_trace
+from tasks.jobs.store import create_job, done_already, renew_terms, require_same_bytes, set_trace
 from tests.specs import job_of
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -93,9 +93,12 @@ def write_record(place: Workspace, record: dict[str, Any], kind: str, name: str)
     return path
 
 
-OTHER_BYTES = ("cluster", "predict")
-"""Of which this lhcq makes other bytes than the earlier one: other jets where distances tie, answers in words."""
-SAME_BYTES = sorted(EARLIER.keys() - set(OTHER_BYTES))
+OTHER_BYTES = {
+    "cluster": "where distances tie it had other jets",
+    "predict": "its chunks had no answers in words, and those of the reference no m_jj",
+}
+"""Of which this lhcq makes other bytes than the earlier one, and why: chunks of two kinds must not meet."""
+SAME_BYTES = sorted(EARLIER.keys() - OTHER_BYTES)
 
 
 def leave(place: Workspace, kind: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
@@ -150,10 +153,9 @@ def test_other_terms_change_nothing_else_of_an_earlier_record(place: Workspace, 
 
 
 @pytest.mark.parametrize("kind", OTHER_BYTES)
-def test_what_an_earlier_lhcq_left_open_with_other_bytes_is_refused_in_one_line(
+def test_what_an_earlier_lhcq_left_open_of_other_bytes_is_refused_in_one_line(
     place: Workspace, kind: str
 ) -> None:
-    """Chunks of two kinds must not meet."""
     leave(place, kind)
     asked = found(place, kind)
     with pytest.raises(
@@ -162,6 +164,16 @@ def test_what_an_earlier_lhcq_left_open_with_other_bytes_is_refused_in_one_line(
         create_job(place, asked.model_copy(update={"created": 9.0, "identity": ""}))
     with pytest.raises(BadInput, match=r"Ask for it again, under another name\."):
         require_same_bytes(asked)
+
+
+def test_a_prediction_that_an_earlier_lhcq_finished_is_given_again(place: Workspace) -> None:
+    _, record = leave(place, "predict")
+    asked = found(place, "predict")
+    end_job(place, asked, "done", "")
+    final = place.prediction(asked.name)
+    final.mkdir(parents=True)
+    write_manifest(final, name=asked.name, **record["spec"])
+    assert done_already(place, asked.model_copy(update={"identity": ""}))
 
 
 @pytest.mark.parametrize("kind", SAME_BYTES)

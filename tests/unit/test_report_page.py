@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
+from lhcq.evaluate.calibration import calibrated_metrics, fit_calibration
 from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
-from lhcq.records.validations import read_metrics
+from lhcq.records.validations import read_metrics, write_calibrated
 from lhcq.report.card import _evaluations
 from lhcq.report.collect import RunView, collect_run
 from lhcq.report.page import render_page, verdict_of, write_report
@@ -72,7 +73,7 @@ def events_like_lhco(n: int, rng: np.random.Generator, *, signal_share: float = 
     }
 
 
-def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7) -> None:
+def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7, template: str = "compact") -> None:
     rng = np.random.default_rng(seed)
     first, counts = 0, {}
     split.mkdir(parents=True)
@@ -93,7 +94,7 @@ def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7) -> Non
         config=SplitConfig().model_dump(),
         counts=counts,
         features=FEATURES,
-        template={"name": "compact", "version": 1, "sha256": "ab" * 32},
+        template={"name": template, "version": 1, "sha256": "ab" * 32},
         tokens={"mean": 18.2, "p99": 22, "max": 24},
     )
 
@@ -302,6 +303,26 @@ def test_trees_that_an_earlier_version_fitted_are_shown_as_what_they_are(
     )
     assert "for trees on the prompt's numbers" not in words
     assert page.count("<td>–</td>") >= both.count("<td>–</td>") + 2 * 8, "a column of dashes for each subset"
+
+
+@pytest.mark.parametrize(("template", "warned"), [("compact", True), ("compact-without-mass", False)])
+def test_the_page_says_how_far_m_jj_is_sculpted_and_warns_of_prompts_that_know_it(
+    tmp_path: Path, template: str, warned: bool
+) -> None:
+    workspace = Workspace(tmp_path)
+    write_split(workspace.split("half"), template=template)
+    write_run(workspace, "demo")
+    fitted, shown = (
+        model_scores(workspace.split("half"), part, sharpness=3.1) for part in ("calibration", "test")
+    )
+    mjj = pq.read_table(workspace.split("half") / "test.parquet")["mjj"].to_numpy()
+    calibration = fit_calibration(fitted["labels"], fitted["p_signal"])
+    for masses in (mjj, None):
+        found = calibrated_metrics(calibration, shown["labels"], shown["p_signal"], shown["answers"], masses)
+        write_calibrated(workspace.run("demo"), found)
+        words = PageReader(write_report(workspace, "demo").read_text(encoding="utf-8")).words
+        assert ("Kolmogorov-Smirnov distance" in words) is (masses is not None)
+        assert ("--without-mass" in words) is warned
 
 
 @pytest.fixture
