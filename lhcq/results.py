@@ -153,6 +153,8 @@ class Answer:
     """`signal` or `background`: the likelier one."""
     p_signal: float
     """The softmax over the two labels, at signal."""
+    generated: str | None
+    """What the model says in words: a label, the likelier one mostly, and nothing else; None where it is neither."""
     prompt: str
     """What the model was given."""
     row: int | None = None
@@ -276,8 +278,15 @@ class Run(Result):
             text = str(prompt)
             check_prompt(asked.template, text)
         say("loading the base model")
-        p_signal = float(self._score(asked, [text]).p_signal[0])
-        return Answer(label=LABELS[p_signal >= 0.5], p_signal=p_signal, prompt=text, **found)
+        scores = self._score(asked, [text])
+        p_signal, said = float(scores.p_signal[0]), int(scores.answers[0])
+        return Answer(
+            label=LABELS[p_signal >= 0.5],
+            p_signal=p_signal,
+            generated=LABELS[said] if said >= 0 else None,
+            prompt=text,
+            **found,
+        )
 
     def _asked(self, step: int | str) -> "_Asked":
         """A checkpoint that is there, and what the run was trained on."""

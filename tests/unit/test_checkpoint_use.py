@@ -402,10 +402,13 @@ def test_a_run_answers_for_a_row_its_numbers_and_its_prompt_alike(trained, made)
     heard = []
     run.ask(prompt, say=heard.append)
     assert heard == ["loading the base model"]
+    assert answer.generated in {*LABELS, None}
+    words = f"  in words the model says {answer.generated or 'neither label'}"
     text = told("run", "--row", row)
     assert text.splitlines() == [
         f"{answer.label} (P(signal) = {answer.p_signal:.3g})",
         f"  prompt: {prompt}",
+        *([] if answer.generated == answer.label else [words]),
         f"  row {row}: {answer.truth} by its label, of the test subset",
     ]
     assert (
