@@ -59,6 +59,7 @@ def command(
     from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
 
     workspace = open_workspace()
+    lines: list[str] = []
     job = predict_request(
         workspace,
         run,
@@ -68,9 +69,11 @@ def command(
         key=key,
         largest_p_value=largest_p_value,
         chunk=events_per_chunk,
-        say=say,
+        say=lines.append,
     )
     refuse_taken_name(workspace, job)
+    for line in lines:  # what is refused is refused in one line
+        say(line)
     renew_terms(workspace, job)
     total = job.spec_of(PredictSpec).n_events
     with session(workspace, workers_for(job), detach=not wait) as current:
