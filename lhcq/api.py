@@ -189,8 +189,10 @@ def plan_score(
 ) -> "Record":
     """The job that scores a dataset with a checkpoint of a run, as the prediction `name`; nothing is done yet.
 
-    `name` None is RUN-DATASET. `step` is a step, a tag, `best` or `latest`; `labels` the master key of a dataset
-    without labels; an event is selected with a p-value in (0, 1] of at most `largest_p_value`.
+    `name` None is RUN-DATASET. Where a finished prediction differs in `largest_p_value` alone, its scores are used
+    and no model is asked; where that is RUN-DATASET itself, `name` None is RUN-DATASET-select-P. `step` is a step, a
+    tag, `best` or `latest`; `labels` the master key of a dataset without labels; an event is selected with a p-value
+    in (0, 1] of at most `largest_p_value`.
 
     Raises `NotThere` without run, checkpoint or dataset, `BadInput` where the dataset lacks a column of the run's
     prompts or has other jets.

@@ -184,6 +184,11 @@ class Workspace:
         """What a checkpoint says of a dataset: scores, summary, page, manifest."""
         return self.inside(self.root / "predictions" / check_name(name, what="prediction"))
 
+    @property
+    def predictions(self) -> list[Path]:
+        """The predictions that stand, in order of name."""
+        return sorted(self.root.glob("predictions/[!.]*"))
+
     def model(self, name: str) -> Path:
         """A base model that lhcq obtained, `org/name` as `org--name`."""
         return self.root / "models" / check_name(name.replace("/", "--"), what="model")

@@ -176,7 +176,7 @@ def _up_lock(workspace: Workspace) -> IO[str]:
 
 def workers_for(job: Job, processes: int | None = None, *, units: int | None = None) -> list[LocalWorker]:
     """The workers of this program's own that a job needs: not more processes than it has units."""
-    if kind_of(job).worker == "gpu":
+    if queue_of(kind_of(job).last(job)) != "cpu":
         return [LocalWorker(kind="gpu")]
     most = units or max(1, job.parts)
     return [LocalWorker(kind="cpu", processes=min(processes or default_processes(), most))]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The master key of a dataset without labels: one number an event, 0 background.",
 )
-@click.option("--name", help="Name of the prediction. Default: RUN-DATASET.")
+@click.option("--name", help="Name of the prediction. Default: RUN-DATASET, or RUN-DATASET-select-P.")
 @click.option(
     "--select",
     "largest_p_value",
@@ -51,6 +51,7 @@ def command(
     The p-value is (1 + background events of the split's calibration subset with a score at least as high) over (1 +
     all of them). With labels, in the dataset or by --labels, the full statistics are given; where DATASET is what RUN
     was trained on, of its test subset alone. A command that was stopped or killed goes on when it is given again.
+    Another --select on a finished prediction is a prediction of its own, of the same scores.
     """
     from lhcq.cli.session import follow, open_workspace, say
     from lhcq.records.specs import PredictSpec
@@ -58,6 +59,7 @@ def command(
     from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
 
     workspace = open_workspace()
+    lines: list[str] = []
     job = predict_request(
         workspace,
         run,
@@ -67,9 +69,11 @@ def command(
         key=key,
         largest_p_value=largest_p_value,
         chunk=events_per_chunk,
-        say=say,
+        say=lines.append,
     )
     refuse_taken_name(workspace, job)
+    for line in lines:  # what is refused is refused in one line
+        say(line)
     renew_terms(workspace, job)
     total = job.spec_of(PredictSpec).n_events
     with session(workspace, workers_for(job), detach=not wait) as current:
@@ -90,18 +94,26 @@ def command(
 
 def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) -> None:
     from lhcq.records.predictions import page_file, read_summary, scores_file
+    from lhcq.records.specs import PredictTerms
     from lhcq.report.prediction import prediction_metrics, prediction_verdict
 
     final = workspace.prediction(job.name)
     summary = read_summary(final)
-    rate = summary["n_events"] / seconds
+    scores_of = job.terms_of(PredictTerms).scores_of
+    rate = None if scores_of else summary["n_events"] / seconds
+    n_events = f"{summary['n_events']:,} events"
+    done = (
+        f"scored {n_events} in {seconds:.1f} s ({rate:,.1f} events/s)"
+        if rate
+        else f"selected among the {n_events} that prediction {scores_of} had scored"
+    )
     files = {"scores": str(scores_file(final)), "report": str(page_file(final))}
     lines = [
-        f"scored {summary['n_events']:,} events in {seconds:.1f} s ({rate:,.1f} events/s) by step {summary['step']} "
-        f"of {summary['run']}: {final}",
+        f"{done} by step {summary['step']} of {summary['run']}: {final}",
         *(f"  {sentence}" for sentence in prediction_verdict(summary)),
         *(f"  {name}: {value}" for name, value in prediction_metrics(summary)),
         f"  most signal-like rows: {', '.join(str(event['row']) for event in summary['top'])}",
         str(page_file(final)),
     ]
-    answer(as_json, {**summary, **files, "seconds": seconds, "events_per_second": rate}, "\n".join(lines))
+    told = {**summary, **files, "scores_of": scores_of, "seconds": seconds, "events_per_second": rate}
+    answer(as_json, told, "\n".join(lines))

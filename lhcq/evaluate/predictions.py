@@ -15,7 +15,7 @@ selected against the others, as any event is against all (`lhcq.evaluate.sculpti
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,14 @@ from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.metrics import metrics_of, wilson_interval
 from lhcq.evaluate.sculpting import PassingShare, compare, expect, passing_share, sculpting_of
 from lhcq.records.commits import differing, read_verified
-from lhcq.records.predictions import commit_prediction, read_summary
+from lhcq.records.predictions import (
+    commit_prediction,
+    has_scores_of,
+    read_summary,
+    reference_file,
+    scores_file,
+)
+from lhcq.records.specs import PredictSpec
 from lhcq.seals import OPEN, check_seal, seal
 from lhcq.storage import MANIFEST, staged_file
 
@@ -41,7 +48,8 @@ PART_SCHEMA = pa.schema(
         pa.field("answer", pa.int8(), nullable=False),
     ]
 )
-"""What one task writes: `mjj` in GeV, null with fewer than two jets; `answer` as in `lhcq.records.scores`."""
+"""What one task writes, and the columns of the reference: `mjj` in GeV, null with fewer than two jets; `answer` as in
+`lhcq.records.scores`."""
 
 SCHEMA = pa.schema(
     [
@@ -70,8 +78,8 @@ Bits = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Events:
-    """The scores of a dataset's events in order of row; all arrays have shape (n,)."""
+class ScoredEvents:
+    """The scores of events in order of row; all arrays have shape (n,)."""
 
     rows: Integers
     labels: NDArray[np.int8]
@@ -121,33 +129,52 @@ def ranks(p_signal: Floats) -> Integers:
     return found
 
 
+def read_parts(paths: Sequence[Path], labels: NDArray[np.int8] | None = None) -> ScoredEvents:
+    """The events of a prediction's parts, in order; `labels`, by source row, take the place of their own.
+
+    Raises `BadInput` where a part is damaged, or no part.
+    """
+    events = _events_of(pa.concat_tables([PART_SCHEMA.empty_table(), *(_read_part(path) for path in paths)]))
+    return events if labels is None else replace(events, labels=labels[events.rows])
+
+
+def read_finished(prediction: Path, spec: PredictSpec) -> tuple[ScoredEvents, ScoredEvents]:
+    """The reference and the events of a finished prediction, whose scores are those that `spec` asks for.
+
+    Raises `NotThere` without it, and `BadInput` where its files are damaged, or its scores others.
+    """
+    again = "Run the same command again."
+    manifest = read_verified(prediction, what=f"prediction {prediction.name!r}", remedy=again)
+    if not has_scores_of(manifest, spec):
+        raise BadInput(f"{prediction}: is not the prediction whose scores were to be used. {again}")
+    reference, events = (_events_of(pq.read_table(of(prediction))) for of in (reference_file, scores_file))
+    return reference, events
+
+
 def write_prediction(
     final: Path,
     *,
-    reference: Sequence[Path],
-    scored: Sequence[Path],
+    read: Callable[[], tuple[ScoredEvents, ScoredEvents]],
     n_events: int,
     largest_p_value: float,
-    labels: NDArray[np.int8] | None = None,
+    of: str,
     subsets: Mapping[str, Integers] | None = None,
     fields: Mapping[str, Any],
     page: Callable[[dict[str, Any]], str],
 ) -> dict[str, Any]:
-    """Commit the directory `final` from the parts of a prediction, in order, and give its summary.
+    """Commit the directory `final` from the scores of a prediction, and give its summary.
 
-    `reference` holds the background that p-values are taken against and the spectrum's expectation is drawn from,
-    `scored` the dataset's `n_events` events. Those
-    with a p-value of at most `largest_p_value` are selected. `labels`, by source row, take the place of the dataset's
-    own. With `subsets` (rows by name), the dataset is the one that the run was trained on: metrics and spectrum are
-    of its test subset alone. `fields` begin the summary, of which `page` makes the page. If `final` stands, it stays;
-    made of other `fields`, `NameTaken` is raised. Raises `BadInput` where the parts are not the events, each once and
-    in order of row, or are damaged.
+    `read` gives the background that p-values are taken against and the spectrum's expectation is drawn from, and the
+    dataset's `n_events` events. Those with a p-value of at most `largest_p_value` are selected. `of` is the identity
+    of the prediction's spec. With `subsets` (rows by name), the dataset is the one that the run was trained on:
+    metrics and spectrum are of its test subset alone. `fields` begin the summary, of which `page` makes the page. If
+    `final` stands, it stays; made of other `fields`, `NameTaken` is raised. Raises `BadInput` where the events are
+    not all, each once and in order of row, and what `read` raises.
     """
     if (final / MANIFEST).exists():
         return _read_standing(final, fields)
-    events = _with_labels(_read(scored), labels)
+    background, events = read()
     _check_rows(events.rows, n_events, name=final.name)
-    background = _read(reference)
     passed = p_values_among(background.p_signal) <= largest_p_value
     values = p_values(events.p_signal, background.p_signal)
     codes = _codes(events.rows, subsets)
@@ -167,7 +194,9 @@ def write_prediction(
         "top": _top(events, values, judged),
     }
     table = _table(events, values, codes, list(subsets or ()))
-    commit_prediction(final, table, summary=summary, page=page(summary), fields=fields)
+    commit_prediction(
+        final, table, _reference_table(background), of=of, summary=summary, page=page(summary), fields=fields
+    )
     return summary
 
 
@@ -181,9 +210,8 @@ def _read_standing(final: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
     return read_summary(final)
 
 
-def _read(paths: Sequence[Path]) -> _Events:
-    table = pa.concat_tables([PART_SCHEMA.empty_table(), *(_read_part(path) for path in paths)])
-    return _Events(
+def _events_of(table: pa.Table) -> ScoredEvents:
+    return ScoredEvents(
         rows=table["row"].to_numpy(),
         labels=table["label"].fill_null(-1).to_numpy().astype(np.int8),
         mjj=table["mjj"].fill_null(np.nan).to_numpy(),
@@ -201,12 +229,6 @@ def _read_part(path: Path) -> pa.Table:
     if not table.schema.equals(PART_SCHEMA):
         raise BadInput(f"{path}: has other columns than this version writes. Remove it and predict again.")
     return table
-
-
-def _with_labels(events: _Events, labels: NDArray[np.int8] | None) -> _Events:
-    if labels is None:
-        return events
-    return _Events(**{**vars(events), "labels": labels[events.rows]})
 
 
 def _check_rows(rows: Integers, n_events: int, *, name: str) -> None:
@@ -232,7 +254,7 @@ def _count_subsets(codes: NDArray[np.int8], subsets: Mapping[str, Integers] | No
     return {**{name: counts[code] for code, name in enumerate(subsets)}, "none": counts[-1]}
 
 
-def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float) -> dict[str, Any]:
+def _judge(events: ScoredEvents, selected: Bits, judged: Bits, largest_p_value: float) -> dict[str, Any]:
     """Selection and metrics of the `judged` events."""
     labels, chosen = events.labels[judged], selected[judged]
     known = labels >= 0
@@ -255,7 +277,7 @@ def _judge(events: _Events, selected: Bits, judged: Bits, largest_p_value: float
 
 
 def _against_background(
-    events: _Events, selected: Bits, judged: Bits, background: _Events, passed: Bits
+    events: ScoredEvents, selected: Bits, judged: Bits, background: ScoredEvents, passed: Bits
 ) -> dict[str, Any]:
     """The spectrum of the `judged` events, with what to expect of background, and how far either is sculpted.
 
@@ -319,7 +341,7 @@ def spectrum(
     }
 
 
-def _top(events: _Events, values: Floats, judged: Bits) -> list[dict[str, Any]]:
+def _top(events: ScoredEvents, values: Floats, judged: Bits) -> list[dict[str, Any]]:
     """The most signal-like of the judged events."""
     places = np.flatnonzero(judged)
     best = places[np.argsort(-events.p_signal[places], kind="stable")[:_TOP]]
@@ -335,17 +357,36 @@ def _top(events: _Events, values: Floats, judged: Bits) -> list[dict[str, Any]]:
     ]
 
 
-def _table(events: _Events, values: Floats, codes: NDArray[np.int8], names: Sequence[str]) -> pa.Table:
+def _table(events: ScoredEvents, values: Floats, codes: NDArray[np.int8], names: Sequence[str]) -> pa.Table:
     return pa.Table.from_arrays(
         [
             pa.array(events.rows),
             pa.array(events.p_signal),
             pa.array(values),
             pa.array(ranks(events.p_signal)),
-            pa.array(events.mjj, mask=~np.isfinite(events.mjj)),
-            pa.array(events.labels, mask=events.labels < 0),
+            _masses(events),
+            _labels(events),
             pa.array([*names, None], pa.string()).take(pa.array(np.where(codes < 0, len(names), codes))),
             pa.array(events.answers),
         ],
         schema=SCHEMA,
     )
+
+
+def _reference_table(background: ScoredEvents) -> pa.Table:
+    columns = [
+        pa.array(background.rows),
+        _labels(background),
+        _masses(background),
+        pa.array(background.p_signal),
+        pa.array(background.answers),
+    ]
+    return pa.Table.from_arrays(columns, schema=PART_SCHEMA)
+
+
+def _masses(events: ScoredEvents) -> pa.Array:
+    return pa.array(events.mjj, mask=~np.isfinite(events.mjj))
+
+
+def _labels(events: ScoredEvents) -> pa.Array:
+    return pa.array(events.labels, mask=events.labels < 0)

@@ -46,7 +46,8 @@ class PassingShare:
 
 
 def sculpting_of(mjj: Floats, selected: Bits) -> Sculpting | None:
-    """How far a selection of background events (n,) sculpts their m_jj; None where all or none of them are selected.
+    """How far a selection of background events (n,) sculpts their m_jj; None where all or none of them are selected,
+    and of two events alone, whose distance tells nothing.
 
     Kolmogorov-Smirnov, with the asymptotic p-value. The interval is that of Dvoretzky, Kiefer and Wolfowitz for both
     samples at once (Massart, Ann. Probab. 18 (1990) 1269): it covers whatever the distributions are, and is wide for
@@ -54,7 +55,7 @@ def sculpting_of(mjj: Floats, selected: Bits) -> Sculpting | None:
     """
     there = np.isfinite(mjj)
     chosen, others = mjj[there & selected], mjj[there & ~selected]
-    if not len(chosen) or not len(others):
+    if not len(chosen) or not len(others) or len(chosen) == len(others) == 1:
         return None
     found = ks_2samp(chosen, others, method="asymp")
     width = sum(math.sqrt(math.log(4 / (1 - CONFIDENCE)) / (2 * len(one))) for one in (chosen, others))

@@ -1,29 +1,52 @@
-"""A prediction: what a checkpoint says of every event of a dataset, a summary of it, and its page."""
+"""A prediction: what a checkpoint says of every event of a dataset, a summary of it, and its page.
+
+Beside the dataset's scores stand those of the reference, so that another selection of the same scores needs no model.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lhcq.records.commits import OF
+from lhcq.records.specs import PredictSpec
 from lhcq.storage import read_json, staged_directory, write_json, write_manifest, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SCORES, _SUMMARY, _PAGE = "scores.parquet", "summary.json", "report.html"
+_SCORES, _REFERENCE, _SUMMARY, _PAGE = "scores.parquet", "reference.parquet", "summary.json", "report.html"
 _ROW_GROUP = 65_536
 
 
 def commit_prediction(
-    final: Path, scores: "pa.Table", *, summary: Mapping[str, Any], page: str, fields: Mapping[str, Any]
+    final: Path,
+    scores: "pa.Table",
+    reference: "pa.Table",
+    *,
+    of: str,
+    summary: Mapping[str, Any],
+    page: str,
+    fields: Mapping[str, Any],
 ) -> None:
-    """Commit the directory `final`, with `fields` in its manifest; if it stands, it stays."""
+    """Commit the directory `final`, with `fields` and the identity `of` its spec in its manifest; if it stands, it
+    stays."""
     import pyarrow.parquet as pq
 
     with staged_directory(final) as directory:
-        pq.write_table(scores, directory / _SCORES, compression="zstd", row_group_size=_ROW_GROUP)
+        for table, name in ((scores, _SCORES), (reference, _REFERENCE)):
+            pq.write_table(table, directory / name, compression="zstd", row_group_size=_ROW_GROUP)
         write_json(directory / _SUMMARY, dict(summary))
         write_text(directory / _PAGE, page)
-        write_manifest(directory, **fields)
+        write_manifest(directory, **{OF: of, **fields})
+
+
+def has_scores_of(manifest: Mapping[str, Any], spec: PredictSpec) -> bool:
+    """Whether a prediction with this manifest has the scores that one of `spec` has: it may select otherwise, and
+    nothing else. An earlier lhcq's does not say of what spec it is, nor has it the reference's."""
+    if OF not in manifest:
+        return False
+    alike = spec.model_copy(update={"largest_p_value": manifest["largest_p_value"]})
+    return bool(manifest[OF] == alike.identity())
 
 
 def read_summary(prediction: Path) -> dict[str, Any]:
@@ -34,6 +57,11 @@ def read_summary(prediction: Path) -> dict[str, Any]:
 def scores_file(prediction: Path) -> Path:
     """The scores, an event a row."""
     return prediction / _SCORES
+
+
+def reference_file(prediction: Path) -> Path:
+    """The scores of the background that p-values are taken against, an event a row."""
+    return prediction / _REFERENCE
 
 
 def page_file(prediction: Path) -> Path:

@@ -151,9 +151,11 @@ class TrainSpec(OfBase):
 
 
 class PredictTerms(Terms):
-    """Where the master key of a prediction stands now."""
+    """Where the master key of a prediction stands now, and whether its scores stand already."""
 
     labels: str | None
+    scores_of: str | None = None
+    """The finished prediction whose scores are used; None where a model gives them. They are the same."""
 
 
 class Template(Frozen):

@@ -1,5 +1,6 @@
 """Asking for the scores of a dataset's events."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +11,14 @@ from lhcq.jets.definitions import compare_axes
 from lhcq.jets.plan import Chunk, plan_chunks
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
+from lhcq.records.commits import read_verified
 from lhcq.records.events import events_sha256, read_dataset, read_schema
 from lhcq.records.jobs import Job, load_job
+from lhcq.records.predictions import has_scores_of
 from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
 from lhcq.records.subsets import count_events, split_of_run, subset_sha256
 from lhcq.records.tags import resolve_step
-from lhcq.storage import check_room, read_manifest, sha256_of
+from lhcq.storage import MANIFEST, check_room, read_json, read_manifest, sha256_of
 from lhcq.workspace import Workspace
 
 # A stretch is some seconds on a GPU; a small dataset is cut finer, so that several workers share it.
@@ -60,9 +63,12 @@ def predict_request(
 
     `key` is the master key of a dataset without labels, `largest_p_value` that of a selected event, `chunk` the
     events of one task (None: by the dataset's size).
+
+    Where a finished prediction has the same scores, they are used, and the job has no chunks. `name` None is
+    RUN-DATASET; where that is such a prediction with another selection, it is RUN-DATASET-select-P.
     """
-    name = name or f"{run}-{dataset}"
-    workspace.prediction(name)
+    usual = f"{run}-{dataset}"
+    workspace.prediction(name or usual)
     trained = load_job(workspace, "train", run).spec_of(TrainSpec)
     at = resolve_step(workspace.run(run), step)
     checkpoint = require_checkpoint(workspace.checkpoint(run, at), what=f"checkpoint {at} of run {run!r}")
@@ -97,8 +103,34 @@ def predict_request(
         events_per_chunk=chunk or min(_MOST_EVENTS, fine),
     )
     check_room(workspace.root, _BYTES_PER_EVENT * spec.n_events)
-    terms = PredictTerms(labels=str(key.absolute()) if key else None)
-    return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=sum(map(len, stretches_of(spec))))
+    labels = str(key.absolute()) if key else None
+    alike = _with_the_same_scores(workspace, spec)
+    if name is None:
+        taken = alike.get(usual, largest_p_value) != largest_p_value
+        name = f"{usual}-select-{largest_p_value}" if taken else usual
+    if alike and name not in alike:
+        scores_of = next(iter(alike))
+        read_verified(
+            workspace.prediction(scores_of), what=f"prediction {scores_of!r}", remedy="Predict again."
+        )
+        say(f"the scores of prediction {scores_of} are used: nothing is scored again.")
+        return Job(
+            kind=spec.kind, name=name, spec=spec, terms=PredictTerms(labels=labels, scores_of=scores_of)
+        )
+    n_chunks = sum(map(len, stretches_of(spec)))
+    return Job(kind=spec.kind, name=name, spec=spec, terms=PredictTerms(labels=labels), parts=n_chunks)
+
+
+def _with_the_same_scores(workspace: Workspace, spec: PredictSpec) -> dict[str, float]:
+    """The finished predictions with the scores that `spec` asks for: by name, the p-value that each selects by."""
+    found = {}
+    for directory in workspace.predictions:
+        # One that is damaged must not stand in the way of others: whoever asks for it is told.
+        with contextlib.suppress(FileNotFoundError, BadInput):
+            manifest = read_json(directory / MANIFEST)
+            if has_scores_of(manifest, spec):
+                found[directory.name] = manifest["largest_p_value"]
+    return found
 
 
 def _what_can_be_selected(n_background: int, largest_p_value: float) -> str:

@@ -61,11 +61,6 @@ class Kind:
         """Whether its jobs are cut into chunks that a merge ends."""
         return self.chunk_suffix is not None
 
-    @property
-    def worker(self) -> Literal["cpu", "gpu"]:
-        """Which worker of a command's own does its work."""
-        return "cpu" if set(self.queues.values()) == {"cpu"} else "gpu"
-
 
 def fan_out(
     spec: type[Spec],
@@ -74,13 +69,14 @@ def fan_out(
     suffix: str,
     result: Callable[[Workspace, Job], Path],
     rows: Callable[[Job], list[Stretch]] = lambda _: [],
+    more: Mapping[str, Queue] | None = None,
 ) -> Kind:
-    """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`."""
+    """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`."""
     name: str = spec.model_fields["kind"].default
     return Kind(
         name=name,
         spec=spec,
-        queues={f"lhcq.{name}_part": queue, f"lhcq.{name}_merge": queue},
+        queues={f"lhcq.{name}_part": queue, f"lhcq.{name}_merge": queue, **(more or {})},
         result=result,
         plan=lambda workspace, job: [chunk_unit(job, index) for index in missing_chunks(workspace, job)],
         last=merge_unit,
@@ -120,7 +116,9 @@ def chunk_unit(job: Job, index: int) -> Unit:
 
 
 def merge_unit(job: Job) -> Unit:
-    """The unit that merges all chunks."""
+    """The unit that merges all chunks; of a prediction without any, the one that selects from another's scores."""
+    if job.kind == "predict" and not job.parts:
+        return Unit(task="lhcq.predict_select", args=(job.name,))
     return Unit(task=f"lhcq.{job.kind}_merge", args=(job.name,))
 
 
@@ -290,6 +288,7 @@ KINDS: dict[str, Kind] = {
             suffix=".parquet",
             result=lambda workspace, job: workspace.prediction(job.name),
             rows=_rows_of_prediction,
+            more={"lhcq.predict_select": "cpu"},  # it needs no model
         ),
     )
 }

@@ -157,7 +157,10 @@ def _lacks_chunks(workspace: Workspace, failed: Job, job: Job) -> bool:
 
 
 def renew_terms(workspace: Workspace, job: Job) -> Job | None:
-    """Give the terms of `job` to the job of that name that asks for the same thing; None where there is none."""
+    """Give the terms of `job` to the job of that name that asks for the same thing; None where there is none.
+
+    With them goes how many chunks it has: a prediction has none once its scores stand elsewhere.
+    """
     with exclusive(workspace.jobs_lock):
         return _renew_terms(workspace, job)
 
@@ -168,7 +171,7 @@ def _renew_terms(workspace: Workspace, job: Job) -> Job | None:
         return None
     if earlier.terms == job.terms:
         return earlier
-    renewed = earlier.model_copy(update={"terms": job.terms})
+    renewed = earlier.model_copy(update={"terms": job.terms, "parts": job.parts})
     replace_job(workspace, renewed)
     return renewed
 

@@ -1,7 +1,8 @@
 """Prediction: one task a stretch of events on the queue of validations, merged by a chord into one directory.
 
 The first chunks score the background of the split's calibration subset, which p-values are taken against; the others
-score the dataset.
+score the dataset. Where a finished prediction has the same scores, there are no chunks: one task on the queue `cpu`
+selects from them.
 """
 
 from pathlib import Path
@@ -12,7 +13,6 @@ from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.jobs import Failure, Job
 from lhcq.records.specs import PredictSpec, PredictTerms
 from lhcq.requests.predict import REFERENCE, stretches_of
-from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.jobs.leases import Lease
@@ -113,24 +113,26 @@ def _refuse_remade(directory: Path, sha256: str, recorded: str) -> None:
 
 
 def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[int, Failure]) -> str:
-    from lhcq.evaluate.predictions import write_prediction
+    from lhcq.evaluate.predictions import ScoredEvents, read_finished, read_parts, write_prediction
     from lhcq.report.prediction import prediction_verdict, render_prediction
 
     if lost:
         raise RowsMissing(summary_of(list(lost.values())))
     spec, terms = job.spec_of(PredictSpec), job.terms_of(PredictTerms)
-    final = workspace.prediction(job.name)
-    paths = [chunks[index] for index in sorted(chunks)]
-    if (final / MANIFEST).exists():  # the chunks may be gone
-        paths = []
-    n_reference = len(stretches_of(spec).reference)
+
+    def read() -> tuple[ScoredEvents, ScoredEvents]:
+        if terms.scores_of is not None:
+            return read_finished(workspace.prediction(terms.scores_of), spec)
+        paths, n_reference = [chunks[index] for index in sorted(chunks)], len(stretches_of(spec).reference)
+        labels = read_key(workspace, terms.labels, spec.labels_sha256, spec.n_source)
+        return read_parts(paths[:n_reference]), read_parts(paths[n_reference:], labels)
+
     summary = write_prediction(
-        final,
-        reference=paths[:n_reference],
-        scored=paths[n_reference:],
+        workspace.prediction(job.name),
+        read=read,
         n_events=spec.n_events,
         largest_p_value=spec.largest_p_value,
-        labels=read_key(workspace, terms.labels, spec.labels_sha256, spec.n_source),
+        of=spec.identity(),
         subsets=_subsets_of(workspace, spec) if spec.trained_on else None,
         fields={"name": job.name, **spec.recorded()},
         page=render_prediction,
@@ -154,4 +156,10 @@ def predict_part(name: str, index: int) -> str:
 @app.task(name="lhcq.predict_merge", work=staticmethod(merge_work(_merge)))
 def predict_merge(name: str) -> str:
     """Merge all scores, and say what they amount to."""
+    return perform_merge("predict", name, _merge)
+
+
+@app.task(name="lhcq.predict_select", work=staticmethod(merge_work(_merge)))
+def predict_select(name: str) -> str:
+    """Select from the scores of a finished prediction, and say what that amounts to."""
     return perform_merge("predict", name, _merge)

@@ -17,7 +17,7 @@ from lhcq.cli.main import cli
 from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig
 from lhcq.errors import BadInput
 from lhcq.evaluate.baseline import fit_baseline
-from lhcq.evaluate.predictions import write_prediction, write_scored
+from lhcq.evaluate.predictions import read_parts, write_prediction, write_scored
 from lhcq.events.pythia import assemble, plan_parts
 from lhcq.events.pythia import write_part as write_generated
 from lhcq.jets.clustering import cluster_events
@@ -76,8 +76,8 @@ def test_a_part_of_a_prediction(tmp_path: Path) -> None:
     write_scored(part, rows=range(30), labels=None, mjj=None, p_signal=values, answers=np.zeros(30, np.int8))
 
     def merge() -> None:
-        options: Any = {"n_events": 30, "largest_p_value": 0.5, "fields": {}, "page": lambda _: ""}
-        write_prediction(final, reference=[part], scored=[part], **options)
+        options: Any = {"n_events": 30, "largest_p_value": 0.5, "of": "", "fields": {}, "page": lambda _: ""}
+        write_prediction(final, read=lambda: (read_parts([part]), read_parts([part])), **options)
         shutil.rmtree(final)
 
     assert refuses_every_flip(part, merge)

@@ -40,6 +40,7 @@ from lhcq.report.prediction import prediction_verdict
 from lhcq.storage import read_json, write_manifest
 from lhcq.workspace import Workspace
 from tasks.app import app
+from tasks.client import do_here
 from tasks.jobs.kinds import queue_of
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
@@ -147,14 +148,14 @@ def ask(monkeypatch, broker_url, *arguments):
     return json.loads(done.stdout)
 
 
-def work(place, name, *, units=None):
+def work(place, name, *, units=None, queue="validate"):
     """Do what is left of a prediction, as its worker would."""
     app.loader.import_default_modules()
     job = load_job(place, "predict", name)
     done = []
     while outcome_of(place, job) is None and (units is None or len(done) < units):
         unit = pending_units(place, job)[0]
-        assert queue_of(unit) == "validate"
+        assert queue_of(unit) == queue
         assert app.tasks[unit.task](*unit.args) == "done"
         done.append(unit)
     return done
@@ -223,6 +224,61 @@ def test_a_black_box_is_scored_blind_and_opened_by_its_key(
     scores = [pq.read_table(trained.prediction(name) / "scores.parquet") for name in ("run-box", "opened")]
     assert scores[0].drop_columns("label").equals(scores[1].drop_columns("label"))
     assert scores[1]["label"].to_pylist() == [row % 2 for row in range(10)]
+
+
+def files_of(prediction):
+    """The bytes of a prediction's files."""
+    return {file.name: file.read_bytes() for file in prediction.iterdir()}
+
+
+def test_another_selection_scores_nothing_and_has_the_bytes_of_one_that_did(
+    trained, broker_url, monkeypatch, tmp_path
+) -> None:
+    """With a queue and without, by workers that have no model."""
+    other = Workspace(tmp_path / "other")
+    shutil.copytree(trained.root, other.root)
+    for name in ("select-0.3", "select-0.5"):
+        p = float(name.removeprefix("select-"))
+        lhcq.score("run", "events", f"run-events-{name}", place=other, largest_p_value=p)
+        shutil.move(other.prediction(f"run-events-{name}"), tmp_path / name)  # where it is not found again
+    first = lhcq.score("run", "events", place=trained)
+
+    asked = ("run", "events", "--select", "0.5")
+    for _ in range(2):  # the command was stopped, and is given again
+        assert ask(monkeypatch, broker_url, *asked) == {"job": "predict run-events-select-0.5"}
+    planned = lhcq.plan_score("run", "events", place=trained, largest_p_value=0.3)
+    shutil.rmtree(trained.checkpoint("run", 1))
+    done = work(trained, "run-events-select-0.5", queue="cpu")
+    assert [unit.task for unit in done] == ["lhcq.predict_select"]
+    assert do_here(trained, planned).state == "done"
+    for name in ("select-0.3", "select-0.5"):
+        assert files_of(trained.prediction(f"run-events-{name}")) == files_of(tmp_path / name)
+    assert set(files_of(first.path)) == set(files_of(tmp_path / "select-0.5"))
+
+
+def test_scores_that_are_damaged_after_the_command_end_the_job_and_leave_nothing(
+    trained, broker_url, monkeypatch
+) -> None:
+    first = lhcq.score("run", "box", place=trained, step=1)
+    asked = ("run", "box", "--step", "1", "--select", "0.5")
+    ask(monkeypatch, broker_url, *asked)
+    damaged = first.path / "scores.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    app.loader.import_default_modules()
+    job = load_job(trained, "predict", "run-box-select-0.5")
+    (unit,) = pending_units(trained, job)
+    assert app.tasks[unit.task](*unit.args) == "failed"
+    outcome = outcome_of(trained, job)
+    assert outcome
+    assert outcome.state == "failed"
+    assert "scores.parquet: differs from its manifest" in outcome.message
+    assert not trained.prediction(job.name).exists()
+    with pytest.raises(BadInput, match="differs from its manifest"):
+        ask(monkeypatch, broker_url, *asked)
+    shutil.rmtree(first.path)  # as the line says: it is made again
+    assert ask(monkeypatch, broker_url, *asked) == {"job": "predict run-box"}
 
 
 def test_what_cannot_be_predicted_is_refused_before_anything_starts(

@@ -239,6 +239,7 @@ def test_a_broker_that_takes_nothing_is_said_in_one_line(
         ("prepare", 0, 8, LocalWorker(kind="cpu", processes=1)),
         ("train", 0, 8, LocalWorker(kind="gpu")),
         ("predict", 9, 8, LocalWorker(kind="gpu")),
+        ("predict", 0, 8, LocalWorker(kind="cpu", processes=1)),
     ],
 )
 def test_a_job_brings_no_more_workers_than_it_has_work_for(

@@ -39,6 +39,7 @@ def test_the_distance_is_scipy_s_and_events_without_a_mass_do_not_count() -> Non
 def test_nothing_can_be_compared_where_all_or_no_event_is_selected(selected) -> None:
     assert sculpting_of(np.array([2500.0, 3000.0]), np.full(2, selected)) is None
     assert sculpting_of(np.array([]), np.array([], bool)) is None
+    assert sculpting_of(np.array([2500.0, 3000.0]), np.array([True, False])) is None
 
 
 def test_the_interval_covers_the_true_distance_and_an_even_selection_is_not_called_sculpting() -> None:

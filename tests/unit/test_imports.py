@@ -87,6 +87,7 @@ def test_every_task_is_registered_under_its_own_name(tmp_path: Path) -> None:
         "lhcq.generate_part",
         "lhcq.predict_merge",
         "lhcq.predict_part",
+        "lhcq.predict_select",
         "lhcq.prepare",
         "lhcq.test",
         "lhcq.train_segment",

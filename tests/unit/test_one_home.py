@@ -17,6 +17,7 @@ OWNERS = {
     "scores.parquet": {"lhcq/records/validations.py", "lhcq/records/predictions.py"},
     "figures.json": {"lhcq/records/validations.py"},
     "report.txt": {"lhcq/records/validations.py"},
+    "reference.parquet": {"lhcq/records/predictions.py"},
     "summary.json": {"lhcq/records/predictions.py"},
     "report.html": {"lhcq/workspace.py", "lhcq/records/predictions.py"},
     "manifest.json": {"lhcq/storage.py"},

@@ -72,6 +72,14 @@ def test_units_have_a_key_of_their_own_and_a_queue() -> None:
     ]
 
 
+def test_a_prediction_without_chunks_selects_where_no_model_is(place, new_job) -> None:
+    job = new_job("predict", parts=0)
+    (unit,) = pending_units(place, job)
+    assert (unit.key, queue_of(unit)) == ("lhcq.predict_select:made", "cpu")
+    give_up(place, job, unit)
+    assert pending_units(place, job) == []
+
+
 def test_the_other_kinds_have_no_merge() -> None:
     assert {name for name, kind in KINDS.items() if kind.fans_out} == set(FAN_OUTS)
 

@@ -15,12 +15,15 @@ from lhcq.evaluate.predictions import (
     p_values,
     p_values_among,
     ranks,
+    read_finished,
+    read_parts,
     spectrum,
     write_prediction,
     write_scored,
 )
 from lhcq.report.prediction import prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
+from tests.specs import spec_of
 
 N = 60
 PROBABILITIES = st.floats(0, 1).map(lambda p: round(p, 2))  # so that many are equal
@@ -63,11 +66,13 @@ def scored(tmp_path):
 
 
 def predict(tmp_path, made, **changed):
+    reference, parts = changed.pop("reference", made["reference"]), changed.pop("scored", made["paths"])
+    labels = changed.pop("labels", None)
     given_arguments = {
-        "reference": made["reference"],
-        "scored": made["paths"],
+        "read": lambda: (read_parts(reference), read_parts(parts, labels)),
         "n_events": N,
         "largest_p_value": 0.05,
+        "of": "0123",
         "fields": {"name": "made", "run": "r", "step": 3, "dataset": "d", "template": {"name": "compact"}},
         "page": render_prediction,
     }
@@ -195,6 +200,70 @@ def test_a_second_merge_finds_the_first_and_needs_no_parts(tmp_path, scored) -> 
     assert (tmp_path / "prediction" / MANIFEST).read_bytes() == before
 
 
+def test_another_selection_of_a_finished_prediction_s_scores_has_the_bytes_of_one_from_its_parts(
+    tmp_path, scored
+) -> None:
+    rows = scored["rows"]
+    labels = np.zeros(2 * N + 1, np.int8)
+    labels[rows[::2]] = 1
+    for given_too in ({}, {"labels": labels}, {"subsets": {"train": rows[:9], "test": rows[20:50]}}):
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        strict, loose = (spec_of("predict", largest_p_value=p) for p in (0.05, 0.3))
+        predict(
+            place / "first",
+            scored,
+            of=strict.identity(),
+            **given_too,
+            fields={"name": "made", **strict.recorded()},
+        )
+        options = {
+            "largest_p_value": 0.3,
+            "of": loose.identity(),
+            "fields": {"name": "made", **loose.recorded()},
+        }
+        predict(place / "parts", scored, **options, **given_too)
+        first = place / "first" / "prediction"
+        # Its key was read for the first: its labels stand among the scores.
+        options |= {"subsets": given_too.get("subsets"), "read": lambda: read_finished(first, loose)}  # noqa: B023
+        predict(place / "again", scored, **options)
+        again, parts = (
+            {file.name: file.read_bytes() for file in (place / name / "prediction").iterdir()}
+            for name in ("again", "parts")
+        )
+        assert again == parts
+        assert len(again) == 5
+        assert again["scores.parquet"] == (first / "scores.parquet").read_bytes()
+        assert again["summary.json"] != (first / "summary.json").read_bytes()
+
+
+def test_the_reference_stands_beside_the_scores(tmp_path, scored) -> None:
+    predict(tmp_path, scored)
+    assert pq.read_table(tmp_path / "prediction" / "reference.parquet").equals(
+        pq.read_table(scored["reference"][0])
+    )
+
+
+@pytest.mark.parametrize("file", ["scores.parquet", "reference.parquet"])
+def test_a_finished_prediction_with_a_flipped_bit_is_not_selected_from(tmp_path, scored, file) -> None:
+    spec = spec_of("predict")
+    predict(tmp_path, scored, of=spec.identity(), fields={"name": "made", **spec.recorded()})
+    damaged = tmp_path / "prediction" / file
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(BadInput, match=rf"{file}: differs from its manifest"):
+        read_finished(tmp_path / "prediction", spec)
+
+
+@pytest.mark.parametrize("other", [{"step": 11}, {"dataset_sha256": "1" * 64}, {"labels_sha256": "1" * 64}])
+def test_scores_of_something_else_are_not_selected_from(tmp_path, scored, other) -> None:
+    spec = spec_of("predict")
+    predict(tmp_path, scored, of=spec.identity(), fields={"name": "made", **spec.recorded()})
+    read_finished(tmp_path / "prediction", spec_of("predict", largest_p_value=0.9))
+    with pytest.raises(BadInput, match="is not the prediction whose scores were to be used"):
+        read_finished(tmp_path / "prediction", spec_of("predict", **other))
+
+
 def sculpted(tmp_path, *, bump: float = 0.0, reference_mjj: bool = True, n: int = 20_000):
     """Background whose score rises towards 3.5 TeV, and the summary of a prediction of it; `bump` is the share of
     signal there, which scores higher."""
@@ -209,12 +278,13 @@ def sculpted(tmp_path, *, bump: float = 0.0, reference_mjj: bool = True, n: int 
         return write_part(tmp_path / f"{name}.parquet", np.arange(len(mjj)), p_signal, **columns)
 
     signal = int(bump * n)
+    parts = part("reference", n), part("scored", n, signal=signal)
     return write_prediction(
         tmp_path / "prediction",
-        reference=[part("reference", n)],
-        scored=[part("scored", n, signal=signal)],
+        read=lambda: (read_parts(parts[:1]), read_parts(parts[1:])),
         n_events=n + signal,
         largest_p_value=0.01,
+        of="0123",
         fields={"name": "made", "run": "r", "step": 3, "dataset": "d", "template": {"name": "compact"}},
         page=render_prediction,
     )

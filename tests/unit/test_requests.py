@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig
-from lhcq.errors import BadInput, NotThere
+from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.events.pytables import create_frame
@@ -31,7 +31,9 @@ from lhcq.requests.train import TrainRequest, longest_prompt, train_request
 from lhcq.storage import read_json, sha256_of, sha256_of_json, write_manifest
 from lhcq.workspace import Workspace
 from tasks.client import do_here
+from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
+from tasks.jobs.units import Unit
 from tests.tiny_models import write_tokenizer
 
 N_SOURCE, N_RECORDS = 40, 44
@@ -549,6 +551,78 @@ def test_a_prediction_says_before_it_begins_what_can_be_selected(
     (line,) = said
     assert f"none is below {smallest:.3g}" in line
     assert ("no event will be selected" in line) == hopeless
+
+
+def finish(place: Workspace, job: Job, **fields: Any) -> Path:
+    """What the job leaves, as far as requests look at it."""
+    final = place.prediction(job.name)
+    final.mkdir(parents=True)
+    (final / "scores.parquet").write_bytes(b"scores")
+    of = {"of": job.spec.identity(), "name": job.name, **job.spec.recorded(), **fields}
+    write_manifest(final, **{name: value for name, value in of.items() if value is not None})
+    return final
+
+
+def test_another_selection_uses_the_scores_of_a_finished_prediction(trained: Workspace) -> None:
+    finish(trained, predict_request(trained, "run", "events", step="2"))
+    for name, expected in ((None, "run-events-select-0.5"), ("loose", "loose")):
+        said: list[str] = []
+        job = predict_request(
+            trained, "run", "events", step="2", largest_p_value=0.5, name=name, say=said.append
+        )
+        assert (job.name, job.parts) == (expected, 0)
+        assert job.terms.recorded() == {"labels": None, "scores_of": "run-events"}
+        assert said[-1] == "the scores of prediction run-events are used: nothing is scored again."
+    assert job.spec.recorded() == {
+        **predict_request(trained, "run", "events", step="2").spec.recorded(),
+        "largest_p_value": 0.5,
+    }
+
+
+def test_what_differs_in_more_than_the_selection_is_scored(trained: Workspace) -> None:
+    finish(trained, predict_request(trained, "run", "events", step="2"))
+    for changed in ({}, {"chunk": 3}, {"chunk": 3, "largest_p_value": 0.5}):
+        job = predict_request(trained, "run", "events", step="2", **changed)
+        assert job.name == "run-events"  # which is taken: whoever asks is told
+        assert job.parts > 0
+        assert job.terms.recorded() == {"labels": None}
+
+
+def test_a_prediction_that_an_earlier_lhcq_finished_is_not_selected_from(trained: Workspace) -> None:
+    finish(trained, predict_request(trained, "run", "events", step="2"), of=None)
+    (trained.root / "predictions" / "half").mkdir()
+    broken = trained.root / "predictions" / "broken"
+    broken.mkdir()
+    (broken / "manifest.json").write_text("{")
+    job = predict_request(trained, "run", "events", step="2", largest_p_value=0.5)
+    assert job.name == "run-events"
+    assert job.parts > 0
+    with pytest.raises(NameTaken, match="run-events exists already"):
+        create_job(trained, job)
+
+
+def test_damaged_scores_are_refused_before_anything_starts(trained: Workspace) -> None:
+    final = finish(trained, predict_request(trained, "run", "events", step="2"))
+    (final / "scores.parquet").write_bytes(b"scorez")
+    with pytest.raises(BadInput, match=r"scores.parquet: differs from its manifest .*Make run-events again"):
+        predict_request(trained, "run", "events", step="2", largest_p_value=0.5)
+
+
+def test_a_prediction_that_was_begun_goes_on_whether_or_not_its_scores_stand_elsewhere(
+    trained: Workspace,
+) -> None:
+    def ask() -> Job:
+        job = predict_request(trained, "run", "events", step="2", largest_p_value=0.5, name="loose")
+        return create_job(trained, job)
+
+    assert ask().parts > 0
+    final = finish(trained, predict_request(trained, "run", "events", step="2"))
+    joined = ask()
+    assert joined.parts == 0
+    assert pending_units(trained, joined) == [Unit(task="lhcq.predict_select", args=("loose",))]
+    shutil.rmtree(final)
+    assert ask().parts > 0
+    assert pending_units(trained, ask())[0].task == "lhcq.predict_part"
 
 
 def test_a_prediction_that_cannot_be_is_refused(trained: Workspace, tmp_path: Path) -> None:
