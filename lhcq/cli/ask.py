@@ -53,7 +53,7 @@ def command(
     from lhcq.model.sources import require_training
 
     require_training()
-    told = load(run, place=open_workspace()).ask(
+    told = load(run, workspace=open_workspace()).ask(
         prompt,
         numbers=None if numbers is None else _read(numbers),
         row=row,
