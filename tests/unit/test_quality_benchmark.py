@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.answers import lines_of as lines_of_answers
 from benchmarks.quality_table import auc_difference, tables
 from benchmarks.rows import DOCUMENT, RESULTS, marks
 from benchmarks.sculpting import by_trees, lines_of, one_seed, read_numbers, stored_rows
@@ -32,6 +33,7 @@ def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
     ("name", "command", "made"),
     [
         ("quality", "quality --stage table", tables),
+        ("answers", "answers --stage table", lambda found: {"answers": lines_of_answers(found)}),
         ("sculpting", "sculpting", lambda found: {"sculpting": lines_of(stored_rows())}),
     ],
 )
