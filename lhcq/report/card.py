@@ -10,7 +10,7 @@ from lhcq.config import ModelFormat
 from lhcq.records.events import events_sha256
 from lhcq.records.metrics import Metrics
 from lhcq.report.dataset_page import said_config
-from lhcq.report.table import printed_interval, printed_sic
+from lhcq.report.table import printed_interval, printed_metric, printed_sic
 from lhcq.report.views import RunView
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
@@ -141,8 +141,10 @@ def _trees(view: RunView, subset: str) -> list[tuple[str, str, Metrics]]:
 
 
 def _row(subset: str, classifier: str, metrics: Metrics) -> list[str]:
-    intervals = [printed_interval(metrics.model_dump(), name) for name in ("accuracy", "auc")]
-    return [subset, classifier, f"{metrics.n:,}", *intervals, printed_sic(metrics.model_dump())]
+    known = metrics.model_dump()
+    intervals = [printed_interval(known, name) for name in ("accuracy", "auc")]
+    in_words = [printed_metric(known, name) for name in ("generated_accuracy", "unknown")]
+    return [subset, classifier, f"{metrics.n:,}", *intervals, printed_sic(known), *in_words]
 
 
 def _head(

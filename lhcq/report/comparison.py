@@ -3,7 +3,7 @@
 from typing import Any
 
 from lhcq.records.validations import Evaluation, Trees
-from lhcq.report.table import printed_interval, printed_sic
+from lhcq.report.table import printed_interval, printed_metric, printed_sic
 from lhcq.report.views import RunView
 
 COLUMNS = {
@@ -17,6 +17,7 @@ COLUMNS = {
     "accuracy": "accuracy [95%]",
     "auc": "AUC [95%]",
     "max_sic": "max SIC",
+    "unknown": "unknown",
     "prompt_trees": "AUC, trees on the prompt's numbers",
     "trees": "AUC, trees on all features",
 }
@@ -24,7 +25,8 @@ COLUMNS = {
 
 _METRICS = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high", "max_sic",
-    "max_sic_background_floor",
+    "max_sic_background_floor", "unknown", "generated_accuracy", "generated_accuracy_low", "generated_accuracy_high",
+    "agreement",
 )  # fmt: skip
 
 
@@ -67,6 +69,7 @@ def printed_comparison(row: dict[str, Any]) -> dict[str, str]:
         "accuracy": printed_interval(row, "accuracy"),
         "auc": printed_interval(row, "auc"),
         "max_sic": printed_sic(row),
+        "unknown": printed_metric(row, "unknown"),
         "prompt_trees": printed_interval(row["prompt_trees"], "auc"),
         "trees": printed_interval(row["trees"], "auc"),
     }

@@ -268,9 +268,8 @@ def _comparison(view: RunView) -> dict[str, Any]:
         columns.append((f"LLM, {subset}", f"{model.metrics.n:,} events", model.metrics.model_dump()))
         for trees, metrics in view.baseline.beside(subset):
             heading = f"{trees.name.capitalize()}, {subset}"
-            if metrics:  # nobody asked them for words; an older lhcq counted none
-                known = metrics.model_dump() | {"unknown": None}
-                columns.append((heading, f"{metrics.n:,} events", known))
+            if metrics:
+                columns.append((heading, f"{metrics.n:,} events", metrics.model_dump()))
             else:
                 columns.append((heading, trees.missing, None))
     there = [metrics for *_, metrics in columns]

@@ -77,8 +77,7 @@ def checkpoint_table(view: RunView) -> list[dict[str, Any]]:
 
 def _trees(view: RunView, subset: str) -> list[dict[str, Any]]:
     return [
-        # Nobody asked them for words.
-        _row(trees.name, subset, metrics, state="fitted" if metrics else "absent") | {"unknown": None}
+        _row(trees.name, subset, metrics, state="fitted" if metrics else "absent")
         for trees, metrics in view.baseline.beside(subset)
     ]
 
