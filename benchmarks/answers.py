@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.events import cache_directory
 from benchmarks.quality_table import auc_difference
-from benchmarks.rows import Row, markdown, put_table, row, say, store
+from benchmarks.rows import Row, circumstances, markdown, put_table, row, say, write_result
 from lhcq.config import ANSWER_WEIGHT, TRAIN_PRESETS, TrainConfig
 from lhcq.evaluate.metrics import Z95, metrics_of
 from lhcq.model.base import Base, load_base
@@ -39,6 +39,7 @@ from lhcq.storage import read_json, write_json
 from lhcq.workspace import Workspace
 
 STAGES = ("few", "wide", "mistral")
+MADE_BY = "python -m benchmarks.answers --stage table"
 LOSSES = {"choice": 0.0, "words": ANSWER_WEIGHT}
 SEEDS = range(1, 6)
 WEIGHTS = (0.001, 0.003, 0.01, ANSWER_WEIGHT, 0.1)
@@ -82,13 +83,19 @@ def main() -> int:
     kept = place.root / "answers"
     for stage in chosen.stage or (*STAGES, "table"):
         if stage == "table":
-            found = [one for name in STAGES for one in read_json(kept / f"{name}.json")["rows"]]
-            store("answers", found)
-            put_table("answers", markdown(found), "python -m benchmarks.answers --stage table")
+            # Each stage with its own machine: they may have been run apart.
+            found = {name: read_json(kept / f"{name}.json") for name in STAGES}
+            write_result("answers", found)
+            put_table("answers", lines_of(found), MADE_BY)
         elif not (kept / f"{stage}.json").exists():
             kept.mkdir(parents=True, exist_ok=True)
-            write_json(kept / f"{stage}.json", {"rows": measure[stage]()})
+            write_json(kept / f"{stage}.json", {**circumstances(), "rows": measure[stage]()})
     return 0
+
+
+def lines_of(found: dict[str, Any]) -> list[str]:
+    """The table of the document, of all stages."""
+    return markdown([one for stage in STAGES for one in found[stage]["rows"]])
 
 
 def few(split: Path, model: Path) -> list[Row]:
@@ -122,7 +129,10 @@ def few(split: Path, model: Path) -> list[Row]:
         ),
         row(
             "few events: generated accuracy apart from that of the choice, farthest seed",
-            max(abs((one.generated_accuracy or 0.0) - one.accuracy) * one.n for one in words[ANSWER_WEIGHT]),
+            max(
+                round(abs((one.generated_accuracy or 0.0) - one.accuracy) * one.n)
+                for one in words[ANSWER_WEIGHT]
+            ),
             "events",
             at_most=1.0,
         ),

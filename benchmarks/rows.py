@@ -42,14 +42,22 @@ def row(
 
 def store(name: str, rows: list[Row]) -> None:
     """Write results/NAME.json, with the machine and the versions that the rows were had with."""
+    write_result(name, {**circumstances(), "rows": rows})
+
+
+def circumstances() -> dict[str, Any]:
+    """What a measurement of now is made with."""
     versions = {package: version(package) for package in VERSIONED}
-    result = {
+    return {
         "machine": machine(),
         "versions": {**versions, "python": python_version()},
         "date": date.today().isoformat(),
         "commit": _commit(),
-        "rows": rows,
     }
+
+
+def write_result(name: str, result: dict[str, Any]) -> None:
+    """Write results/NAME.json."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 

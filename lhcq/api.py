@@ -11,8 +11,8 @@ Each of these does its job here, without a queue. `submit` has the same job done
 broker, or its own while it is waited for. Either way the bytes are the same, a job that was cut off goes on where it
 was, and one that is done already is not done again. Nothing is printed; errors are those of `lhcq.errors`.
 
-Everywhere `place` is the workspace: an object, its directory, or None for what `LHCQ_WORKSPACE` names (and for a
-result as the input, the workspace that it stands in). Energies, momenta and masses are in GeV, angles in radians.
+Everywhere `workspace` is an object, its directory, or None for what `LHCQ_WORKSPACE` names (and for a result as the
+input, the workspace that it stands in). Energies, momenta and masses are in GeV, angles in radians.
 """
 
 import logging
@@ -43,14 +43,18 @@ for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says w
     logging.getLogger(_room).addHandler(logging.NullHandler())
 
 
-def workspace(place: "Workspace | Path | str | None" = None) -> Workspace:
+def workspace(directory: "Workspace | Path | str | None" = None) -> Workspace:
     """The workspace in a directory, by default the one that `LHCQ_WORKSPACE` names; made if it is not there.
 
     Raises `BadInput` where the environment names something that cannot be used.
     """
-    if isinstance(place, Workspace):
-        return place
-    made = Workspace.of_environment(Path(place) if place else None)
+    return _opened(directory)
+
+
+def _opened(given: "Workspace | Path | str | None") -> Workspace:
+    if isinstance(given, Workspace):
+        return given
+    made = Workspace.of_environment(Path(given) if given else None)
     made.create()
     return made
 
@@ -65,7 +69,7 @@ def plan_generate(
     signal: int,
     seed: int = 1,
     detector: bool = True,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
 ) -> "Record":
     """The job that generates events into the file `out`, with Pythia and a CMS-like detector; nothing is done yet.
 
@@ -76,7 +80,7 @@ def plan_generate(
     from lhcq.requests.generate import generate_request
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
-    return generate_request(workspace(place), Path(out), config)
+    return generate_request(_opened(workspace), Path(out), config)
 
 
 def plan_cluster(
@@ -87,7 +91,7 @@ def plan_cluster(
     labels: Path | str | None = None,
     tolerate: float = 0.0,
     events_per_chunk: int | None = None,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     **config: Any,
 ) -> "Record":
     """The job that clusters a file's events into the dataset `name`; nothing is done yet.
@@ -103,7 +107,7 @@ def plan_cluster(
 
     chosen = _preset(CLUSTER_PRESETS, preset)
     resolved = ClusterConfig.checked(**{**chosen.model_dump(), **config})
-    here = workspace(place)
+    here = _opened(workspace)
     return cluster_request(
         here,
         find_events(here, Path(file), resolved),
@@ -121,7 +125,7 @@ def plan_prepare(
     *,
     model: str | None = None,
     max_tokens: int = 512,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     **config: Any,
 ) -> "Record":
     """The job that turns a dataset into the prompts of the split `name`; nothing is done yet, but a model fetched.
@@ -136,7 +140,7 @@ def plan_prepare(
     from lhcq.records.events import find_dataset
     from lhcq.requests.prepare import model_for_tokens, prepare_request
 
-    here = workspace(place or _place_of(dataset))
+    here = _opened(workspace or _workspace_of(dataset))
     find_dataset(here.dataset(_name_of(dataset)))
     model, directory = model_for_tokens(model, here, say_nothing)
     resolved = SplitConfig.checked(**config)
@@ -152,7 +156,7 @@ def plan_train(
     model: str | None = None,
     preset: str = "default",
     track: str | None = None,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     **config: Any,
 ) -> "Record":
     """The job that fine-tunes a model on a split, as the run `name`; nothing is done yet, but the model fetched.
@@ -167,7 +171,7 @@ def plan_train(
     from lhcq.model.sources import default_model, obtain
     from lhcq.requests.train import split_to_train, train_request
 
-    here = workspace(place or _place_of(split))
+    here = _opened(workspace or _workspace_of(split))
     resolved = TrainConfig.checked(**{**_preset(TRAIN_PRESETS, preset).model_dump(), **config})
     split_to_train(here, _name_of(split), track)
     model = model or default_model()
@@ -185,7 +189,7 @@ def plan_score(
     step: int | str = "best",
     labels: Path | str | None = None,
     largest_p_value: float = 0.01,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
 ) -> "Record":
     """The job that scores a dataset with a checkpoint of a run, as the prediction `name`; nothing is done yet.
 
@@ -200,7 +204,7 @@ def plan_score(
     from lhcq.requests.predict import predict_request
 
     return predict_request(
-        workspace(place or _place_of(run)),
+        _opened(workspace or _workspace_of(run)),
         _name_of(run),
         _name_of(dataset),
         step=str(step),
@@ -216,7 +220,7 @@ def plan_score(
 def generate(
     out: Path | str,
     *,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     progress: Told | None = None,
     **options: Any,
 ) -> Path:
@@ -225,8 +229,8 @@ def generate(
     Gives the file's path. Raises what `plan_generate` does, `NameTaken` where something else stands there, and
     `JobEnded` where it does not end well.
     """
-    here = workspace(place)
-    request = plan_generate(out, place=here, **options)
+    here = _opened(workspace)
+    request = plan_generate(out, workspace=here, **options)
     _do(here, request, progress)
     return Path(out).absolute()
 
@@ -235,7 +239,7 @@ def cluster(
     file: Path | str,
     name: str,
     *,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     progress: Told | None = None,
     **options: Any,
 ) -> "Dataset":
@@ -244,15 +248,15 @@ def cluster(
     Raises what `plan_cluster` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well, as when more events cannot be used than `tolerate` allows.
     """
-    here = workspace(place)
-    return Dataset(_do(here, plan_cluster(file, name, place=here, **options), progress), here)
+    here = _opened(workspace)
+    return Dataset(_do(here, plan_cluster(file, name, workspace=here, **options), progress), here)
 
 
 def prepare(
     dataset: "Dataset | str",
     name: str,
     *,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     progress: Told | None = None,
     **options: Any,
 ) -> "Split":
@@ -264,15 +268,15 @@ def prepare(
     Raises what `plan_prepare` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well.
     """
-    here = workspace(place or _place_of(dataset))
-    return Split(_do(here, plan_prepare(dataset, name, place=here, **options), progress), here)
+    here = _opened(workspace or _workspace_of(dataset))
+    return Split(_do(here, plan_prepare(dataset, name, workspace=here, **options), progress), here)
 
 
 def train(
     split: "Split | str",
     name: str,
     *,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     progress: Told | None = None,
     **options: Any,
 ) -> "Run":
@@ -281,8 +285,8 @@ def train(
     It ends with the best checkpoint on the test subset. Raises what `plan_train` does, `NameTaken` where the name is
     in use for something else, `Diverged`, and `JobEnded` where it does not end well.
     """
-    here = workspace(place or _place_of(split))
-    return Run(_do(here, plan_train(split, name, place=here, **options), progress), here)
+    here = _opened(workspace or _workspace_of(split))
+    return Run(_do(here, plan_train(split, name, workspace=here, **options), progress), here)
 
 
 def score(
@@ -290,7 +294,7 @@ def score(
     dataset: "Dataset | str",
     name: str | None = None,
     *,
-    place: Workspace | Path | str | None = None,
+    workspace: Workspace | Path | str | None = None,
     progress: Told | None = None,
     **options: Any,
 ) -> "Prediction":
@@ -299,8 +303,8 @@ def score(
     Raises what `plan_score` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well.
     """
-    here = workspace(place or _place_of(run))
-    return Prediction(_do(here, plan_score(run, dataset, name, place=here, **options), progress), here)
+    here = _opened(workspace or _workspace_of(run))
+    return Prediction(_do(here, plan_score(run, dataset, name, workspace=here, **options), progress), here)
 
 
 def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.5) -> "Metrics":
@@ -314,20 +318,20 @@ def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.
     return metrics_of(labels, p_signal, threshold=threshold)
 
 
-def load(name: str, *, place: Workspace | Path | str | None = None) -> "Run":
+def load(name: str, *, workspace: Workspace | Path | str | None = None) -> "Run":
     """The run of that name; raises `NotThere` without it."""
     from lhcq.records.jobs import load_job
 
-    here = workspace(place)
+    here = _opened(workspace)
     load_job(here, "train", name)
     return Run(name, here)
 
 
-def dataset(name: str, *, place: Workspace | Path | str | None = None) -> "Dataset":
+def dataset(name: str, *, workspace: Workspace | Path | str | None = None) -> "Dataset":
     """The dataset of that name, clustered or imported; raises `NotThere` without it."""
     from lhcq.records.events import find_dataset
 
-    here = workspace(place)
+    here = _opened(workspace)
     find_dataset(here.dataset(name))
     return Dataset(name, here)
 
@@ -348,7 +352,7 @@ def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
 
 
 def submit(
-    request: "Record", *, place: Workspace | Path | str | None = None, processes: int | None = None
+    request: "Record", *, workspace: Workspace | Path | str | None = None, processes: int | None = None
 ) -> Job:
     """Have a planned job done by workers.
 
@@ -363,7 +367,7 @@ def submit(
     from tasks.client import done_already, session, workers_for
     from tasks.client import submit as publish
 
-    here = workspace(place)
+    here = _opened(workspace)
     if done_already(here, request):
         return Job(request, here, None, ExitStack())
     with ExitStack() as opened:
@@ -382,5 +386,5 @@ def _name_of(result: Result | str) -> str:
     return result if isinstance(result, str) else result.name
 
 
-def _place_of(result: Result | str) -> Workspace | None:
-    return None if isinstance(result, str) else result.place
+def _workspace_of(result: Result | str) -> Workspace | None:
+    return None if isinstance(result, str) else result.workspace

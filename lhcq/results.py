@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """Something that stands in a workspace, `place`, under a name."""
+    """Something that stands in a `workspace`, under a name."""
 
     name: str
-    place: Workspace
+    workspace: Workspace
 
 
 class Dataset(Result):
@@ -46,7 +46,7 @@ class Dataset(Result):
     @property
     def path(self) -> Path:
         """Its directory: `events.parquet` and the manifest."""
-        return self.place.dataset(self.name)
+        return self.workspace.dataset(self.name)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Split(Result):
     @property
     def path(self) -> Path:
         """Its directory: a parquet file a subset, and the manifest."""
-        return self.place.split(self.name)
+        return self.workspace.split(self.name)
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -153,6 +153,8 @@ class Answer:
     """`signal` or `background`: the likelier one."""
     p_signal: float
     """The softmax over the two labels, at signal."""
+    generated: str | None
+    """What the model says in words: a label, the likelier one mostly, and nothing else; None where it is neither."""
     prompt: str
     """What the model was given."""
     row: int | None = None
@@ -169,7 +171,7 @@ class Run(Result):
     @property
     def path(self) -> Path:
         """Its directory: checkpoints, validations, the report."""
-        return self.place.run(self.name)
+        return self.workspace.run(self.name)
 
     @property
     def report(self) -> Path:
@@ -198,7 +200,7 @@ class Run(Result):
         """
         from lhcq.report.collect import collect_run
 
-        beside = collect_run(self.place, self.name).baseline.beside("test")
+        beside = collect_run(self.workspace, self.name).baseline.beside("test")
         return {trees.name: metrics for trees, metrics in beside if metrics}
 
     def validations(self) -> "dict[int, Metrics]":
@@ -206,7 +208,7 @@ class Run(Result):
         from lhcq.records.validations import read_metrics
 
         steps = validated_steps(self.path)
-        return {step: read_metrics(self.place.validation(self.name, step)) for step in steps}
+        return {step: read_metrics(self.workspace.validation(self.name, step)) for step in steps}
 
     def predict(self, events: "Dataset | ak.Array | pa.Table | str", *, step: int | str = "best") -> "Scores":
         """P(signal) of each event by a checkpoint: of a dataset, or of events as `Dataset.to_awkward` gives them.
@@ -224,7 +226,7 @@ class Run(Result):
 
         asked = self._asked(step)
         if isinstance(events, str):
-            events = Dataset(events, self.place)
+            events = Dataset(events, self.workspace)
         if isinstance(events, Dataset):
             self._check_jets(events, asked)
         records = _records_of(events)
@@ -270,24 +272,31 @@ class Run(Result):
             text, found = self._event(asked, row, dataset)
         elif numbers is not None:
             text = write_prompt(asked.template, numbers)
-            known = read_subset(self.place.split(asked.spec.split), "train", ["prompt"])["prompt"]
+            known = read_subset(self.workspace.split(asked.spec.split), "train", ["prompt"])["prompt"]
             refuse_unlike(asked.template, numbers, known.to_pylist())
         else:
             text = str(prompt)
             check_prompt(asked.template, text)
         say("loading the base model")
-        p_signal = float(self._score(asked, [text]).p_signal[0])
-        return Answer(label=LABELS[p_signal >= 0.5], p_signal=p_signal, prompt=text, **found)
+        scores = self._score(asked, [text])
+        p_signal, said = float(scores.p_signal[0]), int(scores.answers[0])
+        return Answer(
+            label=LABELS[p_signal >= 0.5],
+            p_signal=p_signal,
+            generated=LABELS[said] if said >= 0 else None,
+            prompt=text,
+            **found,
+        )
 
     def _asked(self, step: int | str) -> "_Asked":
         """A checkpoint that is there, and what the run was trained on."""
         from lhcq.records.subsets import split_of_run
 
-        spec = load_job(self.place, "train", self.name).spec_of(TrainSpec)
-        checkpoint = self.place.checkpoint(self.name, resolve_step(self.path, str(step)))
+        spec = load_job(self.workspace, "train", self.name).spec_of(TrainSpec)
+        checkpoint = self.workspace.checkpoint(self.name, resolve_step(self.path, str(step)))
         require_checkpoint(checkpoint)
         return _Asked(
-            spec, checkpoint, split_of_run(self.place.split(spec.split), self.name, spec.split_sha256)
+            spec, checkpoint, split_of_run(self.workspace.split(spec.split), self.name, spec.split_sha256)
         )
 
     def _check_jets(self, dataset: Dataset, asked: "_Asked") -> dict[str, Any]:
@@ -296,7 +305,7 @@ class Run(Result):
         from lhcq.requests.predict import check_events
 
         manifest = read_dataset(dataset.path)
-        own = self.place.dataset(asked.split["dataset"])
+        own = self.workspace.dataset(asked.split["dataset"])
         check_events(dataset.path, manifest, trained_on=own, split=asked.split)
         return manifest
 
@@ -307,7 +316,7 @@ class Run(Result):
         from lhcq.records.subsets import rows_of_subsets
 
         dataset = dataset or asked.split["dataset"]
-        events = Dataset(dataset, self.place) if isinstance(dataset, str) else dataset
+        events = Dataset(dataset, self.workspace) if isinstance(dataset, str) else dataset
         manifest = self._check_jets(events, asked)
         rows = read_events(events.path, ["row"])["row"].to_numpy()
         at = int(np.searchsorted(rows, row))
@@ -319,7 +328,7 @@ class Run(Result):
         label = record["label"].to_pylist()[0]
         subsets = {}
         if manifest["source_sha256"] == asked.split["source_sha256"]:
-            subsets = rows_of_subsets(self.place.split(asked.spec.split))
+            subsets = rows_of_subsets(self.workspace.split(asked.spec.split))
         return render_as(asked.template, record)[0], {
             "row": row,
             "truth": None if label is None else LABELS[label],
@@ -331,7 +340,7 @@ class Run(Result):
         from lhcq.model.score import score_prompts
 
         return score_prompts(
-            base_of(self.place, asked.spec),
+            base_of(self.workspace, asked.spec),
             checkpoint=asked.checkpoint,
             config=asked.spec.config,
             prompts=prompts,
@@ -358,7 +367,7 @@ class Prediction(Result):
     @property
     def path(self) -> Path:
         """Its directory: scores, summary, page, manifest."""
-        return self.place.prediction(self.name)
+        return self.workspace.prediction(self.name)
 
     @cached_property
     def summary(self) -> dict[str, Any]:

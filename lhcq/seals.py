@@ -39,7 +39,7 @@ def check_seal(path: Path, *, remedy: str) -> None:
             sealed = file.read(len(OPEN[SEAL]))
             if sealed == b"%08x" % _checksum(file, place):
                 return
-    raise BadInput(f"{path}: damaged, or no part that this lhcq wrote. {remedy}")
+    raise BadInput(f"{path}: damaged, or no chunk that this lhcq wrote. {remedy}")
 
 
 def _place(file: BinaryIO) -> int | None:

@@ -53,7 +53,7 @@ def command(
     from lhcq.model.sources import require_training
 
     require_training()
-    told = load(run, place=open_workspace()).ask(
+    told = load(run, workspace=open_workspace()).ask(
         prompt,
         numbers=None if numbers is None else _read(numbers),
         row=row,
@@ -75,6 +75,8 @@ def _read(numbers: str) -> list[float]:
 def _said(told: "Answer", dataset: str | None) -> str:
     """The answer, and below it what was asked."""
     lines = [f"{told.label} (P(signal) = {told.p_signal:.3g})", f"  prompt: {told.prompt}"]
+    if told.generated != told.label:
+        lines.append(f"  in words the model says {told.generated or 'neither label'}")
     if told.row is not None:
         where = f"row {told.row}" + (f" of {dataset}" if dataset else "")
         truth = f"{told.truth} by its label" if told.truth else "without a label"

@@ -35,7 +35,7 @@ def calibrated_metrics(
     answers: ArrayLike | None,
     mjj: NDArray[np.float64] | None = None,
 ) -> CalibratedMetrics:
-    """The metrics of `(n,)` labels raw probabilities and answers of another sample under `calibration`.
+    """The metrics of `(n,)` labels, raw probabilities and answers of another sample under `calibration`.
 
     `mjj` (n,), GeV, NaN where there is none, shows what the threshold for rare signal makes of the background's.
     """

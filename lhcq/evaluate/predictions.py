@@ -225,7 +225,7 @@ def _read_part(path: Path) -> pa.Table:
         check_seal(path, remedy="Remove it and predict again.")
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path}: not a readable part ({error}). Remove it and predict again.") from error
+        raise BadInput(f"{path}: not a readable chunk ({error}). Remove it and predict again.") from error
     if not table.schema.equals(PART_SCHEMA):
         raise BadInput(f"{path}: has other columns than this version writes. Remove it and predict again.")
     return table
@@ -234,8 +234,8 @@ def _read_part(path: Path) -> pa.Table:
 def _check_rows(rows: Integers, n_events: int, *, name: str) -> None:
     if len(rows) != n_events or (np.diff(rows) <= 0).any():
         raise BadInput(
-            f"{name}: its parts have {len(rows):,} events, not the {n_events:,} of the dataset in order of row. "
-            "Remove the parts and predict again."
+            f"{name}: its chunks have {len(rows):,} events, not the {n_events:,} of the dataset in order of row. "
+            "Remove the chunks and predict again."
         )
 
 

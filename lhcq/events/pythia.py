@@ -103,7 +103,7 @@ def generate_part(
             if accepted == part.n_events:
                 return particles, np.full(part.n_events, part.label, dtype=np.int8)
     raise TransientError(
-        f"part {part.index} (seed {part.seed}): only {accepted} of {part.n_events} events passed the trigger in "
+        f"chunk {part.index} (seed {part.seed}): only {accepted} of {part.n_events} events passed the trigger in "
         f"{part.n_events * tries_per_event} tries. Pythia does not work as it should here."
     )
 
@@ -133,10 +133,10 @@ def read_part(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise BadInput(
-            f"{path}: not a part that can be read ({error}). Remove it and generate again."
+            f"{path}: not a chunk that can be read ({error}). Remove it and generate again."
         ) from error
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != WIDTH:
-        raise BadInput(f"{path}: not a part of generated events. Remove it and generate again.")
+        raise BadInput(f"{path}: not a chunk of generated events. Remove it and generate again.")
     return rows[:, :UNLABELLED_WIDTH].reshape(-1, N_PARTICLES, 3), rows[:, UNLABELLED_WIDTH]
 
 
@@ -183,11 +183,11 @@ def _mixed(
 
 def _check_parts(parts: list[GeneratePart], paths: list[Path]) -> None:
     if len(parts) != len(paths):
-        raise BadInput(f"{len(paths)} parts were given and {len(parts)} planned.")
+        raise BadInput(f"{len(paths)} chunks were given and {len(parts)} planned.")
     for part, path in zip(parts, paths, strict=True):
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
-            raise BadInput(f"{path}: a damaged part, or none. Remove it and generate again.")
+            raise BadInput(f"{path}: a damaged chunk, or none. Remove it and generate again.")
         _, labels = read_part(path)
         if len(labels) != part.n_events or (labels != part.label).any():
             raise BadInput(

@@ -35,7 +35,7 @@ class ChunkMissing(BadInput):
         faults = [
             f"{len(rows)} {what} ({_name_ranges(rows)})"
             for what, rows in (
-                ("rows are in no part", missing),
+                ("rows are in no chunk", missing),
                 ("rows are there more than once", doubled),
                 ("rows are not in the source", foreign),
             )
@@ -155,7 +155,7 @@ def check_coverage(
         raise ChunkMissing.of(dataset, missing, doubled, foreign)
     if (np.diff(rows) < 0).any():
         raise BadInput(
-            f"{dataset}: the parts overlap or are not in order of row. Remove them and cluster again."
+            f"{dataset}: the chunks overlap or are not in order of row. Remove them and cluster again."
         )
 
 
@@ -174,7 +174,7 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
             metadata = file.metadata.metadata
             table = file.read(columns=columns)
     except FileNotFoundError as error:
-        raise ChunkMissing(f"{path}: the part is not there. Run the same command again.") from error
+        raise ChunkMissing(f"{path}: the chunk is not there. Run the same command again.") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     labels = dict(_count_values(table["label"]))
@@ -195,7 +195,7 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
 
 
 def _unreadable(path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path}: not a readable part ({error}). Remove it and cluster again.")
+    return BadInput(f"{path}: not a readable chunk ({error}). Remove it and cluster again.")
 
 
 def _count_values(column: pa.ChunkedArray) -> Iterator[tuple[Any, int]]:

@@ -98,7 +98,9 @@ def read_gaps(metadata: Mapping[bytes, bytes]) -> list[Gap]:
     try:
         return [Gap.checked(**gap) for gap in json.loads(metadata.get(GAPS_KEY, b"[]"))]
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput("a part's list of gaps cannot be read. Remove the part and cluster again.") from error
+        raise BadInput(
+            "a chunk's list of gaps cannot be read. Remove the chunk and cluster again."
+        ) from error
 
 
 def read_fingerprint(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, str]:
@@ -106,7 +108,7 @@ def read_fingerprint(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, s
     try:
         found: dict[str, str] = json.loads(metadata[FINGERPRINT_KEY])
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: not a part that lhcq wrote. Remove it and cluster again.") from error
+        raise BadInput(f"{path}: not a chunk that lhcq wrote. Remove it and cluster again.") from error
     return found
 
 

@@ -21,8 +21,10 @@ from lhcq.model.passes import limit_memory
 
 log = logging.getLogger(__name__)
 
-# Tokens that keep a GPU busy; twice as many bring no more events a second.
-_GPU_TOKENS = 16384
+_GPU_TOKENS = 16_384
+"""Tokens that keep a GPU busy; twice as many bring no more events a second."""
+_LAUNCHING = 4
+"""Times as many of a small model, of which a pass takes as long as its kernels' launches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,9 @@ def score_attached(
 
 def _batch_rows(base: Base, batch_size: int, longest: int) -> int:
     """Prompts in a pass: more than `batch_size` where a GPU would be idle with those."""
-    return max(batch_size, _GPU_TOKENS // longest) if base.device.type == "cuda" else batch_size
+    if base.device.type != "cuda":
+        return batch_size
+    return max(batch_size, _GPU_TOKENS * (_LAUNCHING if base.records else 1) // longest)
 
 
 @torch.inference_mode()

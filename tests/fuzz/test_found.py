@@ -110,7 +110,7 @@ def test_a_part_with_damaged_columns_is_refused_when_it_is_merged(tmp_path: Path
         try:
             merge_parts([part], tmp_path / f"merged-{at}", n_events=1, manifest_fields={})
         except BadInput as error:
-            said.add("not a readable part" in str(error))
+            said.add("not a readable chunk" in str(error))
     assert True in said
 
 

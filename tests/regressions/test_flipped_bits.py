@@ -103,7 +103,7 @@ def test_a_seal_is_of_the_whole_file_and_leaves_it_readable(tmp_path: Path) -> N
     with pq.ParquetWriter(path, table.schema) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata(OPEN)
-    with pytest.raises(BadInput, match=r"no part that this lhcq wrote\. Do it again"):
+    with pytest.raises(BadInput, match=r"no chunk that this lhcq wrote\. Do it again"):
         check_seal(path, remedy="Do it again.")  # open still
     seal(path)
     check_seal(path, remedy="")

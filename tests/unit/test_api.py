@@ -36,12 +36,12 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_same_again_is_done_already_and_another_request_is_refused(
     place: Workspace, events: Path
 ) -> None:
-    first = lhcq.cluster(events, "made", place=place)
+    first = lhcq.cluster(events, "made", workspace=place)
     before = (first.path / "events.parquet").stat()
-    assert lhcq.cluster(events, "made", place=place) == first
+    assert lhcq.cluster(events, "made", workspace=place) == first
     assert (first.path / "events.parquet").stat() == before
     with pytest.raises(NameTaken, match=r"made of something else \(config\.radius 0\.5, was 1\.0\)"):
-        lhcq.cluster(events, "made", place=place, radius=0.5)
+        lhcq.cluster(events, "made", workspace=place, radius=0.5)
 
 
 def test_a_dataset_that_came_under_the_name_of_a_removed_one_is_not_taken_for_it(
@@ -49,13 +49,13 @@ def test_a_dataset_that_came_under_the_name_of_a_removed_one_is_not_taken_for_it
 ) -> None:
     """The record of the job stays, and says that it is done."""
     made, other = (
-        lhcq.cluster(events, "made", place=place),
-        lhcq.cluster(events, "b", place=place, radius=0.5),
+        lhcq.cluster(events, "made", workspace=place),
+        lhcq.cluster(events, "b", workspace=place, radius=0.5),
     )
     shutil.rmtree(made.path)
     other.path.rename(made.path)
     with pytest.raises(NameTaken, match=r"made of something else \(config\)"):
-        lhcq.cluster(events, "made", place=place)
+        lhcq.cluster(events, "made", workspace=place)
 
 
 def test_a_generated_file_that_was_written_over_is_not_taken_for_it(place: Workspace, tmp_path: Path) -> None:
@@ -74,15 +74,15 @@ def test_a_generated_file_that_was_written_over_is_not_taken_for_it(place: Works
 
 
 def test_a_run_reads_no_jets_that_it_was_not_trained_on(place: Workspace, events: Path) -> None:
-    own = lhcq.cluster(events, "own", place=place)
-    other = lhcq.cluster(events, "other", place=place, radius=0.5)
+    own = lhcq.cluster(events, "own", workspace=place)
+    other = lhcq.cluster(events, "other", workspace=place, radius=0.5)
     split = write_split(own.path, place.split("split"), config=SplitConfig())
     job = create_job(place, job_of("train", "run", split="split", split_sha256=digests_of(split)))
     checkpoint = place.checkpoint("run", 10)
     checkpoint.mkdir(parents=True)
     (checkpoint / "adapter_model.safetensors").write_bytes(b"")
     write_manifest(checkpoint, step=10, of=job.identity)
-    run = lhcq.load("run", place=place)
+    run = lhcq.load("run", workspace=place)
     for given in (other, "other"):
         with pytest.raises(
             BadInput, match=r"other: its jets are others than those of own.*radius 0\.5, not 1\.0"

@@ -42,7 +42,9 @@ def test_the_numbers_of_a_prompt_are_those_that_stand_there_the_last_one_first()
 def real(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """The 1,000 released events as a dataset with all features, and a split of them for each of two templates."""
     place = Workspace(tmp_path_factory.mktemp("real"))
-    made = lhcq.cluster(test_data / "events_anomalydetection_tiny.h5", "real", place=place, features="full")
+    made = lhcq.cluster(
+        test_data / "events_anomalydetection_tiny.h5", "real", workspace=place, features="full"
+    )
     for template in ("compact", "diary"):
         config = SplitConfig.checked(template=template, ratio="1:2")
         write_split(made.path, place.split(template), config=config)

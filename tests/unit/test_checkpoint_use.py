@@ -239,21 +239,21 @@ def test_another_selection_scores_nothing_and_has_the_bytes_of_one_that_did(
     shutil.copytree(trained.root, other.root)
     for name in ("select-0.3", "select-0.5"):
         p = float(name.removeprefix("select-"))
-        lhcq.score("run", "events", f"run-events-{name}", place=other, largest_p_value=p)
+        lhcq.score("run", "events", f"run-events-{name}", workspace=other, largest_p_value=p)
         shutil.move(other.prediction(f"run-events-{name}"), tmp_path / name)  # where it is not found again
-    first = lhcq.score("run", "events", place=trained)
+    first = lhcq.score("run", "events", workspace=trained)
 
     asked = ("run", "events", "--select", "0.5")
     for _ in range(2):  # the command was stopped, and is given again
         assert ask(monkeypatch, broker_url, *asked) == {"job": "predict run-events-select-0.5"}
-    planned = lhcq.plan_score("run", "events", place=trained, largest_p_value=0.3)
+    planned = lhcq.plan_score("run", "events", workspace=trained, largest_p_value=0.3)
     monkeypatch.setenv("LHCQ_BROKER_URL", "redis://127.0.0.1:1")  # who waits for it needs none
     told = CliRunner().invoke(command, ["run", "events", "--select", "0.7", "--json"], standalone_mode=False)
     answer = json.loads(told.stdout)
     assert (answer["name"], answer["scores_of"]) == ("run-events-select-0.7", "run-events")
     assert (answer["events_per_second"], answer["selection"]["largest_p_value"]) == (None, 0.7)
     assert "the scores of prediction run-events are used" in told.stderr
-    assert lhcq.score("run", "events", place=trained, largest_p_value=0.7).name == answer["name"]
+    assert lhcq.score("run", "events", workspace=trained, largest_p_value=0.7).name == answer["name"]
     shutil.rmtree(trained.checkpoint("run", 1))
     done = work(trained, "run-events-select-0.5", queue="cpu")
     assert [unit.task for unit in done] == ["lhcq.predict_select"]
@@ -266,7 +266,7 @@ def test_another_selection_scores_nothing_and_has_the_bytes_of_one_that_did(
 def test_scores_that_are_damaged_after_the_command_end_the_job_and_leave_nothing(
     trained, broker_url, monkeypatch
 ) -> None:
-    first = lhcq.score("run", "box", place=trained, step=1)
+    first = lhcq.score("run", "box", workspace=trained, step=1)
     asked = ("run", "box", "--step", "1", "--select", "0.5")
     ask(monkeypatch, broker_url, *asked)
     damaged = first.path / "scores.parquet"
@@ -446,7 +446,7 @@ def told(*arguments):
 
 
 def test_a_run_answers_for_a_row_its_numbers_and_its_prompt_alike(trained, made) -> None:
-    run = lhcq.load("run", place=trained)
+    run = lhcq.load("run", workspace=trained)
     part = pq.read_table(trained.split("split") / "test.parquet")
     row, prompt = part["row"][0].as_py(), part["prompt"][0].as_py()
     template = Template.checked(**lhcq.results.Split("split", trained).manifest["template"])
@@ -465,10 +465,13 @@ def test_a_run_answers_for_a_row_its_numbers_and_its_prompt_alike(trained, made)
     heard = []
     run.ask(prompt, say=heard.append)
     assert heard == ["loading the base model"]
+    assert answer.generated in {*LABELS, None}
+    words = f"  in words the model says {answer.generated or 'neither label'}"
     text = told("run", "--row", row)
     assert text.splitlines() == [
         f"{answer.label} (P(signal) = {answer.p_signal:.3g})",
         f"  prompt: {prompt}",
+        *([] if answer.generated == answer.label else [words]),
         f"  row {row}: {answer.truth} by its label, of the test subset",
     ]
     assert (

@@ -284,11 +284,11 @@ def write_part_of_the_other_class(path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: None, "a damaged part, or none"),
-        (lambda path: path.write_bytes(b""), "a damaged part, or none"),
-        (lambda path: path.write_bytes(b"\x93NUMPY\x01"), "a damaged part, or none"),
-        (lambda path: path.write_text("rubbish"), "a damaged part, or none"),
-        (lambda path: np.save(path, np.zeros((5, 3))), "a damaged part, or none"),
+        (lambda path: None, "a damaged chunk, or none"),
+        (lambda path: path.write_bytes(b""), "a damaged chunk, or none"),
+        (lambda path: path.write_bytes(b"\x93NUMPY\x01"), "a damaged chunk, or none"),
+        (lambda path: path.write_text("rubbish"), "a damaged chunk, or none"),
+        (lambda path: np.save(path, np.zeros((5, 3))), "a damaged chunk, or none"),
         (write_short_part, "holds 4 events"),
         (write_part_of_the_other_class, "of class 0 planned"),
     ],
@@ -307,5 +307,5 @@ def test_a_part_that_is_not_what_was_planned_is_refused_and_nothing_written(tmp_
 def test_a_missing_path_is_refused(tmp_path):
     config = GenerateConfig(background=5, signal=5)
     _, paths = make_parts(tmp_path, config)
-    with pytest.raises(BadInput, match="1 parts were given and 2 planned"):
+    with pytest.raises(BadInput, match="1 chunks were given and 2 planned"):
         assemble(config, paths[:1], tmp_path / "events.h5")

@@ -133,11 +133,11 @@ def test_the_manifest_counts_labels_jets_and_hosts(tmp_path):
 @pytest.mark.parametrize(
     ("kept", "message"),
     [
-        ([0, 2, 3], r"mini: 25 rows are in no part \(25-49\)\. Run `lhcq retry mini`"),
+        ([0, 2, 3], r"mini: 25 rows are in no chunk \(25-49\)\. Run `lhcq retry mini`"),
         ([0, 1, 1, 2, 3], r"mini: 25 rows are there more than once \(25-49\)"),
         ([0, 1, 2, 3, 4], r"mini: 25 rows are not in the source \(100-124\)"),
-        ([0, 2, 2], r"50 rows are in no part \(25-49, 75-99\); 25 rows are there more than once \(50-74\)"),
-        ([], r"mini: 100 rows are in no part \(0-99\)"),
+        ([0, 2, 2], r"50 rows are in no chunk \(25-49, 75-99\); 25 rows are there more than once \(50-74\)"),
+        ([], r"mini: 100 rows are in no chunk \(0-99\)"),
     ],
 )
 def test_a_merge_that_does_not_cover_every_row_once_is_refused_and_says_which(tmp_path, kept, message):
@@ -154,13 +154,13 @@ def test_parts_that_interleave_are_refused(tmp_path):
     records = make_records(20)
     for name, kept in (("even", range(0, 20, 2)), ("odd", range(1, 20, 2))):
         write_part(tmp_path / name, [records.take(list(kept))], HOST)
-    with pytest.raises(BadInput, match="mini: the parts overlap or are not in order of row"):
+    with pytest.raises(BadInput, match="mini: the chunks overlap or are not in order of row"):
         merge_parts([tmp_path / "even", tmp_path / "odd"], tmp_path / "mini", n_events=20, manifest_fields={})
 
 
 def test_a_part_that_is_absent_or_damaged_is_named(tmp_path):
     write_part(tmp_path / "a.parquet", [make_records(10)], HOST)
-    with pytest.raises(ChunkMissing, match=r"gone\.parquet: the part is not there"):
+    with pytest.raises(ChunkMissing, match=r"gone\.parquet: the chunk is not there"):
         merge_parts(
             [tmp_path / "a.parquet", tmp_path / "gone.parquet"],
             tmp_path / "mini",
@@ -168,13 +168,13 @@ def test_a_part_that_is_absent_or_damaged_is_named(tmp_path):
             manifest_fields={},
         )
     (tmp_path / "torn.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-100])
-    with pytest.raises(BadInput, match=r"torn\.parquet: damaged, or no part"):
+    with pytest.raises(BadInput, match=r"torn\.parquet: damaged, or no chunk"):
         merge_parts([tmp_path / "torn.parquet"], tmp_path / "mini", n_events=10, manifest_fields={})
     write_part(tmp_path / "other.parquet", [pa.table({"row": [1]})], HOST)
     with pytest.raises(BadInput, match=r"other\.parquet: has other columns"):
         merge_parts([tmp_path / "other.parquet"], tmp_path / "mini", n_events=1, manifest_fields={})
     pq.write_table(make_records(10), tmp_path / "unsigned.parquet")
-    with pytest.raises(BadInput, match=r"unsigned\.parquet: damaged, or no part"):
+    with pytest.raises(BadInput, match=r"unsigned\.parquet: damaged, or no chunk"):
         merge_parts([tmp_path / "unsigned.parquet"], tmp_path / "mini", n_events=10, manifest_fields={})
 
 

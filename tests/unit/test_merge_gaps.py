@@ -147,12 +147,12 @@ def test_with_everything_tolerated_a_dataset_can_be_empty(tmp_path, records):
 @pytest.mark.parametrize(
     ("gaps", "message"),
     [
-        ([gap(30, 40)], r"20 rows are in no part \(20-29, 40-49\)"),
+        ([gap(30, 40)], r"20 rows are in no chunk \(20-29, 40-49\)"),
         ([gap(20, 51)], r"1 rows are there more than once \(50\)"),
         ([gap(20, 50), gap(49, 50)], r"1 rows are there more than once \(49\)"),
         ([gap(20, 50), gap(100, 102)], r"2 rows are not in the source \(100-101\)"),
         ([gap(20, 50), gap(-2, 0)], r"2 rows are not in the source \(-2--1\)"),
-        ([], r"30 rows are in no part \(20-49\)"),
+        ([], r"30 rows are in no chunk \(20-49\)"),
     ],
 )
 def test_a_gap_excuses_its_own_rows_alone(tmp_path, records, gaps, message):
@@ -168,7 +168,7 @@ def test_parts_that_interleave_around_a_gap_are_refused(tmp_path, records):
     for name, first in (("even", 0), ("odd", 1)):
         gaps = [gap(90, 100)] if first else []
         write_part(tmp_path / name, [records.take(pa.array([*range(first, 90, 2)]))], HOST, gaps)
-    with pytest.raises(merge.BadInput, match="the parts overlap or are not in order of row"):
+    with pytest.raises(merge.BadInput, match="the chunks overlap or are not in order of row"):
         merged(tmp_path, [tmp_path / "even", tmp_path / "odd"], tolerate=1.0)
 
 

@@ -88,7 +88,7 @@ def test_a_prompt_of_an_events_own_numbers_is_the_trainings(template: Any, real_
             jets = [[jet[name] for name in ("px", "py", "pz", "e")] for jet in event["jets"]]
             assert write(jets, event["n_particles"]) == prompt
         return
-    features = compute_features(real_records)
+    features = compute_features(real_records, KNOWN)
     for at, prompt in enumerate(prompts):
         values = [float(features[name][at]) for name in template.columns]
         assert write_prompt(template, values) == prompt

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.answers import lines_of as lines_of_answers
 from benchmarks.quality_table import auc_difference, tables
 from benchmarks.rows import DOCUMENT, RESULTS, marks
-from benchmarks.sculpting import lines_of, one_seed, read_numbers
+from benchmarks.sculpting import by_trees, lines_of, one_seed, read_numbers, stored_rows
 
 
 def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
@@ -32,7 +33,8 @@ def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
     ("name", "command", "made"),
     [
         ("quality", "quality --stage table", tables),
-        ("sculpting", "sculpting", lambda found: {"sculpting": lines_of(found["rows"])}),
+        ("answers", "answers --stage table", lambda found: {"answers": lines_of_answers(found)}),
+        ("sculpting", "sculpting", lambda found: {"sculpting": lines_of(stored_rows())}),
     ],
 )
 def test_the_document_shows_the_stored_results(name, command, made):
@@ -49,7 +51,8 @@ def test_a_score_that_is_the_mass_is_seen_to_sculpt_and_another_is_not():
     mjj = np.where(labels == 1, random.normal(3500, 150, 9000), 2300 + random.exponential(500, 9000))
     other = random.normal(2.0 * labels, 1.0)
     with_mass, without = (
-        one_seed(np.column_stack(of), labels, mjj, 0) for of in ((mjj, other), (other, other))
+        one_seed(by_trees(np.column_stack(of), labels), labels, mjj, 0)
+        for of in ((mjj, other), (other, other))
     )
     assert with_mass["p_value"] < 1e-4 < without["p_value"]
     assert with_mass["distance"] > 0.3

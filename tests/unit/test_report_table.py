@@ -39,7 +39,7 @@ def test_the_page_says_of_calibration_no_more_than_its_interval(low, high, said)
     fitted = Calibration(n=100, n_signal=50, temperature=1.2, balanced_threshold=0.5, rare_threshold=None)
     gain = Gain(mean=(low + high) / 2, low=low, high=high)
     shown = CalibratedMetrics(calibration=fitted, calibrated=metrics, natural=(), gain=gain)
-    view: Any = SimpleNamespace(test=SimpleNamespace(metrics=metrics), calibrated=shown)
+    view: Any = SimpleNamespace(test=SimpleNamespace(metrics=metrics), calibrated=shown, manifest=None)
     verdict = calibrated_section(view)["verdict"]
     assert said in verdict
     view.calibrated = shown.model_copy(update={"gain": None})
@@ -61,7 +61,7 @@ def test_a_selection_below_the_floor_claims_no_improvement() -> None:
     fitted = Calibration(n=100, n_signal=50, temperature=1.2, balanced_threshold=0.5, rare_threshold=0.9)
     enough = one.model_copy(update={"background_efficiency": 0.5})
     shown = CalibratedMetrics(calibration=fitted, calibrated=metrics, natural=(one, enough))
-    view: Any = SimpleNamespace(test=SimpleNamespace(metrics=metrics), calibrated=shown)
+    view: Any = SimpleNamespace(test=SimpleNamespace(metrics=metrics), calibrated=shown, manifest=None)
     assert [cells[-1] for cells in calibrated_section(view)["natural"]] == [
         "– (1 background events)",
         "3.6 (above 1.1)",
