@@ -70,11 +70,11 @@ def command(
     Presets: lhco is anti-kt R=1.0, pt > 20 GeV, two leading jets; diary is anti-kt R=0.5, pt > 1200 GeV, all jets.
     A command that was stopped or killed goes on when it is given again, and does only what is missing.
     """
-    from lhcq.cli.session import follow, open_workspace, say
+    from lhcq.cli.session import have_done, open_workspace, say
     from lhcq.records.specs import ClusterSpec
     from lhcq.requests.cluster import cluster_request, find_events
     from lhcq.storage import read_manifest
-    from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
+    from tasks.client import events_done, workers_for
 
     if math.isnan(tolerate):  # which lies in every range
         raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
@@ -92,28 +92,30 @@ def command(
         chunk=events_per_chunk,
         say=say if sys.stderr.isatty() else lambda _: None,
     )
-    refuse_taken_name(workspace, job)
-    renew_terms(workspace, job)  # before workers start that find messages of a command that was killed
     cut = f"{job.parts} chunks of about {job.spec_of(ClusterSpec).events_per_chunk:,} events"
-    if sys.stderr.isatty():
-        click.echo(f"{job.title}: {events.n_events:,} events in {cut}", err=True)
-    with session(workspace, workers_for(job, workers), detach=not wait) as current:
-        waited = follow(
-            current,
-            job,
-            lambda: submit(current, job),
-            measure=lambda: events_done(workspace, job, events.n_events),
-            again="Run the same command again to go on.",
-            wait=wait,
-        )
-    seconds = waited.seconds
+
+    def begin(_: Any) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"{job.title}: {events.n_events:,} events in {cut}", err=True)
+
+    waited = have_done(
+        workspace,
+        job,
+        workers_for(job, workers),
+        measure=lambda: events_done(workspace, job, events.n_events),
+        again="Run the same command again to go on.",
+        wait=wait,
+        begin=begin,
+    )
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"dataset {name!r}", remedy="Run `lhcq cluster`.")
-        rate = events.n_events / seconds
-        value = {"dataset": str(final), "seconds": seconds, "events_per_second": rate, "chunks": job.parts}
-        text = _text(final, manifest, seconds, rate, cut)
+        rate = waited.rate(events.n_events)
+        value = {
+            "dataset": str(final), "seconds": waited.seconds, "events_per_second": rate, "chunks": job.parts
+        }  # fmt: skip
+        text = _text(final, manifest, waited.took(events.n_events, more=f", {cut}"))
         if events.ignored:
             text += f"\n  columns that were not read: {', '.join(events.ignored)}"
         answer(as_json, {**value, **_facts(manifest), "ignored_columns": list(events.ignored)}, text)
@@ -132,7 +134,7 @@ def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     return {key: manifest[key] for key in keys}
 
 
-def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, cut: str) -> str:
+def _text(final: Path, manifest: dict[str, Any], took: str) -> str:
     from lhcq.records.duplicates import describe_duplicates
 
     labels, counts = manifest["labels"], manifest["events_by_n_jets"]
@@ -141,7 +143,7 @@ def _text(final: Path, manifest: dict[str, Any], seconds: float, rate: float, cu
     jets += ", ..." if len(counts) > 8 else ""
     left_out = sum(gap["stop"] - gap["start"] for gap in manifest["gaps"])
     lines = [
-        f"clustered {manifest['rows']:,} events in {seconds:.1f} s ({rate:,.0f} events/s, {cut}): {final}",
+        f"clustered {manifest['rows']:,} events{took}: {final}",
         f"  signal {labels['signal']:,}, background {labels['background']:,}, unlabelled {labels['unknown']:,}",
         f"  events by number of jets above {manifest['config']['pt_min']:g} GeV: {jets}",
         *(

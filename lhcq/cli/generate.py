@@ -38,33 +38,30 @@ def command(
 
     The same seed gives the same bytes, whatever the number of workers.
     """
-    from lhcq.cli.session import follow, open_workspace
+    from lhcq.cli.session import have_done, open_workspace
     from lhcq.config import GenerateConfig
     from lhcq.events.pythia import require_pythia
     from lhcq.requests.generate import generate_request
-    from tasks.client import events_done, refuse_taken_name, session, submit, workers_for
+    from tasks.client import events_done, workers_for
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     workspace = open_workspace()
     job = generate_request(workspace, out, config)
-    refuse_taken_name(workspace, job)
     n_events = background + signal
-    with session(workspace, workers_for(job, workers), detach=not wait) as current:
-        if current.workers:
-            require_pythia()
-        waited = follow(
-            current,
-            job,
-            lambda: submit(current, job),
-            measure=lambda: events_done(workspace, job, n_events),
-            again="Run the same command again to go on.",
-            wait=wait,
-        )
+    waited = have_done(
+        workspace,
+        job,
+        workers_for(job, workers),
+        measure=lambda: events_done(workspace, job, n_events),
+        again="Run the same command again to go on.",
+        wait=wait,
+        begin=lambda current: require_pythia() if current.workers else None,
+    )
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
     elif waited.code == 0:
-        rate, file = n_events / waited.seconds, out.absolute()
+        rate, file = waited.rate(n_events), out.absolute()
         value = {"file": str(file), "events": n_events, "seconds": waited.seconds, "events_per_second": rate}
-        text = f"generated {n_events:,} events in {waited.seconds:.1f} s ({rate:,.0f} events/s): {file}"
+        text = f"generated {n_events:,} events{waited.took(n_events)}: {file}"
         answer(as_json, value, text)
     return waited.code

@@ -35,7 +35,7 @@ def command(file: Path, name: str, key: Path | None, label_map: dict[str, int] |
     What such a file does not say (particles, constituents) is absent from the dataset, and prompts and trees do
     without it.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import Waited, open_workspace
     from lhcq.config import Conventions
     from lhcq.errors import BadInput
     from lhcq.events.featurefile import open_feature_file
@@ -60,20 +60,42 @@ def command(file: Path, name: str, key: Path | None, label_map: dict[str, int] |
         "config": None,
         **conventions.model_dump(),
     }
-    refuse_used_name(workspace, "cluster", name, final)
-    check_room(workspace.root, source.n_events * _BYTES_PER_EVENT)
-    with progress(f"import {name}", source.n_events, "events") as update:
-        blocks = _read_blocks(source, mtime_ns, key, update)
-        manifest = write_imported(blocks, final, imported_schema(source.columns), **fields)
-    seconds = time.monotonic() - started
-    value = {"dataset": str(final), "seconds": seconds, "events_per_second": manifest["rows"] / seconds}
+    readable = key is None or key.is_file()  # else it is refused where it is read
+    manifest, seconds = _imported_before(final, fields) if readable else None, None
+    if manifest is None:
+        refuse_used_name(workspace, "cluster", name, final)
+        check_room(workspace.root, source.n_events * _BYTES_PER_EVENT)
+        with progress(f"import {name}", source.n_events, "events") as update:
+            blocks = _read_blocks(source, mtime_ns, key, update)
+            manifest = write_imported(blocks, final, imported_schema(source.columns), **fields)
+        seconds = time.monotonic() - started
+    waited = Waited(code=0, seconds=seconds)
+    rate = waited.rate(manifest["rows"])
+    value = {"dataset": str(final), "seconds": seconds, "events_per_second": rate}
     facts = {
         key: manifest[key]
         for key in ("rows", "duplicates", "labels", "jet_columns", "source_sha256", "files")
     }
     ignored = {"ignored_columns": list(source.ignored)}
-    answer(as_json, {**value, **facts, **ignored}, _text(final, manifest, seconds, source.ignored))
+    answer(
+        as_json,
+        {**value, **facts, **ignored},
+        _text(final, manifest, waited.took(manifest["rows"]), source.ignored),
+    )
     return 0
+
+
+def _imported_before(final: Path, fields: dict[str, Any]) -> dict[str, Any] | None:
+    """The manifest of the dataset where it is of the same events, wherever their file stood; else None."""
+    from lhcq.records.commits import differing
+    from lhcq.records.events import read_dataset
+    from lhcq.storage import MANIFEST
+
+    if not (final / MANIFEST).exists():
+        return None
+    manifest = read_dataset(final)
+    asked = {key: value for key, value in fields.items() if key != "source"}
+    return None if differing(manifest, asked) else manifest
 
 
 def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update: Update) -> Iterator["Block"]:
@@ -91,13 +113,13 @@ def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update:
         raise BadInput(f"{source.path}: changed while it was being read. Start again.")
 
 
-def _text(final: Path, manifest: dict[str, Any], seconds: float, ignored: tuple[str, ...]) -> str:
+def _text(final: Path, manifest: dict[str, Any], took: str, ignored: tuple[str, ...]) -> str:
     from lhcq.records.duplicates import describe_duplicates
 
     labels, counts = manifest["labels"], manifest["events_by_listed_jets"]
     jets = ", ".join(f"{n}: {counts[n]:,}" for n in counts)
     lines = [
-        f"imported {manifest['rows']:,} events in {seconds:.1f} s: {final}",
+        f"imported {manifest['rows']:,} events{took}: {final}",
         f"  signal {labels['signal']:,}, background {labels['background']:,}, unlabelled {labels['unknown']:,}",
         f"  events by number of jets: {jets}",
         f"  of each jet: {', '.join(manifest['jet_columns'])}",

@@ -1,14 +1,16 @@
 """`lhcq predict RUN DATASET`."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.options import answer, json_option, traced, wait_option
 
 if TYPE_CHECKING:
+    from lhcq.cli.session import Waited
     from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
 
@@ -54,10 +56,10 @@ def command(
     was trained on, of its test subset alone. A command that was stopped or killed goes on when it is given again.
     Another --select on a finished prediction is a prediction of its own, of the same scores.
     """
-    from lhcq.cli.session import follow, open_workspace, say
+    from lhcq.cli.session import have_done, open_workspace, say
     from lhcq.records.specs import PredictSpec, PredictTerms
     from lhcq.requests.predict import predict_request
-    from tasks.client import events_done, refuse_taken_name, renew_terms, session, submit, workers_for
+    from tasks.client import events_done, workers_for
 
     workspace = open_workspace()
     lines: list[str] = []
@@ -72,56 +74,64 @@ def command(
         chunk=events_per_chunk,
         say=lines.append,
     )
-    refuse_taken_name(workspace, job)
-    for line in lines:  # what is refused is refused in one line
-        say(line)
-    if wait and job.terms_of(PredictTerms).scores_of:  # sooner done than a worker starts
-        _tell(workspace, job, _select(workspace, job), as_json=as_json)
-        return 0
-    renew_terms(workspace, job)
     total = job.spec_of(PredictSpec).n_events
-    with session(workspace, workers_for(job), detach=not wait) as current:
-        waited = follow(
-            current,
-            job,
-            lambda: submit(current, job),
-            measure=lambda: events_done(workspace, job, total),
-            again="Run the same command again to go on.",
-            wait=wait,
-        )
+
+    def begin(*_: Any) -> None:
+        for line in lines:  # what is refused is refused in one line, before
+            say(line)
+
+    if wait and job.terms_of(PredictTerms).scores_of:  # sooner done than a worker starts
+        _tell(workspace, job, _select(workspace, job, begin), as_json=as_json)
+        return 0
+    waited = have_done(
+        workspace,
+        job,
+        workers_for(job),
+        measure=lambda: events_done(workspace, job, total),
+        again="Run the same command again to go on.",
+        wait=wait,
+        begin=begin,
+    )
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
     elif waited.code == 0:
-        _tell(workspace, job, waited.seconds, as_json=as_json)
+        _tell(workspace, job, waited, as_json=as_json)
     return waited.code
 
 
-def _select(workspace: "Workspace", job: "Job") -> float:
-    """Have the job done in this process, which is harmless where workers are at it too; gives the seconds."""
+def _select(workspace: "Workspace", job: "Job", begin: "Callable[[], None]") -> "Waited":
+    """Have the job done in this process, which is harmless where workers are at it too."""
+    from lhcq.cli.session import Waited
     from lhcq.errors import JobEnded
-    from tasks.client import do_here
+    from tasks.client import do_here, refuse_taken_name
 
+    refuse_taken_name(workspace, job)
+    begin()
     began = time.monotonic()
     outcome = do_here(workspace, job)
     if outcome.state != "done":
         raise JobEnded(f"{job.title}: {outcome.message}")
-    return time.monotonic() - began
+    return Waited(code=0, seconds=time.monotonic() - began)
 
 
-def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) -> None:
+def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
+    from lhcq.records.jobs import load_job
     from lhcq.records.predictions import page_file, read_summary, scores_file
     from lhcq.records.specs import PredictTerms
     from lhcq.report.prediction import prediction_metrics, prediction_verdict
 
     final = workspace.prediction(job.name)
     summary = read_summary(final)
-    scores_of = job.terms_of(PredictTerms).scores_of
-    rate = None if scores_of else summary["n_events"] / seconds
-    n_events = f"{summary['n_events']:,} events"
+    scores_of = (
+        load_job(workspace, job.kind, job.name).terms_of(PredictTerms).scores_of
+    )  # of an earlier command too
+    total = summary["n_events"]
+    rate = None if scores_of else waited.rate(total)
+    already = " (done already)" if waited.seconds is None else ""
     done = (
-        f"scored {n_events} in {seconds:.1f} s ({rate:,.1f} events/s)"
-        if rate
-        else f"selected among the {n_events} that prediction {scores_of} had scored"
+        f"selected among the {total:,} events that prediction {scores_of} had scored{already}"
+        if scores_of
+        else f"scored {total:,} events{waited.took(total)}"
     )
     files = {"scores": str(scores_file(final)), "report": str(page_file(final))}
     lines = [
@@ -131,5 +141,5 @@ def _tell(workspace: "Workspace", job: "Job", seconds: float, *, as_json: bool) 
         f"  most signal-like rows: {', '.join(str(event['row']) for event in summary['top'])}",
         str(page_file(final)),
     ]
-    told = {**summary, **files, "scores_of": scores_of, "seconds": seconds, "events_per_second": rate}
+    told = {**summary, **files, "scores_of": scores_of, "seconds": waited.seconds, "events_per_second": rate}
     answer(as_json, told, "\n".join(lines))

@@ -52,12 +52,12 @@ def command(
     The same event is in the same subset in every split of a dataset. Boosted trees are fitted on the train
     subset, to stand beside every checkpoint: some on the numbers of the prompts, others on all features of NAME.
     """
-    from lhcq.cli.session import follow, open_workspace, say
+    from lhcq.cli.session import have_done, open_workspace, say
     from lhcq.config import template_without_mass, training_prompts
     from lhcq.records.events import find_dataset
     from lhcq.requests.prepare import model_for_tokens, prepare_request
     from lhcq.storage import read_manifest
-    from tasks.client import progress_of, refuse_taken_name, session, submit, workers_for
+    from tasks.client import progress_of, workers_for
 
     if without_mass:
         template = template_without_mass(template)
@@ -69,33 +69,34 @@ def command(
     job = prepare_request(
         workspace, name, split, resolved, model=model_name, model_dir=model_dir, max_tokens=max_tokens
     )
-    refuse_taken_name(workspace, job)
-    with session(workspace, workers_for(job, workers), detach=not wait) as current:
-        waited = follow(
-            current,
-            job,
-            lambda: submit(current, job),
-            measure=lambda: progress_of(workspace, job),
-            again="Run the same command again.",
-            wait=wait,
-        )
-    seconds = waited.seconds
+    waited = have_done(
+        workspace,
+        job,
+        workers_for(job, workers),
+        measure=lambda: progress_of(workspace, job),
+        again="Run the same command again.",
+        wait=wait,
+    )
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"split {split!r}", remedy="Run `lhcq prepare`.")
         others = (counts for part, counts in manifest["counts"].items() if part != "train")
         n_prompts = training_prompts(manifest) + sum(sum(counts.values()) for counts in others)
-        value = {"split": str(final), "seconds": seconds, "events_per_second": n_prompts / seconds}
+        value = {
+            "split": str(final), "seconds": waited.seconds, "events_per_second": waited.rate(n_prompts)
+        }  # fmt: skip
         facts = {key: manifest[key] for key in ("counts", "unlabelled", "template", "tokens", "features")}
-        answer(as_json, {**value, **facts}, _text(final, manifest, n_prompts, seconds, resolved.copies))
+        answer(
+            as_json,
+            {**value, **facts},
+            _text(final, manifest, n_prompts, waited.took(n_prompts), resolved.copies),
+        )
     return waited.code
 
 
-def _text(final: Any, manifest: dict[str, Any], n_prompts: int, seconds: float, copies: int) -> str:
-    lines = [
-        f"prepared {n_prompts:,} prompts in {seconds:.1f} s ({n_prompts / seconds:,.0f} events/s): {final}"
-    ]
+def _text(final: Any, manifest: dict[str, Any], n_prompts: int, took: str, copies: int) -> str:
+    lines = [f"prepared {n_prompts:,} prompts{took}: {final}"]
     for part, counts in manifest["counts"].items():
         lines.append(f"  {part:<12} signal {counts['signal']:>7,}  background {counts['background']:>7,}")
     if copies > 1:

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job, Outcome
-    from tasks.client import Following, Progress, Session
+    from tasks.client import Following, LocalWorker, Progress, Session
 
 INTERRUPTED = 130
 EXIT_CODES = {"done": 0, "failed": 1, "incomplete": 3, "cancelled": 3}
@@ -46,10 +46,46 @@ class Waited:
 
     code: int
     """The command's exit code; why it is not 0 has been printed."""
-    seconds: float = 0.0
-    """From publishing to the outcome."""
+    seconds: float | None = None
+    """From publishing to the outcome; None where there was nothing to do."""
     finished: bool = True
     """False when nobody waited."""
+
+    def rate(self, n: int) -> float | None:
+        """Of `n`, a second; None where there was nothing to do."""
+        return n / self.seconds if self.seconds else None
+
+    def took(self, n: int, *, more: str = "") -> str:
+        """` in 3.0 s (333 events/s)` for `n` events, or that they were done already; `more` follows the rate."""
+        if self.seconds is None:
+            return " (done already)"
+        rate = self.rate(n) or 0.0
+        return f" in {self.seconds:.1f} s ({rate:,.{1 if rate < 100 else 0}f} events/s{more})"
+
+
+def have_done(
+    workspace: Workspace,
+    job: "Job",
+    workers: "Sequence[LocalWorker]",
+    *,
+    measure: "Callable[[], Progress]",
+    again: str,
+    wait: bool,
+    begin: "Callable[[Session], None]" = lambda _: None,
+) -> Waited:
+    """Have a job done with a broker and `workers` for it; nothing is done where the same request was done before.
+
+    `begin` is called once it is known that there is something to do, and `again` says how to go on with it.
+    """
+    from tasks.client import done_already, refuse_taken_name, renew_terms, session, submit
+
+    if done_already(workspace, job):
+        return Waited(code=0)
+    refuse_taken_name(workspace, job)
+    renew_terms(workspace, job)  # before workers start that find messages of a command that was killed
+    with session(workspace, list(workers), detach=not wait) as current:
+        begin(current)
+        return follow(current, job, lambda: submit(current, job), measure=measure, again=again, wait=wait)
 
 
 def follow(

@@ -10,11 +10,13 @@ from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option
 from lhcq.config import TRAIN_PRESETS, Act, AlarmKind, TrainConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from lhcq.records.jobs import Job
     from lhcq.requests.train import TrainRequest
     from lhcq.workspace import Workspace
+    from tasks.client import Session
 
 _ALARMS: tuple[str, ...] = get_args(AlarmKind)
 _ACTS: tuple[str, ...] = get_args(Act)
@@ -127,7 +129,6 @@ def command(
     from lhcq.cli.session import open_workspace, say
     from lhcq.model.sources import default_model, obtain
     from lhcq.requests.train import split_to_train, train_request
-    from tasks.client import refuse_taken_name
 
     workspace = open_workspace()
     workspace.run(name)
@@ -139,26 +140,37 @@ def command(
     request = train_request(
         workspace, split, name, resolved, model=model_name, model_dir=directory, preset=preset, track=track
     )
-    refuse_taken_name(workspace, request.job)
-    _say_what_it_needs(directory, request)
-    return follow_run(workspace, request.job, wait=wait, as_json=as_json)
+    return follow_run(
+        workspace,
+        request.job,
+        wait=wait,
+        as_json=as_json,
+        begin=lambda _: _say_what_it_needs(directory, request),
+    )
 
 
-def follow_run(workspace: "Workspace", job: "Job", *, wait: bool, as_json: bool) -> int:
+def follow_run(
+    workspace: "Workspace",
+    job: "Job",
+    *,
+    wait: bool,
+    as_json: bool,
+    begin: "Callable[[Session], None]" = lambda _: None,
+) -> int:
     """Publish what a run needs next, wait for its end, and print its table."""
     from lhcq.cli.runs import alarm_lines, run_answer
-    from lhcq.cli.session import follow
-    from tasks.client import progress_of, session, submit, workers_for
+    from lhcq.cli.session import have_done
+    from tasks.client import progress_of, workers_for
 
-    with session(workspace, workers_for(job), detach=not wait) as current:
-        waited = follow(
-            current,
-            job,
-            lambda: submit(current, job),
-            measure=lambda: progress_of(workspace, job),
-            again=f"Run `lhcq resume {job.name}` to go on.",
-            wait=wait,
-        )
+    waited = have_done(
+        workspace,
+        job,
+        workers_for(job),
+        measure=lambda: progress_of(workspace, job),
+        again=f"Run `lhcq resume {job.name}` to go on.",
+        wait=wait,
+        begin=begin,
+    )
     for line in alarm_lines(workspace, job.name) if waited.code != 0 else ():
         click.echo(f"lhcq: alarm: {line}", err=True)
     if not waited.finished:

@@ -149,10 +149,14 @@ def test_all_faults_of_a_configuration_come_in_one_line(lhcq) -> None:
 
 
 def test_a_name_already_taken_is_refused_and_what_is_there_stays(lhcq, event_file, tmp_path: Path) -> None:
-    lhcq.run("cluster", event_file, "--name", "made")
+    first = lhcq.ask("cluster", event_file, "--name", "made")
     before = (lhcq.workspace / "datasets/made/events.parquet").stat()
-    assert "exists already" in lhcq.refused("cluster", event_file, "--name", "made")
-    assert "exists already" in lhcq.refused("cluster", event_file, "--name", "made", "--radius", "0.5")
+    again = lhcq.ask("cluster", event_file, "--name", "made")
+    assert again == first | {"seconds": None, "events_per_second": None}
+    assert "2,100 events (done already): " in lhcq.run("cluster", event_file, "--name", "made").stdout
+    assert "config.radius 0.5, was 1.0" in lhcq.refused(
+        "cluster", event_file, "--name", "made", "--radius", "0.5"
+    )
     assert (lhcq.workspace / "datasets/made/events.parquet").stat() == before
 
     taken = tmp_path / "taken.h5"

@@ -105,7 +105,11 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
     assert watched["checkpoints"] == answer["checkpoints"]
     jobs = {job["name"]: job for job in lhcq.ask("status")["jobs"]}
     assert (jobs["first"]["state"], jobs["first"]["done"], jobs["first"]["total"]) == ("done", 6, 6)
-    assert "exists already" in lhcq.refused("train", split, "--name", "first", "--model", model, *QUICK)
+    again = lhcq.ask("train", split, "--name", "first", "--model", model, *QUICK)
+    assert again == answer | {"seconds": None}
+    assert "config.rank" in lhcq.refused(
+        "train", split, "--name", "first", "--model", model, *QUICK, "--rank", "3"
+    )
 
 
 def test_all_that_a_spawned_child_does_for_a_run_is_in_the_commands_trace(first, collector) -> None:

@@ -419,6 +419,13 @@ def test_a_black_box_s_features_take_their_labels_from_the_master_key(tmp_path: 
     assert "has labels of its own" in str(refused.exception)
     taken = run(tmp_path / "ws", "import", labelled, "--name", "box")
     assert isinstance(taken.exception, NameTaken)
+    path = path.rename(tmp_path / "moved.h5")
+    again = run(tmp_path / "ws", "import", path, "--name", "box", "--json")
+    assert again.exception is None
+    answered = json.loads(again.stdout)
+    assert (answered["rows"], answered["seconds"], answered["events_per_second"]) == (60, None, None)
+    absent = run(tmp_path / "ws", "import", path, "--name", "box", "--labels", tmp_path / "absent")
+    assert absent.exception is not None
     assert sorted(found.name for found in datasets.iterdir()) == ["box", "opened"]
 
 
