@@ -1,5 +1,7 @@
 """`lhcq predict RUN DATASET`."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +57,7 @@ def command(
     Another --select on a finished prediction is a prediction of its own, of the same scores.
     """
     from lhcq.cli.session import have_done, open_workspace, say
-    from lhcq.records.specs import PredictSpec
+    from lhcq.records.specs import PredictSpec, PredictTerms
     from lhcq.requests.predict import predict_request
     from tasks.client import events_done, workers_for
 
@@ -74,10 +76,13 @@ def command(
     )
     total = job.spec_of(PredictSpec).n_events
 
-    def begin(_: Any) -> None:
+    def begin(*_: Any) -> None:
         for line in lines:  # what is refused is refused in one line, before
             say(line)
 
+    if wait and job.terms_of(PredictTerms).scores_of:  # sooner done than a worker starts
+        _tell(workspace, job, _select(workspace, job, begin), as_json=as_json)
+        return 0
     waited = have_done(
         workspace,
         job,
@@ -94,18 +99,37 @@ def command(
     return waited.code
 
 
+def _select(workspace: "Workspace", job: "Job", begin: "Callable[[], None]") -> "Waited":
+    """Have the job done in this process, which is harmless where workers are at it too."""
+    from lhcq.cli.session import Waited
+    from lhcq.errors import JobEnded
+    from tasks.client import do_here, refuse_taken_name
+
+    refuse_taken_name(workspace, job)
+    begin()
+    began = time.monotonic()
+    outcome = do_here(workspace, job)
+    if outcome.state != "done":
+        raise JobEnded(f"{job.title}: {outcome.message}")
+    return Waited(code=0, seconds=time.monotonic() - began)
+
+
 def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
+    from lhcq.records.jobs import load_job
     from lhcq.records.predictions import page_file, read_summary, scores_file
     from lhcq.records.specs import PredictTerms
     from lhcq.report.prediction import prediction_metrics, prediction_verdict
 
     final = workspace.prediction(job.name)
     summary = read_summary(final)
-    scores_of = job.terms_of(PredictTerms).scores_of
+    scores_of = (
+        load_job(workspace, job.kind, job.name).terms_of(PredictTerms).scores_of
+    )  # of an earlier command too
     total = summary["n_events"]
     rate = None if scores_of else waited.rate(total)
+    already = " (done already)" if waited.seconds is None else ""
     done = (
-        f"selected among the {total:,} events that prediction {scores_of} had scored"
+        f"selected among the {total:,} events that prediction {scores_of} had scored{already}"
         if scores_of
         else f"scored {total:,} events{waited.took(total)}"
     )

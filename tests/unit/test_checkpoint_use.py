@@ -247,6 +247,13 @@ def test_another_selection_scores_nothing_and_has_the_bytes_of_one_that_did(
     for _ in range(2):  # the command was stopped, and is given again
         assert ask(monkeypatch, broker_url, *asked) == {"job": "predict run-events-select-0.5"}
     planned = lhcq.plan_score("run", "events", workspace=trained, largest_p_value=0.3)
+    monkeypatch.setenv("LHCQ_BROKER_URL", "redis://127.0.0.1:1")  # who waits for it needs none
+    told = CliRunner().invoke(command, ["run", "events", "--select", "0.7", "--json"], standalone_mode=False)
+    answer = json.loads(told.stdout)
+    assert (answer["name"], answer["scores_of"]) == ("run-events-select-0.7", "run-events")
+    assert (answer["events_per_second"], answer["selection"]["largest_p_value"]) == (None, 0.7)
+    assert "the scores of prediction run-events are used" in told.stderr
+    assert lhcq.score("run", "events", workspace=trained, largest_p_value=0.7).name == answer["name"]
     shutil.rmtree(trained.checkpoint("run", 1))
     done = work(trained, "run-events-select-0.5", queue="cpu")
     assert [unit.task for unit in done] == ["lhcq.predict_select"]
