@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lhcq.errors import BadInput
-from lhcq.model.library_output import quiet_transformers
+from lhcq.model.library_output import import_bitsandbytes, quiet_transformers
 
 
 def load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) -> Any:
@@ -15,6 +15,7 @@ def load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) ->
 
     Raises `BadInput` where transformers cannot load it, and where weights are missing, left over or of another shape.
     """
+    import_bitsandbytes()
     from bitsandbytes.nn import Linear4bit
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
