@@ -25,13 +25,12 @@ from numpy.typing import NDArray
 
 from benchmarks.events import cache_directory
 from benchmarks.quality_table import auc_difference
+from benchmarks.quality_train import train_whole
 from benchmarks.rows import Row, circumstances, markdown, put_table, row, say, write_result
 from lhcq.config import ANSWER_WEIGHT, TRAIN_PRESETS, TrainConfig
 from lhcq.evaluate.metrics import Z95, metrics_of
 from lhcq.model.base import Base, load_base
 from lhcq.model.checkpoint import write_checkpoint
-from lhcq.model.loop import StepRecord, train_segment
-from lhcq.model.plan import plan_run
 from lhcq.model.score import Scores, score_prompts
 from lhcq.model.sources import obtain
 from lhcq.records.metrics import Metrics
@@ -245,26 +244,14 @@ def mistral() -> list[Row]:
 
 
 def _train(base: Base, config: TrainConfig, weight: float, train: Subset, test: Subset) -> Trained:
-    """As a run of lhcq does, in one segment."""
+    """Trained with this weight of answers, and scored."""
     config = config.model_copy(update={"answer_weight": weight})
-    last = plan_run(len(train.prompts), config).total_steps
     ended: list[float] = []
-
-    def note(record: StepRecord) -> bool:
-        ended.append(time.perf_counter())
-        return True
-
-    state = train_segment(
-        base,
-        prompts=train.prompts,
-        labels=train.labels,
-        config=config,
-        checkpoint=None,
-        until_step=last,
-        on_step=note,
+    state = train_whole(
+        base, config, train.prompts, train.labels, lambda _: ended.append(time.perf_counter())
     )
     with tempfile.TemporaryDirectory() as directory:
-        checkpoint = Path(directory) / f"{last:08d}"
+        checkpoint = Path(directory) / f"{state.step:08d}"
         write_checkpoint(checkpoint, state, config_hash="benchmark")
         base.adapter.graphs.clear()  # their memory is wanted for scoring
         scores = score_prompts(

@@ -33,6 +33,7 @@ from lhcq.config import knows_mass
 from lhcq.evaluate.baseline import build_trees
 from lhcq.evaluate.predictions import p_values, p_values_among
 from lhcq.evaluate.sculpting import compare, passing_share
+from lhcq.prompts.numbers import read_numbers
 from lhcq.prompts.templates import render
 
 TEMPLATES = ("compact", "compact-without-mass", "wide", "wide-without-mass")
@@ -60,7 +61,7 @@ def measure(events: pa.Table) -> list[Row]:
     labels, mjj = events["label"].to_numpy(), events["mjj"].to_numpy()
     rows: list[Row] = []
     for template in TEMPLATES:
-        numbers = read_numbers(render(template, events))
+        numbers = read_numbers(render(template, events)).astype(np.float64)
         found = [one_seed(by_trees(numbers, labels), labels, mjj, seed) for seed in SEEDS]
         say(f"sculpting: {template}")
         told = told_mass(numbers[labels == 0], mjj[labels == 0])
@@ -107,10 +108,9 @@ def by_trees(numbers: Floats, labels: NDArray[np.int8]) -> Classify:
 
 def by_model(prompts: list[str], labels: NDArray[np.int8], directory: Path) -> Classify:
     """A language model by QLoRA, two epochs."""
+    from benchmarks.quality_train import train_whole
     from lhcq.config import ANSWER_WEIGHT, TrainConfig
     from lhcq.model.base import load_base
-    from lhcq.model.loop import train_segment
-    from lhcq.model.plan import plan_run
     from lhcq.model.score import score_attached
 
     base = load_base(directory)
@@ -120,26 +120,13 @@ def by_model(prompts: list[str], labels: NDArray[np.int8], directory: Path) -> C
             rank=16, alpha=32.0, learning_rate=1e-3, batch_size=512, epochs=2.0, answer_weight=ANSWER_WEIGHT,
             seed=seed + 1,
         )  # fmt: skip
-        train_segment(
-            base,
-            prompts=[prompts[row] for row in train],
-            labels=labels[train].astype(np.int64),
-            config=config,
-            checkpoint=None,
-            until_step=plan_run(len(train), config).total_steps,
-            on_step=lambda _: True,
-        )
+        train_whole(base, config, [prompts[row] for row in train], labels[train].astype(np.int64))
         base.adapter.graphs.clear()  # their memory is wanted for scoring
         return score_attached(
             base, [prompts[row] for row in asked], config.max_tokens, batch_size=32
         ).p_signal
 
     return classify
-
-
-def read_numbers(prompts: list[str]) -> Floats:
-    """What prompts of bare numbers say, (n, n_numbers): the very numbers that a model reads."""
-    return np.array([prompt[:-1].split() for prompt in prompts], dtype=np.float64)
 
 
 def one_seed(classify: Classify, labels: NDArray[np.int8], mjj: Floats, seed: int) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.answers import lines_of as lines_of_answers
 from benchmarks.quality_table import auc_difference, tables
 from benchmarks.rows import DOCUMENT, RESULTS, marks
-from benchmarks.sculpting import by_trees, lines_of, one_seed, read_numbers, stored_rows
+from benchmarks.sculpting import by_trees, lines_of, one_seed, stored_rows
+from lhcq.prompts.numbers import read_numbers
 
 
 def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
