@@ -45,10 +45,11 @@ def retry_units(workspace: Workspace, job: Job, units: list[Unit]) -> None:
 def _publish(workspace: Workspace, job: Job, units: list[Unit]) -> None:
     with span("publish", job=job.title, units=len(units)):
         set_trace(workspace, job, current_traceparent())  # before anybody can have a message
-        _send(workspace, job, units)
+        send_units(workspace, job, units)
 
 
-def _send(workspace: Workspace, job: Job, units: list[Unit]) -> None:
+def send_units(workspace: Workspace, job: Job, units: list[Unit]) -> None:
+    """Send units of a job: chunks of a fan-out as a chord that ends in the merge, anything else one by one."""
     if kind_of(job).fans_out and units and units[0] != merge_unit(job):
         caption = captioner(workspace, job)
         # Keys travel, not data: each header message carries the body.

@@ -4,8 +4,10 @@ A new stage is one spec in `lhcq.records.specs`, one module of tasks in `tasks.s
 `KINDS`. Most stages are fan-outs: a task a chunk, and a merge that ends the job.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +20,7 @@ from lhcq.records.specs import (
     GenerateSpec,
     PredictSpec,
     PrepareSpec,
+    SearchSpec,
     Spec,
     TrainSpec,
 )
@@ -70,17 +73,24 @@ def fan_out(
     result: Callable[[Workspace, Job], Path],
     rows: Callable[[Job], list[Stretch]] = lambda _: [],
     more: Mapping[str, Queue] | None = None,
+    rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,),
+    describe: Callable[[Job, Unit], Caption] | None = None,
 ) -> Kind:
-    """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`."""
+    """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`.
+
+    `rounds` are how many chunks come one after the other: those of a round are begun once all before it are done.
+    """
     name: str = spec.model_fields["kind"].default
     return Kind(
         name=name,
         spec=spec,
         queues={f"lhcq.{name}_part": queue, f"lhcq.{name}_merge": queue, **(more or {})},
         result=result,
-        plan=lambda workspace, job: [chunk_unit(job, index) for index in missing_chunks(workspace, job)],
+        plan=lambda workspace, job: [
+            chunk_unit(job, index) for index in _first_round(missing_chunks(workspace, job), rounds(job))
+        ],
         last=merge_unit,
-        describe=lambda _, job: _describe_chunks(job, rows),
+        describe=lambda _, job: _describe_chunks(job, rows) if describe is None else partial(describe, job),
         measured_in="parts",
         chunk_suffix=suffix,
         rows=rows,
@@ -144,6 +154,12 @@ def missing_chunks(workspace: Workspace, job: Job) -> list[int]:
     return sorted(set(range(job.parts)) - finished_chunks(workspace, job))
 
 
+def _first_round(missing: list[int], rounds: Sequence[int]) -> list[int]:
+    """Those of the missing chunks that are of the first round in which any is missing."""
+    end = next((end for end in accumulate(rounds) if missing and missing[0] < end), 0)
+    return [index for index in missing if index < end]
+
+
 def _chunks_of(workspace: Workspace, job: Job) -> Path:
     """Of the job as it was recorded, so that what is made for an earlier one of its name is never among them."""
     return workspace.inside(workspace.job(job.kind, job.name) / "parts" / job.identity)
@@ -178,6 +194,29 @@ def _rows_of_prediction(job: Job) -> list[Stretch]:
         *((REFERENCE, chunk.start, chunk.stop) for chunk in stretches.reference),
         *((spec.dataset, chunk.start, chunk.stop) for chunk in stretches.events),
     ]
+
+
+def _rounds_of_search(job: Job) -> Sequence[int]:
+    from lhcq.requests.search import rounds_of
+
+    return rounds_of(job.spec_of(SearchSpec))
+
+
+def _describe_search(job: Job, unit: Unit) -> Caption:
+    from lhcq.requests.search import Experiments, Shuffle, chunk_of
+
+    spec = job.spec_of(SearchSpec)
+    caption = {"search": job.name, "dataset": spec.dataset}
+    if unit.number is None:
+        return {**caption, "parts": str(job.parts)}
+    chunk = chunk_of(spec, unit.number)
+    if isinstance(chunk, Experiments):
+        return {**caption, "pseudo-experiments": f"{chunk.first}-{chunk.end - 1}"}
+    low, high = spec.config.regions[chunk.region]
+    caption["region"] = f"{low:g}-{high:g} GeV"
+    if isinstance(chunk, Shuffle):
+        return {**caption, "shuffle": str(chunk.shuffle)}
+    return {**caption, "seed": str(chunk.seed), "fold": str(chunk.fold)}
 
 
 def baseline_unit(split: str) -> Unit:
@@ -289,6 +328,14 @@ KINDS: dict[str, Kind] = {
             result=lambda workspace, job: workspace.prediction(job.name),
             rows=_rows_of_prediction,
             more={"lhcq.predict_select": "cpu"},  # it needs no model
+        ),
+        fan_out(
+            SearchSpec,
+            queue="cpu",
+            suffix=".parquet",
+            result=lambda workspace, job: workspace.search(job.name),
+            rounds=_rounds_of_search,
+            describe=_describe_search,
         ),
     )
 }

@@ -9,8 +9,9 @@ from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, 
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
-from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, missing_chunks
+from tasks.jobs.kinds import chunk_path, chunk_unit, is_chunk, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
+from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import count_chunk, forget_count
 from tasks.jobs.store import end_with_failures
 from tasks.jobs.units import Unit
@@ -76,8 +77,7 @@ def perform_merge(kind: str, name: str, merge: Merge) -> str:
     job = find_job(workspace, kind, name)
     if job is None:
         return "closed"
-    missing = missing_chunks(workspace, job)
-    if len(_lost(workspace, job, missing)) < len(missing):
+    if any(is_chunk(unit) for unit in pending_units(workspace, job)):
         return "waiting"
     return perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
 
