@@ -26,7 +26,11 @@ _FEWEST_BESIDE = 10
 
 
 def describe_excess(
-    events: WeakEvents, tests: Sequence[RegionTest], best: int | None, looks: Mapping[str, Floats], edges: Floats
+    events: WeakEvents,
+    tests: Sequence[RegionTest],
+    best: int | None,
+    looks: Mapping[str, Floats],
+    edges: Floats,
 ) -> dict[str, Any] | None:
     """The most significant of the tests: its mass, its number of events, and the `looks` (n_events,) of these.
 

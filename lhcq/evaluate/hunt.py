@@ -93,7 +93,9 @@ def _tested(spectrum: Spectrum, region: Region, share: float, selected: Bits, co
         excess = spectrum.excess(counts)
     except NoFit as error:
         reason = str(error)
-    return RegionTest(region=region, share=share, selected=selected, counts=counts, excess=excess, reason=reason)
+    return RegionTest(
+        region=region, share=share, selected=selected, counts=counts, excess=excess, reason=reason
+    )
 
 
 def pseudo_experiments(tests: Sequence[RegionTest], edges: Floats, *, seed: Sequence[int], n: int) -> Floats:

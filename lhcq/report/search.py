@@ -208,7 +208,8 @@ def render_search(found: dict[str, Any]) -> str:
             {
                 "title": f"{_named(test)}, {test['share']:.2%} selected",
                 "best": place == found["best"],
-                **_pictured(plot_spectrum(found, test)),
+                # Twenty pictures in two colours would be megabytes; these are on white.
+                "picture": data_uri(plot_spectrum(found, test)),
             }
             for place, test in enumerate(found["tests"])
             if test["fit"] is not None

@@ -69,7 +69,6 @@ def plot_spectrum(found: dict[str, Any], test: dict[str, Any]) -> str:
     """The SVG of the selected events of a test with what was fitted beside its region, and pulls."""
     edges = np.array(found["edges"])
     counts = np.array(test["counts"], float)
-    # Events by bins a quarter of a region wide would hide what was fitted; those of the fit are shown.
     expected, band = (np.array(test["fit"][name]) for name in ("expected", "band"))
     last = np.flatnonzero((counts > 0) | (expected > 0.2))
     stop = int(last[-1]) + 1 if len(last) else len(counts)
@@ -78,7 +77,7 @@ def plot_spectrum(found: dict[str, Any], test: dict[str, Any]) -> str:
         lambda axes: _draw_spectrum(axes, edges, counts, expected, band, test, shown),
         left=f"{test['low']:,.0f}–{test['high']:,.0f} GeV",
         right=f"{test['share']:.2%} selected, {test['z']:.1f} σ",
-        below=lambda axes: _draw_pulls(axes, edges, counts, expected, band, test, shown),
+        below=lambda axes: _draw_pulls(axes, edges, counts, expected, test, shown),
     )
 
 
@@ -113,6 +112,7 @@ def _draw_spectrum(
         fmt="o",
         ms=3,
         lw=0.9,
+        capsize=0,
         color=MODEL,
         label="selected events",
     )
@@ -128,9 +128,12 @@ def _draw_spectrum(
 
 
 def _draw_pulls(
-    axes: Axes, edges: Any, counts: Any, expected: Any, band: Any, test: dict[str, Any], shown: slice
+    axes: Axes, edges: Any, counts: Any, expected: Any, test: dict[str, Any], shown: slice
 ) -> None:
-    pulls = (counts - expected) / np.sqrt(expected + band**2)
+    """The signed root of each bin's likelihood ratio, which is the usual pull where a bin expects many events."""
+    log = np.log(np.maximum(counts, 1.0) / expected)
+    ratio = 2 * (counts * log - (counts - expected))
+    pulls = np.sign(counts - expected) * np.sqrt(np.maximum(ratio, 0.0))
     axes.axvspan(test["low"], test["high"], color=SIGNAL, alpha=0.08, lw=0)
     axes.axhline(0, color=FAINT, lw=0.8)
     axes.stairs(pulls[shown], edges[shown.start : shown.stop + 1], fill=True, color=MODEL, alpha=0.6)

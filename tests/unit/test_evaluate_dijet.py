@@ -33,9 +33,7 @@ def counted(seen: int, expected: float, error: float) -> Excess:
         quality=Quality(chi2=0.0, bins=0, parameters=3, p_value=None),
         z=0.0,
         p_value=0.5,
-        fit=Fit(
-            expected=np.zeros(0), minimum=0.0, in_region=expected, error=error, band=np.zeros(0)
-        ),
+        fit=Fit(expected=np.zeros(0), minimum=0.0, in_region=expected, error=error, band=np.zeros(0)),
     )
 
 
@@ -60,7 +58,9 @@ def test_the_significance_is_that_of_the_likelihood_as_scipy_minimises_it() -> N
         mean = np.exp(functions @ values)
         value = np.sum((mean - counts * np.log(mean))[~INSIDE])
         seen, inside = counts[INSIDE].sum(), mean[INSIDE].sum()
-        return float(value + (inside - seen * math.log(inside) if with_region else seen - seen * math.log(seen)))
+        return float(
+            value + (inside - seen * math.log(inside) if with_region else seen - seen * math.log(seen))
+        )
 
     least = []
     for with_region in (False, True):

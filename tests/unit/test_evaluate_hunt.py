@@ -79,7 +79,11 @@ def test_a_resonance_is_found_where_it_is() -> None:
 def test_what_the_excess_looks_like_is_what_was_put_in() -> None:
     events, signal, scores = made_up(n_signal=300)
     random = np.random.default_rng(4)
-    looks = {"m_sd_heavy": np.where(signal, random.normal(500, 20, len(signal)), random.exponential(80, len(signal)))}
+    looks = {
+        "m_sd_heavy": np.where(
+            signal, random.normal(500, 20, len(signal)), random.exponential(80, len(signal))
+        )
+    }
     tests = hunt(events, scores, REGIONS, SHARES, EDGES)
     found = summarized(events, tests)
     excess = describe_excess(events, tests, found["best"], looks, EDGES)
@@ -129,7 +133,9 @@ def test_significances_are_divided_by_how_far_they_are_spread_without_signal() -
     assert wide["width"] == pytest.approx(2.0, rel=0.1)
     assert narrow["width"] == 1.0  # none gains by luck
     for test in found["tests"]:
-        assert test["z"] == pytest.approx(test["z_of_fit"] / (wide["width"] if test["share"] == 0.05 else 1.0))
+        assert test["z"] == pytest.approx(
+            test["z_of_fit"] / (wide["width"] if test["share"] == 0.05 else 1.0)
+        )
         assert test["p_value"] == pytest.approx(norm.sf(test["z"]))
 
 
@@ -140,7 +146,9 @@ def test_shuffles_without_a_fit_say_nothing_of_the_spread() -> None:
 def test_a_fit_that_failed_is_no_number() -> None:
     events, _, scores = made_up(n=300)
     tests = hunt(events, scores, REGIONS, (0.01,), EDGES)
-    found = summarize(events, tests, [], np.zeros((0, 3)), pseudo_experiments(tests, EDGES, seed=[1], n=2), EDGES)
+    found = summarize(
+        events, tests, [], np.zeros((0, 3)), pseudo_experiments(tests, EDGES, seed=[1], n=2), EDGES
+    )
     assert {test["reason"] for test in found["tests"]} == {"there are fewer than 10 events beside the region"}
     assert {test["z"] for test in found["tests"]} == {None}
     assert found["global"] is None

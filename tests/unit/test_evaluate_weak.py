@@ -79,5 +79,7 @@ def test_shuffled_events_have_each_others_masses_and_their_own_features() -> Non
 
 
 def test_a_region_without_enough_events_is_refused_with_its_place() -> None:
-    with pytest.raises(BadInput, match=r"region from 6,000 to 6,400 GeV: .* has \d+ events to learn from, and 50"):
+    with pytest.raises(
+        BadInput, match=r"region from 6,000 to 6,400 GeV: .* has \d+ events to learn from, and 50"
+    ):
         score_fold(made_up(), (6000.0, 6400.0), SIDEBAND, fold=0, seed=1)
