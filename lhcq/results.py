@@ -428,7 +428,7 @@ class Search(Result):
         return search_verdict(self.found)
 
     def to_arrow(self) -> "pa.Table":
-        """A table of the events in the fit's range: `row`, `mjj` (GeV), `fold`, a `score_LOW_HIGH` for each region."""
+        """A table of the events in the fit's range: `row`, `mjj` (GeV), `fold`, a `score_LOW_HIGH` a region."""
         import pyarrow.parquet as pq
 
         from lhcq.records.searches import scores_file

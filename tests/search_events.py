@@ -14,6 +14,7 @@ MASS = 3500.0
 FEW: dict[str, Any] = {
     "regions": (3100.0, 3900.0, 400.0),
     "folds": 2,
+    "selections": (0.1, 0.03),
     "shuffles": 1,
     "pseudo_experiments": 20,
 }

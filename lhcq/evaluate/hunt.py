@@ -29,6 +29,8 @@ BINS_PER_REGION = 8
 IN_THE_TAIL = 10
 """Pseudo-experiments that have to show as much as the data for their share to be a p-value; with fewer the bound of
 Bonferroni is given, which is above it."""
+FEWEST_SHUFFLED = 30
+"""Shuffled tests of a selection by which significances are divided: of fewer the spread is known to no tenth."""
 INCLUSIVE = 1.0
 """The selection of all events: shown beside the others, and no test."""
 
@@ -130,7 +132,7 @@ class Spread:
     """How far significances of one selection are spread where there is nothing to find."""
 
     width: float
-    """By which they are divided: what was measured, or 1 where that is less or nothing was measured."""
+    """By which they are divided: what was measured, or 1 where that is less or was measured by too few."""
     measured: float | None
     """The root of their mean square."""
     error: float | None
@@ -144,9 +146,9 @@ def spread_of(shuffles: Floats) -> Spread:
     if not len(known):
         return Spread(width=1.0, measured=None, error=None, n=0)
     measured = float(np.sqrt(np.mean(known**2)))
-    return Spread(
-        width=max(1.0, measured), measured=measured, error=measured / math.sqrt(len(known)), n=len(known)
-    )
+    error = measured / math.sqrt(2 * len(known))
+    width = max(1.0, measured) if len(known) >= FEWEST_SHUFFLED else 1.0
+    return Spread(width=width, measured=measured, error=error, n=len(known))
 
 
 def summarize(

@@ -82,11 +82,14 @@ def _said_spread(found: dict[str, Any]) -> str:
             "wider than 1 by chance, and p-values are too small."
         )
     widths = ", ".join(
-        f"{one['measured']:.2f} ± {one['error']:.2f} at {one['share']:.2%} selected" for one in measured
+        f"{one['measured']:.2f} ± {one['error']:.2f} at {one['share']:.2%} selected ({one['n']} tests)"
+        for one in measured
     )
-    return (
-        f"Among the same events with each other's m_jj significances are spread by {widths}; those here are divided "
-        "by that, where it is above 1."
+    divided = [one for one in measured if one["width"] > 1]
+    return f"Among the same events with each other's m_jj significances are spread by {widths}; " + (
+        "those here are divided by that, where it is above 1."
+        if divided
+        else "those here are the fits' own, as that is not above 1, or known by too few shuffles."
     )
 
 
@@ -116,7 +119,7 @@ def _answer(found: dict[str, Any]) -> list[str]:
         f"p-value {overall['p_value']:.1g}",
         f"mass {mass['value']:,.0f} ± {mass['error']:,.0f} GeV" if mass else "mass not fitted",
         *(
-            f"{which} daughter {jet['median']:,.0f} ± {jet['error']:,.0f} GeV"
+            f"{which} daughter {_median(jet, 'GeV')}"
             for which, jet in zip(("heavier", "lighter"), jets, strict=False)
             if jet["median"] is not None and jet["error"] is not None
         ),
@@ -225,7 +228,7 @@ def render_search(found: dict[str, Any]) -> str:
 def _median(look: dict[str, Any], unit: str) -> str:
     if look["median"] is None or look["error"] is None:
         return "not known"
-    digits = 0 if look["median"] >= 10 else max(0, 1 - math.floor(math.log10(look["error"] or 1)))
+    digits = max(0, -math.floor(math.log10(look["error"] or 1)))
     return f"{look['median']:,.{digits}f} ± {look['error']:,.{digits}f} {unit}".rstrip()
 
 

@@ -181,4 +181,4 @@ def test_without_the_stage_its_job_is_left_alone_and_said_to_be_unknown(lhcq: An
     done = lhcq.run("status", "--json")
     assert json.loads(done.stdout)["jobs"] == []
     (line,) = done.stderr.splitlines()
-    assert "kind: 'square' is none of generate, cluster, prepare, train, predict" in line
+    assert "kind: 'square' is none of generate, cluster, prepare, train, predict, search" in line

@@ -12,7 +12,7 @@ from lhcq.evaluate.dijet import ENERGY, Excess, Fit, NoFit, Quality, Spectrum, j
 EDGES = np.arange(2600.0, 7001.0, 50.0)
 CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
 REGION = (3300.0, 3700.0)
-INSIDE = (CENTRES > REGION[0]) & (CENTRES < REGION[1])
+INSIDE = np.abs(CENTRES - 3500) < 200
 
 
 def falling(n_events: float, p3: float = 0.0) -> np.ndarray:
