@@ -12,9 +12,9 @@ from lhcq.storage import staged_directory, write_manifest
 
 MASS = 3500.0
 FEW: dict[str, Any] = {
-    "regions": (3100.0, 3900.0, 400.0),
+    "regions": (3300.0, 3900.0, 400.0),
     "folds": 2,
-    "selections": (0.1, 0.03),
+    "selections": (0.1,),
     "shuffles": 1,
     "pseudo_experiments": 20,
 }

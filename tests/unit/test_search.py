@@ -30,10 +30,10 @@ from tests.search_events import FEW, write_events
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with 8,000 background events and 200 of signal, the same unlabelled, and background alone."""
+    """A workspace with 6,000 background events and 200 of signal, the same unlabelled, and background alone."""
     place = Workspace(tmp_path_factory.mktemp("search"))
-    write_events(place.dataset("mixed"), 8000, 200)
-    write_events(place.dataset("box"), 8000, 200, labelled=False)
+    write_events(place.dataset("mixed"), 6000, 200)
+    write_events(place.dataset("box"), 6000, 200, labelled=False)
     write_events(place.dataset("plain"), 600, 0)
     return place
 
@@ -54,16 +54,23 @@ def test_a_resonance_is_found_with_its_mass_and_those_of_its_daughters(found: Se
         assert excess["looks"][name]["median"] == pytest.approx(mass, rel=0.15)
     (answer,) = [sentence for sentence in found.verdict() if sentence.startswith("Answer: ")]
     assert re.search(
-        r"mass 3,\d{3} ± \d+ GeV; heavier daughter 4\d\d ± \d+ GeV; lighter daughter \d+ ±", answer
+        r"mass 3,\d{3} ± \d+ GeV; heavier daughter 4\d\d ± \d+ GeV; lighter daughter [\d.]+ ±", answer
     )
 
 
-def test_labels_change_nothing_but_what_is_said_of_the_truth(place: Workspace, found: Search) -> None:
+def test_without_labels_and_cut_off_in_the_middle_it_finds_the_same(place: Workspace, found: Search) -> None:
+    def stop(progress: Any) -> None:
+        if progress.done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lhcq.search("box", workspace=place, progress=stop, **FEW)
     blind = lhcq.search("box", workspace=place, **FEW)
+    assert scores_file(blind.path).read_bytes() == scores_file(found.path).read_bytes()
+    for field in ("tests", "global", "spread", "excess"):
+        assert blind.found[field] == found.found[field]
     assert blind.found["truth"] is None
-    assert all(one["signal"] is not None for one in found.found["truth"])
-    assert blind.found["tests"] == found.found["tests"]
-    assert blind.found["global"] == found.found["global"]
+    assert found.found["truth"][0]["improvement"] > 2
 
 
 def test_every_event_has_a_score_for_each_region(place: Workspace, found: Search) -> None:
@@ -72,7 +79,6 @@ def test_every_event_has_a_score_for_each_region(place: Workspace, found: Search
         "row",
         "mjj",
         "fold",
-        "score_3100_3500",
         "score_3300_3700",
         "score_3500_3900",
     ]
@@ -83,7 +89,7 @@ def test_every_event_has_a_score_for_each_region(place: Workspace, found: Search
 def test_the_page_stands_alone_and_shows_every_spectrum(found: Search) -> None:
     page = found.report.read_text("utf-8")
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
-    assert page.count("Spectrum of the dijet mass") == 6
+    assert page.count("Spectrum of the dijet mass") == 2
     assert "3,300 to 3,700 GeV" in page
     assert "Groomed mass of the heavier jet" in page
 
@@ -93,18 +99,6 @@ def test_the_same_search_again_is_no_work_and_another_needs_a_name(place: Worksp
     assert lhcq.search("mixed", workspace=place, **FEW).report.stat().st_mtime_ns == before
     with pytest.raises(NameTaken, match=r"made of something else \(config\.seed 2, was 1\)"):
         lhcq.search("mixed", workspace=place, **FEW, seed=2)
-
-
-def test_a_search_cut_off_goes_on_to_the_same_bytes(place: Workspace, found: Search) -> None:
-    def stop(progress: Any) -> None:
-        if progress.done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        lhcq.search("mixed", "again", workspace=place, progress=stop, **FEW)
-    again = lhcq.search("mixed", "again", workspace=place, **FEW)
-    assert scores_file(again.path).read_bytes() == scores_file(found.path).read_bytes()
-    assert {**again.found, "name": "mixed"} == found.found
 
 
 def test_a_template_that_knows_the_mass_is_refused_with_the_reason(place: Workspace) -> None:
@@ -143,8 +137,8 @@ def test_a_dataset_has_to_be_there_and_to_have_what_the_classifier_sees(place: W
 def test_chunks_are_trainings_then_shuffles_then_pseudo_experiments(place: Workspace) -> None:
     config = search_config(**{**FEW, "seeds": 2, "pseudo_experiments": 120})
     job = search_request(place, "mixed", config)
-    assert rounds_of(job.spec) == (3 * 2 * 2 + 3, 3)
-    assert job.parts == 18
+    assert rounds_of(job.spec) == (2 * 2 * 2 + 2, 3)
+    assert job.parts == 13
     chunks = [chunk_of(job.spec, index) for index in range(job.parts)]
     assert chunks[:5] == [
         Training(0, 0, 0),
@@ -153,8 +147,8 @@ def test_chunks_are_trainings_then_shuffles_then_pseudo_experiments(place: Works
         Training(0, 1, 1),
         Training(1, 0, 0),
     ]
-    assert chunks[12:15] == [Shuffle(0, 0), Shuffle(0, 1), Shuffle(0, 2)]
-    assert chunks[15:] == [Experiments(0, 50), Experiments(50, 100), Experiments(100, 120)]
+    assert chunks[8:10] == [Shuffle(0, 0), Shuffle(0, 1)]
+    assert chunks[10:] == [Experiments(0, 50), Experiments(50, 100), Experiments(100, 120)]
 
 
 def test_the_command_tells_and_answers_in_json(
@@ -163,7 +157,9 @@ def test_the_command_tells_and_answers_in_json(
     monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
     options = [
         "--regions",
-        "3100..3900..400",
+        "3300..3900..400",
+        "--select",
+        "0.1",
         "--folds",
         "2",
         "--shuffles",
