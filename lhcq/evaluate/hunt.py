@@ -253,8 +253,8 @@ def judge_by_truth(
         kept = [float(test.selected[of].mean()) if of.any() else None for of in (signal, background)]
         judged.append(
             {
-                "signal": int(signal.sum()),
-                "background": int(background.sum()),
+                "n_signal": int(signal.sum()),
+                "n_background": int(background.sum()),
                 "signal_efficiency": kept[0],
                 "background_efficiency": kept[1],
                 "improvement": kept[0] / math.sqrt(kept[1]) if kept[0] and kept[1] else None,

@@ -83,7 +83,7 @@ def mix_datasets(
         "labels_sha256": None,
         "config": sources[0].manifest["config"],
         "mixed": {
-            "background": [source.directory.name for source in sources[:-1]],
+            "backgrounds": [source.directory.name for source in sources[:-1]],
             "signal": signal.name,
             "seed": seed,
         },

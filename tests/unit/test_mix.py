@@ -138,5 +138,5 @@ def test_the_command_tells_what_it_mixed(place: Workspace, monkeypatch: pytest.M
     assert done.stdout.splitlines()[1] == "  signal 9, background 20,500"
     answered = json.loads(CliRunner().invoke(cli, [*asked, "--json"]).stdout)
     assert answered["labels"] == {"signal": 9, "background": 20_500, "unknown": 0}
-    assert answered["mixed"]["background"] == ["one", "two"]
+    assert answered["mixed"]["backgrounds"] == ["one", "two"]
     assert answered["seconds"] is None
