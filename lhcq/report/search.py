@@ -12,8 +12,8 @@ from lhcq.report.templates import html_template
 _CLAIMED = 1e-3
 """Global p-value below which an excess is described as a resonance."""
 _POOR_FIT = 0.01
-_WORTH_SHOWING = 2
-"""Of a jet's features those that the page shows as pictures beside the masses."""
+_HOPELESS_FIT = 1e-6
+"""P-value of the fit to all events, of which there are many more: below, the function has the wrong shape."""
 _MASSES = (("m_sd_heavy", "m_sd_light"), ("m_heavy", "m_light"))
 LOOKS = {
     "m_sd_heavy": ("Groomed mass of the heavier jet", "GeV"),
@@ -110,9 +110,15 @@ def _said_global(overall: dict[str, Any]) -> str:
 
 def _answer(found: dict[str, Any]) -> list[str]:
     """In the form of the LHC Olympics, where there is something to answer."""
-    overall, excess = found["global"], found["excess"]
+    overall, excess, best = found["global"], found["excess"], found["tests"][found["best"]]
     if overall["p_value"] > _CLAIMED or excess is None:
         return ["No resonance is claimed."]
+    of_all = next(one for one in found["inclusive"] if one["low"] == best["low"])
+    if _is_poor(best["fit"]) or not of_all["fit"] or _is_poor(of_all["fit"], _HOPELESS_FIT):
+        return [
+            "No resonance is claimed, since the function does not describe the events beside that region, selected "
+            "ones or all: the excess may be the fit's."
+        ]
     mass = excess["mass"]
     jets = [excess["looks"][name] for name in _mass_names(excess["looks"])]
     parts = [
@@ -132,8 +138,8 @@ def _mass_names(looks: dict[str, Any]) -> tuple[str, ...]:
     return next((names for names in _MASSES if all(name in looks for name in names)), ())
 
 
-def _is_poor(fit: dict[str, Any]) -> bool:
-    return fit["p_value"] is not None and fit["p_value"] < _POOR_FIT
+def _is_poor(fit: dict[str, Any], level: float = _POOR_FIT) -> bool:
+    return fit["p_value"] is not None and fit["p_value"] < level
 
 
 def _named(test: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ from lhcq.workspace import Workspace
 _CHUNK = 50
 """Pseudo-experiments of one task: some seconds."""
 _BYTES_PER_SCORE = 10
+_RISE = 4.0
+"""Standard deviations."""
 
 
 def search_config(
@@ -68,6 +70,7 @@ def search_request(
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
     mjj = read_events(directory, ["mjj"])["mjj"].fill_null(np.nan).to_numpy()
+    _check_falls(mjj, config, dataset)
     n_events = int(in_range(mjj, config).sum())
     spec = SearchSpec.resolved(
         dataset=dataset,
@@ -80,6 +83,24 @@ def search_request(
     )
     check_room(workspace.root, _BYTES_PER_SCORE * n_events * config.n_trainings // config.folds)
     return Job(kind=spec.kind, name=name, spec=spec, parts=sum(rounds_of(spec)))
+
+
+def _check_falls(mjj: NDArray[np.float64], config: SearchConfig, dataset: str) -> None:
+    """Refuse a fit that begins where the spectrum still rises, as it does up to a trigger's threshold.
+
+    The function that is fitted falls everywhere, so it would be too low above such a place, and a selection of
+    background alone show an excess there. Looked at are the first two regions' widths, in pieces of half of one.
+    """
+    edges = config.fit_low + config.width / 2 * np.arange(5)
+    counts = np.histogram(mjj[np.isfinite(mjj)], edges)[0]
+    most = int(np.argmax(counts))
+    if counts[most] - counts[0] > _RISE * np.sqrt(counts[most] + counts[0]):
+        raise BadInput(
+            f"{dataset}: m_jj rises from {config.fit_low:,.0f} GeV, where the fit begins, until about "
+            f"{edges[most]:,.0f} GeV ({counts[0]:,} and {counts[most]:,} events in {config.width / 2:g} GeV), as "
+            "below a trigger's threshold; background falls in every fit, so that would look like signal. Begin "
+            "regions and fit above: --regions, --fit."
+        )
 
 
 def in_range(mjj: NDArray[np.float64], config: SearchConfig) -> NDArray[np.bool_]:

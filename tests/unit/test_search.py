@@ -1,5 +1,6 @@
 """A search from a dataset to its page, without a queue; and what is refused."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ import lhcq
 from lhcq.cli.main import cli
 from lhcq.errors import BadInput, JobEnded, NameTaken, NotThere
 from lhcq.records.searches import page_file, read_chunk, scores_file, write_chunk
+from lhcq.report.search import search_verdict
 from lhcq.requests.search import (
     Experiments,
     Shuffle,
@@ -120,6 +122,26 @@ def test_a_template_that_knows_the_mass_is_refused_with_the_reason(place: Worksp
 def test_what_cannot_be_searched_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         search_config(**options)
+
+
+def test_a_fit_that_begins_below_the_triggers_threshold_is_refused(place: Workspace) -> None:
+    config = search_config(regions=(2700.0, 3900.0, 400.0))  # made-up events begin at 2,600 GeV
+    with pytest.raises(
+        BadInput, match=r"mixed: m_jj rises from 2,500 GeV, where the fit begins, until about 2,700"
+    ):
+        search_request(place, "mixed", config)
+
+
+def test_an_excess_beside_which_the_function_does_not_fit_is_no_resonance(found: Search) -> None:
+    assert any(sentence.startswith("Answer: ") for sentence in found.verdict())
+    poor = copy.deepcopy(found.found)
+    poor["tests"][poor["best"]]["fit"]["p_value"] = 1e-3
+    hopeless = copy.deepcopy(found.found)
+    hopeless["inclusive"][0]["fit"]["p_value"] = 1e-9
+    for one in (poor, hopeless):
+        said = search_verdict(one)
+        assert not any(sentence.startswith("Answer: ") for sentence in said)
+        assert any(sentence.startswith("No resonance is claimed, since the function") for sentence in said)
 
 
 def test_a_region_without_events_ends_the_search_and_says_which(place: Workspace) -> None:
