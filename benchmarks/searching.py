@@ -32,8 +32,8 @@ from lhcq.storage import write_json
 from lhcq.workspace import Workspace
 
 REGION = (3300.0, 3700.0)
-PUT_IN = (0, 100, 200, 300, 500, 700, 1000)
-SEEDS = 5
+PUT_IN = (0, 200, 400, 700, 1000)
+SEEDS = 3
 SHARES = (0.01, 0.001)
 _PICTURE = Path(__file__).parents[1] / "docs" / "search-scan.png"
 
@@ -122,7 +122,7 @@ def _supervised(events: WeakEvents, signal: Bits, others: Floats, folds: int, se
         background = events.values[(events.folds != fold) & ~signal]
         values = np.concatenate([background, others])
         labels = np.arange(len(values)) >= len(background)
-        trees = HistGradientBoostingClassifier(**PARAMETERS, class_weight="balanced", random_state=seed)
+        trees = HistGradientBoostingClassifier(**PARAMETERS, random_state=seed)
         with threadpool_limits(limits=1, user_api="openmp"):
             trees.fit(values, labels)
             scores[events.folds == fold] = trees.predict_proba(events.values[events.folds == fold])[:, 1]
