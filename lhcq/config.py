@@ -149,7 +149,7 @@ class Conventions(Frozen):
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is as in the released files, as jobs say it that are older than these fields."""
         fields: dict[str, Any] = dump(self)
-        usual = {"padding": 0.0, "label_map": {}, "axes": "kt"}
+        usual = {"padding": 0.0, "label_map": {}, "axes": "kt", "constituents": 0}
         return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 
 
@@ -169,6 +169,8 @@ class ClusterConfig(Conventions):
     """`jets`: momenta and constituents; `full`: the substructure of the two leading jets too."""
     axes: Axes = "kt"
     """Of N-subjettiness (`lhcq.jets.axes`)."""
+    constituents: int = Field(default=0, ge=0, le=1000)
+    """Hardest constituents kept of each of the two leading jets (`lhcq.jets.constituents`)."""
 
 
 # `lhco` is the definition of the official features files, with what they hold and more; `diary` is the reference
@@ -348,9 +350,9 @@ class TrainConfig(Frozen):
     """Optimizer steps between two checkpoints."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    answer_weight: float = Field(default=0.0, ge=0)
-    """Of the term that has the model answer in words, beside the loss over the two labels; 0, as in runs of before
-    there was one: nothing but the choice between them is learnt."""
+    answer_weight: float | None = Field(default=0.0, ge=0)
+    """Of the term that has the model answer in words, beside the loss over the two labels; None: 0.03, and less where
+    there are many steps. 0, as in runs of before there was one: nothing but the choice between them is learnt."""
     class_weighted: bool = True
     """Weigh each class by the inverse of its share, so that both count the same in the loss."""
     sampling: Literal["natural", "balanced"] = "natural"
@@ -387,11 +389,12 @@ class TrainConfig(Frozen):
 
 
 ANSWER_WEIGHT = 0.03
-"""Teaches a model the two words within some hundred prompts, and takes nothing from the choice: docs/results.md."""
+"""Teaches a model the two words within some 150 steps, and takes nothing from the choice that five seeds could tell:
+docs/results.md."""
 
 # `diary`: the reference study's settings (r, alpha, dropout, rate, accumulation, saving, q and v only).
 TRAIN_PRESETS: dict[str, TrainConfig] = {
-    "default": TrainConfig(answer_weight=ANSWER_WEIGHT),
+    "default": TrainConfig(answer_weight=None),
     "diary": TrainConfig(
         answer_weight=ANSWER_WEIGHT,
         rank=12,
