@@ -27,6 +27,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.rows import RESULTS, Row, row, say, table
 from lhcq.evaluate.hunt import RegionTest, bin_edges, hunt, judge_by_truth, pseudo_experiments, summarize
 from lhcq.evaluate.weak import PARAMETERS, WeakEvents, assign_folds, score_all, shuffled
+from lhcq.records.events import events_sha256, read_dataset
+from lhcq.records.specs import SearchSpec
 from lhcq.requests.search import in_range, search_config, search_request
 from lhcq.storage import write_json
 from lhcq.workspace import Workspace
@@ -43,14 +45,15 @@ Bits = NDArray[np.bool_]
 
 def scan(workspace: Workspace, backgrounds: list[str], signal: str) -> list[Row]:
     """For each number of signal events and seed what the region shows."""
-    events = [_read(workspace, name, 0) for name in backgrounds]
+    spec = search_request(workspace, backgrounds[0], search_config()).spec_of(SearchSpec)
+    events = [_read(workspace, spec, name, 0) for name in backgrounds]
     background = replace(
         events[0],
         rows=np.arange(sum(len(one.rows) for one in events)),
         mjj=np.concatenate([one.mjj for one in events]),
         values=np.concatenate([one.values for one in events]),
     )
-    pool = _read(workspace, signal, 1)
+    pool = _read(workspace, spec, signal, 1)
     n_signal_there = len(pool.rows)
     points = []
     for n_signal in PUT_IN:
@@ -63,11 +66,12 @@ def scan(workspace: Workspace, backgrounds: list[str], signal: str) -> list[Row]
     return [one for n_signal in PUT_IN for one in _rows(n_signal, points)]
 
 
-def _read(workspace: Workspace, name: str, label: int) -> WeakEvents:
+def _read(workspace: Workspace, spec: SearchSpec, name: str, label: int) -> WeakEvents:
     """The events of one label of a dataset in the range of the fit, with the features of a search."""
     import tasks.stages.search as stage
 
-    spec = search_request(workspace, name, search_config()).spec
+    sha256 = events_sha256(read_dataset(workspace.dataset(name)))
+    spec = spec.model_copy(update={"dataset": name, "dataset_sha256": sha256})
     events = stage._read_events(workspace, spec)
     _, labels = stage._read_looks(workspace, spec, events.rows)
     kept = labels == label
