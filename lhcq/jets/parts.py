@@ -65,7 +65,7 @@ def write_part(
     """
     rest = iter(tables)
     first = next(rest)
-    with staged_file(path) as temporary:
+    with staged_file(path, sync_name=False) as temporary:
         with pq.ParquetWriter(temporary, first.schema, **WRITER_OPTIONS) as writer:
             for group in regroup(itertools.chain([first], rest), ROW_GROUP):
                 writer.write_table(group)

@@ -44,9 +44,9 @@ def test_a_queue_is_a_list_of_its_name_that_gives_the_oldest_message_first(broke
         assert not broker.exists(UNACKED_KEY, UNACKED_INDEX_KEY)
 
 
-def test_a_message_of_a_chord_tells_its_unit_as_well(broker, place, new_job) -> None:
+def test_a_message_of_a_chord_tells_its_unit_as_well(broker, here, new_job) -> None:
     job = new_job(parts=1)
-    publish_job(place, job)
+    publish_job(here, job)
     assert [unit_key(*message) for message in waiting_messages(broker, "cpu")] == [chunk_unit(job, 0).key]
 
 
