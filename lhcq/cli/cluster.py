@@ -3,13 +3,25 @@
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.conventions import label_map_option, padding_option
-from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    choice_of,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 
 @click.command("cluster")
@@ -51,6 +63,8 @@ from lhcq.config import CLUSTER_PRESETS, ClusterConfig
     "--events-per-chunk", type=click.IntRange(min=1), help="Events in one task; default: about 3 s of it."
 )
 @workers_option
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -61,6 +75,8 @@ def command(
     tolerate: float,
     events_per_chunk: int | None,
     workers: int | None,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
     **jets: Any,
@@ -92,6 +108,7 @@ def command(
         chunk=events_per_chunk,
         say=say if sys.stderr.isatty() else lambda _: None,
     )
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     cut = f"{job.parts} chunks of about {job.spec_of(ClusterSpec).events_per_chunk:,} events"
 
     def begin(_: Any) -> None:

@@ -1,10 +1,22 @@
 """`lhcq generate OUT.h5`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 
 @click.command("generate")
@@ -21,6 +33,8 @@ from lhcq.cli.options import answer, json_option, traced, wait_option, workers_o
     help="Particles as a CMS-like detector sees them, as in the released files, or as they were generated.",
 )
 @workers_option
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -31,6 +45,8 @@ def command(
     seed: int,
     detector: bool,
     workers: int | None,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -47,6 +63,7 @@ def command(
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     workspace = open_workspace()
     job = generate_request(workspace, out, config)
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     n_events = background + signal
     waited = have_done(
         workspace,

@@ -8,6 +8,8 @@ Who asks for a job and ends one is `tasks.jobs.store`.
 import contextlib
 import logging
 import os
+import pwd
+import re
 import socket
 import time
 from collections.abc import Container
@@ -31,6 +33,7 @@ MOST_CHUNKS = 10_000_000
 """Far more than a chunk of one event each would make of any file there is."""
 LOG_VARIABLE = "LHCQ_LOG"
 """Where a worker's log goes, for those who look for it."""
+_LONGEST_OWNER = 64
 _TOLD: set[Path] = set()
 """Damaged records that this process has spoken of."""
 
@@ -55,7 +58,7 @@ class Job(Frozen):
     """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
     parts: int = Field(default=0, ge=0, le=MOST_CHUNKS)
     """Chunks that a fan-out has; 0 where there is none."""
-    owner: Annotated[str, StringConstraints(max_length=64)] = ""
+    owner: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@-]*$", max_length=_LONGEST_OWNER)] = ""
     """Who asked for it first, by the user's name there; empty in records of an older lhcq."""
     priority: Priority = "normal"
     """Whose units come first: all those of `high` before any of `normal`. The latest request's counts."""
@@ -91,6 +94,10 @@ class Job(Frozen):
     def title(self) -> str:
         """How messages and logs call it."""
         return f"{self.kind} {self.name}"
+
+    def asking(self, *, priority: Priority = "normal", max_parallel: int | None = None) -> Self:
+        """The same request, with how its units take turns with those of other jobs."""
+        return type(self).checked(**{**dict(self), "priority": priority, "max_parallel": max_parallel})
 
     def spec_of(self, model: type[_S]) -> _S:
         """The spec of a job whose kind is known."""
@@ -142,6 +149,15 @@ class Failure(Frozen):
     attempts: int
     by: Holder
     traceback: str
+
+
+def this_user() -> str:
+    """The name of the user of this process, as jobs have it for their owner."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container, say
+        name = f"uid-{os.geteuid()}"
+    return re.sub(r"[^A-Za-z0-9._@-]", "_", name)[:_LONGEST_OWNER]
 
 
 def directory_of(workspace: Workspace, job: Job) -> Path:
