@@ -16,7 +16,14 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints, field_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, NotThere
@@ -89,6 +96,13 @@ class Job(Frozen):
     @field_serializer("spec", "terms")
     def _recorded(self, value: Spec | Terms) -> dict[str, Any]:
         return value.recorded()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As an earlier lhcq wrote it where nothing was asked that it did not know."""
+        fields: dict[str, Any] = dump(self)
+        usual = {"owner": "", "priority": "normal", "max_parallel": None}
+        return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 
     @property
     def title(self) -> str:

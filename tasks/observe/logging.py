@@ -65,12 +65,13 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines of a record, which two handlers may want."""
-        if (told := record.__dict__.get(_TOLD)) is None:
-            told = record.__dict__[_TOLD] = self._lines(record)
-        return str(told)
-
-    def _lines(self, record: logging.LogRecord) -> str:
         work = _work_of(record)
+        told = record.__dict__.get(_TOLD)
+        if told is None or told[0] != work:
+            told = record.__dict__[_TOLD] = (work, self._lines(record, work))
+        return str(told[1])
+
+    def _lines(self, record: logging.LogRecord, work: _Work | None) -> str:
         about = f" {work.unit}" if work else ""
         about += f" attempt {work.attempt}" if work and work.attempt is not None else ""
         lead = f"[{_time_of(record)} {record.levelname} {_HOST}/{record.processName}{about}]"
