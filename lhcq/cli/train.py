@@ -77,7 +77,11 @@ def read_policy(
 @click.option("--checkpoints", type=int, help="Checkpoints over the run.")
 @click.option("--checkpoint-every", type=int, help="Optimizer steps between checkpoints, instead.")
 @click.option("--max-tokens", type=int, help="Refuse longer prompts.")
-@click.option("--answer-weight", type=float, help="Of answering in words, in the loss. 0: the choice alone.")
+@click.option(
+    "--answer-weight",
+    type=float,
+    help="Of answering in words, in the loss; 0: the choice alone. Default: 0.03, above 150 steps less.",
+)
 @click.option(
     "--class-weighted/--no-class-weighted", default=None, help="Weigh both classes alike in the loss."
 )
