@@ -126,6 +126,7 @@ function acts.release(queue) return release(queue, WINDOW) end
 
 -- Take the lease on a unit, if nobody has it, and count the attempt; without a job it is the lease alone.
 function acts.claim(lease, token, milliseconds, job, unit, queue, latest)
+  if redis.call('PTTL', lease) > tonumber(milliseconds) then redis.call('DEL', lease) end  -- the clock was set back
   if not redis.call('SET', lease, token, 'NX', 'PX', milliseconds) then return {0} end
   if job == '' then return {1} end
   redis.call('HSET', 'lhcq:latest:' .. job, unit, latest)
