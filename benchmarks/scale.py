@@ -198,7 +198,8 @@ def million(result: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--parts", type=int, default=50_000, help="That are published, and merged.")
+    words.add_argument("--parts", type=int, default=50_000, help="That are published.")
+    words.add_argument("--merged", type=int, default=50_000, help="That are merged.")
     words.add_argument("--each", type=int, default=60, help="Parts that are made in a round.")
     words.add_argument("--finished", type=int, default=1_000)
     words.add_argument("--out", type=Path, default=RESULT)
@@ -210,7 +211,7 @@ def main() -> None:
         result["part"] = parts_cpu(scratch, given.each)
         result["publishing"] = publishing(scratch, given.parts)
         result["scan"] = scan(given.finished)
-        result["merge"] = merged(scratch, given.parts)
+        result["merge"] = merged(scratch, given.merged)
     result["million"] = million(result)
     result["holds"] = {
         name: result[name.partition(".")[0]][name.partition(".")[2]] <= bound
