@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     help="The master key of a file without labels: one number an event, 0 background.",
 )
 @click.option(
+    "--constituents",
+    type=click.IntRange(min=0),
+    help="Hardest constituents to keep of each of the two leading jets. Default: 0.",
+)
+@click.option(
     "--axes",
     type=choice_of(ClusterConfig, "axes"),
     help="Axes of N-subjettiness. Default: kt; the others agree with the released files in shape.",

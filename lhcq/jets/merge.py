@@ -60,7 +60,7 @@ class _Survey:
         """Whether a row is not in the source: then nothing can be written any more."""
         self._n_events = n_events
         self._rows: list[Integers] = [np.zeros(0, np.int64)]
-        self._contents: list[Contents] | None = []
+        self._contents: list[Contents] | None = [np.zeros(0, np.uint64)]
         self._classes: list[NDArray[np.int8]] = [np.zeros(0, np.int8)]
         self._n_jets: Counter[int] = Counter()
         self._hosts: Counter[str] = Counter()
@@ -68,14 +68,16 @@ class _Survey:
         """Fingerprints as they were found, and as they are counted: most parts have the same."""
         self._firsts: list[int] = []
 
-    def begin_part(self, path: Path, metadata: Mapping[bytes, bytes]) -> None:
-        """Note who computed a part, and what it lacks."""
+    def begin_part(self, path: Path, metadata: Mapping[bytes, bytes], *, contents: bool) -> None:
+        """Note who computed a part, what it lacks, and whether it has contents."""
         raw = metadata.get(FINGERPRINT_KEY, b"")
         if raw not in self._told:
             self._told[raw] = json.dumps(read_fingerprint(metadata, path), sort_keys=True)
         self._hosts[self._told[raw]] += 1
         self.gaps += read_gaps(metadata)
         self._firsts.append(-1)
+        if not contents:
+            self._contents = None
 
     def add(self, path: Path, table: pa.Table) -> None:
         """Note some rows of the part that was begun last."""
@@ -94,9 +96,7 @@ class _Survey:
         self._classes.append(classes)
         counts, times = np.unique(np.array(table["n_jets"]), return_counts=True)
         self._n_jets.update(dict(zip(counts.tolist(), times.tolist(), strict=True)))
-        if CONTENT.name not in table.schema.names:
-            self._contents = None
-        elif self._contents is not None:
+        if self._contents is not None:
             self._contents.append(np.array(table[CONTENT.name]))
 
     def require_order(self) -> None:
@@ -126,7 +126,7 @@ class _Survey:
 
     def duplicates(self, key: NDArray[np.int8] | None) -> Duplicates | None:
         """The rows of the parts, in order, that hold an event again; None where a part has no contents."""
-        if not self._contents:
+        if self._contents is None or not self.paths:
             return None
         rows = self.rows
         labels = np.concatenate(self._classes) if key is None else key[rows]
@@ -140,6 +140,7 @@ def merge_parts(
     n_events: int,
     manifest_fields: dict[str, Any],
     features: FeatureSet = "jets",
+    constituents: bool = False,
     tolerate: float = 0.0,
     labels: NDArray[np.int8] | None = None,
 ) -> dict[str, Any]:
@@ -155,10 +156,11 @@ def merge_parts(
     """
     if (final / MANIFEST).exists():
         return read_standing(final, manifest_fields)
+    schema = schema_of(features, constituents=constituents)
     try:
-        _merge(part_paths, final, n_events, manifest_fields, schema_of(features), tolerate, labels)
+        _merge(part_paths, final, n_events, manifest_fields, schema, tolerate, labels)
     except _OutOfOrder as wrong:
-        _merge(wrong.paths, final, n_events, manifest_fields, schema_of(features), tolerate, labels)
+        _merge(wrong.paths, final, n_events, manifest_fields, schema, tolerate, labels)
     return read_standing(final, manifest_fields)
 
 
@@ -255,7 +257,7 @@ def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.Table]:
                     raise BadInput(
                         f"{path}: has other columns than this version writes. Remove it and cluster again."
                     )
-                survey.begin_part(path, file.metadata.metadata or {})
+                survey.begin_part(path, file.metadata.metadata or {}, contents=found.equals(whole))
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(
                         group, use_threads=False

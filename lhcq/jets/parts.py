@@ -29,9 +29,9 @@ CONTENT = pa.field("content", pa.uint64(), nullable=False)
 """What tells one event from another (`records.duplicates`): parts have it behind their records, datasets do not."""
 
 
-def part_schema_of(features: FeatureSet) -> pa.Schema:
+def part_schema_of(features: FeatureSet, *, constituents: bool = False) -> pa.Schema:
     """The schema of the records in a part, each with the content of its event."""
-    return schema_of(features).append(CONTENT)
+    return schema_of(features, constituents=constituents).append(CONTENT)
 
 
 def with_contents(records: pa.Table, contents: Contents) -> pa.Table:
@@ -81,7 +81,9 @@ def regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of exactly `size` rows (the last may be shorter), each in one piece."""
     waiting: list[pa.Table] = []
     n_waiting = 0
-    small = 0  # tables at the end of those that wait: a row alone takes some 25 kB, most of it for being a table
+    small = (
+        0  # tables at the end of those that wait: a row alone takes some 25 kB, most of it for being a table
+    )
     for table in tables:
         waiting.append(table)
         n_waiting += table.num_rows
