@@ -181,9 +181,15 @@ class CheckedChannel(Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)
-        if self._own_client is None or self._own_client.connection_pool is not self.pool:
+        if self._own_client is None:
             self._own_client = super()._create_client()
-        return self._own_client
+        return (
+            self._own_client
+        )  # after its pool was disconnected too: a channel that closes gives messages back
+
+    def _after_fork(self) -> None:
+        self._own_client = None
+        super()._after_fork()
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

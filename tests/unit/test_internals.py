@@ -166,3 +166,16 @@ def test_a_channel_makes_its_client_once(broker) -> None:
         with channel.conn_or_acquire() as one, channel.conn_or_acquire() as other:
             assert one is other
             assert one.ping()
+
+
+def test_a_channel_whose_connections_were_closed_still_has_its_client(broker) -> None:
+    """With it, it gives back what it had taken when the broker died; making one then ended the worker."""
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        with channel.conn_or_acquire() as client:
+            assert client.ping()
+        channel._disconnect_pools()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(connection.transport, "client", None)
+            with channel.conn_or_acquire() as client:
+                assert client.ping()
