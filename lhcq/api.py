@@ -26,6 +26,7 @@ from lhcq.config import (
     ClusterConfig,
     SplitConfig,
     TrainConfig,
+    whole_path,
 )
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
@@ -80,7 +81,7 @@ def plan_generate(
     from lhcq.requests.generate import generate_request
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
-    return generate_request(_opened(workspace), Path(out), config)
+    return generate_request(_opened(workspace), whole_path(out), config)
 
 
 def plan_cluster(
@@ -110,10 +111,10 @@ def plan_cluster(
     here = _opened(workspace)
     return cluster_request(
         here,
-        find_events(here, Path(file), resolved),
+        find_events(here, whole_path(file), resolved),
         name,
         resolved,
-        key=Path(labels) if labels else None,
+        key=whole_path(labels) if labels else None,
         tolerate=tolerate,
         chunk=events_per_chunk,
     )
@@ -209,7 +210,7 @@ def plan_score(
         _name_of(dataset),
         step=str(step),
         name=name,
-        key=Path(labels) if labels else None,
+        key=whole_path(labels) if labels else None,
         largest_p_value=largest_p_value,
     )
 
@@ -232,7 +233,7 @@ def generate(
     here = _opened(workspace)
     request = plan_generate(out, workspace=here, **options)
     _do(here, request, progress)
-    return Path(out).absolute()
+    return whole_path(out)
 
 
 def cluster(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from lhcq.config import LONGEST_NAME, Settings, check_name
+from lhcq.config import LONGEST_NAME, Settings, check_name, whole_path
 from lhcq.errors import BadInput, LhcqError
 from lhcq.storage import explained_os_errors, staged_file
 
@@ -154,7 +154,7 @@ class Workspace:
     def of_environment(cls, root: Path | None = None) -> Self:
         """The workspace that the environment names, or the one at `root`, with the data roots that it names."""
         settings = Settings.from_environment()
-        return cls(root or settings.workspace, settings.data_roots)
+        return cls(whole_path(root) if root else settings.workspace, settings.data_roots)
 
     def dataset(self, name: str) -> Path:
         """Clustered events: `events.parquet` and its manifest."""

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from lhcq.cli.conventions import label_map_option, padding_option
-from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import FilePath, answer, choice_of, json_option, traced, wait_option, workers_option
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 
 
 @click.command("cluster")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath())
 @click.option("--name", required=True, help="Name of the dataset to make.")
 @click.option("--preset", type=click.Choice(list(CLUSTER_PRESETS)), default="lhco", show_default=True)
 @click.option("--algorithm", type=choice_of(ClusterConfig, "algorithm"), help="Overrides the preset.")
@@ -30,7 +30,7 @@ from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 @click.option(
     "--labels",
     "key",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="The master key of a file without labels: one number an event, 0 background.",
 )
 @click.option(

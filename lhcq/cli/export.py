@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import FilePath, answer, json_option
 
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h5"}
 
@@ -20,7 +20,7 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Directory to write into, or, for one file, the file: a name that ends on .csv, .parquet or .h5. "
     "Default: exports/NAME in the workspace.",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import FilePath, answer, json_option
 from lhcq.config import ModelFormat
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _SAID = {"adapter": "adapter", "merged": "model", "classifier": "classifier"}
 @click.command("export-adapter")
 @click.argument("run")
 @click.argument("step")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=FilePath())
 @click.option(
     "--format",
     "model_format",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import FilePath, answer, json_option
 from lhcq.cli.progress import Update, progress
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _REDRAW_SECONDS = 0.1
 @click.option(
     "--to",
     "directory",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     default=Path(),
     help="Directory to load into. Default: the current one.",
 )

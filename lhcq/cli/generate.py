@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import FilePath, answer, json_option, traced, wait_option, workers_option
 
 
 @click.command("generate")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=FilePath())
 @click.option("--background", type=click.IntRange(min=0), required=True, help="QCD dijet events.")
 @click.option(
     "--signal", type=click.IntRange(min=0), required=True, help="W' (3.5 TeV) -> X Y -> qq qq events."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.conventions import label_map_option
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import FilePath, answer, json_option
 from lhcq.cli.progress import Update, progress
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ _BYTES_PER_EVENT = 250
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath())
 @click.option("--name", required=True, help="Name of the dataset to make.")
 @click.option(
     "--labels",
     "key",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="The master key of a file without labels: one number an event, 0 background.",
 )
 @label_map_option

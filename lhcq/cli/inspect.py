@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from lhcq.cli.conventions import label_map_option, padding_option
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import FilePath, answer, json_option
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=FilePath())
 @padding_option
 @label_map_option
 @json_option

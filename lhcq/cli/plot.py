@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import FilePath, answer, json_option
 
 
 @click.command("plot")
 @click.argument("name")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     help="Directory to write NAME.png and NAME.html into. Default: plots/NAME in the workspace.",
 )
 @json_option

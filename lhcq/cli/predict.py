@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option
+from lhcq.cli.options import FilePath, answer, json_option, traced, wait_option
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--labels",
     "key",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="The master key of a dataset without labels: one number an event, 0 background.",
 )
 @click.option("--name", help="Name of the prediction. Default: RUN-DATASET, or RUN-DATASET-select-P.")

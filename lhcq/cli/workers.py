@@ -110,8 +110,7 @@ def submit(
     )
     script = workspace.batch_script(f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
     if slurm:
-        log = script.with_suffix("").with_name(f"{script.stem}.%a.log")
-        files = {script: slurm_script(worker, slurm, log, options)}
+        files = {script: slurm_script(worker, slurm, script, options)}
         order = ["sbatch", "--parsable", str(script)]
     else:
         description = script.with_suffix(".submit")
@@ -182,7 +181,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
     """What a worker on another machine has to know; refuses a password that would stand in a script."""
     import os
 
-    from lhcq.config import Settings
+    from lhcq.config import Settings, whole_path
     from lhcq.errors import BadInput
     from tasks.observe.tracing import public_variables
 
@@ -193,7 +192,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
         )
     environment = {"LHCQ_WORKSPACE": str(workspace.root)}
     if name := not os.environ.get("LHCQ_BROKER_URL") and os.environ.get("LHCQ_BROKER_URL_FILE"):
-        environment["LHCQ_BROKER_URL_FILE"] = str(Path(name).absolute())
+        environment["LHCQ_BROKER_URL_FILE"] = str(whole_path(name))
     elif "@" in settings.broker_url:
         raise BadInput(
             "LHCQ_BROKER_URL holds a password, and a batch script is for all to read. Write the address into a file "
@@ -201,8 +200,13 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
         )
     else:
         environment["LHCQ_BROKER_URL"] = settings.broker_url
-    if settings.broker_ca:
-        environment["LHCQ_BROKER_CA"] = str(settings.broker_ca)
+    for variable, path in (
+        ("LHCQ_BROKER_CA", settings.broker_ca),
+        ("LHCQ_BROKER_CERT", settings.broker_cert),
+        ("LHCQ_BROKER_KEY", settings.broker_key),
+    ):
+        if path:
+            environment[variable] = str(path)
     if settings.data_roots:
         environment["LHCQ_DATA_ROOTS"] = ":".join(map(str, settings.data_roots))
     if settings.log_format != "text":

@@ -4,8 +4,10 @@ Only safetensors are read, and never a model's own code. Nothing here imports to
 """
 
 import importlib.util
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +142,16 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
     try:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub import errors as hub
+        from socksio.exceptions import SOCKSError
     except ImportError:
         raise BadInput("models need what is not installed here: pip install 'lhcq[train]'.") from None
 
     partial = final.parent / f".{final.name}.partial"
     try:
-        revision = HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS).sha
+        told = HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS)
+        revision, names = told.sha, {file.rfilename for file in told.siblings or ()}
+        if _take_from_cache(repository, revision, final, names=names, say=say):
+            return
         say(f"downloading {repository} from the model hub")
         with explained_os_errors(partial):
             snapshot_download(
@@ -163,13 +169,18 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
         ) from None
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
         raise BadInput(f"{repository}: the model hub knows no model of this name.") from None
-    except (hub.HTTPError, OSError) as error:
-        reason = (
-            "HF_HUB_OFFLINE is set" if isinstance(error, hub.OfflineModeIsEnabled) else type(error).__name__
-        )
+    except (
+        hub.HTTPError,
+        SOCKSError,
+        OSError,
+        ImportError,
+        ValueError,
+    ) as error:  # the last two of odd proxies
+        if _take_from_cache(repository, None, final, say=say):
+            return
         raise BadInput(
-            f"{repository}: the model hub cannot be reached ({reason}). Give a local model directory instead, or "
-            "try again with a connection."
+            f"{repository}: the model hub cannot be reached ({_unreached(error)}), and its cache on this machine "
+            "does not hold the model whole. Give a local model directory instead, or try again with a connection."
         ) from error
     check_model_directory(partial)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
@@ -178,3 +189,58 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
             path.rename(staged / path.name)
         write_manifest(staged, source="hub", repository=repository, revision=revision)
     partial.rmdir()
+
+
+def _take_from_cache(
+    repository: str, revision: str | None, final: Path, *, names: Collection[str] = (), say: Say
+) -> bool:
+    """Commit a model of which this user's cache of the hub has all files; False where it has not.
+
+    `revision` None is the newest that the cache knows of, `names` what the hub has of it, where it was asked. Files are linked where they can be, since a model may have many gigabytes and those of the cache never change.
+    """
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    try:
+        cached = Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_HUB_SKIPS,
+            )
+        )
+        check_model_directory(cached)
+        if not all((cached / name).is_file() for name in names if _is_wanted(name)):
+            return False
+    except (hub.LocalEntryNotFoundError, BadInput, OSError, ValueError):
+        return False
+    say(f"taking {repository} from the hub's cache on this machine, {cached}")
+    with explained_os_errors(final), staged_directory(final) as staged:
+        for path in sorted(path for path in cached.iterdir() if path.is_file() and _is_wanted(path.name)):
+            try:
+                os.link(path.resolve(), staged / path.name)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, staged / path.name)
+        write_manifest(staged, source="cache", repository=repository, revision=cached.name)
+    return True
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a file of a model's repository is one that lhcq takes."""
+    matches = lambda patterns: any(fnmatch(name, pattern) for pattern in patterns)  # noqa: E731
+    return matches(_HUB_FILES) and not matches(_HUB_SKIPS)
+
+
+def _unreached(error: Exception) -> str:
+    """Why the hub cannot be reached, in words."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, ImportError | ValueError):
+        return str(error).partition(". ")[0].rstrip(".")
+    if type(error).__module__.startswith("socksio"):
+        return f"the SOCKS proxy of the environment: {error}"
+    return type(error).__name__

@@ -1,7 +1,9 @@
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -13,8 +15,8 @@ from lhcq.storage import read_manifest, verify_files
 from lhcq.workspace import Workspace
 
 
-def obtain_offline(name, workspace):
-    """Ask for a model in a process that may not use the hub; gives what `obtain` raised."""
+def obtain_offline(name, workspace, **environment):
+    """Ask for a model in a process that may not use the hub; gives what `obtain` raised, or where the model is."""
     code = (
         "import sys; from pathlib import Path; from lhcq.errors import LhcqError\n"
         "from lhcq.model.sources import obtain; from lhcq.workspace import Workspace\n"
@@ -24,7 +26,7 @@ def obtain_offline(name, workspace):
     )
     done = subprocess.run(
         [sys.executable, "-c", code, name, str(workspace)],
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
         capture_output=True,
         text=True,
         check=True,
@@ -125,6 +127,83 @@ def test_an_unreachable_hub_is_one_clear_line_and_leaves_nothing(tmp_path):
     )
     assert "\n" not in answer
     assert [path.name for path in (tmp_path / "models").iterdir()] == [".some-owner--some-model.lock"]
+
+
+@pytest.fixture
+def cached(model, tmp_path):
+    """The hub's cache of a user, with the model as `some-owner/some-model`, as the hub's own library keeps it."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    place = tmp_path / "hf/hub/models--some-owner--some-model"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs/main").write_text(revision)
+    (place / "snapshots" / revision).mkdir(parents=True)
+    (place / "blobs").mkdir()
+    for path in model.iterdir():
+        path.rename(place / "blobs" / path.name)
+        (place / "snapshots" / revision / path.name).symlink_to(f"../../blobs/{path.name}")
+    return tmp_path / "hf"
+
+
+def test_a_model_in_the_hubs_cache_needs_no_hub(cached, tmp_path):
+    place = Workspace(tmp_path / "w")
+    said, final = obtain_offline("some-owner/some-model", place.root, HF_HOME=str(cached)).splitlines()
+    assert said.startswith("taking some-owner/some-model from the hub's cache")
+    assert final == str(place.model("some-owner/some-model"))
+    manifest = read_manifest(place.model("some-owner/some-model"), what="the model", remedy="")
+    verify_files(place.model("some-owner/some-model"), manifest)
+    assert (manifest["source"], manifest["revision"][:4]) == ("cache", "0123")
+
+
+def test_a_model_that_the_hubs_cache_holds_in_part_is_not_taken(cached, tmp_path):
+    next(cached.rglob("blobs/model.safetensors")).unlink()
+    answer = obtain_offline("some-owner/some-model", tmp_path / "w", HF_HOME=str(cached))
+    assert answer.startswith("BadInput some-owner/some-model: the model hub cannot be reached")
+    assert "\n" not in answer
+
+
+class Socks:
+    """A SOCKS5 proxy that notes where it is asked to connect to, and hangs up."""
+
+    def __init__(self):
+        self.asked = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"socks5h://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        while True:
+            try:
+                line, _ = self.listener.accept()
+            except OSError:
+                return
+            with line:
+                line.recv(2 + 255)
+                line.sendall(b"\x05\x00")  # no login is wanted
+                request = line.recv(4 + 256 + 2)
+                self.asked.append(request[5 : 5 + request[4]].decode())
+
+
+@pytest.fixture
+def socks():
+    proxy = Socks()
+    yield proxy
+    proxy.listener.close()
+
+
+def test_the_hub_is_asked_through_a_socks_proxy_and_its_refusal_is_one_line(socks, tmp_path):
+    answer = obtain_offline("some-owner/some-model", tmp_path, HF_HUB_OFFLINE="0", ALL_PROXY=socks.url)
+    assert socks.asked
+    assert set(socks.asked) == {"huggingface.co"}
+    assert answer.startswith("BadInput some-owner/some-model: the model hub cannot be reached (")
+    assert "\n" not in answer
+
+
+def test_a_proxy_of_an_unknown_kind_is_one_line(tmp_path):
+    answer = obtain_offline(
+        "some-owner/some-model", tmp_path, HF_HUB_OFFLINE="0", ALL_PROXY="gopher://there:9"
+    )
+    assert "the model hub cannot be reached (Unknown scheme for proxy URL" in answer
+    assert "\n" not in answer
 
 
 def test_a_model_in_the_workspace_needs_no_hub(model, tmp_path):
