@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
     from tasks.doctor import Finding
 
 
-@click.command("doctor")
+@click.command("doctor", epilog=example("lhcq doctor"))
 @json_option
 def command(as_json: bool) -> int:
     """Examine what lhcq stands on: broker, workers, clocks, workspace, versions, memory, security, disk.
@@ -20,9 +21,9 @@ def command(as_json: bool) -> int:
     Every worker proves that it shares the workspace by a file that it commits there. Without a broker, what is local
     is examined, the broker that lhcq brings included. Exit code 1: something would lose work.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     findings = examine(workspace)
     loses = any(finding.state == "error" for finding in findings)
     value = {
@@ -48,8 +49,18 @@ def examine(workspace: "Workspace") -> "list[Finding]":
         worker_findings,
     )
 
-    findings = [*filesystem_findings(workspace.root), *environment_findings()]
     configured = Settings.from_environment().broker_url
+    if not workspace.root.is_dir():  # a question makes none
+        there_is_none = Finding(
+            check="workspace",
+            state="warning" if configured else "ok",
+            found=f"{workspace.root} does not exist yet, so what wants one was not examined",
+            remedy="Set LHCQ_WORKSPACE to the one that the workers have, if that is another."
+            if configured
+            else "",
+        )
+        return [there_is_none, *environment_findings()]
+    findings = [*filesystem_findings(workspace.root), *environment_findings()]
     running = running_broker(workspace)
     with contextlib.ExitStack() as stack:
         try:

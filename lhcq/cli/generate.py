@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
-from lhcq.cli.options import FilePath, answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.parameters import FilePath, example
 
 
-@click.command("generate")
+@click.command("generate", epilog=example("lhcq generate events.h5 --background 5000 --signal 5000"))
 @click.argument("out", type=FilePath())
 @click.option("--background", type=click.IntRange(min=0), required=True, help="QCD dijet events.")
 @click.option(

@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
 
 
-@click.command("status")
+@click.command("status", epilog=example("lhcq status"))
 @json_option
 def command(as_json: bool) -> int:
     """List all jobs of the workspace: what they are, how far they got, how they ended."""
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.records.jobs import list_jobs
     from tasks.client import meet_broker
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
     rows = [_row(workspace, job) for job in list_jobs(workspace)]
     answer(as_json, {"workspace": str(workspace.root), "jobs": rows}, _text(workspace, rows))

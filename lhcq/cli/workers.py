@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 from tasks.settings import QUEUES
 
 if TYPE_CHECKING:
@@ -42,12 +43,18 @@ def read_duration(_: click.Context, parameter: click.Parameter, value: str) -> i
     return duration
 
 
-@click.group("workers")
+@click.group("workers", epilog=example("lhcq workers submit --slurm 20 --time 4:00"))
 def command() -> None:
     """Workers on other machines: submit them to a batch system, see what waits for them, ask whether they live."""
 
 
-@command.command("submit")
+@command.command(
+    "submit",
+    epilog=example(
+        "lhcq workers submit --slurm 20 --time 4:00 --option partition=long",
+        "lhcq workers submit --condor 20 --dry-run",
+    ),
+)
 @click.option("--slurm", type=click.IntRange(min=1), metavar="N", help="Submit a job array of N workers.")
 @click.option("--condor", type=click.IntRange(min=1), metavar="N", help="Submit N jobs to HTCondor.")
 @click.option("--queue", "kind", type=KINDS, default="cpu", show_default=True, help="Kind of the workers.")
@@ -94,11 +101,11 @@ def submit(
     WORKSPACE/batch, the logs beside them.
     """
     from lhcq.cli.batch import IDLE_SECONDS, Worker, condor_description, condor_script, slurm_script
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
 
     if (slurm is None) == (condor is None):
         raise click.UsageError("give either --slurm N or --condor N")
-    workspace = open_workspace()
+    workspace = find_workspace()
     worker = Worker.checked(
         kind=kind,
         lhcq=Path(sysconfig.get_path("scripts")) / "lhcq",
@@ -132,15 +139,15 @@ def submit(
     return 0
 
 
-@command.command("pending")
+@command.command("pending", epilog=example("lhcq workers pending cpu"))
 @click.argument("kind", type=KINDS)
 def pending(kind: "WorkerKind") -> int:
     """Print how many units of open jobs wait for a worker of this kind, or are under way, as the workspace tells."""
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.records.jobs import list_jobs, outcome_of
     from tasks.client import pending_units, queue_of, queues_of
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     queues = queues_of(kind)
     units = (
         unit
@@ -152,7 +159,7 @@ def pending(kind: "WorkerKind") -> int:
     return 0
 
 
-@command.command("ping")
+@command.command("ping", epilog=example("lhcq workers ping --host node1"))
 @click.option("--host", help="Whose workers to ask. Default: this host's.")
 @json_option
 def ping(host: str | None, as_json: bool) -> int:
@@ -223,7 +230,7 @@ def _submit(files: dict[Path, str], order: list[str]) -> str:
         raise BadInput(f"there is no {order[0]} here: run this where jobs are submitted, or use --dry-run.")
     for path, text in files.items():
         with explained_os_errors(path):
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(0o755)
     done = subprocess.run(order, capture_output=True, text=True, check=False)

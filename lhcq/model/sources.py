@@ -43,6 +43,43 @@ def default_model() -> str:
     return GPU_DEFAULT if torch.cuda.is_available() else SMOLLM2
 
 
+def directory_of_model(name: str, workspace: Workspace) -> Path | None:
+    """Where a model stands, so that nothing has to be fetched for it; None where it does not."""
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory.absolute()
+    try:
+        final = workspace.model(name)
+    except BadInput:
+        return None
+    return final if (final / MANIFEST).is_file() else None
+
+
+def is_at_hand(name: str, workspace: Workspace) -> bool:
+    """Whether a model stands in the workspace, or this user's cache of the hub has it whole."""
+    return directory_of_model(name, workspace) is not None or (
+        importlib.util.find_spec("huggingface_hub") is not None
+        and _cached(_repository(name), None) is not None
+    )
+
+
+def download_size(name: str) -> int | None:
+    """Bytes that a model of the hub has; None where the hub does not tell, or cannot be reached."""
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub
+
+    try:
+        told = HfApi().model_info(_repository(name), files_metadata=True, timeout=HUB_TIMEOUT_SECONDS)
+    except (hub.HTTPError, OSError, ImportError, ValueError):
+        return None
+    sizes = [file.size or 0 for file in told.siblings or () if _is_wanted(file.rfilename)]
+    return sum(sizes) or None
+
+
+def _repository(name: str) -> str:
+    return SMOLLM2_HUB if name == SMOLLM2 else name
+
+
 def require_training() -> None:
     """Raise `BadInput` unless what trains and scores is installed; loads none of it."""
     for package in ("torch", "transformers", "peft", "bitsandbytes", "gguf"):
@@ -196,8 +233,25 @@ def _take_from_cache(
 ) -> bool:
     """Commit a model of which this user's cache of the hub has all files; False where it has not.
 
-    `revision` None is the newest that the cache knows of, `names` what the hub has of it, where it was asked. Files are linked where they can be, since a model may have many gigabytes and those of the cache never change.
+    `revision` None is the newest that the cache knows of, `names` what the hub has of it, where it was asked. Files
+    are linked where they can be, since a model may have many gigabytes and those of the cache never change.
     """
+    cached = _cached(repository, revision, names)
+    if cached is None:
+        return False
+    say(f"taking {repository} from the hub's cache on this machine, {cached}")
+    with explained_os_errors(final), staged_directory(final) as staged:
+        for path in sorted(path for path in cached.iterdir() if path.is_file() and _is_wanted(path.name)):
+            try:
+                os.link(path.resolve(), staged / path.name)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, staged / path.name)
+        write_manifest(staged, source="cache", repository=repository, revision=cached.name)
+    return True
+
+
+def _cached(repository: str, revision: str | None, names: Collection[str] = ()) -> Path | None:
+    """Where this user's cache of the hub has a model whole."""
     from huggingface_hub import errors as hub
     from huggingface_hub import snapshot_download
 
@@ -212,19 +266,10 @@ def _take_from_cache(
             )
         )
         check_model_directory(cached)
-        if not all((cached / name).is_file() for name in names if _is_wanted(name)):
-            return False
     except (hub.LocalEntryNotFoundError, BadInput, OSError, ValueError):
-        return False
-    say(f"taking {repository} from the hub's cache on this machine, {cached}")
-    with explained_os_errors(final), staged_directory(final) as staged:
-        for path in sorted(path for path in cached.iterdir() if path.is_file() and _is_wanted(path.name)):
-            try:
-                os.link(path.resolve(), staged / path.name)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(path, staged / path.name)
-        write_manifest(staged, source="cache", repository=repository, revision=cached.name)
-    return True
+        return None
+    whole = all((cached / name).is_file() for name in names if _is_wanted(name))
+    return cached if whole else None
 
 
 def _is_wanted(name: str) -> bool:

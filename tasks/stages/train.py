@@ -243,17 +243,20 @@ def _predicting(workspace: Workspace, run: str) -> set[int]:
 
 def _test(workspace: Workspace, job: Job, held: Lease) -> None:
     from lhcq.report.page import write_report
+    from lhcq.requests.recorded_recipe import write_recipe
 
     run_dir = workspace.run(job.name)
     final = RunPaths(run_dir).test
     judge_validations(workspace, job, [])
     step = best_step(run_dir)
     if step is None:
+        write_recipe(workspace, job.name)
         end_job(workspace, job, "done", "trained; the validation subset is empty")
         return
     if not is_commit(final):
         _score(workspace, job, step, "test", final, held)
     _calibrate(workspace, job, step, held)
+    write_recipe(workspace, job.name)
     stop = current_course(run_dir).stop
     end_job(
         workspace, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else "")
