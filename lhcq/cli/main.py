@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from lhcq import __version__
 from lhcq.cli.parameters import workspace_option
 from lhcq.errors import LhcqError, did_you_mean
 from lhcq.own_tasks import refuse_other_tasks
+from lhcq.version import version
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "The whole pipeline": ("run",),
@@ -71,8 +71,21 @@ class Verbs(click.Group):
                 )
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"lhcq, version {version()}")
+        ctx.exit()
+
+
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="lhcq")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """LHC Olympics collision events in, a language model that tells signal from background out.
 

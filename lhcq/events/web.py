@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from lhcq import __version__
 from lhcq.errors import BadInput
+from lhcq.version import RELEASE
 
 # Zenodo answers 403 to the agents that Python's libraries send by themselves.
-_AGENT = f"lhcq/{__version__}"
+_AGENT = f"lhcq/{RELEASE}"
 
 
 class Interrupted(Exception):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
+from lhcq.extras import command_for
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
 from lhcq.records.checkpoints import ADAPTER_CONFIG
@@ -84,9 +85,7 @@ def require_training() -> None:
     """Raise `BadInput` unless what trains and scores is installed; loads none of it."""
     for package in ("torch", "transformers", "peft", "bitsandbytes", "gguf"):
         if importlib.util.find_spec(package) is None:
-            raise BadInput(
-                f"training needs what is not installed here ({package}): pip install 'lhcq[train]'."
-            )
+            raise BadInput(f"training needs what is not installed here ({package}): {command_for('train')}")
 
 
 def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
@@ -181,7 +180,7 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
         from huggingface_hub import errors as hub
         from socksio.exceptions import SOCKSError
     except ImportError:
-        raise BadInput("models need what is not installed here: pip install 'lhcq[train]'.") from None
+        raise BadInput(f"models need what is not installed here: {command_for('train')}") from None
 
     partial = final.parent / f".{final.name}.partial"
     try:

@@ -16,6 +16,7 @@ from lhcq.events.archive import CATALOGUE
 from lhcq.records.jobs import MADE, Job, directory_of, find_job, list_jobs, load_job
 from lhcq.records.specs import ClusterSpec, ClusterTerms, GenerateSpec, PrepareSpec, TrainSpec, TrainTerms
 from lhcq.storage import read_json, staged_file
+from lhcq.version import version as own_version
 from lhcq.workspace import RunPaths, Workspace
 
 Section = dict[str, Any]
@@ -77,6 +78,7 @@ def recorded_recipe(workspace: Workspace, run: str) -> str:
 def made_by() -> dict[str, str]:
     """The versions, and the processor, that results may depend on; what is not installed is left out."""
     found = {"python": platform.python_version(), "system": f"{platform.system()}-{platform.machine()}"}
+    found["lhcq"] = own_version()
     for package in _MAKERS:
         try:
             found[package] = version(package)

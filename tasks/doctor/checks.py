@@ -311,7 +311,7 @@ def comparisons(workers: Mapping[str, Examined]) -> list[Finding]:
             {"this host": versions_here(), **versions},
             # Another lhcq may ask for what this one does not know.
             state=lambda keys: "error" if "lhcq" in keys else "warning",
-            remedy="Install the same versions everywhere: pip install --constraint constraints.txt lhcq.",
+            remedy="Install one lhcq everywhere, from the same place and with its constraints.txt (docs/cluster.md).",
         ),
         _compared(
             "fingerprint",

@@ -19,6 +19,7 @@ from lhcq.records.metrics import Metrics
 from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import Alarm, best_step, current_course
 from lhcq.records.specs import PredictSpec, TrainSpec, TrainTerms
+from lhcq.version import version as own_version
 from lhcq.workspace import RunPaths, Workspace
 from tasks.app import app, own_workspace
 from tasks.engine.execute import perform
@@ -177,7 +178,7 @@ def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> 
         config_hash=spec.config_sha256,
         extra={
             "of": job.identity,
-            "versions": {name: version(name) for name in _VERSIONED},
+            "versions": {"lhcq": own_version()} | {name: version(name) for name in _VERSIONED},
             **watch.summary(),
         },
     )
