@@ -169,13 +169,13 @@ def plan_train(
     Raises `NotThere` without the split, `BadInput` for a model, tracker or value that cannot be used or a prompt of
     more than max_tokens, `DiskFull`.
     """
-    from lhcq.model.sources import default_model, obtain
+    from lhcq.model.sources import default_at_hand, obtain
     from lhcq.requests.train import split_to_train, train_request
 
     here = _opened(workspace or _workspace_of(split))
     resolved = TrainConfig.checked(**{**_preset(TRAIN_PRESETS, preset).model_dump(), **config})
     split_to_train(here, _name_of(split), track)
-    model = model or default_model()
+    model = model or default_at_hand(here)
     directory = obtain(model, here, say=say_nothing)
     return train_request(
         here, _name_of(split), name, resolved, model=model, model_dir=directory, preset=preset, track=track

@@ -150,18 +150,31 @@ class _Pipeline:
         from lhcq.cli.models import chosen_model
         from lhcq.cli.session import have_all_done
         from lhcq.pipeline import plan_stage
-        from tasks.client import result_of, workers_for
+        from tasks.client import done_already, result_of, workers_for
 
         model: Callable[[str | None], str | None] = lambda name: chosen_model(name, self._workspace)  # noqa: E731
         planned = [plan_stage(stage, recipe, self._workspace, model) for recipe in recipes]
         jobs: dict[str, Job] = {job.title: job for job in planned}
         wanted = [worker for job in jobs.values() for worker in workers_for(job, self._workers)]
         most = max(wanted, key=lambda worker: worker.processes)
+        for job in jobs.values():
+            if stage == "train" and not done_already(self._workspace, job):
+                self._say_what_it_takes(job)
         waited = have_all_done(self._workspace, list(jobs.values()), [most])
         for title, one in waited.items():
             if one.code == 0:
                 self._tell(stage, jobs[title].name, one.seconds, str(result_of(self._workspace, jobs[title])))
         return max((one.code for one in waited.values()), default=0)
+
+    def _say_what_it_takes(self, job: "Job") -> None:
+        from lhcq.cli.train import say_what_it_takes
+        from lhcq.records.specs import TrainSpec
+        from lhcq.records.subsets import read_split
+
+        spec = job.spec_of(TrainSpec)
+        tokens = read_split(self._workspace.split(spec.split))["tokens"] or {}
+        directory = self._workspace.root / spec.model_dir
+        say_what_it_takes(self._workspace, job, directory, tokens.get("max", spec.config.max_tokens))
 
     def _tell(self, stage: str, name: str, seconds: float | None, result: str) -> None:
         """Note a stage that is done, and say so."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lhcq.records.jobs import Job
-    from lhcq.requests.train import TrainRequest
     from lhcq.workspace import Workspace
     from tasks.client import Session
 
@@ -186,7 +185,7 @@ def command(
         request.job,
         wait=wait,
         as_json=as_json,
-        begin=lambda _: _say_what_it_takes(workspace, directory, request),
+        begin=lambda _: say_what_it_takes(workspace, request.job, directory, request.longest),
     )
 
 
@@ -222,19 +221,24 @@ def follow_run(
     return waited.code
 
 
-def _say_what_it_takes(workspace: "Workspace", directory: "Path", request: "TrainRequest") -> None:
-    """Which model, how many steps; of this machine, memory and time: a worker elsewhere looks for itself."""
+def say_what_it_takes(workspace: "Workspace", job: "Job", directory: "Path", longest: int) -> None:
+    """Which model, how many steps; of this machine, memory and time: a worker elsewhere looks for itself.
+
+    `longest` is the longest prompt, in tokens. Raises `BadInput` where this machine has not the memory.
+    """
     from lhcq.cli.session import say
     from lhcq.config import Settings
     from lhcq.model.preflight import check_memory, check_packages, device_here, estimate_needs
+    from lhcq.model.sources import default_model
     from lhcq.records.specs import TrainSpec
     from lhcq.requests.forecast import expected_time
 
-    config, longest, spec = request.config, request.longest, request.job.spec_of(TrainSpec)
-    prompts = config.batch_size * config.accumulation
+    spec = job.spec_of(TrainSpec)
+    config = spec.config
+    default = " (the default here, --model takes another)" if spec.model == default_model() else ""
     say(
-        f"run {request.job.name}: {spec.model}, {spec.total_steps:,} steps of {prompts} of {spec.n_train:,} prompts, "
-        f"{len(spec.checkpoint_steps)} checkpoints"
+        f"{job.title}: {spec.model}{default}, {spec.total_steps:,} steps of {config.batch_size * config.accumulation}"
+        f" of {spec.n_train:,} prompts, {len(spec.checkpoint_steps)} checkpoints"
     )
     if Settings.from_environment().broker_url is not None:
         return
@@ -243,4 +247,4 @@ def _say_what_it_takes(workspace: "Workspace", directory: "Path", request: "Trai
     needs = estimate_needs(directory, config, longest=longest, bfloat16=device.bfloat16)
     if needs is not None:
         say(f"training {check_memory(needs, device, config, longest=longest)}")
-    say(expected_time(directory, config, spec, workspace.split(spec.split), longest))
+    say(f"it will take {expected_time(directory, spec, workspace.split(spec.split), longest)}")

@@ -6,6 +6,7 @@ loop reaches, and on a GPU for the time that starting its kernels takes at least
 
 import functools
 import math
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,8 @@ _SECONDS_PER_LAYER = 4e-4
 """A step takes at least so long a layer on a GPU (there: 135M, batch 8, 13 ms for 30 layers)."""
 _CPU_SHARE = 0.5
 """What SmolLM2 reaches on two cores of what numpy's product of matrices does."""
-_PROBE_SECONDS = 0.1
+_PROBE_SECONDS = 0.2
+_PROBE_SIZE = 256
 
 
 class Pace(NamedTuple):
@@ -63,14 +65,18 @@ def pace_here() -> Pace | None:
 def _measured_rate() -> float:
     """Operations a second of products of matrices in float32, on all cores that this process may use.
 
-    By the fastest of some, since others may be at work on the machine just now.
+    By the fastest of some small ones on one core, since others may be at work on the machine just now.
     """
-    matrix = np.ones((512, 512), np.float32)
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    matrix = np.ones((_PROBE_SIZE, _PROBE_SIZE), np.float32)
     began, fastest = time.perf_counter(), math.inf
-    while (started := time.perf_counter()) - began < _PROBE_SECONDS:
-        np.dot(matrix, matrix)
-        fastest = min(fastest, time.perf_counter() - started)
-    return 2 * 512**3 / fastest
+    with threadpool_limits(1):
+        while (started := time.perf_counter()) - began < _PROBE_SECONDS:
+            np.dot(matrix, matrix)
+            fastest = min(fastest, time.perf_counter() - started)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores * 2 * _PROBE_SIZE**3 / fastest
 
 
 def step_seconds(directory: Path, config: TrainConfig, tokens: float, pace: Pace) -> float:

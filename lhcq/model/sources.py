@@ -44,6 +44,23 @@ def default_model() -> str:
     return GPU_DEFAULT if torch.cuda.is_available() else SMOLLM2
 
 
+def default_at_hand(workspace: Workspace) -> str:
+    """The default model where nothing large has to be downloaded for it; `BadInput` where nobody asked for that."""
+    name = default_model()
+    if name == GPU_DEFAULT and not is_at_hand(name, workspace):
+        raise BadInput(
+            f"the default model with a GPU is {name}, of which {said_size(name)} would be downloaded. Name it as the "
+            f"model to have that, or {SMOLLM2} for one of 0.3 GB."
+        )
+    return name
+
+
+def said_size(name: str) -> str:
+    """How much a download of the default model with a GPU is, in words."""
+    size = download_size(name)
+    return "some 15 GB" if size is None else f"{size / 1e9:.1f} GB"
+
+
 def directory_of_model(name: str, workspace: Workspace) -> Path | None:
     """Where a model stands, so that nothing has to be fetched for it; None where it does not."""
     directory = Path(name).expanduser()

@@ -86,19 +86,19 @@ def printed_forecast(one: Forecast) -> dict[str, str]:
     }
 
 
-def expected_time(directory: Path, config: TrainConfig, spec: TrainSpec, split: Path, longest: int) -> str:
-    """A line on how long a run on this machine will take, by a step and in all, from what is known beforehand."""
-    pace, manifest = pace_here(), read_split(split)
+def expected_time(directory: Path, spec: TrainSpec, split: Path, longest: int) -> str:
+    """How long a run of the model in `directory` will take on this machine, in words: in all, and a step."""
+    pace, manifest, config = pace_here(), read_split(split), spec.config
     if pace is None:
-        return "how long it takes is not known of this GPU; the progress tells the rate after some steps"
+        return "a time that is not known of this GPU; the progress tells the rate after some steps"
     tokens = float((manifest["tokens"] or {}).get("mean", longest))
     counts = {subset: sum(found.values()) for subset, found in manifest["counts"].items()}
     a_step = step_seconds(directory, config, tokens, pace)
     scored = len(spec.checkpoint_steps) * counts["validation"] + counts["calibration"] + counts["test"]
     whole = spec.total_steps * a_step + scoring_seconds(directory, scored, tokens, pace)
     return (
-        f"about {duration_in_words(whole)} on this machine when it has nothing else to do, {a_step:.2g} s a step; "
-        "the progress tells the rate"
+        f"about {duration_in_words(whole)} where this machine has nothing else to do, {a_step:.2g} s a step; the "
+        "progress tells the rate"
     )
 
 

@@ -40,9 +40,15 @@ def recipe(event_file: Path, few_layers: Path, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def first(lhcq: Any, recipe: Path) -> Any:
-    """What the pipeline says when it is done."""
-    return lhcq.ask("run", recipe)
+def done(lhcq: Any, recipe: Path) -> Any:
+    """The pipeline, done once."""
+    return lhcq.run("run", recipe, "--json")
+
+
+@pytest.fixture(scope="module")
+def first(done: Any) -> Any:
+    """What it says when it is done."""
+    return json.loads(done.stdout)
 
 
 def bytes_of(place: Workspace) -> dict[str, bytes]:
@@ -67,6 +73,16 @@ def test_the_recipe_of_a_run_makes_the_same_bytes_and_metrics_in_an_empty_worksp
         assert RunPaths(there.run("mine")).recipe.read_text() == written.read_text()
 
 
+def test_a_training_says_its_model_its_steps_and_its_time_before_it_starts(
+    done: Any, few_layers: Path
+) -> None:
+    lines = done.stderr.splitlines()
+    at = lines.index(f"lhcq: train mine: {few_layers}, 2 steps of 2 of 60 prompts, 1 checkpoints")
+    assert lines[at + 1].startswith("lhcq: training needs about ")
+    assert lines[at + 2].startswith("lhcq: it will take about ")
+    assert " s a step; the progress tells the rate" in lines[at + 2]
+
+
 def test_what_is_done_is_not_done_again(lhcq: Any, first: Any, recipe: Path) -> None:
     assert [one["stage"] for one in first["stages"]] == ["cluster", "prepare", "train"]
     again = lhcq.ask("run", recipe)
@@ -79,6 +95,7 @@ def test_other_events_than_the_recipe_means_are_refused(lhcq: Any, first: Any, r
     assert "is not the file that the recipe means" in line
 
 
+@pytest.mark.torture  # two trainings more
 def test_swept_runs_are_compared_at_the_end(lhcq: Any, first: Any, recipe: Path) -> None:
     told = lhcq.ask("run", recipe, "--sweep", "train.learning_rate=1e-4,3e-4")
     names = ["mine-learning_rate-1e-4", "mine-learning_rate-3e-4"]

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from lhcq.errors import BadInput
+from lhcq.errors import BadInput, NotThere
 from lhcq.model.smollm2 import GGUF_SHA256, WHEEL_SHA256
-from lhcq.model.sources import check_model_directory, obtain
+from lhcq.model.sources import GPU_DEFAULT, check_model_directory, obtain
 from lhcq.model.weights import count_parameters
 from lhcq.storage import read_manifest, verify_files
 from lhcq.workspace import Workspace
@@ -212,3 +212,59 @@ def test_a_model_in_the_workspace_needs_no_hub(model, tmp_path):
     model.rename(final)
     (final / "manifest.json").write_text("{}")
     assert obtain_offline("some-owner/some-model", tmp_path) == str(final)
+
+
+@pytest.fixture
+def with_a_gpu(monkeypatch, tmp_path):
+    """A machine with a GPU, whose hub's cache is empty and which has no line to the hub."""
+    monkeypatch.setattr("lhcq.model.sources.default_model", lambda: GPU_DEFAULT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def test_nobody_who_did_not_ask_for_it_downloads_a_large_model(with_a_gpu, tmp_path):
+    import lhcq
+    from lhcq.cli.models import chosen_model
+
+    place = Workspace(tmp_path / "w")
+    with pytest.raises(BadInput, match=r"Mistral-7B.* GB would be downloaded\. Name it as the model"):
+        chosen_model(None, place)
+    assert chosen_model(GPU_DEFAULT, place) == GPU_DEFAULT  # which is asking for it
+    place.split("made").mkdir(parents=True)
+    with pytest.raises(NotThere):  # refused for what else is wrong, before
+        lhcq.plan_train("other", "run", workspace=place)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_on_a_terminal_it_is_asked_for(with_a_gpu, tmp_path, monkeypatch, answered):
+    import click
+
+    from lhcq.cli import models
+
+    asked = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+
+    def confirm(question, *, abort, err):
+        asked.append(question)
+        if not answered:
+            raise click.Abort
+
+    monkeypatch.setattr(click, "confirm", confirm)
+    if answered:
+        assert models.chosen_model(None, Workspace(tmp_path / "w")) == GPU_DEFAULT
+    else:
+        with pytest.raises(click.Abort):
+            models.chosen_model(None, Workspace(tmp_path / "w"))
+    assert asked == [f"lhcq: {GPU_DEFAULT} is not here yet. Download some 15 GB?"]
+
+
+def test_a_default_that_is_in_the_workspace_is_taken_unasked(with_a_gpu, model, tmp_path):
+    from lhcq.cli.models import chosen_model
+
+    place = Workspace(tmp_path / "w")
+    final = place.model(GPU_DEFAULT)
+    final.parent.mkdir(parents=True)
+    model.rename(final)
+    (final / "manifest.json").write_text("{}")
+    assert chosen_model(None, place) == GPU_DEFAULT
