@@ -5,17 +5,8 @@ was wrong, where, and what to do. The command line prints it and exits 1; anythi
 traceback.
 """
 
-import difflib
-from collections.abc import Iterable
-
 _LONGEST = 10_000
 """Characters of a message; a hostile file's column names alone may be more."""
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A sentence, after a blank, on which of `names` may have been meant; empty where none is like it."""
-    near = difflib.get_close_matches(name, list(names), 1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 class LhcqError(Exception):

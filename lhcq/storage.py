@@ -18,7 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from lhcq.errors import BadInput, DiskFull, NotThere, did_you_mean
+from lhcq.errors import BadInput, DiskFull, NotThere
+from lhcq.spelling import did_you_mean
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from lhcq.cli.parameters import workspace_option
-from lhcq.errors import LhcqError, did_you_mean
+from lhcq.errors import LhcqError
 from lhcq.own_tasks import refuse_other_tasks
+from lhcq.spelling import did_you_mean
 from lhcq.version import version
 
 SECTIONS: dict[str, tuple[str, ...]] = {

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, StringConstraints, field_serializer, model_validator
 
 from lhcq.config import Frozen
-from lhcq.errors import BadInput, NotThere, did_you_mean
+from lhcq.errors import BadInput, NotThere
 from lhcq.records.specs import SPECS, Spec, Terms
+from lhcq.spelling import did_you_mean
 from lhcq.storage import read_json, staged_file, to_json, write_json
 from lhcq.workspace import Workspace
 

@@ -1,6 +1,7 @@
 """Recipes are read whole, with all of their faults at once; what they would do is told without doing it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from lhcq.cli.run import command
 from lhcq.errors import BadInput, LhcqError, NotThere
 from lhcq.requests.recipe import read_recipe, shipped
+from tests.deployed import ROOT
 
 WHOLE = """\
 name = "mine"
@@ -83,6 +85,13 @@ def test_what_cannot_be_is_refused(text: str, fault: str, tmp_path: Path) -> Non
     path.write_text(text)
     with pytest.raises(BadInput, match=fault):
         read_recipe(path)
+
+
+def test_the_page_s_recipe_can_be_read(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.S)
+    path = tmp_path / "page.toml"
+    path.write_text(text)
+    assert read_recipe(path)[0].stages == ["fetch", "cluster", "prepare", "train", "predict"]
 
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are() -> None:
