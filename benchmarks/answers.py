@@ -3,7 +3,8 @@
 Each training is done twice, with the loss over the two labels alone and with the term of answers (`answer_weight`),
 the same in everything else; the differences are paired. The stages, each leaving what stands already:
   few      five seeds of the default training on a split of few events, `--split` (a directory of `lhcq prepare`)
-  wide     the row `wide-fine` of the quality benchmark, on its events (`python -m benchmarks.quality --stage data`)
+  wide     the row `wide-fine` of the quality benchmark, on its events (`python -m benchmarks.quality --stage data`),
+           with `--seeds` seeds, each of which is kept as it ends
   mistral  steps of a model of Mistral-7B's size within 8 GiB; wants a GPU, as `wide` does
   table    writes results/answers.json and the table of docs/results.md
 """
@@ -31,6 +32,7 @@ from lhcq.config import ANSWER_WEIGHT, TRAIN_PRESETS, TrainConfig
 from lhcq.evaluate.metrics import Z95, metrics_of
 from lhcq.model.base import Base, load_base
 from lhcq.model.checkpoint import write_checkpoint
+from lhcq.model.plan import plan_run, recommended_answer_weight
 from lhcq.model.score import Scores, score_prompts
 from lhcq.model.sources import obtain
 from lhcq.records.metrics import Metrics
@@ -70,13 +72,13 @@ def main() -> int:
     parser.add_argument("--stage", choices=(*STAGES, "table"), action="append", help="Default: all of them.")
     parser.add_argument("--place", type=Path, help="Directory of the quality benchmark.")
     parser.add_argument("--split", type=Path, help="Directory of a split of few events.")
-    parser.add_argument("--seed", type=int, default=1, help="Of the stage `wide`.")
+    parser.add_argument("--seeds", type=int, default=3, help="Of the stage `wide`.")
     parser.add_argument("--model", default="smollm2", help="As `lhcq train` takes it.")
     chosen = parser.parse_args()
     place = Workspace(chosen.place or cache_directory() / "quality")
     measure: dict[str, Callable[[], list[Row]]] = {
         "few": lambda: few(chosen.split, obtain(chosen.model, place, say=say)),
-        "wide": lambda: wide(place, obtain(chosen.model, place, say=say), chosen.seed),
+        "wide": lambda: wide(place, obtain(chosen.model, place, say=say), chosen.seeds),
         "mistral": mistral,
     }
     kept = place.root / "answers"
@@ -153,8 +155,8 @@ def _scanned(weight: float, shifts: list[float], words: list[Metrics], facts: Ro
     )
 
 
-def wide(place: Workspace, model: Path, seed: int) -> list[Row]:
-    """A row of the quality benchmark's table, on its events."""
+def wide(place: Workspace, model: Path, seeds: int) -> list[Row]:
+    """A row of the quality benchmark's table, on its events, of some seeds."""
     from benchmarks.quality_train import Events
     from benchmarks.quality_variants import VARIANTS
 
@@ -165,40 +167,95 @@ def wide(place: Workspace, model: Path, seed: int) -> list[Row]:
         Subset(variant.write(one.features, events["train"].features), one.labels) for one in events.values()
     )
     base = load_base(model)
-    config = variant.config.model_copy(update={"seed": seed})
-    done = {loss: _train(base, config, weight, train, test) for loss, weight in LOSSES.items()}
-    words, choice = done["words"], done["choice"]
-    shift, low, high = auc_difference(test.labels, words.scores.p_signal, choice.scores.p_signal)
-    metrics = {
-        loss: metrics_of(test.labels, one.scores.p_signal, one.scores.answers) for loss, one in done.items()
+    found = []
+    for seed in range(1, seeds + 1):
+        kept = place.root / "answers" / f"wide-{seed}.json"
+        if not kept.exists():
+            config = variant.config.model_copy(update={"seed": seed})
+            write_json(kept, _one_seed(base, config, train, test))
+        found.append(read_json(kept))
+        say(f"wide: seed {seed}: AUC {found[-1]['shift']:+.5f}, {found[-1]['samples_per_second']}")
+    facts = {"events": f"{len(train.labels):,} to train on, {len(test.labels):,} to test on", **_device()}
+    return wide_rows(found, len(test.labels), _weight_of(variant.config, train), facts)
+
+
+def wide_rows(found: list[dict[str, Any]], n_test: int, weight: float, facts: Row) -> list[Row]:
+    """What the seeds amount to. The interval of the mean shift has the scatter of the seeds, where there are several,
+    and the choice of test events, which they share."""
+    shifts = [one["shift"] for one in found]
+    mean, scatter = statistics.fmean(shifts), statistics.stdev(shifts) if len(shifts) > 1 else 0.0
+    sampling = statistics.fmean(one["error"] for one in found)
+    half = Z95 * (scatter**2 / len(shifts) + sampling**2) ** 0.5
+    words = [one["metrics"]["words"] for one in found]
+    seconds = {
+        loss: statistics.fmean(1 / one["samples_per_second"][loss] for one in found) for loss in LOSSES
     }
-    facts = {
-        "events": f"{len(train.labels):,} to train on, {len(test.labels):,} to test on",
-        **_device(),
-        "metrics": {loss: one.model_dump() for loss, one in metrics.items()},
-    }
-    n = len(test.labels)
+    steps = {loss: statistics.fmean(one["step_seconds"][loss] for one in found) for loss in LOSSES}
+    aucs = {loss: [one["metrics"][loss]["auc"] for one in found] for loss in LOSSES}
     return [
         # It holds where the interval includes 0 or lies above.
-        row("`wide`: AUC with words less that without", shift, "", low=low, high=high, **facts),
-        row("`wide`: upper end of its interval", high, "", at_least=0.0),
+        row(
+            f"`wide`, weight {weight:g}: AUC with words less that without, mean of {len(shifts)} seeds",
+            mean,
+            "",
+            low=mean - half,
+            high=mean + half,
+            seeds=shifts,
+            auc=aucs,
+            metrics=[one["metrics"] for one in found],
+            **facts,
+        ),
+        row("`wide`: upper end of its interval", mean + half, "", at_least=0.0),
+        row(
+            "`wide`: farthest seeds of the loss without words apart, AUC",
+            max(aucs["choice"]) - min(aucs["choice"]),
+            "",
+        ),
         row(
             "`wide`: answers that are neither label",
-            (metrics["words"].unknown or 0) / n,
+            sum(one["unknown"] or 0 for one in words) / (n_test * len(words)),
             "of all",
             at_most=1e-4,
-            n=n,
+            n=n_test * len(words),
         ),
-        row("`wide`: answers that are the likelier label", metrics["words"].agreement or 0.0, "of all"),
+        row(
+            "`wide`: answers that are the likelier label",
+            statistics.fmean(one["agreement"] or 0.0 for one in words),
+            "of all",
+        ),
         row(
             "`wide`: training speed with words over that without",
-            words.per_second / choice.per_second,
+            seconds["choice"] / seconds["words"],
             "x",
             at_least=0.97,
-            samples_per_second={loss: one.per_second for loss, one in done.items()},
-            of_median_steps=choice.step_seconds / words.step_seconds,
+            seeds=[one["samples_per_second"]["words"] / one["samples_per_second"]["choice"] for one in found],
+            of_median_steps=steps["choice"] / steps["words"],
         ),
     ]
+
+
+def _one_seed(base: Base, config: TrainConfig, train: Subset, test: Subset) -> dict[str, Any]:
+    """Both trainings with one seed, and their paired difference. Which comes first alternates."""
+    order = list(LOSSES)[:: 1 if config.seed % 2 else -1]
+    weights = {"choice": 0.0, "words": _weight_of(config, train)}
+    done = {loss: _train(base, config, weights[loss], train, test) for loss in order}
+    words, choice = done["words"], done["choice"]
+    shift, low, high = auc_difference(test.labels, words.scores.p_signal, choice.scores.p_signal)
+    return {
+        "shift": shift,
+        "error": (high - low) / (2 * Z95),
+        "metrics": {
+            loss: metrics_of(test.labels, one.scores.p_signal, one.scores.answers).model_dump()
+            for loss, one in done.items()
+        },
+        "samples_per_second": {loss: one.per_second for loss, one in done.items()},
+        "step_seconds": {loss: one.step_seconds for loss, one in done.items()},
+    }
+
+
+def _weight_of(config: TrainConfig, train: Subset) -> float:
+    """What `lhcq train` takes."""
+    return recommended_answer_weight(plan_run(len(train.labels), config).total_steps)
 
 
 def mistral() -> list[Row]:

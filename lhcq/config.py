@@ -301,9 +301,9 @@ class TrainConfig(Frozen):
     """Optimizer steps between two checkpoints."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
-    answer_weight: float = Field(default=0.0, ge=0)
-    """Of the term that has the model answer in words, beside the loss over the two labels; 0, as in runs of before
-    there was one: nothing but the choice between them is learnt."""
+    answer_weight: float | None = Field(default=0.0, ge=0)
+    """Of the term that has the model answer in words, beside the loss over the two labels; None: 0.03, and less where
+    there are many steps. 0, as in runs of before there was one: nothing but the choice between them is learnt."""
     class_weighted: bool = True
     """Weigh each class by the inverse of its share, so that both count the same in the loss."""
     sampling: Literal["natural", "balanced"] = "natural"
@@ -340,11 +340,12 @@ class TrainConfig(Frozen):
 
 
 ANSWER_WEIGHT = 0.03
-"""Teaches a model the two words within some hundred prompts, and takes nothing from the choice: docs/results.md."""
+"""Teaches a model the two words within some 150 steps, and takes nothing from the choice that five seeds could tell:
+docs/results.md."""
 
 # `diary`: the reference study's settings (r, alpha, dropout, rate, accumulation, saving, q and v only).
 TRAIN_PRESETS: dict[str, TrainConfig] = {
-    "default": TrainConfig(answer_weight=ANSWER_WEIGHT),
+    "default": TrainConfig(answer_weight=None),
     "diary": TrainConfig(
         answer_weight=ANSWER_WEIGHT,
         rank=12,

@@ -43,7 +43,6 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
     """
     from lhcq.cli.session import find_workspace
     from lhcq.model.export import (
-        end_tokens,
         export_checkpoint,
         label_tokens,
         name_base,
@@ -52,7 +51,7 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
     )
     from lhcq.model.identity import identify, require_same
     from lhcq.model.sources import check_model_directory, require_training
-    from lhcq.model.tokens import tokens_before
+    from lhcq.model.tokens import end_tokens, tokens_before
     from lhcq.prompts.numbers import explain, prompt_program, values_of
     from lhcq.records.jobs import load_job
     from lhcq.records.specs import Template, TrainSpec

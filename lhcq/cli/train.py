@@ -105,7 +105,12 @@ def read_policy(
     help="Optimizer steps between checkpoints, instead.",
 )
 @_option("--max-tokens", type=int, help="Refuse longer prompts.")
-@_option("--answer-weight", type=float, help="Of answering in words, in the loss. 0: the choice alone.")
+@_option(
+    "--answer-weight",
+    type=float,
+    none="0.03, above 150 steps less",
+    help="Of answering in words, in the loss. 0: the choice alone.",
+)
 @click.option(
     "--class-weighted/--no-class-weighted",
     default=None,

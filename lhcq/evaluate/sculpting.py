@@ -105,10 +105,11 @@ def compare(passing: PassingShare, mjj: Floats, selected: Bits) -> dict[str, Any
     """The selected of events with these masses (n,), GeV, beside what background alone is expected to give.
 
     In all, and in the bins of the passing share, finer than which the reference knows nothing: these are joined with
-    their right neighbours until at least `EXPECTED_PER_BIN` events are expected in each. `excess` is None where too
-    few are expected; else the window of 1, 2, 4, ... bins, half of all at most, with the smallest p-value for so many
-    events or more, a Poisson number whose mean has a gamma distribution of the expectation's error.
-    `p_value_anywhere` is for so small a one in any window: an upper bound, as windows overlap.
+    their right neighbours until at least `EXPECTED_PER_BIN` events are expected in each. `chi2` and its `p_value` are
+    None for fewer than two such bins, which have no shape to compare. `excess` is None where too few are expected;
+    else the window of 1, 2, 4, ... bins, half of all at most, with the smallest p-value for so many events or more, a
+    Poisson number whose mean has a gamma distribution of the expectation's error. `p_value_anywhere` is for so small
+    a one in any window: an upper bound, as windows overlap.
     """
     place, n_shares = passing.bin_of(mjj), len(passing.share)
     n, seen = (np.bincount(place[of], minlength=n_shares) for of in (slice(None), selected))
@@ -122,13 +123,13 @@ def compare(passing: PassingShare, mjj: Floats, selected: Bits) -> dict[str, Any
     if not len(starts):
         return {**found, "bins": 0, "chi2": None, "p_value": None, "excess": None}
     seen, expected, variance = (np.add.reduceat(one, starts) for one in (seen, expected, variance))
-    value = float(((seen - expected) ** 2 / (expected + variance)).sum())
+    value = float(((seen - expected) ** 2 / (expected + variance)).sum()) if len(starts) > 1 else None
     ends = np.concatenate([[mjj.min()], passing.edges[starts[1:] - 1], [mjj.max()]])
     return {
         **found,
         "bins": len(starts),
         "chi2": value,
-        "p_value": float(chi2.sf(value, len(starts))),
+        "p_value": None if value is None else float(chi2.sf(value, len(starts))),
         "excess": _largest_excess(seen, expected, variance, ends),
     }
 

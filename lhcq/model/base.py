@@ -18,7 +18,7 @@ from lhcq.model.kernels.rotary import fuse_rotary
 from lhcq.model.labels import label_ids
 from lhcq.model.loading import load_quantized
 from lhcq.model.sources import check_model_directory
-from lhcq.model.tokens import Decoder, Encoder, decode_answers, encode_prompts
+from lhcq.model.tokens import Decoder, Encoder, decode_answers, encode_prompts, end_tokens
 from lhcq.records.specs import ModelIdentity
 
 _PROBES = ("1 2 3:", "417 5 60 42 88 99 7 13 5 20 48 3 0 11 35 7:")
@@ -157,7 +157,7 @@ def load_base(directory: Path, *, cache: Path | None = None) -> Base:
         probes=probes,
         expected=expected,
         label_tokens=labels,
-        end_ids=_end_ids(model),
+        end_ids=end_tokens(directory),
         pad_id=_pad_id(model.config),
         device=device,
         compute_dtype=dtype,
@@ -208,15 +208,6 @@ def _names_for_peft(model: Any, layers: dict[str, Any]) -> tuple[str, ...]:
     short = {name.rsplit(".", 1)[-1] for name in layers}
     others = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules() if name not in layers}
     return tuple(sorted(layers if short & others else short))
-
-
-def _end_ids(model: Any) -> tuple[int, ...]:
-    """What generation stops at, by the model's own settings."""
-    for settings in (getattr(model, "generation_config", None), model.config):
-        ends = getattr(settings, "eos_token_id", None)
-        if ends is not None:
-            return (ends,) if isinstance(ends, int) else tuple(ends)
-    return ()
 
 
 def _pad_id(config: Any) -> int:

@@ -12,7 +12,7 @@ from lhcq.errors import BadInput, NameTaken
 from lhcq.model.labels import label_ids
 from lhcq.model.library_output import quiet_transformers
 from lhcq.model.sources import LICENCES
-from lhcq.model.tokens import encode_prompts
+from lhcq.model.tokens import encode_prompts, end_tokens
 from lhcq.records.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lhcq.records.labels import LABELS
 from lhcq.storage import MANIFEST, read_json, staged_directory, write_json, write_text
@@ -95,20 +95,6 @@ def refuse_existing(final: Path) -> None:
     """Raise `NameTaken` where there is something at `final`."""
     if final.exists():
         raise NameTaken(f"{final}: exists already. Remove it or choose another directory.")
-
-
-def end_tokens(directory: Path) -> list[int]:
-    """The tokens that end an answer of the model in `directory`: by its settings, and its tokenizer."""
-    from transformers import AutoTokenizer
-
-    ends: list[int | None] = []
-    for name in ("generation_config.json", "config.json"):
-        path = directory / name
-        told = read_json(path).get("eos_token_id") if path.is_file() else None
-        ends += told if isinstance(told, list) else [told]
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    return list(dict.fromkeys(one for one in (*ends, tokenizer.eos_token_id) if one is not None))
 
 
 def precision() -> str:
@@ -243,12 +229,12 @@ def _merge(model_dir: Path, adapter: Path) -> Any:
     return adapted.merge_and_unload()
 
 
-def _answering(labels: Sequence[Sequence[int]], ends: list[int], pad: int) -> Any:
+def _answering(labels: Sequence[Sequence[int]], ends: Sequence[int], pad: int) -> Any:
     """Greedy, and no longer than a label and its end."""
     from transformers import GenerationConfig
 
     return GenerationConfig(
-        do_sample=False, max_new_tokens=max(map(len, labels)) + 1, eos_token_id=ends, pad_token_id=pad
+        do_sample=False, max_new_tokens=max(map(len, labels)) + 1, eos_token_id=list(ends), pad_token_id=pad
     )
 
 

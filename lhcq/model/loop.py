@@ -86,16 +86,17 @@ def train_segment(
 ) -> TrainState:
     """Train from `checkpoint` (None: from the seeded start) until `until_step` optimizer steps are done.
 
-    `labels` are label bits, one a prompt; `config.learning_rate` must be resolved. `on_step` is told of each step
-    and returns False to stop. A run that goes back to an earlier checkpoint counts on all the same: `after_step` is
-    the last step that it has done, and `rate_factor` makes the learning rate lower than planned. With several `ranks`
-    as many processes, this one among them, take shares of each step (`lhcq.model.ranks`); the samples stay the same.
+    `labels` are label bits, one a prompt; `config` must be resolved: its rate, its weight of answers. `on_step` is
+    told of each step and returns False to stop. A run that goes back to an earlier checkpoint counts on all the
+    same: `after_step` is the last step that it has done, and `rate_factor` makes the learning rate lower than
+    planned. With several `ranks` as many processes, this one among them, take shares of each step
+    (`lhcq.model.ranks`); the samples stay the same.
 
     Raises `BadInput` for unusable prompts and labels, `Diverged` when loss, gradient or weights are no numbers
     any more, and `TransientError` when a rank dies.
     """
-    if config.learning_rate is None:
-        raise ValueError("the learning rate must be resolved before training")
+    if config.learning_rate is None or config.answer_weight is None:
+        raise ValueError("learning rate and weight of answers must be resolved before training")
     if label_ids(base.encode, prompts[0]) != base.label_tokens:
         raise BadInput(f"After prompts such as {prompts[0][-20:]!r} this model's labels are other tokens.")
     data = StepData(base=base, prompts=prompts, labels=labels, config=config)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import Frozen, TrainConfig
+from lhcq.config import ANSWER_WEIGHT, Frozen, TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.weights import count_parameters
 
@@ -24,6 +24,12 @@ class RunPlan(Frozen):
     checkpoint_steps: tuple[int, ...]
     """Rising; the last one is `total_steps`."""
     warmup_steps: int
+
+
+_STEPS_TO_SPEAK = 150
+"""Within as many, at `ANSWER_WEIGHT` each, trainings learnt to answer (docs/results.md)."""
+_LEAST_ANSWER_WEIGHT = 0.01
+"""In trainings of 938 steps all of 60,000 answers were words with it."""
 
 
 def plan_run(n_train: int, config: TrainConfig) -> RunPlan:
@@ -111,6 +117,14 @@ def class_weights(labels: NDArray[np.integer]) -> tuple[float, float]:
 def recommended_learning_rate(model_dir: Path) -> float:
     """Peak rate of LoRA on all linear layers: small models take, and need, a larger one."""
     return 1e-3 if count_parameters(model_dir) < 1_000_000_000 else 2e-4
+
+
+def recommended_answer_weight(total_steps: int) -> float:
+    """The weight of answers in a run of so many steps: in all of them together as much as makes a short one speak.
+
+    What a longer run gives to the words beyond that is missing from the choice between them.
+    """
+    return max(_LEAST_ANSWER_WEIGHT, ANSWER_WEIGHT * min(1.0, _STEPS_TO_SPEAK / total_steps))
 
 
 def _stream_length(n_train: int, config: TrainConfig) -> int:

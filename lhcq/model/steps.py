@@ -26,8 +26,10 @@ from lhcq.model.plan import balanced_rows, class_weights, step_rows
 _LONGEST_READ = 256
 _FEWEST_SHARED = 4
 """Tokens that are worth the trouble."""
-_ENDS_EVERY = 4
-"""Steps of which one learns that a sequence ends behind its label: it costs a token a prompt, and is soon learnt."""
+_END_PERIODS = (4, 16)
+"""Steps of which one learns that a sequence ends behind its label, which costs a token a prompt: at first, and after
+`_END_LEARNT` steps, where it has only to be kept."""
+_END_LEARNT = 256
 
 
 class Step(NamedTuple):
@@ -98,9 +100,14 @@ class StepData:
             base=self.base,
             rows=size.rows,
             shared=self._shared(token_ids),
-            answers=answers_in(self.base, self.config, ends=step % _ENDS_EVERY == 1),
+            answers=answers_in(self.base, self.config, ends=learns_end(step)),
         )
         return Step(batches=batches, rows=len(rows), tokens=sum(map(len, token_ids)))
+
+
+def learns_end(step: int) -> bool:
+    """Whether `step` (from 1) learns that the sequence ends behind the label."""
+    return step % _END_PERIODS[step > _END_LEARNT] == 1
 
 
 def accumulate(base: Base, adapter: Adapter, share: Step, size: PassSize) -> torch.Tensor:

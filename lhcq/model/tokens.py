@@ -61,10 +61,24 @@ def _front(tokenizer: Any, directory: Path) -> list[int]:
         front: list[int] = framed[: ends[-1] - len(bare)]
         settings = _settings(directory)
         if not front and settings.get("add_bos_token"):
-            bos = settings.get("bos_token")
-            token = tokenizer.token_to_id(str(bos.get("content") if isinstance(bos, dict) else bos))
+            token = _token_called("bos_token", tokenizer, settings)
             front = [] if token is None else [token]
     return front
+
+
+def end_tokens(directory: Path) -> tuple[int, ...]:
+    """The tokens that end an answer of the model in `directory`, by its settings and its tokenizer.
+
+    The first one is what a training has it say. Raises `BadInput` as `encode_prompts`.
+    """
+    ends: list[int | None] = []
+    for name in ("generation_config.json", "config.json"):
+        path = directory / name
+        told = read_json(path).get("eos_token_id") if path.is_file() else None
+        ends += told if isinstance(told, list) else [told]
+    tokenizer = _read_tokenizer(directory / TOKENIZER)
+    ends.append(_token_called("eos_token", tokenizer, _settings(directory)))
+    return tuple(dict.fromkeys(one for one in ends if one is not None))
 
 
 def tokens_before(directory: Path, prompt: str) -> list[int]:
@@ -95,6 +109,12 @@ def _read_tokenizer(path: Path) -> Any:
         tokenizer.no_padding()
         tokenizer.no_truncation()
     return tokenizer
+
+
+def _token_called(name: str, tokenizer: Any, settings: dict[str, Any]) -> int | None:
+    told = settings.get(name)
+    token: int | None = tokenizer.token_to_id(str(told.get("content") if isinstance(told, dict) else told))
+    return token
 
 
 def _settings(directory: Path) -> dict[str, Any]:

@@ -44,11 +44,18 @@ def said_expectation(found: dict[str, Any]) -> list[str]:
     excess = found["excess"]
     if excess is None:
         return [*sentences, "Too few events are expected to compare spectra."]
-    said = "1 bin" if found["bins"] == 1 else f"{found['bins']} bins"
+    if found["chi2"] is None:
+        sentences.append(
+            "So few are expected that they make one bin, and the spectrum's shape is not compared."
+        )
+    else:
+        sentences.append(
+            f"The spectrum has a chi-squared of {found['chi2']:.1f} in {found['bins']} bins "
+            f"(p = {found['p_value']:.2g})."
+        )
     sentences.append(
-        f"The spectrum has a chi-squared of {found['chi2']:.1f} in {said} (p = {found['p_value']:.2g}). The largest "
-        f"excess: {excess['seen']:,} events where {excess['expected']:,.1f} ± {excess['error']:,.1f} are expected, "
-        f"{excess['low']:,.0f} to {excess['high']:,.0f} GeV, p = {excess['p_value']:.2g} there and "
+        f"The largest excess: {excess['seen']:,} events where {excess['expected']:,.1f} ± {excess['error']:,.1f} are "
+        f"expected, {excess['low']:,.0f} to {excess['high']:,.0f} GeV, p = {excess['p_value']:.2g} there and "
         f"{excess['p_value_anywhere']:.2g} anywhere."
     )
     return sentences

@@ -7,7 +7,7 @@ from typing import Any
 from lhcq.config import TrainConfig, training_prompts
 from lhcq.errors import BadInput
 from lhcq.model.identity import identify
-from lhcq.model.plan import plan_run, recommended_learning_rate
+from lhcq.model.plan import plan_run, recommended_answer_weight, recommended_learning_rate
 from lhcq.model.tokens import Encoder, encode_prompts
 from lhcq.model.tracking import require_tracker
 from lhcq.prompts.tokens import audit
@@ -27,7 +27,7 @@ class TrainRequest:
 
     job: Job
     config: TrainConfig
-    """With its learning rate."""
+    """With its learning rate and its weight of answers."""
     longest: int
     """Tokens of the longest prompt."""
 
@@ -56,6 +56,9 @@ def train_request(
         raise BadInput(f"split {split!r} has no training prompts. Make another with `lhcq prepare`.")
     longest = longest_prompt(workspace.split(split), encode_prompts(model_dir), max_tokens=config.max_tokens)
     plan = plan_run(n_train, config)
+    if config.answer_weight is None:
+        weight = recommended_answer_weight(plan.total_steps)
+        config = config.model_copy(update={"answer_weight": weight})
     # Beside those that are kept stand the best, and the two that wait for their validation.
     standing = min(len(plan.checkpoint_steps), (config.keep or len(plan.checkpoint_steps)) + 3)
     check_room(workspace.root, standing * _BYTES_PER_CHECKPOINT)

@@ -8,7 +8,6 @@ import pytest
 from pydantic import ValidationError
 
 from lhcq.config import (
-    ANSWER_WEIGHT,
     CLUSTER_PRESETS,
     TRAIN_PRESETS,
     ClusterConfig,
@@ -101,7 +100,7 @@ def test_the_default_training_takes_all_linear_layers_and_its_rate_from_the_mode
     default = TRAIN_PRESETS["default"]
     assert (default.target, default.learning_rate, default.class_weighted) == ("all-linear", None, True)
     # The model's own defaults are those of runs of before there was a term of answers.
-    assert default == TrainConfig(answer_weight=ANSWER_WEIGHT)
+    assert default == TrainConfig(answer_weight=None)
 
 
 def test_a_template_without_a_mass_is_asked_for_by_its_name_or_by_that_of_the_other() -> None:

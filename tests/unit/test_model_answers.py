@@ -12,7 +12,9 @@ from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.passes import PassSize, answers_in, cut_step, run_pass
+from lhcq.model.plan import recommended_answer_weight
 from lhcq.model.score import score_attached
+from lhcq.model.steps import learns_end
 from lhcq.records.labels import LABELS
 from tests.peft_alone import load_by_peft
 from tests.tiny_models import write_model
@@ -75,7 +77,19 @@ def test_without_a_weight_nothing_but_the_choice_is_learnt(exact) -> None:
 def test_runs_of_before_say_nothing_of_a_weight_and_new_ones_do() -> None:
     assert "answer_weight" not in TrainConfig().model_dump()
     assert TrainConfig.checked(**TrainConfig().model_dump()).answer_weight == 0.0
-    assert all(preset.model_dump()["answer_weight"] > 0 for preset in TRAIN_PRESETS.values())
+    assert all(preset.answer_weight != 0 for preset in TRAIN_PRESETS.values())
+
+
+def test_a_long_training_gives_the_words_less_and_a_short_one_what_it_needs() -> None:
+    weights = [recommended_answer_weight(steps) for steps in (1, 149, 150, 300, 450, 938, 100_000)]
+    assert weights == pytest.approx([0.03, 0.03, 0.03, 0.015, 0.01, 0.01, 0.01])
+
+
+def test_the_end_is_learnt_at_first_often_and_then_kept() -> None:
+    at = [step for step in range(1, 401) if learns_end(step)]
+    assert at[:3] == [1, 5, 9]
+    assert at[-9:] == [257, 273, 289, 305, 321, 337, 353, 369, 385]
+    assert at[-10] == 253
 
 
 def generated(model, base, token_ids):

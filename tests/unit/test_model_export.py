@@ -16,10 +16,10 @@ from lhcq.errors import BadInput
 from lhcq.model import export, model_cache
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
-from lhcq.model.export import BaseName, Said, end_tokens, export_checkpoint, label_tokens
+from lhcq.model.export import BaseName, Said, export_checkpoint, label_tokens
 from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
-from lhcq.model.tokens import encode_prompts, tokens_before
+from lhcq.model.tokens import encode_prompts, end_tokens, tokens_before
 from lhcq.records.labels import LABELS
 from lhcq.report.card import card_program
 from lhcq.storage import write_manifest

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from lhcq.errors import BadInput
 from lhcq.model.labels import label_ids
-from lhcq.model.tokens import encode_prompts, tokens_before
+from lhcq.model.tokens import encode_prompts, end_tokens, tokens_before
 from lhcq.records.labels import LABELS
 
 WORDS = {"<s>": 0, "</s>": 1, "1": 2, "2": 3, ":": 4, "signal": 5, "background": 6, "[UNK]": 7}
@@ -56,6 +56,15 @@ def test_a_bos_that_is_asked_for_beside_the_tokenizer_is_put_in_front(llama_like
     settings = {"bos_token": {"content": "<s>"}, "add_bos_token": True}
     (llama_like / "tokenizer_config.json").write_text(json.dumps(settings))
     assert encode_prompts(llama_like)(["1 2 :"]) == [[0, 2, 3, 4]]
+
+
+def test_an_answer_ends_with_what_the_settings_say_and_with_what_the_tokenizer_says(llama_like):
+    (llama_like / "config.json").write_text('{"eos_token_id": 5}')
+    assert end_tokens(llama_like) == (5,)
+    (llama_like / "tokenizer_config.json").write_text('{"eos_token": {"content": "</s>"}}')
+    assert end_tokens(llama_like) == (5, 1)
+    (llama_like / "generation_config.json").write_text('{"eos_token_id": [7, 5]}')
+    assert end_tokens(llama_like) == (7, 5, 1)
 
 
 def test_the_saved_truncation_and_padding_do_not_apply(llama_like):
