@@ -235,7 +235,7 @@ def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = read_json(directory / MANIFEST)
     except FileNotFoundError:
-        others = (path.name for path in directory.parent.glob("[!.]*"))
+        others = (path.parent.name for path in directory.parent.glob(f"[!.]*/{MANIFEST}"))
         near = did_you_mean(directory.name, others)
         raise NotThere(f"{what} does not exist in {directory.parent}.{near} {remedy}") from None
     files = manifest.get("files", Record())

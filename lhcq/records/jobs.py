@@ -196,7 +196,7 @@ def named_job(workspace: Workspace, name: str, kind: str | None = None) -> Job:
     found = jobs_named(workspace, name, kind)
     if len(found) > 1:
         raise BadInput(
-            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in found)}."
+            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in reversed(found))}."
         )
     return found[0]
 

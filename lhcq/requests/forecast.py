@@ -35,7 +35,7 @@ from lhcq.workspace import Workspace
 
 MEGABYTES_OF_A_WORKER = 350
 """Of a process that clusters or generates (benchmarks/results/rehearsal.json)."""
-_SECONDS_A_PROMPT = 4e-4
+_SECONDS_A_PROMPT = 2e-4
 """Of writing it, counting its tokens and fitting trees to it."""
 _SECONDS_TO_BEGIN = 5.0
 """Of a stage: its workers, the first message, what is imported."""

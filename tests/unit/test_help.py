@@ -97,9 +97,14 @@ def test_a_verb_that_was_meant_is_named(typed: str, meant: str) -> None:
     assert f"No such command {typed!r}. Did you mean {meant}?" in done.stderr
 
 
+def write_manifest_of(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / "manifest.json").write_text("{}")
+
+
 def test_a_name_that_was_meant_is_told(place: Workspace) -> None:
     for name in ("balanced", "natural"):
-        place.split(name).mkdir(parents=True)
+        write_manifest_of(place.split(name))
     done = run("train", "blanced", "--name", "first", "--workspace", place.root)
     assert done.returncode == 1
     assert "split 'blanced' does not exist" in done.stderr
