@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lhcq.errors import PermanentError
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import is_commit, make_way
 from lhcq.records.jobs import Job, end_job, find_job, list_jobs, outcome_of
@@ -244,25 +245,34 @@ def _predicting(workspace: Workspace, run: str) -> set[int]:
 
 def _test(workspace: Workspace, job: Job, held: Lease) -> None:
     from lhcq.report.page import write_report
-    from lhcq.requests.recorded_recipe import write_recipe
 
     run_dir = workspace.run(job.name)
     final = RunPaths(run_dir).test
     judge_validations(workspace, job, [])
     step = best_step(run_dir)
     if step is None:
-        write_recipe(workspace, job.name)
+        _leave_recipe(workspace, job)
         end_job(workspace, job, "done", "trained; the validation subset is empty")
         return
     if not is_commit(final):
         _score(workspace, job, step, "test", final, held)
     _calibrate(workspace, job, step, held)
-    write_recipe(workspace, job.name)
+    _leave_recipe(workspace, job)
     stop = current_course(run_dir).stop
     end_job(
         workspace, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else "")
     )
     write_report(workspace, job.name)
+
+
+def _leave_recipe(workspace: Workspace, job: Job) -> None:
+    """Write what makes the run again; one whose dataset's record is damaged ends without it."""
+    from lhcq.requests.recorded_recipe import write_recipe
+
+    try:
+        write_recipe(workspace, job.name)
+    except PermanentError as error:
+        log.warning("%s: no recipe of it could be written: %s", job.title, error)
 
 
 def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:

