@@ -297,7 +297,8 @@ def _validated(values: dict[str, Any], place: str) -> Recipe:
     except ValidationError as error:
         faults = [_fault(dict(fault)) for fault in error.errors()]
     if faults := [*faults, *_faults_between(values)]:
-        raise BadInput(f"{place}: {'; '.join(faults)}.")
+        told = "; ".join(faults)
+        raise BadInput(f"{place}: {told}{'' if told.endswith('?') else '.'}")
     return recipe
 
 
