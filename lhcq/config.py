@@ -171,7 +171,7 @@ class Conventions(Frozen):
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is as in the released files, as jobs say it that are older than these fields."""
         fields: dict[str, Any] = dump(self)
-        usual = {"padding": 0.0, "label_map": {}, "axes": "kt"}
+        usual = {"padding": 0.0, "label_map": {}, "axes": "kt", "constituents": 0}
         return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 
 
@@ -191,6 +191,8 @@ class ClusterConfig(Conventions):
     """`jets`: momenta and constituents; `full`: the substructure of the two leading jets too."""
     axes: Axes = "kt"
     """Of N-subjettiness (`lhcq.jets.axes`)."""
+    constituents: int = Field(default=0, ge=0, le=1000)
+    """Hardest constituents kept of each of the two leading jets (`lhcq.jets.constituents`)."""
 
 
 # `lhco` is the definition of the official features files, with what they hold and more; `diary` is the reference

@@ -87,7 +87,7 @@ class Dataset(Result):
         from lhcq.records.events import read_dataset
 
         read_dataset(self.path)  # which verifies its files
-        schema, batches = flatten_dataset(self.path)
+        schema, batches = flatten_dataset(self.path, lists=False)
         return pa.Table.from_batches(batches, schema).to_pandas()
 
     def hist(

@@ -50,6 +50,11 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
     help="The master key of a file without labels: one number an event, 0 background. Default: none.",
 )
 @_option(
+    "--constituents",
+    type=click.IntRange(min=0),
+    help="Hardest constituents to keep of each of the two leading jets.",
+)
+@_option(
     "--axes",
     type=choice_of(ClusterConfig, "axes"),
     help="Axes of N-subjettiness; others than kt agree with the released files in shape.",

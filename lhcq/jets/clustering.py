@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from lhcq.config import Axes, ClusterConfig
 from lhcq.jets.compiling import room_of
+from lhcq.jets.constituents import hardest_constituents
 from lhcq.jets.desk import room_for
 from lhcq.jets.kernels import are_orderly, find_jets
 from lhcq.jets.libm import lanes_for_libm
 from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, N_AXES
 from lhcq.jets.substructure import N_LEADING, measure_substructure, measure_taus
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
-from lhcq.records.events import SUBSTRUCTURE, schema_of
+from lhcq.records.events import CONSTITUENT, LISTED_CONSTITUENTS, SUBSTRUCTURE, schema_of
 
 _LARGEST = 1e100  # GeV
 _POWERS = {"antikt": ANTIKT, "kt": KT, "cambridge": CAMBRIDGE}
@@ -52,20 +53,23 @@ class Jets:
 def cluster_events(
     particles: Floats, config: ClusterConfig, *, rows: Integers, labels: NDArray[np.int8] | None
 ) -> pa.Table:
-    """Cluster events into records of `records.schema_of(config.features)`, one a row of the input and in its order.
+    """Cluster events into the records that `config` asks for, one a row of the input and in its order.
 
     `particles` (n_events, n_slots, 3) holds (pt in GeV, eta, phi), in any order, and pt == 0 where a slot is
     empty; `rows` (n_events,) are the rows of the source file, `labels` (n_events,) 1 for signal and 0 for
     background, or None where unknown. The bits of an event do not depend on its neighbours.
     """
     vectors = FourVectors.massless(particles)
-    return _build_table(cluster_four_vectors(vectors, config), vectors.counts, rows, labels, config)
+    jets = cluster_four_vectors(vectors, config)
+    listed = _list_constituents(jets, particles, vectors.counts, config) if config.constituents else None
+    return _build_table(jets, vectors.counts, rows, labels, config, listed)
 
 
 def compile_kernels() -> None:
     """Have the loops compiled, or loaded from the cache, before a process forks: half a minute once, then 2 s."""
     two = np.array([[[1.0, 0.0, 0.0], [1.0, 0.5, 0.5]]])
-    cluster_events(two, ClusterConfig(pt_min=0.0, features="full"), rows=np.zeros(1, np.int64), labels=None)
+    config = ClusterConfig(pt_min=0.0, features="full", constituents=1)
+    cluster_events(two, config, rows=np.zeros(1, np.int64), labels=None)
 
 
 def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
@@ -134,6 +138,7 @@ def _build_table(
     rows: Integers,
     labels: NDArray[np.int8] | None,
     config: ClusterConfig,
+    constituents: pa.ListArray | None,
 ) -> pa.Table:
     n_jets = jets.vectors.counts
     fewer = n_jets < 2
@@ -147,7 +152,9 @@ def _build_table(
         "h_t": pa.array(_sum_pt(jets.vectors)),
         **{name: pa.array(values, mask=fewer) for name, values in pairs.items()},
     }
-    schema = schema_of(config.features)
+    if constituents is not None:
+        columns["constituents"] = constituents
+    schema = schema_of(config.features, constituents=constituents is not None)
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
@@ -183,6 +190,23 @@ def _sum_pt(jets: FourVectors) -> Floats:
         has = jets.counts > rank
         total[has] += pt[jets.offsets[:-1][has] + rank]
     return total
+
+
+def _list_constituents(
+    jets: Jets, particles: Floats, n_particles: Integers, config: ClusterConfig
+) -> pa.ListArray:
+    """The column `LISTED_CONSTITUENTS`, of the `particles` that `cluster_events` has."""
+    n_leading = min(N_LEADING, config.max_jets or N_LEADING)
+    leading = np.flatnonzero(jets.rank < n_leading)
+    axes = np.column_stack([jets.vectors.eta[leading], jets.vectors.phi[leading]])
+    counts, found = hardest_constituents(
+        particles, n_particles, jets.starts, jets.members, leading, axes, config.constituents
+    )
+    records = pa.StructArray.from_arrays([pa.array(one) for one in found], fields=list(CONSTITUENT))
+    of_event = LISTED_CONSTITUENTS.type
+    of_jet = pa.ListArray.from_arrays(offsets_of(counts).astype(np.int32), records, type=of_event.value_type)
+    n_listed = np.minimum(jets.vectors.counts, n_leading)
+    return pa.ListArray.from_arrays(offsets_of(n_listed).astype(np.int32), of_jet, type=of_event)
 
 
 def _list_jets(jets: Jets, config: ClusterConfig) -> pa.ListArray:

@@ -15,8 +15,8 @@ Integers = NDArray[np.int64]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SOURCES = (
-    *("axes", "compiling", "correlations", "desk", "directions", "exact", "fixed", "kernels", "lanes"),
-    *("libm", "momenta", "neighbours", "order", "recombination", "ties", "waves"),
+    *("axes", "compiling", "constituents", "correlations", "desk", "directions", "exact", "fixed", "kernels"),
+    *("lanes", "libm", "momenta", "neighbours", "order", "recombination", "ties", "waves"),
 )
 _STAMP = hashlib.sha256(
     b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in _SOURCES)

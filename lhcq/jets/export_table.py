@@ -19,13 +19,14 @@ AXES_KEY = b"lhcq.axes"
 def export_csv(dataset_dir: Path, path: Path) -> Path:
     """Write the flat table as CSV and give its path: a line of names, then a line an event in order of row.
 
-    Numbers are the shortest that read back as the same float64; what is unknown is empty. Raises `NameTaken` where
+    Numbers are the shortest that read back as the same float64; what is unknown is empty. Constituents, which are
+    lists, are left out. Raises `NameTaken` where
     `path` exists.
     """
     read_dataset(dataset_dir)
     refuse_existing(path)
     with staged_file(path) as temporary, temporary.open("wb") as stream:
-        schema, batches = flatten_dataset(dataset_dir)
+        schema, batches = flatten_dataset(dataset_dir, lists=False)
         stream.write(",".join(schema.names).encode() + b"\n")  # Arrow would put the names into quotes
         options = pyarrow.csv.WriteOptions(include_header=False)
         with pyarrow.csv.CSVWriter(stream, schema, write_options=options) as writer:
@@ -50,15 +51,20 @@ def export_parquet(dataset_dir: Path, path: Path) -> Path:
     return path
 
 
-def flatten_dataset(dataset_dir: Path, *, size: int = BATCH) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+def flatten_dataset(
+    dataset_dir: Path, *, size: int = BATCH, lists: bool = True
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The flat table's schema and its rows as a stream, at most `size` at a time.
 
     First the columns of the event, then those of its jets by falling pt: `j1_pt`, `j1_eta`, ..., `j2_pt`, ..., for as
-    many jets as the event with most of them has. An event with fewer jets has null for the others.
+    many jets as the event with most of them has. An event with fewer jets has null for the others. Without `lists`
+    each column is a number.
     """
     source = read_schema(dataset_dir)
     n_jets = _longest_list(dataset_dir, names_of_jet(source)[0])
     schema = flat_schema(source, n_jets)
+    if not lists:
+        schema = pa.schema([field for field in schema if not pa.types.is_list(field.type)])
     return schema, (flatten_batch(batch, schema) for batch in read_event_batches(dataset_dir, size=size))
 
 

@@ -67,6 +67,7 @@ def merge_parts(
     n_events: int,
     manifest_fields: dict[str, Any],
     features: FeatureSet = "jets",
+    constituents: bool = False,
     tolerate: float = 0.0,
     labels: NDArray[np.int8] | None = None,
 ) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def merge_parts(
     """
     if (final / MANIFEST).exists():
         return read_standing(final, manifest_fields)
-    schema = schema_of(features)
+    schema = schema_of(features, constituents=constituents)
     surveys = sorted(
         (_survey_part(path, schema) for path in part_paths),
         key=lambda survey: survey.rows[0] if len(survey.rows) else -1,

@@ -28,9 +28,9 @@ CONTENT = pa.field("content", pa.uint64(), nullable=False)
 """What tells one event from another (`records.duplicates`): parts have it behind their records, datasets do not."""
 
 
-def part_schema_of(features: FeatureSet) -> pa.Schema:
+def part_schema_of(features: FeatureSet, *, constituents: bool = False) -> pa.Schema:
     """The schema of the records in a part, each with the content of its event."""
-    return schema_of(features).append(CONTENT)
+    return schema_of(features, constituents=constituents).append(CONTENT)
 
 
 def with_contents(records: pa.Table, contents: Contents) -> pa.Table:

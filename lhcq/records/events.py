@@ -45,12 +45,23 @@ SUBSTRUCTURE = _floats(
     "tau1", "tau2", "tau3", "tau4", "m_sd", "z_g", "width", "z1", "z2", "c2", "d2", nullable=True
 )
 
+# What `lhcq.jets.constituents` defines. In single precision, which is finer than any detector.
+CONSTITUENT = pa.struct(
+    [pa.field(name, pa.float32(), nullable=False) for name in ("pt", "delta_eta", "delta_phi")]
+)
+LISTED_CONSTITUENTS = pa.field(
+    "constituents",
+    pa.list_(pa.field("element", pa.list_(pa.field("element", CONSTITUENT, nullable=False)), nullable=False)),
+    nullable=False,
+)
+"""Of each event a list of the leading jets of its list, two at most, each a list of its hardest constituents."""
+
 JET = pa.struct([*KINEMATICS, *CONSTITUENTS])
 FULL_JET = pa.struct([*KINEMATICS, *CONSTITUENTS, *SUBSTRUCTURE])
 
 
-def schema_of(features: FeatureSet) -> pa.Schema:
-    """The schema of the records that `features` asks for.
+def schema_of(features: FeatureSet, *, constituents: bool = False) -> pa.Schema:
+    """The schema of the records that `features` asks for, with or without `LISTED_CONSTITUENTS`.
 
     `n_jets` counts every jet above `pt_min`, also those that `max_jets` keeps out of the list. `mjj` (GeV, the
     invariant mass), `delta_r` (in eta and phi) and `delta_eta` (not negative) belong to the two leading jets; null
@@ -67,6 +78,8 @@ def schema_of(features: FeatureSet) -> pa.Schema:
     ]
     if features == "full":
         fields += [*_floats("delta_eta", nullable=True), *_floats("h_t")]
+    if constituents:
+        fields.append(LISTED_CONSTITUENTS)
     return pa.schema(fields)
 
 

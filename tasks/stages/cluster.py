@@ -60,7 +60,8 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     gaps: list[Gap] = []
 
     def tables() -> "Iterator[pa.Table]":
-        yield part_schema_of(spec.config.features).empty_table()  # a chunk may have lost all its events
+        schema = part_schema_of(spec.config.features, constituents=spec.config.constituents > 0)
+        yield schema.empty_table()  # a chunk may have lost all its events
         for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=terms.tolerate > 0):
             if isinstance(block, EventBlock):
                 contents = hash_events(block.particles, block.n_particles)  # while they are in the cache
@@ -115,6 +116,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
             n_events=spec.n_events,
             manifest_fields=fields,
             features=spec.config.features,
+            constituents=spec.config.constituents > 0,
             tolerate=terms.tolerate,
             labels=read_key(workspace, terms.labels, spec.labels_sha256, spec.n_events),
         )
