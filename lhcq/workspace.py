@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from lhcq.storage import explained_os_errors, staged_file
 
 _IDENTITY = ".identity"
 _STEP_DIGITS = 8
+_SEEN_SECONDS = 1.0
+"""How long a path that was found to lie inside the workspace is believed to."""
+_MOST_SEEN = 10_000
 _REMOVED = ".removed.tmp"
 
 
@@ -151,6 +155,8 @@ class Workspace:
     def __init__(self, root: Path, data_roots: Sequence[Path] = ()) -> None:
         self.root = Path(root).absolute()
         self._data_roots = tuple(data_roots)
+        self._jobs: dict[tuple[str, str], Path] = {}
+        self._inside: dict[Path, float] = {}
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"
@@ -220,8 +226,11 @@ class Workspace:
         """The record of one job: `job.json`, chunks, failures, `outcome.json`."""
         if kind == "train":
             return self.run(name)
-        record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
-        return self.inside(self.root / "jobs" / record)
+        path = self._jobs.get((kind, name))
+        if path is None:
+            record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
+            path = self._jobs[kind, name] = self.root / "jobs" / record
+        return self.inside(path)
 
     def batch_script(self, name: str) -> Path:
         """What was handed to a batch system to start workers."""
@@ -274,6 +283,9 @@ class Workspace:
         Else whoever may write to a shared workspace could have a worker write, or remove, elsewhere under its own
         user. Raises `BadInput`; a link into one of the data roots is allowed.
         """
+        now = time.monotonic()
+        if now < self._inside.get(path, 0.0):
+            return path  # a unit of work asks a dozen times
         step = self.root
         for name in path.relative_to(self.root).parts:
             step = step / name
@@ -282,6 +294,9 @@ class Workspace:
                     f"{step}: a link that leads out of the workspace. Remove it, or add what it names to "
                     "LHCQ_DATA_ROOTS."
                 )
+        if len(self._inside) > _MOST_SEEN:
+            self._inside.clear()
+        self._inside[path] = now + _SEEN_SECONDS
         return path
 
     @property

@@ -4,7 +4,7 @@ import functools
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,13 +13,18 @@ from lhcq.cli.options import (
     answer,
     choice_of,
     json_option,
+    max_parallel_option,
     preset_option,
+    priority_option,
     traced,
     wait_option,
     workers_option,
 )
 from lhcq.cli.parameters import FilePath, example
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 
@@ -72,6 +77,8 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
     "--events-per-chunk", type=click.IntRange(min=1), help="Events in one task. Default: about 3 s of it."
 )
 @workers_option
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -82,6 +89,8 @@ def command(
     tolerate: float,
     events_per_chunk: int | None,
     workers: int | None,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
     **jets: Any,
@@ -113,6 +122,7 @@ def command(
         chunk=events_per_chunk,
         say=say if sys.stderr.isatty() else lambda _: None,
     )
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     cut = f"{job.parts} chunks of about {job.spec_of(ClusterSpec).events_per_chunk:,} events"
 
     def begin(_: Any) -> None:

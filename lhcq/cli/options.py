@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 import click
 
 from lhcq.config import Frozen
+from lhcq.records.jobs import Priority
 from lhcq.records.specs import SPECS
 from tasks.observe.tracing import flush, note_failure, note_span, span
 
@@ -88,6 +89,27 @@ def how_to_choose(jobs: "Sequence[Job]") -> str:
     """A line under what was told of several jobs of one name."""
     kinds = ", ".join(job.kind for job in jobs)
     return f"({len(jobs)} jobs are called {jobs[0].name}: {kinds}. --kind {jobs[0].kind} chooses one.)"
+
+
+def priority_option(function: F) -> F:
+    """`--priority high|normal|low`."""
+    return click.option(
+        "--priority",
+        type=click.Choice(get_args(Priority)),
+        default="normal",
+        show_default=True,
+        help="Whose tasks come first, among those of all jobs that wait.",
+    )(function)
+
+
+def max_parallel_option(function: F) -> F:
+    """`--max-parallel N`."""
+    return click.option(
+        "--max-parallel",
+        type=click.IntRange(min=1),
+        default=None,
+        help="Tasks of this job that may be under way at a time. Default: as many as there are workers.",
+    )(function)
 
 
 def printed_table(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option
+from lhcq.cli.options import answer, json_option, max_parallel_option, priority_option, traced, wait_option
 from lhcq.cli.parameters import FilePath, NameOf, example
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
-    from lhcq.records.jobs import Job
+    from lhcq.records.jobs import Job, Priority
     from lhcq.workspace import Workspace
 
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Events in one task. Default: by the size of DATASET.",
 )
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -51,6 +53,8 @@ def command(
     name: str | None,
     largest_p_value: float,
     events_per_chunk: int | None,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -79,6 +83,7 @@ def command(
         chunk=events_per_chunk,
         say=lines.append,
     )
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     total = job.spec_of(PredictSpec).n_events
 
     def begin(*_: Any) -> None:

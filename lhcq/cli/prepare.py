@@ -1,12 +1,23 @@
 """`lhcq prepare NAME --split SPLIT`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    choice_of,
+    json_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
 from lhcq.cli.parameters import NameOf, example
 from lhcq.config import SplitConfig
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 
 @click.command("prepare", epilog=example("lhcq prepare lhco --split balanced"))
@@ -35,6 +46,7 @@ from lhcq.config import SplitConfig
     "--max-tokens", type=click.IntRange(min=8), default=512, show_default=True, help="Refuse longer prompts."
 )
 @workers_option
+@priority_option
 @wait_option
 @json_option
 @traced
@@ -46,6 +58,7 @@ def command(
     model: str | None,
     max_tokens: int,
     workers: int | None,
+    priority: "Priority",
     wait: bool,
     as_json: bool,
     **config: Any,
@@ -73,6 +86,7 @@ def command(
     job = prepare_request(
         workspace, name, split, resolved, model=model_name, model_dir=model_dir, max_tokens=max_tokens
     )
+    job = job.asking(priority=priority)
     waited = have_done(
         workspace,
         job,

@@ -11,7 +11,6 @@ from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
 from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
-from tasks.jobs.progress import count_chunk, forget_count
 from tasks.jobs.store import end_with_failures
 from tasks.jobs.units import Unit
 
@@ -27,7 +26,6 @@ def chunk_work(make: MakeChunk) -> Work:
     def work(workspace: Workspace, job: Job, unit: Unit, held: Lease) -> None:
         index = unit.number or 0
         make(workspace, job, index, chunk_path(workspace, job, index), held)
-        count_chunk(job, index)
 
     return work
 
@@ -50,7 +48,6 @@ def merge_work(merge: Merge) -> Work:
             return
         end_job(workspace, job, "done", message)
         shutil.rmtree(directory_of(workspace, job) / "parts", ignore_errors=True)
-        forget_count(job)
 
     return work
 
