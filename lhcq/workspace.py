@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from lhcq.config import LONGEST_NAME, Settings, check_name
+from lhcq.config import LONGEST_NAME, Settings, check_name, whole_path
 from lhcq.errors import BadInput, LhcqError
 from lhcq.storage import explained_os_errors, staged_file
 
@@ -107,6 +107,11 @@ class RunPaths:
         return self.directory / "report.html"
 
     @property
+    def recipe(self) -> Path:
+        """What makes the run again (`lhcq run`)."""
+        return self.directory / "recipe.toml"
+
+    @property
     def retention_lock(self) -> Path:
         """The lock that whoever names or removes a checkpoint holds."""
         return self.directory / ".retention.lock"
@@ -160,7 +165,7 @@ class Workspace:
     def of_environment(cls, root: Path | None = None) -> Self:
         """The workspace that the environment names, or the one at `root`, with the data roots that it names."""
         settings = Settings.from_environment()
-        return cls(root or settings.workspace, settings.data_roots)
+        return cls(whole_path(root) if root else settings.workspace, settings.data_roots)
 
     def dataset(self, name: str) -> Path:
         """Clustered events: `events.parquet` and its manifest."""
@@ -208,6 +213,11 @@ class Workspace:
         return self.root / "plots" / check_name(dataset, what="dataset")
 
     @property
+    def events(self) -> Path:
+        """Where recipes have files of events loaded and generated."""
+        return self.root / "events"
+
+    @property
     def digests(self) -> Path:
         """What the weight files of base models hold, so that each is read once; may be removed at any time."""
         return self.root / "models" / ".digests"
@@ -229,6 +239,13 @@ class Workspace:
     def probe(self, token: str) -> Path:
         """Where `lhcq doctor` and a worker find out whether they see the same workspace."""
         return self.root / "doctor" / check_name(token, what="token")
+
+    def names(self, kind: str) -> list[str]:
+        """What stands in the directory `kind`, such as datasets; `jobs`: what a job of any kind is called."""
+        if kind == "jobs":
+            named = {path.name.partition("-")[2] for path in self.root.glob("jobs/[!.]*")}
+            return sorted(named | set(self.names("runs")))
+        return sorted(path.name for path in self.root.glob(f"{kind}/[!.]*") if path.is_dir())
 
     @property
     def models(self) -> list[Path]:
@@ -316,6 +333,8 @@ class Workspace:
         Made at the first question; a copy of a workspace has that of the original.
         """
         path = self.root / _IDENTITY
+        if not self.root.is_dir():
+            return None  # a question does not make a workspace
         with contextlib.suppress(OSError, LhcqError):
             if not path.exists():
                 with staged_file(path) as temporary:

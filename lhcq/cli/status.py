@@ -6,27 +6,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
 
 
-@click.command("status")
+@click.command("status", epilog=example("lhcq status", "lhcq status --open --mine"))
 @click.option("--open", "only_open", is_flag=True, help="Only jobs that have not ended.")
 @click.option("--mine", is_flag=True, help="Only jobs that you asked for.")
-@click.option("--user", metavar="NAME", help="Only jobs that this user asked for.")
+@click.option("--user", metavar="NAME", help="Only jobs that this user asked for. Default: of all users.")
 @json_option
 def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int:
     """List the jobs of the workspace: what they are, whose, how far they got, how they ended."""
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.records.jobs import list_jobs, outcome_of, this_user
     from tasks.client import meet_broker
 
     if mine and user is not None:
         raise click.UsageError("--mine and --user name two users: leave one out.")
     user = this_user() if mine else user
-    workspace = open_workspace()
+    workspace = find_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
     rows = [
         _row(workspace, job)

@@ -28,6 +28,7 @@ from pydantic import (
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, NotThere
 from lhcq.records.specs import SPECS, Spec, Terms
+from lhcq.spelling import did_you_mean
 from lhcq.storage import read_json, staged_file, to_json, write_json
 from lhcq.workspace import Workspace
 
@@ -225,20 +226,33 @@ def load_job(workspace: Workspace, kind: str, name: str) -> Job:
     """The job of that name, or `NotThere`."""
     job = find_job(workspace, kind, name)
     if job is None:
-        raise NotThere(f"{kind} {name!r} does not exist in {workspace.root}. `lhcq status` lists what does.")
+        near = did_you_mean(name, (job.name for job in list_jobs(workspace) if job.kind == kind))
+        raise NotThere(
+            f"{kind} {name!r} does not exist in {workspace.root}.{near} `lhcq status` lists what does."
+        )
     return job
+
+
+def jobs_named(workspace: Workspace, name: str, kind: str | None = None) -> list[Job]:
+    """The jobs of that name, newest first, of whatever kind unless one is given; raises `NotThere` without any."""
+    if kind is not None:
+        return [load_job(workspace, kind, name)]
+    jobs = list_jobs(workspace)
+    found = [job for job in reversed(jobs) if job.name == name]
+    if not found:
+        near = did_you_mean(name, {job.name for job in jobs})
+        raise NotThere(
+            f"no job is called {name!r} in {workspace.root}.{near} `lhcq status` lists what there is."
+        )
+    return found
 
 
 def named_job(workspace: Workspace, name: str, kind: str | None = None) -> Job:
     """The job of that name, of whatever kind unless one is given; raises `BadInput` where several have it."""
-    if kind is not None:
-        return load_job(workspace, kind, name)
-    found = [job for job in list_jobs(workspace) if job.name == name]
-    if not found:
-        raise NotThere(f"no job is called {name!r} in {workspace.root}. `lhcq status` lists what there is.")
+    found = jobs_named(workspace, name, kind)
     if len(found) > 1:
         raise BadInput(
-            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in found)}."
+            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in reversed(found))}."
         )
     return found[0]
 

@@ -216,8 +216,9 @@ def _of_host(workspace: Workspace) -> Iterator[Metric]:
     )
     yield _gauge("lhcq_gpu_memory_used_bytes", "GPU memory that all processes use", labels, used)
     yield _gauge("lhcq_gpu_memory_total_bytes", "GPU memory", labels, total)
-    free = shutil.disk_usage(workspace.root).free
-    yield _gauge("lhcq_workspace_free_bytes", "Room in the workspace's file system", (), {(): free})
+    if workspace.root.is_dir():
+        free = shutil.disk_usage(workspace.root).free
+        yield _gauge("lhcq_workspace_free_bytes", "Room in the workspace's file system", (), {(): free})
 
 
 def _gauge(name: str, help_text: str, labels: tuple[str, ...], values: Any) -> Metric:
