@@ -27,6 +27,7 @@ from lhcq.config import (
     ClusterConfig,
     SplitConfig,
     TrainConfig,
+    whole_path,
 )
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from lhcq.records.jobs import Job as Record
+    from lhcq.records.jobs import Priority
     from lhcq.records.metrics import Metrics
 
 for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says where to
@@ -81,7 +83,7 @@ def plan_generate(
     from lhcq.requests.generate import generate_request
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
-    return generate_request(_opened(workspace), Path(out), config)
+    return generate_request(_opened(workspace), whole_path(out), config)
 
 
 def plan_cluster(
@@ -111,10 +113,10 @@ def plan_cluster(
     here = _opened(workspace)
     return cluster_request(
         here,
-        find_events(here, Path(file), resolved),
+        find_events(here, whole_path(file), resolved),
         name,
         resolved,
-        key=Path(labels) if labels else None,
+        key=whole_path(labels) if labels else None,
         tolerate=tolerate,
         chunk=events_per_chunk,
     )
@@ -169,13 +171,13 @@ def plan_train(
     Raises `NotThere` without the split, `BadInput` for a model, tracker or value that cannot be used or a prompt of
     more than max_tokens, `DiskFull`.
     """
-    from lhcq.model.sources import default_model, obtain
+    from lhcq.model.sources import default_at_hand, obtain
     from lhcq.requests.train import split_to_train, train_request
 
     here = _opened(workspace or _workspace_of(split))
     resolved = TrainConfig.checked(**{**_preset(TRAIN_PRESETS, preset).model_dump(), **config})
     split_to_train(here, _name_of(split), track)
-    model = model or default_model()
+    model = model or default_at_hand(here)
     directory = obtain(model, here, say=say_nothing)
     return train_request(
         here, _name_of(split), name, resolved, model=model, model_dir=directory, preset=preset, track=track
@@ -210,7 +212,7 @@ def plan_score(
         _name_of(dataset),
         step=str(step),
         name=name,
-        key=Path(labels) if labels else None,
+        key=whole_path(labels) if labels else None,
         largest_p_value=largest_p_value,
     )
 
@@ -262,7 +264,7 @@ def generate(
     here = _opened(workspace)
     request = plan_generate(out, workspace=here, **options)
     _do(here, request, progress)
-    return Path(out).absolute()
+    return whole_path(out)
 
 
 def cluster(
@@ -428,9 +430,17 @@ def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
 
 
 def submit(
-    request: "Record", *, workspace: Workspace | Path | str | None = None, processes: int | None = None
+    request: "Record",
+    *,
+    workspace: Workspace | Path | str | None = None,
+    processes: int | None = None,
+    priority: "Priority" = "normal",
+    max_parallel: int | None = None,
 ) -> Job:
     """Have a planned job done by workers.
+
+    Tasks of jobs of a higher `priority` (high, normal, low) come first, those of one priority take turns. At most
+    `max_parallel` tasks of this job are under way at a time (None: as many as there are workers).
 
     With a broker configured, or `lhcq up` running, it goes to the workers there, and goes on when this program ends.
     Otherwise it gets a broker and workers of its own, `processes` of them (None: one a core), until it has been
@@ -448,7 +458,7 @@ def submit(
         return Job(request, here, None, ExitStack())
     with ExitStack() as opened:
         current = opened.enter_context(session(here, workers_for(request, processes)))
-        following = publish(current, request)
+        following = publish(current, request.asking(priority=priority, max_parallel=max_parallel))
         return Job(following.job, here, following, opened.pop_all())
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lhcq.errors import BadInput, DiskFull, NotThere
+from lhcq.spelling import did_you_mean
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
@@ -54,27 +55,29 @@ def explained_os_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def staged_file(final: Path) -> Iterator[Path]:
+def staged_file(final: Path, *, sync_name: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `final`; on a clean exit sync it and commit it under the final name.
 
-    If the name was taken meanwhile, what stands there stays and this copy is discarded.
+    If the name was taken meanwhile, what stands there stays and this copy is discarded. Without `sync_name` a host
+    that loses its power may lose the name again, never the contents under it: for what is then made anew.
     """
     temporary = _temporary(final)
     try:
         with explained_os_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            commit_file(temporary, final)
+            commit_file(temporary, final, sync_name=sync_name)
     finally:
         _discard(temporary)
 
 
-def commit_file(temporary: Path, final: Path) -> None:
+def commit_file(temporary: Path, final: Path, *, sync_name: bool = True) -> None:
     """Sync `temporary` and give it the name `final` in the same directory, unless that is taken."""
     with explained_os_errors(final):
         _sync(temporary)
         _link(temporary, final)
-        _sync(final.parent)
+        if sync_name:
+            _sync(final.parent)
 
 
 @contextlib.contextmanager
@@ -234,7 +237,9 @@ def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = read_json(directory / MANIFEST)
     except FileNotFoundError:
-        raise NotThere(f"{what} does not exist in {directory.parent}. {remedy}") from None
+        others = (path.parent.name for path in directory.parent.glob(f"[!.]*/{MANIFEST}"))
+        near = did_you_mean(directory.name, others)
+        raise NotThere(f"{what} does not exist in {directory.parent}.{near} {remedy}") from None
     files = manifest.get("files", Record())
     if not isinstance(files, Record) or not all(isinstance(facts, Record) for facts in files.values()):
         raise BadInput(f"{directory / MANIFEST}: has no list of files. {remedy}")

@@ -3,17 +3,21 @@
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from lhcq.config import LONGEST_NAME, Settings, check_name
+from lhcq.config import LONGEST_NAME, Settings, check_name, whole_path
 from lhcq.errors import BadInput, LhcqError
 from lhcq.storage import explained_os_errors, staged_file
 
 _IDENTITY = ".identity"
 _STEP_DIGITS = 8
+_SEEN_SECONDS = 1.0
+"""How long a path that was found to lie inside the workspace is believed to."""
+_MOST_SEEN = 10_000
 _REMOVED = ".removed.tmp"
 
 
@@ -103,6 +107,11 @@ class RunPaths:
         return self.directory / "report.html"
 
     @property
+    def recipe(self) -> Path:
+        """What makes the run again (`lhcq run`)."""
+        return self.directory / "recipe.toml"
+
+    @property
     def retention_lock(self) -> Path:
         """The lock that whoever names or removes a checkpoint holds."""
         return self.directory / ".retention.lock"
@@ -146,6 +155,8 @@ class Workspace:
     def __init__(self, root: Path, data_roots: Sequence[Path] = ()) -> None:
         self.root = Path(root).absolute()
         self._data_roots = tuple(data_roots)
+        self._jobs: dict[tuple[str, str], Path] = {}
+        self._inside: dict[Path, float] = {}
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"
@@ -154,7 +165,7 @@ class Workspace:
     def of_environment(cls, root: Path | None = None) -> Self:
         """The workspace that the environment names, or the one at `root`, with the data roots that it names."""
         settings = Settings.from_environment()
-        return cls(root or settings.workspace, settings.data_roots)
+        return cls(whole_path(root) if root else settings.workspace, settings.data_roots)
 
     def dataset(self, name: str) -> Path:
         """Clustered events: `events.parquet` and its manifest."""
@@ -206,6 +217,11 @@ class Workspace:
         return self.root / "plots" / check_name(dataset, what="dataset")
 
     @property
+    def events(self) -> Path:
+        """Where recipes have files of events loaded and generated."""
+        return self.root / "events"
+
+    @property
     def digests(self) -> Path:
         """What the weight files of base models hold, so that each is read once; may be removed at any time."""
         return self.root / "models" / ".digests"
@@ -214,8 +230,11 @@ class Workspace:
         """The record of one job: `job.json`, chunks, failures, `outcome.json`."""
         if kind == "train":
             return self.run(name)
-        record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
-        return self.inside(self.root / "jobs" / record)
+        path = self._jobs.get((kind, name))
+        if path is None:
+            record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
+            path = self._jobs[kind, name] = self.root / "jobs" / record
+        return self.inside(path)
 
     def batch_script(self, name: str) -> Path:
         """What was handed to a batch system to start workers."""
@@ -224,6 +243,13 @@ class Workspace:
     def probe(self, token: str) -> Path:
         """Where `lhcq doctor` and a worker find out whether they see the same workspace."""
         return self.root / "doctor" / check_name(token, what="token")
+
+    def names(self, kind: str) -> list[str]:
+        """What stands in the directory `kind`, such as datasets; `jobs`: what a job of any kind is called."""
+        if kind == "jobs":
+            named = {path.name.partition("-")[2] for path in self.root.glob("jobs/[!.]*")}
+            return sorted(named | set(self.names("runs")))
+        return sorted(path.name for path in self.root.glob(f"{kind}/[!.]*") if path.is_dir())
 
     @property
     def models(self) -> list[Path]:
@@ -261,6 +287,9 @@ class Workspace:
         Else whoever may write to a shared workspace could have a worker write, or remove, elsewhere under its own
         user. Raises `BadInput`; a link into one of the data roots is allowed.
         """
+        now = time.monotonic()
+        if now < self._inside.get(path, 0.0):
+            return path  # a unit of work asks a dozen times
         step = self.root
         for name in path.relative_to(self.root).parts:
             step = step / name
@@ -269,6 +298,9 @@ class Workspace:
                     f"{step}: a link that leads out of the workspace. Remove it, or add what it names to "
                     "LHCQ_DATA_ROOTS."
                 )
+        if len(self._inside) > _MOST_SEEN:
+            self._inside.clear()
+        self._inside[path] = now + _SEEN_SECONDS
         return path
 
     @property
@@ -305,6 +337,8 @@ class Workspace:
         Made at the first question; a copy of a workspace has that of the original.
         """
         path = self.root / _IDENTITY
+        if not self.root.is_dir():
+            return None  # a question does not make a workspace
         with contextlib.suppress(OSError, LhcqError):
             if not path.exists():
                 with staged_file(path) as temporary:

@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h5"}
 
 
-@click.command("export")
-@click.argument("name")
+@click.command("export", epilog=example("lhcq export lhco --format parquet --out lhco.parquet"))
+@click.argument("name", type=NameOf("datasets"))
 @click.option(
     "--format",
     "form",
@@ -20,7 +21,7 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Directory to write into, or, for one file, the file: a name that ends on .csv, .parquet or .h5. "
     "Default: exports/NAME in the workspace.",
 )
@@ -36,9 +37,9 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
     lhco-features: the columns of the released features.h5 files, for `pandas.read_hdf`; needs a dataset with tau1 to
     tau3 (`lhcq cluster --features full`).
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     dataset = workspace.dataset(name)
     folder = workspace.export(name)
     if form == "jsonl":

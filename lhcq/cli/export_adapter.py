@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 from lhcq.config import ModelFormat
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ _HELD_TO = 6
 _SAID = {"adapter": "adapter", "merged": "model", "classifier": "classifier"}
 
 
-@click.command("export-adapter")
-@click.argument("run")
+@click.command("export-adapter", epilog=example("lhcq export-adapter first best adapter/"))
+@click.argument("run", type=NameOf("runs"))
 @click.argument("step")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=FilePath())
 @click.option(
     "--format",
     "model_format",
@@ -40,7 +41,7 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
     program that uses it. DIR is written once that gives the run's own scores on a few events by itself. A DIR that
     exists is refused.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.model.export import (
         export_checkpoint,
         label_tokens,
@@ -60,7 +61,7 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
     from lhcq.report.collect import collect_run
 
     require_training()
-    workspace = open_workspace()
+    workspace = find_workspace()
     spec = load_job(workspace, "train", run).spec_of(TrainSpec)
     at = resolve_step(workspace.run(run), step)
     refuse_existing(directory)

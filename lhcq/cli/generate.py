@@ -1,14 +1,27 @@
 """`lhcq generate OUT.h5`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
+from lhcq.cli.parameters import FilePath, example
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 
-@click.command("generate")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.command("generate", epilog=example("lhcq generate events.h5 --background 5000 --signal 5000"))
+@click.argument("out", type=FilePath())
 @click.option("--background", type=click.IntRange(min=0), required=True, help="QCD dijet events.")
 @click.option(
     "--signal", type=click.IntRange(min=0), required=True, help="W' (3.5 TeV) -> X Y -> qq qq events."
@@ -21,6 +34,8 @@ from lhcq.cli.options import answer, json_option, traced, wait_option, workers_o
     help="Particles as a CMS-like detector sees them, as in the released files, or as they were generated.",
 )
 @workers_option
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -31,6 +46,8 @@ def command(
     seed: int,
     detector: bool,
     workers: int | None,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -47,6 +64,7 @@ def command(
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     workspace = open_workspace()
     job = generate_request(workspace, out, config)
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     n_events = background + signal
     waited = have_done(
         workspace,

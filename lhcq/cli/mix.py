@@ -5,21 +5,28 @@ import time
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import NameOf, example
 
 
-@click.command("mix")
+@click.command("mix", epilog=example("lhcq mix trial --background qcd --signal wprime --signal-events 500"))
 @click.argument("name")
 @click.option(
     "--background",
     "backgrounds",
+    type=NameOf("datasets"),
     multiple=True,
     required=True,
     help="A dataset whose background events are taken. May be given several times.",
 )
 @click.option(
-    "--background-events", type=click.IntRange(min=1), help="At most all there are, which is the default."
+    "--background-events", type=click.IntRange(min=1), help="How many of them, by chance. Default: all."
 )
-@click.option("--signal", required=True, help="The dataset from whose signal events some are drawn.")
+@click.option(
+    "--signal",
+    type=NameOf("datasets"),
+    required=True,
+    help="The dataset from whose signal events some are drawn.",
+)
 @click.option(
     "--signal-events", type=click.IntRange(min=0), required=True, help="How many signal events to put in."
 )

@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 
 
-@click.command("plot")
-@click.argument("name")
+@click.command("plot", epilog=example("lhcq plot lhco --out plots/"))
+@click.argument("name", type=NameOf("datasets"))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     help="Directory to write NAME.png and NAME.html into. Default: plots/NAME in the workspace.",
 )
 @json_option
@@ -21,10 +22,10 @@ def command(name: str, out: Path | None, as_json: bool) -> int:
     Jet pT, jet mass, dijet mass, tau21 and multiplicities, as far as the dataset has them. Earlier plots of the same
     name are replaced.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.report.dataset_page import write_plots
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     plots = write_plots(workspace, name, out or workspace.plots(name))
     view = plots.view
     value = {

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option
+from lhcq.cli.options import answer, json_option, max_parallel_option, priority_option, traced, wait_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
-    from lhcq.records.jobs import Job
+    from lhcq.records.jobs import Job, Priority
     from lhcq.workspace import Workspace
 
 
-@click.command("predict")
-@click.argument("run")
-@click.argument("dataset")
+@click.command("predict", epilog=example("lhcq predict first box1 --select 0.001"))
+@click.argument("run", type=NameOf("runs"))
+@click.argument("dataset", type=NameOf("datasets"))
 @click.option("--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest.")
 @click.option(
     "--labels",
     "key",
-    type=click.Path(path_type=Path),
-    help="The master key of a dataset without labels: one number an event, 0 background.",
+    type=FilePath(),
+    help="The master key of a dataset without labels: one number an event, 0 background. Default: none.",
 )
 @click.option("--name", help="Name of the prediction. Default: RUN-DATASET, or RUN-DATASET-select-P.")
 @click.option(
@@ -34,7 +35,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="The largest p-value of a selected event: the share of background that passes.",
 )
-@click.option("--events-per-chunk", type=click.IntRange(min=1), help="Events in one task.")
+@click.option(
+    "--events-per-chunk",
+    type=click.IntRange(min=1),
+    help="Events in one task. Default: by the size of DATASET.",
+)
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -46,6 +53,8 @@ def command(
     name: str | None,
     largest_p_value: float,
     events_per_chunk: int | None,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -56,12 +65,12 @@ def command(
     was trained on, of its test subset alone. A command that was stopped or killed goes on when it is given again.
     Another --select on a finished prediction is a prediction of its own, of the same scores.
     """
-    from lhcq.cli.session import have_done, open_workspace, say
+    from lhcq.cli.session import find_workspace, have_done, say
     from lhcq.records.specs import PredictSpec, PredictTerms
     from lhcq.requests.predict import predict_request
     from tasks.client import events_done, workers_for
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     lines: list[str] = []
     job = predict_request(
         workspace,
@@ -74,6 +83,7 @@ def command(
         chunk=events_per_chunk,
         say=lines.append,
     )
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     total = job.spec_of(PredictSpec).n_events
 
     def begin(*_: Any) -> None:

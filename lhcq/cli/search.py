@@ -5,12 +5,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    choice_of,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
+from lhcq.cli.parameters import NameOf, example
 from lhcq.config import SearchConfig
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
-    from lhcq.records.jobs import Job
+    from lhcq.records.jobs import Job, Priority
     from lhcq.workspace import Workspace
 
 
@@ -38,8 +48,8 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
         ) from None
 
 
-@click.command("search")
-@click.argument("dataset")
+@click.command("search", epilog=example("lhcq search box1 --regions 3000..6000..500"))
+@click.argument("dataset", type=NameOf("datasets"))
 @click.option(
     "--regions",
     default="2900..5100..400",
@@ -112,6 +122,8 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option("--name", help="Name of the search. Default: DATASET.")
+@priority_option
+@max_parallel_option
 @workers_option
 @wait_option
 @json_option
@@ -123,6 +135,8 @@ def command(
     fit: tuple[float, float] | None,
     model: str,
     name: str | None,
+    priority: "Priority",
+    max_parallel: int | None,
     workers: int | None,
     wait: bool,
     as_json: bool,
@@ -134,13 +148,14 @@ def command(
     events most like the region's are selected by trees that have not seen them, and the selected spectrum is compared
     with a fit beside the region. A command that was stopped or killed goes on when it is given again.
     """
-    from lhcq.cli.session import have_done, open_workspace
+    from lhcq.cli.session import find_workspace, have_done
     from lhcq.requests.search import search_config, search_request
     from tasks.client import progress_of, workers_for
 
     resolved = search_config(regions=regions, sideband=sideband, fit=fit, model=model, **config)
-    workspace = open_workspace()
+    workspace = find_workspace()
     job = search_request(workspace, dataset, resolved, name=name)
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     waited = have_done(
         workspace,
         job,

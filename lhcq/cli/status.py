@@ -6,24 +6,39 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
 
 
-@click.command("status")
+@click.command("status", epilog=example("lhcq status", "lhcq status --open --mine"))
+@click.option("--open", "only_open", is_flag=True, help="Only jobs that have not ended.")
+@click.option("--mine", is_flag=True, help="Only jobs that you asked for.")
+@click.option("--user", metavar="NAME", help="Only jobs that this user asked for. Default: of all users.")
 @json_option
-def command(as_json: bool) -> int:
-    """List all jobs of the workspace: what they are, how far they got, how they ended."""
-    from lhcq.cli.session import open_workspace
-    from lhcq.records.jobs import list_jobs
+def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int:
+    """List the jobs of the workspace: what they are, whose, how far they got, how they ended."""
+    from lhcq.cli.session import find_workspace
+    from lhcq.records.jobs import list_jobs, outcome_of, this_user
     from tasks.client import meet_broker
 
-    workspace = open_workspace()
+    if mine and user is not None:
+        raise click.UsageError("--mine and --user name two users: leave one out.")
+    user = this_user() if mine else user
+    workspace = find_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
-    rows = [_row(workspace, job) for job in list_jobs(workspace)]
-    answer(as_json, {"workspace": str(workspace.root), "jobs": rows}, _text(workspace, rows))
+    rows = [
+        _row(workspace, job)
+        for job in list_jobs(workspace)
+        if user in (None, job.owner) and not (only_open and outcome_of(workspace, job))
+    ]
+    answer(
+        as_json,
+        {"workspace": str(workspace.root), "jobs": rows},
+        _text(workspace, rows, narrowed=only_open or user is not None),
+    )
     return 0
 
 
@@ -42,6 +57,9 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     return {
         "kind": job.kind,
         "name": job.name,
+        "owner": job.owner,
+        "priority": job.priority,
+        "max_parallel": job.max_parallel,
         "state": state,
         "done": done,
         "total": total,
@@ -53,10 +71,10 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     }
 
 
-def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:
+def _text(workspace: "Workspace", rows: list[dict[str, Any]], *, narrowed: bool) -> str:
     if not rows:
-        return f"no jobs in {workspace.root}"
-    lines = [f"{'job':<32} {'state':<11} {'progress':>18}  {'started':<16}  message"]
+        return f"no such jobs in {workspace.root}" if narrowed else f"no jobs in {workspace.root}"
+    lines = [f"{'job':<32} {'owner':<10} {'state':<11} {'progress':>18}  {'started':<16}  message"]
     for row in rows:
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
         amount = f"{row['done']:,}/{row['total']:,} {row['unit']}"
@@ -66,5 +84,6 @@ def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:
             newest = alarms[-1]
             more = f" ({len(alarms)} alarms)" if len(alarms) > 1 else ""
             told.append(f"ALARM at step {newest['step']}, {newest['kind']}: {newest['message']}{more}")
-        lines.append(f"{job:<32} {row['state']:<11} {amount:>18}  {started:<16}  {'; '.join(told)}".rstrip())
+        stands = f"{row['state']:<11} {amount:>18}  {started:<16}"
+        lines.append(f"{job:<32} {row['owner'] or '-':<10} {stands}  {'; '.join(told)}".rstrip())
     return "\n".join(lines)

@@ -5,12 +5,13 @@ import time
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import NameOf, example
 
 _POLL_SECONDS = 0.5
 
 
-@click.command("watch")
-@click.argument("run")
+@click.command("watch", epilog=example("lhcq watch first"))
+@click.argument("run", type=NameOf("runs"))
 @click.option("--once", is_flag=True, help="Show how it stands and return.")
 @json_option
 def command(run: str, once: bool, as_json: bool) -> int:
@@ -20,12 +21,12 @@ def command(run: str, once: bool, as_json: bool) -> int:
     """
     from lhcq.cli.progress import progress
     from lhcq.cli.runs import run_answer
-    from lhcq.cli.session import EXIT_CODES, open_workspace
+    from lhcq.cli.session import EXIT_CODES, find_workspace
     from lhcq.records.jobs import load_job, outcome_of
     from lhcq.records.run_control import is_paused
     from tasks.client import progress_of
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     job = load_job(workspace, "train", run)
     if not (once or as_json):
         at = progress_of(workspace, job)

@@ -35,6 +35,8 @@ __all__ = [
 # Measured: Pythia takes 0.3 s to start, then 11 ms for a background event and 8 ms for a signal event. A killed
 # worker loses at most 3 s, and starting costs a tenth of a background part.
 EVENTS_PER_PART = 200
+SECONDS_PER_EVENT = 0.013
+"""Of one core, starting included: what a plan is made with."""
 ASSEMBLE_ROWS = 1024
 """Events held in memory while the parts are mixed: 17 MB."""
 
@@ -118,7 +120,7 @@ def write_part(path: Path, particles: NDArray[np.float64], labels: Labels) -> No
     rows[:, UNLABELLED_WIDTH] = labels
     content = io.BytesIO()  # numpy writing to a real file reports a full disk without saying that it is one
     np.save(content, rows, allow_pickle=False)
-    with staged_file(path) as temporary:
+    with staged_file(path, sync_name=False) as temporary:
         digest = hashlib.sha256(content.getbuffer()).digest()
         content.write(digest)
         temporary.write_bytes(content.getbuffer())

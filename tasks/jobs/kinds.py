@@ -4,9 +4,9 @@ A new stage is one spec in `lhcq.records.specs`, one module of tasks in `tasks.s
 `KINDS`. Most stages are fan-outs: a task a chunk, and a merge that ends the job.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal
@@ -56,13 +56,22 @@ class Kind:
     """What its progress counts."""
     chunk_suffix: str | None = None
     """Of the files of a fan-out's chunks; None where there is no fan-out."""
-    rows: Callable[[Job], list[Stretch]] = lambda _: []
-    """What each chunk of a fan-out is a stretch of, where it is one of rows."""
+    stretch: Callable[[Job, int], Stretch] | None = None
+    """What a chunk of a fan-out is a stretch of, by its index, where it is one of rows."""
+    rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,)
+    """How many chunks of a fan-out come one after the other: a round is begun once all before it are done."""
+    takes_turns: bool = False
+    """Whether its units wait until it is their turn among those of all jobs; others follow each other."""
 
     @property
     def fans_out(self) -> bool:
         """Whether its jobs are cut into chunks that a merge ends."""
         return self.chunk_suffix is not None
+
+    @property
+    def first_queue(self) -> Queue:
+        """The queue of its first task: of a fan-out's chunks."""
+        return next(iter(self.queues.values()))
 
 
 def fan_out(
@@ -71,15 +80,12 @@ def fan_out(
     queue: Queue,
     suffix: str,
     result: Callable[[Workspace, Job], Path],
-    rows: Callable[[Job], list[Stretch]] = lambda _: [],
+    stretch: Callable[[Job, int], Stretch] | None = None,
     more: Mapping[str, Queue] | None = None,
     rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,),
     describe: Callable[[Job, Unit], Caption] | None = None,
 ) -> Kind:
-    """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`.
-
-    `rounds` are how many chunks come one after the other: those of a round are begun once all before it are done.
-    """
+    """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`."""
     name: str = spec.model_fields["kind"].default
     return Kind(
         name=name,
@@ -87,13 +93,17 @@ def fan_out(
         queues={f"lhcq.{name}_part": queue, f"lhcq.{name}_merge": queue, **(more or {})},
         result=result,
         plan=lambda workspace, job: [
-            chunk_unit(job, index) for index in _first_round(missing_chunks(workspace, job), rounds(job))
+            chunk_unit(job, index) for index in first_round(job, missing_chunks(workspace, job))
         ],
         last=merge_unit,
-        describe=lambda _, job: _describe_chunks(job, rows) if describe is None else partial(describe, job),
+        describe=lambda _, job: (
+            _describe_chunks(job, stretch) if describe is None else functools.partial(describe, job)
+        ),
         measured_in="parts",
         chunk_suffix=suffix,
-        rows=rows,
+        stretch=stretch,
+        rounds=rounds,
+        takes_turns=True,
     )
 
 
@@ -145,55 +155,66 @@ def chunk_path(workspace: Workspace, job: Job, index: int) -> Path:
 
 def finished_chunks(workspace: Workspace, job: Job) -> set[int]:
     """Indices of the chunks whose output stands."""
-    directory = _chunks_of(workspace, job)
-    return {int(path.stem) for path in directory.glob(f"[0-9]*{kind_of(job).chunk_suffix}")}
+    suffix = str(kind_of(job).chunk_suffix)
+    try:
+        names = [path.name for path in _chunks_of(workspace, job).iterdir()]
+    except FileNotFoundError:
+        return set()
+    return {
+        int(stem) for name in names if name.endswith(suffix) and (stem := name[: -len(suffix)]).isdecimal()
+    }
 
 
 def missing_chunks(workspace: Workspace, job: Job) -> list[int]:
     """Indices of the chunks whose output does not stand."""
-    return sorted(set(range(job.parts)) - finished_chunks(workspace, job))
+    finished = finished_chunks(workspace, job)
+    return [index for index in range(job.parts) if index not in finished]
 
 
-def _first_round(missing: list[int], rounds: Sequence[int]) -> list[int]:
-    """Those of the missing chunks that are of the first round in which any is missing."""
-    end = next((end for end in accumulate(rounds) if missing and missing[0] < end), 0)
-    return [index for index in missing if index < end]
+def first_round(job: Job, missing: list[int]) -> list[int]:
+    """Those of the missing chunks, ascending, that are of the first round in which any is missing."""
+    end = next((end for end in accumulate(kind_of(job).rounds(job)) if missing and missing[0] < end), 0)
+    return missing if missing and missing[-1] < end else [index for index in missing if index < end]
 
 
 def _chunks_of(workspace: Workspace, job: Job) -> Path:
     """Of the job as it was recorded, so that what is made for an earlier one of its name is never among them."""
-    return workspace.inside(workspace.job(job.kind, job.name) / "parts" / job.identity)
+    return workspace.inside(_chunks_below(workspace.job(job.kind, job.name), job.identity))
 
 
-def _describe_chunks(job: Job, rows: Callable[[Job], list[Stretch]]) -> Callable[[Unit], Caption]:
-    stretches = rows(job)
+@functools.lru_cache(maxsize=1024)
+def _chunks_below(directory: Path, identity: str) -> Path:
+    return directory / "parts" / identity
 
+
+def _describe_chunks(job: Job, stretch: Callable[[Job, int], Stretch] | None) -> Callable[[Unit], Caption]:
     def describe(unit: Unit) -> Caption:
         if unit.number is None:
             return {job.kind: job.name, "parts": str(job.parts)}
-        if not stretches:
+        if stretch is None:
             return {job.kind: job.name, "part": f"{unit.number + 1} of {job.parts}"}
-        source, start, stop = stretches[unit.number]
+        source, start, stop = stretch(job, unit.number)
         return {"dataset": source, "rows": f"{start}-{stop - 1}"}
 
     return describe
 
 
-def _rows_of_clustering(job: Job) -> list[Stretch]:
+def _rows_of_clustering(job: Job, index: int) -> Stretch:
     from lhcq.requests.cluster import chunks_of
 
-    return [(job.name, chunk.start, chunk.stop) for chunk in chunks_of(job.spec_of(ClusterSpec))]
+    chunk = chunks_of(job.spec_of(ClusterSpec))[index]
+    return job.name, chunk.start, chunk.stop
 
 
-def _rows_of_prediction(job: Job) -> list[Stretch]:
+def _rows_of_prediction(job: Job, index: int) -> Stretch:
     from lhcq.requests.predict import REFERENCE, stretches_of
 
     spec = job.spec_of(PredictSpec)
-    stretches = stretches_of(spec)
-    return [
-        *((REFERENCE, chunk.start, chunk.stop) for chunk in stretches.reference),
-        *((spec.dataset, chunk.start, chunk.stop) for chunk in stretches.events),
-    ]
+    reference, events = stretches_of(spec)
+    if index < len(reference):
+        return REFERENCE, reference[index].start, reference[index].stop
+    chunk = events[index - len(reference)]
+    return spec.dataset, chunk.start, chunk.stop
 
 
 def _rounds_of_search(job: Job) -> Sequence[int]:
@@ -299,7 +320,7 @@ KINDS: dict[str, Kind] = {
             queue="cpu",
             suffix=".parquet",
             result=lambda workspace, job: workspace.dataset(job.name),
-            rows=_rows_of_clustering,
+            stretch=_rows_of_clustering,
         ),
         Kind(
             name="prepare",
@@ -310,6 +331,7 @@ KINDS: dict[str, Kind] = {
             last=lambda job: baseline_unit(job.name),
             describe=_describe_split,
             measured_in="split",
+            takes_turns=True,
         ),
         Kind(
             name="train",
@@ -326,7 +348,7 @@ KINDS: dict[str, Kind] = {
             queue="validate",
             suffix=".parquet",
             result=lambda workspace, job: workspace.prediction(job.name),
-            rows=_rows_of_prediction,
+            stretch=_rows_of_prediction,
             more={"lhcq.predict_select": "cpu"},  # it needs no model
         ),
         fan_out(

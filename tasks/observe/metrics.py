@@ -167,8 +167,10 @@ def run_values(job: Job, journal: Journal, *, over: bool) -> dict[str, float]:
 
 def sizes_of_parts(job: Job) -> list[int]:
     """Events in each chunk of a clustering or a prediction; empty for what is not cut by events or does not tell."""
-    with contextlib.suppress(LhcqError):  # a damaged record must not hide the others
-        return [stop - start for _, start, stop in kind_of(job).rows(job)]
+    stretch = kind_of(job).stretch
+    with contextlib.suppress(LhcqError, IndexError):  # a damaged record must not hide the others
+        if stretch is not None:
+            return [stop - start for _, start, stop in (stretch(job, index) for index in range(job.parts))]
     return []
 
 
@@ -214,8 +216,9 @@ def _of_host(workspace: Workspace) -> Iterator[Metric]:
     )
     yield _gauge("lhcq_gpu_memory_used_bytes", "GPU memory that all processes use", labels, used)
     yield _gauge("lhcq_gpu_memory_total_bytes", "GPU memory", labels, total)
-    free = shutil.disk_usage(workspace.root).free
-    yield _gauge("lhcq_workspace_free_bytes", "Room in the workspace's file system", (), {(): free})
+    if workspace.root.is_dir():
+        free = shutil.disk_usage(workspace.root).free
+        yield _gauge("lhcq_workspace_free_bytes", "Room in the workspace's file system", (), {(): free})
 
 
 def _gauge(name: str, help_text: str, labels: tuple[str, ...], values: Any) -> Metric:

@@ -9,10 +9,9 @@ from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, 
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
-from tasks.jobs.kinds import chunk_path, chunk_unit, is_chunk, merge_unit, missing_chunks
+from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
-from tasks.jobs.planner import pending_units
-from tasks.jobs.progress import count_chunk, forget_count
+from tasks.jobs.planner import pending_chunks
 from tasks.jobs.store import end_with_failures
 from tasks.jobs.units import Unit
 
@@ -28,7 +27,6 @@ def chunk_work(make: MakeChunk) -> Work:
     def work(workspace: Workspace, job: Job, unit: Unit, held: Lease) -> None:
         index = unit.number or 0
         make(workspace, job, index, chunk_path(workspace, job, index), held)
-        count_chunk(job, index)
 
     return work
 
@@ -51,7 +49,6 @@ def merge_work(merge: Merge) -> Work:
             return
         end_job(workspace, job, "done", message)
         shutil.rmtree(directory_of(workspace, job) / "parts", ignore_errors=True)
-        forget_count(job)
 
     return work
 
@@ -77,7 +74,7 @@ def perform_merge(kind: str, name: str, merge: Merge) -> str:
     job = find_job(workspace, kind, name)
     if job is None:
         return "closed"
-    if any(is_chunk(unit) for unit in pending_units(workspace, job)):
+    if pending_chunks(workspace, job).pending:
         return "waiting"
     return perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
 

@@ -13,13 +13,11 @@ from lhcq.records.specs import SearchSpec
 from lhcq.requests.search import Experiments, Shuffle, Training, chunk_of, in_range
 from lhcq.workspace import Workspace
 from tasks.app import app, own_workspace
-from tasks.engine.publish import send_units
-from tasks.jobs.attempts import latest_attempt
+from tasks.engine.publish import publish_rest
 from tasks.jobs.kinds import chunk_path
 from tasks.jobs.leases import Lease
-from tasks.jobs.planner import pending_units
 from tasks.jobs.store import summary_of
-from tasks.jobs.units import Unit
+from tasks.jobs.turns import turns_of
 from tasks.observe.tracing import note_span
 from tasks.stages.fanout import chunk_work, merge_work, perform_chunk, perform_merge
 
@@ -267,10 +265,10 @@ def search_merge(name: str) -> str:
 
 
 def _publish_next(workspace: Workspace, name: str) -> None:
-    """Publish the chunks of a round that is to begin; what was tried before is the reconciler's."""
+    """Publish the round that is to begin; while units of the one before wait or are out, nothing."""
     from lhcq.records.jobs import load_job
 
     job = load_job(workspace, "search", name)
-    units: list[Unit] = [unit for unit in pending_units(workspace, job) if latest_attempt(job, unit) is None]
-    if units:
-        send_units(workspace, job, units)
+    (turn,) = turns_of([job])
+    if turn is not None and not (turn.waiting or turn.out):
+        publish_rest(workspace, job)

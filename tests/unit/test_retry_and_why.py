@@ -13,13 +13,13 @@ from lhcq.errors import BadInput, NotThere
 from lhcq.records.jobs import end_job, failures_of, outcome_of
 from tasks.app import connect
 from tasks.engine.publish import publish_job, publish_unit, retry_units
-from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
+from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, latest_attempt
 from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.planner import pending_units
-from tasks.jobs.progress import count_chunk
 from tasks.observe.unit_status import standing_of
 from tasks.stages.fanout import perform_chunk, perform_merge
+from tests.attempted import count_attempt
 
 QUEUES = {"cpu", "gpu", "validate"}
 
@@ -115,6 +115,22 @@ def test_what_cannot_be_tried_again_is_refused(broker, here, incomplete, new_job
     assert "Choose by --kind cluster|prepare" in refused(retry.command, "made")
 
 
+def test_of_several_jobs_of_a_name_all_are_told_and_how_to_choose(broker, here, incomplete, new_job) -> None:
+    new_job("prepare", "made", parts=0)
+    done = CliRunner().invoke(why.command, ["made"], catch_exceptions=False, standalone_mode=False)
+    lines = done.output.splitlines()
+    assert lines[0].startswith("prepare made: open")  # the newest
+    assert any(line.startswith("cluster made: incomplete") for line in lines)
+    assert lines[-1] == "(2 jobs are called made: prepare, cluster. --kind prepare chooses one.)"
+    told = json.loads(
+        CliRunner()
+        .invoke(why.command, ["made", "--json"], catch_exceptions=False, standalone_mode=False)
+        .output
+    )
+    assert told["job"] == "prepare made"
+    assert [job["job"] for job in told["jobs"]] == ["prepare made", "cluster made"]
+
+
 def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
     job = new_job(parts=2)
     unit, other = chunk_unit(job, 0), chunk_unit(job, 1)
@@ -123,6 +139,12 @@ def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
     assert standing_of(here, job, unit, QUEUES).state == "lost"
     publish_unit(other)
     assert standing_of(here, job, unit, QUEUES).waits_for == "its turn in queue cpu, where 1 messages wait"
+    large = new_job(name="large", parts=100)
+    publish_job(here, large)
+    assert (
+        standing_of(here, large, chunk_unit(large, 50), QUEUES).waits_for
+        == "its turn among all jobs; it has not been put into queue cpu"
+    )
     count_attempt(job, unit)
     announce_trouble(job, unit, OSError("hiccup"), 3)
     standing = standing_of(here, job, unit, QUEUES)
@@ -153,7 +175,7 @@ def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_j
     job = new_job(parts=4)
     publish_job(here, job)
     perform_chunk("cluster", "made", 0, touch)
-    count_chunk(job, 1)  # which only Redis has
+    broker.hincrby("lhcq:turn:cluster:made", "done", 1)  # which only Redis has
 
     def done() -> int:
         answer = CliRunner().invoke(status.command, ["--json"], catch_exceptions=False)
