@@ -49,11 +49,11 @@ def command(
     another, and in the card of an export. It is asked in this process, without workers.
     """
     from lhcq.api import load
-    from lhcq.cli.session import open_workspace, say
+    from lhcq.cli.session import find_workspace, say
     from lhcq.model.sources import require_training
 
     require_training()
-    told = load(run, workspace=open_workspace()).ask(
+    told = load(run, workspace=find_workspace()).ask(
         prompt,
         numbers=None if numbers is None else _read(numbers),
         row=row,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lhcq.cli.conventions import label_map_option, padding_option
-from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import answer, choice_of, force_option, json_option, traced, wait_option, workers_option
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 
 
@@ -55,6 +55,7 @@ from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 @click.option(
     "--events-per-chunk", type=click.IntRange(min=1), help="Events in one task; default: about 3 s of it."
 )
+@force_option
 @workers_option
 @wait_option
 @json_option
@@ -66,6 +67,7 @@ def command(
     tolerate: float,
     events_per_chunk: int | None,
     workers: int | None,
+    force: bool,
     wait: bool,
     as_json: bool,
     **jets: Any,
@@ -110,6 +112,7 @@ def command(
         measure=lambda: events_done(workspace, job, events.n_events),
         again="Run the same command again to go on.",
         wait=wait,
+        force=force,
         begin=begin,
     )
     if not waited.finished:

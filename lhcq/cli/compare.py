@@ -23,11 +23,11 @@ def command(runs: tuple[str, ...], as_json: bool) -> int:
     DeLong's of their AUCs. So is each run with the trees of its split, with those on the numbers of its prompts and
     with those on all features of the dataset. A run without metrics shows dashes.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.report.collect import collect_run
     from lhcq.report.comparison import comparison_row
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     views = [collect_run(workspace, run) for run in dict.fromkeys(runs)]
     rows = [comparison_row(view) for view in views]
     pairs = _pairs(views)

@@ -1,6 +1,7 @@
 """`lhcq doctor`."""
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -20,9 +21,9 @@ def command(as_json: bool) -> int:
     Every worker proves that it shares the workspace by a file that it commits there. Without a broker, what is local
     is examined, the broker that lhcq brings included. Exit code 1: something would lose work.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     findings = examine(workspace)
     loses = any(finding.state == "error" for finding in findings)
     value = {
@@ -44,13 +45,19 @@ def examine(workspace: "Workspace") -> "list[Finding]":
         broker_findings,
         environment_findings,
         filesystem_findings,
+        record_findings,
         security_findings,
         worker_findings,
     )
 
-    findings = [*filesystem_findings(workspace.root), *environment_findings()]
+    if not workspace.root.exists():
+        workspace.create()  # what it would stand on is examined
+    findings = [*filesystem_findings(workspace.root), *record_findings(workspace), *environment_findings()]
     configured = Settings.from_environment().broker_url
     running = running_broker(workspace)
+    if not (configured or running or os.access(workspace.root, os.W_OK)):
+        told = "of the workspace's own one its owner alone can tell; LHCQ_BROKER_URL names no other"
+        return [*findings, Finding(check="broker", state="ok", found=told)]
     with contextlib.ExitStack() as stack:
         try:
             url = configured or running or stack.enter_context(embedded_broker(workspace))

@@ -36,9 +36,9 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
     lhco-features: the columns of the released features.h5 files, for `pandas.read_hdf`; needs a dataset with tau1 to
     tau3 (`lhcq cluster --features full`).
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     dataset = workspace.dataset(name)
     folder = workspace.export(name)
     if form == "jsonl":

@@ -40,7 +40,7 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
     program that uses it. DIR is written once that gives the run's own scores on a few events by itself. A DIR that
     exists is refused.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.model.export import (
         export_checkpoint,
         label_tokens,
@@ -60,7 +60,7 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
     from lhcq.report.collect import collect_run
 
     require_training()
-    workspace = open_workspace()
+    workspace = find_workspace()
     spec = load_job(workspace, "train", run).spec_of(TrainSpec)
     at = resolve_step(workspace.run(run), step)
     refuse_existing(directory)

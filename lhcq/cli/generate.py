@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lhcq.cli.options import answer, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import answer, force_option, json_option, traced, wait_option, workers_option
 
 
 @click.command("generate")
@@ -20,6 +20,7 @@ from lhcq.cli.options import answer, json_option, traced, wait_option, workers_o
     show_default=True,
     help="Particles as a CMS-like detector sees them, as in the released files, or as they were generated.",
 )
+@force_option
 @workers_option
 @wait_option
 @json_option
@@ -31,6 +32,7 @@ def command(
     seed: int,
     detector: bool,
     workers: int | None,
+    force: bool,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -55,6 +57,7 @@ def command(
         measure=lambda: events_done(workspace, job, n_events),
         again="Run the same command again to go on.",
         wait=wait,
+        force=force,
         begin=lambda current: require_pythia() if current.workers else None,
     )
     if not waited.finished:

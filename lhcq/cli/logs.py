@@ -22,11 +22,11 @@ _POLL_SECONDS = 0.5
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def command(job: str, part: int | None, kind: str | None, follow: bool, as_json: bool) -> None:
     """Show what workers on all hosts logged about JOB, or its chunk PART (of a run: a step), in the order of time."""
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.records.jobs import named_job, outcome_of
     from tasks.observe.log_reader import LogReader, is_about
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     found = named_job(workspace, job, kind)
     reader = LogReader(workspace)
     while True:

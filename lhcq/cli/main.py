@@ -36,6 +36,9 @@ VERBS = (
     "watch",
     "tag",
     "report",
+    "ls",
+    "rm",
+    "prune",
     "up",
     "worker",
     "workers",
@@ -44,6 +47,8 @@ VERBS = (
     "flower",
 )
 INTERRUPTED = 130
+_ENDLESS = {"logs", "watch"}
+"""What is left by Ctrl-C, as a rule."""
 
 
 class Verbs(click.Group):
@@ -115,6 +120,8 @@ def run() -> int:
         click.echo(f"lhcq: {error}", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
+        if not _ENDLESS.intersection(sys.argv[1:2]):
+            click.echo("lhcq: interrupted. Nothing is half-written, and the same command goes on.", err=True)
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 

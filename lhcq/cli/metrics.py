@@ -24,13 +24,13 @@ def command(listen: str, once: bool) -> None:
     """
     from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
-    from lhcq.cli.session import open_workspace, stop_at_signals
+    from lhcq.cli.session import find_workspace, stop_at_signals
     from lhcq.errors import BadInput
     from tasks.observe.metrics import LhcqCollector
 
     host, port = _address(listen)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(LhcqCollector(open_workspace()))
+    registry.register(LhcqCollector(find_workspace()))
     if once:
         click.echo(generate_latest(registry).decode(), nl=False)
         return

@@ -21,10 +21,10 @@ def command(name: str, out: Path | None, as_json: bool) -> int:
     Jet pT, jet mass, dijet mass, tau21 and multiplicities, as far as the dataset has them. Earlier plots of the same
     name are replaced.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.report.dataset_page import write_plots
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     plots = write_plots(workspace, name, out or workspace.plots(name))
     view = plots.view
     value = {

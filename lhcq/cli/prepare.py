@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from lhcq.cli.options import answer, choice_of, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import answer, choice_of, force_option, json_option, traced, wait_option, workers_option
 from lhcq.config import SplitConfig
 
 
@@ -31,6 +31,7 @@ from lhcq.config import SplitConfig
 @click.option(
     "--max-tokens", type=click.IntRange(min=8), default=512, show_default=True, help="Refuse longer prompts."
 )
+@force_option
 @workers_option
 @wait_option
 @json_option
@@ -43,6 +44,7 @@ def command(
     model: str | None,
     max_tokens: int,
     workers: int | None,
+    force: bool,
     wait: bool,
     as_json: bool,
     **config: Any,
@@ -76,6 +78,7 @@ def command(
         measure=lambda: progress_of(workspace, job),
         again="Run the same command again.",
         wait=wait,
+        force=force,
     )
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")

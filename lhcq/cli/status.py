@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.errors import LhcqError
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
@@ -16,20 +17,35 @@ if TYPE_CHECKING:
 @json_option
 def command(as_json: bool) -> int:
     """List all jobs of the workspace: what they are, how far they got, how they ended."""
-    from lhcq.cli.session import open_workspace
-    from lhcq.records.jobs import list_jobs
+    from lhcq.cli.session import find_workspace
+    from lhcq.records.jobs import read_jobs
     from tasks.client import meet_broker
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
-    rows = [_row(workspace, job) for job in list_jobs(workspace)]
+    jobs, damaged = read_jobs(workspace)
+    rows = [_row_of_any(workspace, job) for job in jobs]
+    rows += [_damaged_row(one.kind, one.name, one.message) for one in damaged]
     answer(as_json, {"workspace": str(workspace.root), "jobs": rows}, _text(workspace, rows))
     return 0
 
 
+def _row_of_any(workspace: "Workspace", job: "Job") -> dict[str, Any]:
+    """The row of a job; of one whose records are damaged, what is wrong with them: it must hide no other."""
+    try:
+        return _row(workspace, job)
+    except (LhcqError, OSError) as error:
+        return {**_damaged_row(job.kind, job.name, str(error)), "created": job.created}
+
+
+def _damaged_row(kind: str, name: str, message: str) -> dict[str, Any]:
+    unknown = dict.fromkeys(("done", "total", "unit", "created", "finished"))
+    return {"kind": kind, "name": name, "state": "damaged", **unknown, "message": message, "alarms": []}
+
+
 def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
+    from lhcq.records.job_control import is_paused
     from lhcq.records.jobs import outcome_of
-    from lhcq.records.run_control import is_paused
     from lhcq.records.run_state import alarms_of
     from tasks.client import progress_of
 
@@ -58,8 +74,9 @@ def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:
         return f"no jobs in {workspace.root}"
     lines = [f"{'job':<32} {'state':<11} {'progress':>18}  {'started':<16}  message"]
     for row in rows:
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
-        amount = f"{row['done']:,}/{row['total']:,} {row['unit']}"
+        began = row["created"]
+        started = "" if began is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
+        amount = "" if row["done"] is None else f"{row['done']:,}/{row['total']:,} {row['unit']}"
         job = f"{row['kind']} {row['name']}"
         told = [row["message"]] if row["message"] else []
         if alarms := row["alarms"]:

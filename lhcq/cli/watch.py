@@ -20,12 +20,12 @@ def command(run: str, once: bool, as_json: bool) -> int:
     """
     from lhcq.cli.progress import progress
     from lhcq.cli.runs import run_answer
-    from lhcq.cli.session import EXIT_CODES, open_workspace
+    from lhcq.cli.session import EXIT_CODES, find_workspace
+    from lhcq.records.job_control import is_paused
     from lhcq.records.jobs import load_job, outcome_of
-    from lhcq.records.run_control import is_paused
     from tasks.client import progress_of
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     job = load_job(workspace, "train", run)
     if not (once or as_json):
         at = progress_of(workspace, job)

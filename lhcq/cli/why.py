@@ -1,5 +1,6 @@
 """`lhcq why JOB [PART]`."""
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import click
 
 from lhcq.cli.options import answer, json_option, kind_option
 from lhcq.errors import NotThere
+from lhcq.storage import is_full
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Holder, Job
@@ -24,25 +26,53 @@ _SHOWN = 10
 @json_option
 def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
     """Tell why JOB, or its chunk PART, is not done: attempts, who is at work, the last traceback, what it awaits."""
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
+    from lhcq.records.job_control import is_paused
     from lhcq.records.jobs import named_job, outcome_of
+    from tasks.client import meet_broker
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     found = named_job(workspace, job, kind)
     outcome = outcome_of(workspace, found)
+    met = meet_broker(workspace)
+    state = outcome.state if outcome else "paused" if is_paused(workspace, found) else "open"
+    message = outcome.message if outcome else _nobody_works(workspace, found, state, met)
     shown, left = _units(workspace, found, part)
-    standings = _standings(workspace, found, shown)
+    standings = _standings(workspace, found, shown, met)
     value = {
         "job": found.title,
-        "state": outcome.state if outcome else "open",
-        "message": outcome.message if outcome else "",
+        "state": state,
+        "message": message,
         "units": [standing.model_dump() for standing in standings],
         "more_units": left,
     }
-    title = f"{found.title}: {value['state']}{f', {outcome.message}' if outcome and outcome.message else ''}"
+    separator = ", " if outcome else ". "
+    title = f"{found.title}: {state}{f'{separator}{message}' if message else ''}"
     lines = [title, *(line for standing in standings for line in _lines(standing))]
     answer(as_json, value, "\n".join([*lines, *([f"and {left} more units"] if left else [])]))
     return 0
+
+
+def _nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> str:
+    """Of an open job: why nobody works for it, and the command that goes on; empty where somebody may."""
+    from lhcq.config import Settings
+    from lhcq.records.jobs import stop_of
+
+    goes_on = f"`lhcq resume {job.name}` goes on."
+    if state == "paused":
+        return goes_on
+    if met or Settings.from_environment().broker_url:
+        return ""
+    if workspace.broker.exists() and not os.access(workspace.broker, os.R_OK | os.X_OK):
+        return "Whether somebody works for it, the owner of its broker can tell alone."
+    stop = stop_of(workspace, job)
+    if stop is None:
+        ended = "Nobody works for it: its command is gone without a word, killed or with its machine."
+    else:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stop.by.since))
+        ended = f"Nobody works for it since {when} ({stop.by.host}): {stop.message}"
+    full = " There is no space left on the device now." if is_full(workspace.root) else ""
+    return f"{ended}{full} {goes_on}"
 
 
 def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
@@ -60,11 +90,10 @@ def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[
     return units[:_SHOWN], max(0, len(units) - _SHOWN)
 
 
-def _standings(workspace: "Workspace", job: "Job", units: "list[Unit]") -> "list[Standing]":
-    from tasks.client import meet_broker
+def _standings(workspace: "Workspace", job: "Job", units: "list[Unit]", met: bool) -> "list[Standing]":
     from tasks.observe.unit_status import listened_queues, standing_of
 
-    listened = listened_queues() if units and meet_broker(workspace) else None
+    listened = listened_queues() if units and met else None
     return [standing_of(workspace, job, unit, listened) for unit in units]
 
 

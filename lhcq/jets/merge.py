@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lhcq.config import FeatureSet
-from lhcq.errors import BadInput, NameTaken, RowsMissing
+from lhcq.errors import BadInput, DamagedChunk, NameTaken, RowsMissing
 from lhcq.jets.parts import CONTENT, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
 from lhcq.jets.vectors import Integers
@@ -156,22 +156,20 @@ def check_coverage(
         raise ChunkMissing.of(dataset, missing, doubled, foreign)
     if (np.diff(rows) < 0).any():
         raise BadInput(
-            f"{dataset}: the chunks overlap or are not in order of row. Remove them and cluster again."
+            f"{dataset}: the chunks overlap or are not in order of row. Cluster again, under another name."
         )
 
 
 def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
     try:
-        check_seal(path, remedy="Remove it and cluster again.")
+        check_seal(path)
         with pq.ParquetFile(path) as file:
             found = file.schema_arrow
             columns = ["row", "label", "n_jets"]
             if found.equals(schema.append(CONTENT)):
                 columns.append(CONTENT.name)
             elif not found.equals(schema):
-                raise BadInput(
-                    f"{path}: has other columns than this version writes. Remove it and cluster again."
-                )
+                raise DamagedChunk.at(path, "has other columns than this version writes")
             metadata = file.metadata.metadata
             table = file.read(columns=columns)
     except FileNotFoundError as error:
@@ -180,9 +178,7 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
         raise _unreadable(path, error) from error
     labels = dict(_count_values(table["label"]))
     if foreign := labels.keys() - KNOWN_LABELS:
-        raise BadInput(
-            f"{path}: has the label {min(foreign)}, which no event has. Remove it and cluster again."
-        )
+        raise DamagedChunk.at(path, f"has the label {min(foreign)}, which no event has")
     return _Survey(
         path=path,
         rows=table["row"].to_numpy(),
@@ -191,12 +187,12 @@ def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
         labels=Counter(labels),
         n_jets=Counter(dict(_count_values(table["n_jets"]))),
         fingerprint=read_fingerprint(metadata, path),
-        gaps=read_gaps(metadata),
+        gaps=read_gaps(metadata, path),
     )
 
 
-def _unreadable(path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path}: not a readable chunk ({error}). Remove it and cluster again.")
+def _unreadable(path: Path, error: Exception) -> DamagedChunk:
+    return DamagedChunk.at(path, f"not a readable chunk ({error})")
 
 
 def _count_values(column: pa.ChunkedArray) -> Iterator[tuple[Any, int]]:

@@ -13,6 +13,7 @@ import redis
 from celery import current_task
 
 from lhcq.errors import LeaseLost, LhcqError
+from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Failure, Holder, Job, failures_of, find_job, outcome_of, record_failure
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
@@ -34,7 +35,7 @@ from tasks.observe.tracing import note_error, note_span, span_under
 
 log = logging.getLogger(__name__)
 
-Status = Literal["done", "already", "leased", "closed", "again", "failed"]
+Status = Literal["done", "already", "leased", "closed", "paused", "again", "failed"]
 Work = Callable[[Workspace, Job, Unit, Lease], None]
 """What a task does for a unit of a job, under a lease."""
 
@@ -50,6 +51,8 @@ def perform(unit: Unit, work: Work, *, done: Callable[[Workspace, Job], bool]) -
     job = find_job(workspace, kind_of_task(unit.task).name, unit.name)
     if job is None or outcome_of(workspace, job) is not None:
         return "closed"
+    if is_held(workspace, job):
+        return "paused"
     with working_on(unit):
         return _perform(workspace, job, unit, work, done)
 

@@ -24,9 +24,9 @@ from tasks.broker.acceptance import claimed_by_another
 from tasks.broker.connection import redis_client
 from tasks.broker.transport import queue_length, waiting_messages
 from tasks.engine.publish import publish_unit
-from tasks.jobs.attempts import backoff_key
+from tasks.jobs.attempts import LONGEST_BACKOFF_SECONDS, backoff_key
 from tasks.jobs.kinds import kind_of, queue_of
-from tasks.jobs.leases import lease_key
+from tasks.jobs.leases import LEASE_SECONDS, drop_overlong, lease_key
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import recount
 from tasks.jobs.units import Unit, unit_key
@@ -79,7 +79,8 @@ class Reconciler:
         return [
             unit
             for unit, held, waits in zip(units, marks[::2], marks[1::2], strict=True)
-            if not held and not waits
+            if not (held and not drop_overlong(client, lease_key(unit.key), LEASE_SECONDS))
+            and not (waits and not drop_overlong(client, backoff_key(unit), LONGEST_BACKOFF_SECONDS))
         ]
 
     def _missing(self, client: "redis.Redis", queue: str) -> Callable[[Unit], bool]:
@@ -99,12 +100,13 @@ def _reading_is_due(client: "redis.Redis", queue: str) -> bool:
     if due is None:
         _read_again_in(client, queue, _FIRST_READING_SECONDS)  # its submitter may still be publishing
         return False
-    return _broker_time(client) >= float(due)
+    at, seconds = map(float, str(due).split())
+    return not 0 < at - _broker_time(client) <= seconds  # further off, the broker's clock was set back
 
 
 def _read_again_in(client: "redis.Redis", queue: str, seconds: float) -> None:
     forgotten = int(1000 * (seconds + _FORGET_SECONDS))
-    client.set(_due_key(queue), _broker_time(client) + seconds, px=forgotten)
+    client.set(_due_key(queue), f"{_broker_time(client) + seconds} {seconds}", px=forgotten)
 
 
 def _due_key(queue: str) -> str:
@@ -164,5 +166,7 @@ def _hold(lock: "redis.lock.Lock | None") -> "redis.lock.Lock | None":
         with contextlib.suppress(LockError):
             lock.extend(_LOCK_SECONDS, replace_ttl=True)
             return lock
-    lock = redis_client().lock(_LOCK, timeout=_LOCK_SECONDS, blocking=False)
+    client = redis_client()
+    drop_overlong(client, _LOCK, _LOCK_SECONDS)
+    lock = client.lock(_LOCK, timeout=_LOCK_SECONDS, blocking=False)
     return lock if lock.acquire() else None

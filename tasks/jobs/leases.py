@@ -17,7 +17,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import redis
 from redis.backoff import NoBackoff
@@ -27,6 +27,7 @@ from redis.retry import Retry
 from lhcq.errors import LeaseLost
 from lhcq.records.jobs import Holder
 from tasks.broker.connection import LEASE_PREFIX
+from tasks.jobs.units import unit_key
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,32 @@ def lease_key(unit: str) -> str:
 
 def is_leased(client: "redis.Redis", unit: str) -> bool:
     """Whether a worker holds the lease on `unit`."""
-    return bool(client.exists(lease_key(unit)))
+    return 0 < client.pttl(lease_key(unit)) <= 1000 * LEASE_SECONDS
+
+
+def drop_overlong(client: "redis.Redis", key: str, seconds: float) -> bool:
+    """Forget a key that was set for `seconds` and claims to last longer; whether it did.
+
+    The broker's clock was set back since, and would keep what a dead host held for all that time. A holder that lives
+    finds its lease lost, and stops.
+    """
+    if client.pttl(key) <= 1000 * seconds:
+        return False
+    log.warning(
+        "%s claims more than the %.0f s that it was set for: the broker's clock was set back", key, seconds
+    )
+    client.delete(key)
+    return True
+
+
+def is_any_leased(client: "redis.Redis", tasks: Iterable[str], name: str) -> bool:
+    """Whether a worker holds the lease on a unit of these tasks for the job of a name."""
+    for task in tasks:
+        key = lease_key(unit_key(task, (name,)))
+        for one in (key, *client.scan_iter(f"{key}:*", count=1000)):
+            if 0 < client.pttl(one) <= 1000 * LEASE_SECONDS:
+                return True
+    return False
 
 
 def holder_of(client: "redis.Redis", unit: str) -> Holder | None:
@@ -96,7 +122,9 @@ def lease(
     """
     lock = client.lock(lease_key(unit), timeout=LEASE_SECONDS, blocking=False, thread_local=False)
     token = json.dumps({"holder": Holder.this_process().model_dump(), "token": secrets.token_hex(8)})
-    if not lock.acquire(token=token):
+    if not lock.acquire(token=token) and not (
+        drop_overlong(client, lease_key(unit), LEASE_SECONDS) and lock.acquire(token=token)
+    ):
         yield None
         return
     held = Lease(job_ended)

@@ -1,5 +1,6 @@
 """What is left to do for a job: a pure reading of the workspace, used to publish at first and to heal later."""
 
+from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Job, failures_of
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import kind_of, merge_unit
@@ -7,7 +8,10 @@ from tasks.jobs.units import Unit
 
 
 def pending_units(workspace: Workspace, job: Job) -> list[Unit]:
-    """The units whose turn it is, without those that were given up. Empty: nothing can be done."""
+    """The units whose turn it is, without those that were given up. Empty: nothing can be done,
+    or may be, while the job is paused."""
+    if is_held(workspace, job):
+        return []
     kind = kind_of(job)
     given_up = {failure.unit for failure in failures_of(workspace, job)}
     units = [unit for unit in kind.plan(workspace, job) if unit.key not in given_up]

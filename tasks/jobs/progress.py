@@ -32,6 +32,14 @@ def count_chunk(job: Job, index: int) -> None:
         redis_client().sadd(_key(job), index)
 
 
+def forget_chunk(job: Job, index: int) -> None:
+    """Count a chunk no longer that was discarded."""
+    if not has_broker():
+        return
+    with contextlib.suppress(redis.RedisError):
+        redis_client().srem(_key(job), index)
+
+
 def counted_chunks(job: Job) -> int | None:
     """How many chunks of `job` are done; None when Redis does not know."""
     with redis_client().pipeline(transaction=False) as pipe:
