@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from lhcq.records.jobs import Job as Record
+    from lhcq.records.jobs import Priority
     from lhcq.records.metrics import Metrics
 
 for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says where to
@@ -355,9 +356,17 @@ def _do(here: Workspace, request: "Record", progress: Told | None) -> str:
 
 
 def submit(
-    request: "Record", *, workspace: Workspace | Path | str | None = None, processes: int | None = None
+    request: "Record",
+    *,
+    workspace: Workspace | Path | str | None = None,
+    processes: int | None = None,
+    priority: "Priority" = "normal",
+    max_parallel: int | None = None,
 ) -> Job:
     """Have a planned job done by workers.
+
+    Tasks of jobs of a higher `priority` (high, normal, low) come first, those of one priority take turns. At most
+    `max_parallel` tasks of this job are under way at a time (None: as many as there are workers).
 
     With a broker configured, or `lhcq up` running, it goes to the workers there, and goes on when this program ends.
     Otherwise it gets a broker and workers of its own, `processes` of them (None: one a core), until it has been
@@ -375,7 +384,7 @@ def submit(
         return Job(request, here, None, ExitStack())
     with ExitStack() as opened:
         current = opened.enter_context(session(here, workers_for(request, processes)))
-        following = publish(current, request)
+        following = publish(current, request.asking(priority=priority, max_parallel=max_parallel))
         return Job(following.job, here, following, opened.pop_all())
 
 

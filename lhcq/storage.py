@@ -67,27 +67,29 @@ def explained_os_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def staged_file(final: Path) -> Iterator[Path]:
+def staged_file(final: Path, *, sync_name: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `final`; on a clean exit sync it and commit it under the final name.
 
-    If the name was taken meanwhile, what stands there stays and this copy is discarded.
+    If the name was taken meanwhile, what stands there stays and this copy is discarded. Without `sync_name` a host
+    that loses its power may lose the name again, never the contents under it: for what is then made anew.
     """
     temporary = _temporary(final)
     try:
         with explained_os_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            commit_file(temporary, final)
+            commit_file(temporary, final, sync_name=sync_name)
     finally:
         _discard(temporary)
 
 
-def commit_file(temporary: Path, final: Path) -> None:
+def commit_file(temporary: Path, final: Path, *, sync_name: bool = True) -> None:
     """Sync `temporary` and give it the name `final` in the same directory, unless that is taken."""
     with explained_os_errors(final):
         _sync(temporary)
         _link(temporary, final)
-        _sync(final.parent)
+        if sync_name:
+            _sync(final.parent)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from lhcq.storage import FORMAT, REMOVED, explained_os_errors, refuse_newer, sta
 _IDENTITY = ".identity"
 _FORMAT_FILE = ".format"
 _STEP_DIGITS = 8
+_SEEN_SECONDS = 1.0
+"""How long a path that was found to lie inside the workspace is believed to."""
+_MOST_SEEN = 10_000
 
 
 def step_of(path: Path) -> int:
@@ -143,6 +147,8 @@ class Workspace:
     def __init__(self, root: Path, data_roots: Sequence[Path] = ()) -> None:
         self.root = Path(root).absolute()
         self._data_roots = tuple(data_roots)
+        self._jobs: dict[tuple[str, str], Path] = {}
+        self._inside: dict[Path, float] = {}
 
     def __repr__(self) -> str:
         return f"Workspace({str(self.root)!r})"
@@ -207,8 +213,11 @@ class Workspace:
         """The record of one job: `job.json`, chunks, failures, `outcome.json`."""
         if kind == "train":
             return self.run(name)
-        record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
-        return self.inside(self.root / "jobs" / record)
+        path = self._jobs.get((kind, name))
+        if path is None:
+            record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
+            path = self._jobs[kind, name] = self.root / "jobs" / record
+        return self.inside(path)
 
     def wish(self, kind: str, name: str) -> Path:
         """What the user wishes of a job."""
@@ -263,6 +272,9 @@ class Workspace:
         Else whoever may write to a shared workspace could have a worker write, or remove, elsewhere under its own
         user. Raises `BadInput`; a link into one of the data roots is allowed.
         """
+        now = time.monotonic()
+        if now < self._inside.get(path, 0.0):
+            return path  # a unit of work asks a dozen times
         step = self.root
         for name in path.relative_to(self.root).parts:
             step = step / name
@@ -271,6 +283,9 @@ class Workspace:
                     f"{step}: a link that leads out of the workspace. Move it elsewhere, or add what it names to "
                     "LHCQ_DATA_ROOTS."
                 )
+        if len(self._inside) > _MOST_SEEN:
+            self._inside.clear()
+        self._inside[path] = now + _SEEN_SECONDS
         return path
 
     @property

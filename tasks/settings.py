@@ -97,9 +97,9 @@ def celery_settings(address: BrokerAddress | None, authority: Path | None = None
         "worker_disable_prefetch": True,  # a long segment must not hold the next message back
         # On, a kill between a result and its chord count leaves the chord hanging.
         "worker_deduplicate_successful_tasks": False,
-        "worker_send_task_events": True,
-        "task_send_sent_event": True,
-        "task_track_started": True,
+        # Flower switches them on where it listens; until then nobody pays for them.
+        "worker_send_task_events": False,
+        "task_send_sent_event": False,
         # Outputs stand in the workspace; a chord counts its parts all the same.
         "task_ignore_result": True,
         "result_expires": 24 * 3600,

@@ -3,13 +3,26 @@
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.conventions import label_map_option, padding_option
-from lhcq.cli.options import answer, choice_of, force_option, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    choice_of,
+    force_option,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 
 @click.command("cluster")
@@ -57,6 +70,8 @@ from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 )
 @force_option
 @workers_option
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -68,6 +83,8 @@ def command(
     events_per_chunk: int | None,
     workers: int | None,
     force: bool,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
     **jets: Any,
@@ -99,6 +116,7 @@ def command(
         chunk=events_per_chunk,
         say=say if sys.stderr.isatty() else lambda _: None,
     )
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     cut = f"{job.parts} chunks of about {job.spec_of(ClusterSpec).events_per_chunk:,} events"
 
     def begin(_: Any) -> None:

@@ -1,10 +1,23 @@
 """`lhcq generate OUT.h5`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from lhcq.cli.options import answer, force_option, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    force_option,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 
 @click.command("generate")
@@ -22,6 +35,8 @@ from lhcq.cli.options import answer, force_option, json_option, traced, wait_opt
 )
 @force_option
 @workers_option
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -33,6 +48,8 @@ def command(
     detector: bool,
     workers: int | None,
     force: bool,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -49,6 +66,7 @@ def command(
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     workspace = open_workspace()
     job = generate_request(workspace, out, config)
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     n_events = background + signal
     waited = have_done(
         workspace,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from lhcq.config import Frozen
+from lhcq.records.jobs import Priority
 from lhcq.records.specs import SPECS
 from tasks.observe.tracing import flush, note_failure, note_span, span
 
@@ -87,6 +88,27 @@ def workers_option(function: F) -> F:
         type=click.IntRange(min=1),
         default=None,
         help="Worker processes of the embedded mode. Default: one a core.",
+    )(function)
+
+
+def priority_option(function: F) -> F:
+    """`--priority high|normal|low`."""
+    return click.option(
+        "--priority",
+        type=click.Choice(get_args(Priority)),
+        default="normal",
+        show_default=True,
+        help="Whose tasks come first, among those of all jobs that wait.",
+    )(function)
+
+
+def max_parallel_option(function: F) -> F:
+    """`--max-parallel N`."""
+    return click.option(
+        "--max-parallel",
+        type=click.IntRange(min=1),
+        default=None,
+        help="Tasks of this job that may be under way at a time. Default: as many as there are workers.",
     )(function)
 
 

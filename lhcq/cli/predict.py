@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, force_option, json_option, traced, wait_option
+from lhcq.cli.options import (
+    answer,
+    force_option,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+)
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
-    from lhcq.records.jobs import Job
+    from lhcq.records.jobs import Job, Priority
     from lhcq.workspace import Workspace
 
 
@@ -36,6 +44,8 @@ if TYPE_CHECKING:
 )
 @click.option("--events-per-chunk", type=click.IntRange(min=1), help="Events in one task.")
 @force_option
+@priority_option
+@max_parallel_option
 @wait_option
 @json_option
 @traced
@@ -48,6 +58,8 @@ def command(
     largest_p_value: float,
     events_per_chunk: int | None,
     force: bool,
+    priority: "Priority",
+    max_parallel: int | None,
     wait: bool,
     as_json: bool,
 ) -> int:
@@ -76,6 +88,7 @@ def command(
         chunk=events_per_chunk,
         say=lines.append,
     )
+    job = job.asking(priority=priority, max_parallel=max_parallel)
     total = job.spec_of(PredictSpec).n_events
 
     def begin(*_: Any) -> None:

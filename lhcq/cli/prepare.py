@@ -1,11 +1,23 @@
 """`lhcq prepare NAME --split SPLIT`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, choice_of, force_option, json_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    choice_of,
+    force_option,
+    json_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
 from lhcq.config import SplitConfig
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Priority
 
 
 @click.command("prepare")
@@ -33,6 +45,7 @@ from lhcq.config import SplitConfig
 )
 @force_option
 @workers_option
+@priority_option
 @wait_option
 @json_option
 @traced
@@ -45,6 +58,7 @@ def command(
     max_tokens: int,
     workers: int | None,
     force: bool,
+    priority: "Priority",
     wait: bool,
     as_json: bool,
     **config: Any,
@@ -71,6 +85,7 @@ def command(
     job = prepare_request(
         workspace, name, split, resolved, model=model_name, model_dir=model_dir, max_tokens=max_tokens
     )
+    job = job.asking(priority=priority)
     waited = have_done(
         workspace,
         job,

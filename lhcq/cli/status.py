@@ -14,19 +14,32 @@ if TYPE_CHECKING:
 
 
 @click.command("status")
+@click.option("--open", "only_open", is_flag=True, help="Only jobs that have not ended.")
+@click.option("--mine", is_flag=True, help="Only jobs that you asked for.")
+@click.option("--user", metavar="NAME", help="Only jobs that this user asked for.")
 @json_option
-def command(as_json: bool) -> int:
-    """List all jobs of the workspace: what they are, how far they got, how they ended."""
+def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int:
+    """List the jobs of the workspace: what they are, whose, how far they got, how they ended."""
     from lhcq.cli.session import find_workspace
-    from lhcq.records.jobs import read_jobs
+    from lhcq.records.jobs import read_jobs, this_user
     from tasks.client import meet_broker
 
+    if mine and user is not None:
+        raise click.UsageError("--mine and --user name two users: leave one out.")
+    user = this_user() if mine else user
     workspace = find_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
     jobs, damaged = read_jobs(workspace)
-    rows = [_row_of_any(workspace, job) for job in jobs]
-    rows += [_damaged_row(one.kind, one.name, one.message) for one in damaged]
-    answer(as_json, {"workspace": str(workspace.root), "jobs": rows}, _text(workspace, rows))
+    rows = [_row_of_any(workspace, job) for job in jobs if user in (None, job.owner)]
+    if user is None:  # whose a damaged one is, its record does not tell
+        rows += [_damaged_row(one.kind, one.name, one.message) for one in damaged]
+    if only_open:
+        rows = [row for row in rows if row["finished"] is None]
+    answer(
+        as_json,
+        {"workspace": str(workspace.root), "jobs": rows},
+        _text(workspace, rows, narrowed=only_open or user is not None),
+    )
     return 0
 
 
@@ -35,11 +48,19 @@ def _row_of_any(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     try:
         return _row(workspace, job)
     except (LhcqError, OSError) as error:
-        return {**_damaged_row(job.kind, job.name, str(error)), "created": job.created}
+        known = {
+            "owner": job.owner,
+            "priority": job.priority,
+            "max_parallel": job.max_parallel,
+            "created": job.created,
+        }
+        return {**_damaged_row(job.kind, job.name, str(error)), **known}
 
 
 def _damaged_row(kind: str, name: str, message: str) -> dict[str, Any]:
-    unknown = dict.fromkeys(("done", "total", "unit", "created", "finished"))
+    unknown = dict.fromkeys(
+        ("owner", "priority", "max_parallel", "done", "total", "unit", "created", "finished")
+    )
     return {"kind": kind, "name": name, "state": "damaged", **unknown, "message": message, "alarms": []}
 
 
@@ -58,6 +79,9 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     return {
         "kind": job.kind,
         "name": job.name,
+        "owner": job.owner,
+        "priority": job.priority,
+        "max_parallel": job.max_parallel,
         "state": state,
         "done": done,
         "total": total,
@@ -69,10 +93,10 @@ def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
     }
 
 
-def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:
+def _text(workspace: "Workspace", rows: list[dict[str, Any]], *, narrowed: bool) -> str:
     if not rows:
-        return f"no jobs in {workspace.root}"
-    lines = [f"{'job':<32} {'state':<11} {'progress':>18}  {'started':<16}  message"]
+        return f"no such jobs in {workspace.root}" if narrowed else f"no jobs in {workspace.root}"
+    lines = [f"{'job':<32} {'owner':<10} {'state':<11} {'progress':>18}  {'started':<16}  message"]
     for row in rows:
         began = row["created"]
         started = "" if began is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
@@ -83,5 +107,6 @@ def _text(workspace: "Workspace", rows: list[dict[str, Any]]) -> str:
             newest = alarms[-1]
             more = f" ({len(alarms)} alarms)" if len(alarms) > 1 else ""
             told.append(f"ALARM at step {newest['step']}, {newest['kind']}: {newest['message']}{more}")
-        lines.append(f"{job:<32} {row['state']:<11} {amount:>18}  {started:<16}  {'; '.join(told)}".rstrip())
+        stands = f"{row['state']:<11} {amount:>18}  {started:<16}"
+        lines.append(f"{job:<32} {row['owner'] or '-':<10} {stands}  {'; '.join(told)}".rstrip())
     return "\n".join(lines)

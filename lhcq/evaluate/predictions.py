@@ -101,7 +101,7 @@ def write_scored(
         column.cast(field.type) if isinstance(column, pa.ChunkedArray) else pa.array(column, field.type)
         for column, field in zip(columns, PART_SCHEMA, strict=True)
     ]
-    with staged_file(path) as temporary:
+    with staged_file(path, sync_name=False) as temporary:
         with pq.ParquetWriter(temporary, PART_SCHEMA, compression="zstd") as writer:
             writer.write_table(pa.Table.from_arrays(arrays, schema=PART_SCHEMA))
             writer.add_key_value_metadata(OPEN)

@@ -123,7 +123,7 @@ def write_part(path: Path, particles: NDArray[np.float64], labels: Labels) -> No
     rows[:, UNLABELLED_WIDTH] = labels
     content = io.BytesIO()  # numpy writing to a real file reports a full disk without saying that it is one
     np.save(content, rows, allow_pickle=False)
-    with staged_file(path) as temporary:
+    with staged_file(path, sync_name=False) as temporary:
         digest = hashlib.sha256(content.getbuffer()).digest()
         content.write(digest)
         temporary.write_bytes(content.getbuffer())

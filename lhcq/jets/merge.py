@@ -3,8 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import FeatureSet
 from lhcq.errors import BadInput, DamagedChunk, NameTaken, RowsMissing
-from lhcq.jets.parts import CONTENT, Gap, read_fingerprint, read_gaps, regroup
-from lhcq.jets.parts import ROW_GROUP as PART_ROW_GROUP
+from lhcq.jets.parts import CONTENT, FINGERPRINT_KEY, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.vectors import Integers
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
@@ -44,20 +42,93 @@ class ChunkMissing(BadInput):
         return cls(f"{dataset}: {'; '.join(faults)}. Run `lhcq retry {dataset}`.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Survey:
-    """What the small columns of one part say."""
+class _OutOfOrder(Exception):
+    """The parts were given in another order than that of their rows: `paths` have the right one."""
 
-    path: Path
-    rows: Integers
-    contents: Contents | None
-    """None in a part of records alone."""
-    classes: NDArray[np.int8]
-    """-1 where there is no label."""
-    labels: Counter[int | None]
-    n_jets: Counter[int]
-    fingerprint: dict[str, str]
-    gaps: list[Gap]
+    def __init__(self, paths: list[Path]) -> None:
+        super().__init__()
+        self.paths = paths
+
+
+class _Survey:
+    """What the small columns of all parts say, gathered while the parts are read: a few bytes a row."""
+
+    def __init__(self, paths: Sequence[Path], n_events: int) -> None:
+        self.paths = list(paths)
+        self.gaps: list[Gap] = []
+        self.foreign = False
+        """Whether a row is not in the source: then nothing can be written any more."""
+        self._n_events = n_events
+        self._rows: list[Integers] = [np.zeros(0, np.int64)]
+        self._contents: list[Contents] | None = [np.zeros(0, np.uint64)]
+        self._classes: list[NDArray[np.int8]] = [np.zeros(0, np.int8)]
+        self._n_jets: Counter[int] = Counter()
+        self._hosts: Counter[str] = Counter()
+        self._told: dict[bytes, str] = {}
+        """Fingerprints as they were found, and as they are counted: most parts have the same."""
+        self._firsts: list[int] = []
+
+    def begin_part(self, path: Path, metadata: Mapping[bytes, bytes], *, contents: bool) -> None:
+        """Note who computed a part, what it lacks, and whether it has contents."""
+        raw = metadata.get(FINGERPRINT_KEY, b"")
+        if raw not in self._told:
+            self._told[raw] = json.dumps(read_fingerprint(metadata, path), sort_keys=True)
+        self._hosts[self._told[raw]] += 1
+        self.gaps += read_gaps(metadata, path)
+        self._firsts.append(-1)
+        if not contents:
+            self._contents = None
+
+    def add(self, path: Path, table: pa.Table) -> None:
+        """Note some rows of the part that was begun last."""
+        rows = np.array(table["row"])
+        classes = np.array(table["label"].fill_null(-1))
+        unlabelled = classes == -1
+        known = {-1, *KNOWN_LABELS} if unlabelled.sum() == table["label"].null_count else KNOWN_LABELS
+        if foreign := set(np.unique(classes).tolist()) - known:
+            raise DamagedChunk.at(path, f"has the label {min(foreign)}, which no event has")
+        if self._firsts[-1] < 0 and len(rows):
+            self._firsts[-1] = int(rows[0])
+        self.foreign = self.foreign or bool(len(rows) and (rows.min() < 0 or rows.max() >= self._n_events))
+        self._rows.append(rows)
+        self._classes.append(classes)
+        counts, times = np.unique(np.array(table["n_jets"]), return_counts=True)
+        self._n_jets.update(dict(zip(counts.tolist(), times.tolist(), strict=True)))
+        if self._contents is not None:
+            self._contents.append(np.array(table[CONTENT.name]))
+
+    def require_order(self) -> None:
+        """Raise `_OutOfOrder` unless each part's first row comes after that of the part before."""
+        order = sorted(range(len(self.paths)), key=self._firsts.__getitem__)
+        if order != list(range(len(order))):
+            raise _OutOfOrder([self.paths[at] for at in order])
+
+    @property
+    def rows(self) -> Integers:
+        """Of all parts, in the order in which they were read."""
+        return np.concatenate(self._rows)
+
+    def summary(self, key: NDArray[np.int8] | None) -> dict[str, Any]:
+        """What the manifest says of the events; `key` are labels by source row, in the place of the parts' own."""
+        classes = np.concatenate(self._classes) if key is None else key[self.rows]
+        values, times = np.unique(classes, return_counts=True)
+        labels: Counter[int | None] = Counter()
+        for value, count in zip(values.tolist(), times.tolist(), strict=True):
+            labels[None if value == -1 else value] = count
+        return {
+            "rows": len(classes),
+            "labels": count_labels(labels),
+            "events_by_n_jets": {str(count): self._n_jets[count] for count in sorted(self._n_jets)},
+            "fingerprints": [{**json.loads(host), "parts": n} for host, n in sorted(self._hosts.items())],
+        }
+
+    def duplicates(self, key: NDArray[np.int8] | None) -> Duplicates | None:
+        """The rows of the parts, in order, that hold an event again; None where a part has no contents."""
+        if self._contents is None or not self.paths:
+            return None
+        rows = self.rows
+        labels = np.concatenate(self._classes) if key is None else key[rows]
+        return find_duplicates(rows, np.concatenate(self._contents), labels)
 
 
 def merge_parts(
@@ -78,31 +149,46 @@ def merge_parts(
     lists them, else `RowsMissing` is raised. `labels` (n_events,), by source row, take the place of the parts' own.
     Where `final` stands already, its manifest is given if it has the same `manifest_fields`, else `NameTaken` is
     raised. Which rows are duplicates of others is counted in the manifest and listed in a file beside the events;
-    None where a part has no contents. Parts are streamed: memory holds one row group, and two integers a row.
+    None where a part has no contents. Each part is read once, as a stream: memory holds one row group, and some bytes
+    a row.
     """
     if (final / MANIFEST).exists():
         return read_standing(final, manifest_fields)
     schema = schema_of(features, constituents=constituents)
-    surveys = sorted(
-        (_survey_part(path, schema) for path in part_paths),
-        key=lambda survey: survey.rows[0] if len(survey.rows) else -1,
-    )
-    gaps = _joined([gap for survey in surveys for gap in survey.gaps])
-    check_coverage([survey.rows for survey in surveys], n_events, gaps, dataset=final.name)
-    _check_gaps(gaps, n_events, tolerate, dataset=final.name)
-    duplicates = _find_duplicates(surveys, labels)
-    fields = {
-        **manifest_fields,
-        **_summarize(surveys, labels),
-        "gaps": [gap.model_dump() for gap in gaps],
-        "duplicates": duplicates and duplicates.summary(),
-    }
+    try:
+        _merge(part_paths, final, n_events, manifest_fields, schema, tolerate, labels)
+    except _OutOfOrder as wrong:
+        _merge(wrong.paths, final, n_events, manifest_fields, schema, tolerate, labels)
+    return read_standing(final, manifest_fields)
+
+
+def _merge(
+    part_paths: Sequence[Path],
+    final: Path,
+    n_events: int,
+    manifest_fields: dict[str, Any],
+    schema: pa.Schema,
+    tolerate: float,
+    labels: NDArray[np.int8] | None,
+) -> None:
+    """Read each part once: its events are written while it is surveyed, and thrown away if the survey says so."""
+    survey = _Survey(part_paths, n_events)
     with staged_directory(final) as directory:
+        _write_events(_read_parts(survey, schema), survey, directory, schema, labels)
+        survey.require_order()
+        gaps = _joined(survey.gaps)
+        check_coverage(survey.rows, n_events, gaps, dataset=final.name)
+        _check_gaps(gaps, n_events, tolerate, dataset=final.name)
+        duplicates = survey.duplicates(labels)
         if duplicates:
             write_duplicates(directory, duplicates)
-        _write_events([survey.path for survey in surveys], directory, schema, labels)
+        fields = {
+            **manifest_fields,
+            **survey.summary(labels),
+            "gaps": [gap.model_dump() for gap in gaps],
+            "duplicates": duplicates and duplicates.summary(),
+        }
         write_manifest(directory, **fields)
-    return read_standing(final, manifest_fields)
 
 
 def read_standing(final: Path, manifest_fields: dict[str, Any]) -> dict[str, Any]:
@@ -142,11 +228,8 @@ def _check_gaps(gaps: list[Gap], n_events: int, tolerate: float, *, dataset: str
     )
 
 
-def check_coverage(
-    parts: Sequence[Integers], n_events: int, gaps: Sequence[Gap] = (), *, dataset: str
-) -> None:
-    """Raise `ChunkMissing` unless `parts`, one after the other, are the rows 0 to n_events - 1 without `gaps`."""
-    rows = np.concatenate([np.zeros(0, np.int64), *parts])
+def check_coverage(rows: Integers, n_events: int, gaps: Sequence[Gap] = (), *, dataset: str) -> None:
+    """Raise `ChunkMissing` unless `rows` of all parts, in order, are 0 to n_events - 1 without `gaps`."""
     named = np.concatenate([rows, *(np.arange(gap.start, gap.stop) for gap in gaps)])
     known = named[(named >= 0) & (named < n_events)]
     times = np.bincount(known, minlength=n_events)
@@ -160,78 +243,45 @@ def check_coverage(
         )
 
 
-def _survey_part(path: Path, schema: pa.Schema) -> _Survey:
-    try:
-        check_seal(path)
-        with pq.ParquetFile(path) as file:
-            found = file.schema_arrow
-            columns = ["row", "label", "n_jets"]
-            if found.equals(schema.append(CONTENT)):
-                columns.append(CONTENT.name)
-            elif not found.equals(schema):
-                raise DamagedChunk.at(path, "has other columns than this version writes")
-            metadata = file.metadata.metadata
-            table = file.read(columns=columns)
-    except FileNotFoundError as error:
-        raise ChunkMissing(f"{path}: the chunk is not there. Run the same command again.") from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
-    labels = dict(_count_values(table["label"]))
-    if foreign := labels.keys() - KNOWN_LABELS:
-        raise DamagedChunk.at(path, f"has the label {min(foreign)}, which no event has")
-    return _Survey(
-        path=path,
-        rows=table["row"].to_numpy(),
-        contents=table[CONTENT.name].to_numpy() if CONTENT.name in table.schema.names else None,
-        classes=table["label"].fill_null(-1).to_numpy(),
-        labels=Counter(labels),
-        n_jets=Counter(dict(_count_values(table["n_jets"]))),
-        fingerprint=read_fingerprint(metadata, path),
-        gaps=read_gaps(metadata, path),
-    )
+def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of all parts, a row group at a time, each surveyed on the way."""
+    whole = schema.append(CONTENT)
+    for path in survey.paths:
+        try:
+            check_seal(path)
+            with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
+                found = file.schema_arrow.remove_metadata()
+                if not (found.equals(whole) or found.equals(schema)):
+                    raise DamagedChunk.at(path, "has other columns than this version writes")
+                survey.begin_part(path, file.metadata.metadata or {}, contents=found.equals(whole))
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(
+                        group, use_threads=False
+                    )  # threads cost more than a small part
+                    survey.add(path, table)
+                    yield table.select(schema.names).replace_schema_metadata(None)
+        except FileNotFoundError as error:
+            raise ChunkMissing(f"{path}: the chunk is not there. Run the same command again.") from error
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> DamagedChunk:
     return DamagedChunk.at(path, f"not a readable chunk ({error})")
 
 
-def _count_values(column: pa.ChunkedArray) -> Iterator[tuple[Any, int]]:
-    for entry in column.value_counts().to_pylist():
-        yield entry["values"], entry["counts"]
-
-
-def _summarize(surveys: list[_Survey], key: NDArray[np.int8] | None) -> dict[str, Any]:
-    labels: Counter[int | None] = sum((survey.labels for survey in surveys), Counter())
-    if key is not None:
-        n_signal = sum(int(key[survey.rows].sum()) for survey in surveys)
-        labels = Counter({1: n_signal, 0: labels.total() - n_signal})
-    n_jets: Counter[int] = sum((survey.n_jets for survey in surveys), Counter())
-    hosts = Counter(json.dumps(survey.fingerprint, sort_keys=True) for survey in surveys)
-    return {
-        "rows": sum(len(survey.rows) for survey in surveys),
-        "labels": count_labels(labels),
-        "events_by_n_jets": {str(count): n_jets[count] for count in sorted(n_jets)},
-        "fingerprints": [{**json.loads(host), "parts": count} for host, count in sorted(hosts.items())],
-    }
-
-
-def _find_duplicates(surveys: list[_Survey], key: NDArray[np.int8] | None) -> Duplicates | None:
-    """The rows of the parts, in order, that hold an event again."""
-    contents = [survey.contents for survey in surveys if survey.contents is not None]
-    if len(contents) < len(surveys) or not surveys:
-        return None
-    rows = np.concatenate([survey.rows for survey in surveys])
-    labels = np.concatenate([survey.classes for survey in surveys]) if key is None else key[rows]
-    return find_duplicates(rows, np.concatenate(contents), labels)
-
-
 def _write_events(
-    paths: list[Path], directory: Path, schema: pa.Schema, labels: NDArray[np.int8] | None
+    tables: Iterator[pa.Table],
+    survey: _Survey,
+    directory: Path,
+    schema: pa.Schema,
+    labels: NDArray[np.int8] | None,
 ) -> None:
     # The schema without metadata: who computed what is in the manifest, not in the bytes of the events.
     with events_writer(directory, schema) as writer:
-        for group in regroup(_read_batches(paths, schema.names), ROW_GROUP):
-            writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
+        for group in regroup(tables, ROW_GROUP):
+            if not survey.foreign:  # else it will be refused, and is read on to say all that is wrong
+                writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
             del group
 
 
@@ -240,22 +290,6 @@ def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
         return group
     place = group.schema.get_field_index("label")
     return group.set_column(place, group.schema.field(place), pa.array(labels[group["row"].to_numpy()]))
-
-
-def _read_batches(paths: list[Path], columns: list[str]) -> Iterator[pa.Table]:
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            batches = file.iter_batches(
-                batch_size=PART_ROW_GROUP, columns=columns
-            )  # more would be held decoded
-            while True:
-                try:
-                    batch = next(batches, None)
-                except (pa.ArrowException, OSError) as error:
-                    raise _unreadable(path, error) from error
-                if batch is None:
-                    break
-                yield pa.Table.from_batches([batch]).replace_schema_metadata(None)
 
 
 def _name_ranges(rows: Integers, shown: int = 3) -> str:

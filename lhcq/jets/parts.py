@@ -23,6 +23,7 @@ FINGERPRINT_KEY = b"lhcq.fingerprint"
 GAPS_KEY = b"lhcq.gaps"
 # Rows in a row group of a part: few, so that a worker's memory does not depend on the length of its chunk.
 ROW_GROUP = 1024
+_MOST_SMALL = 256
 
 CONTENT = pa.field("content", pa.uint64(), nullable=False)
 """What tells one event from another (`records.duplicates`): parts have it behind their records, datasets do not."""
@@ -65,7 +66,7 @@ def write_part(
     """
     rest = iter(tables)
     first = next(rest)
-    with staged_file(path) as temporary:
+    with staged_file(path, sync_name=False) as temporary:
         with pq.ParquetWriter(temporary, first.schema, **WRITER_OPTIONS) as writer:
             for group in regroup(itertools.chain([first], rest), ROW_GROUP):
                 writer.write_table(group)
@@ -80,12 +81,19 @@ def regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of exactly `size` rows (the last may be shorter), each in one piece."""
     waiting: list[pa.Table] = []
     n_waiting = 0
+    small = (
+        0  # tables at the end of those that wait: a row alone takes some 25 kB, most of it for being a table
+    )
     for table in tables:
         waiting.append(table)
         n_waiting += table.num_rows
+        small += 1
+        if small == _MOST_SMALL:
+            waiting[-small:] = [pa.concat_tables(waiting[-small:]).combine_chunks()]
+            small = 0
         while n_waiting >= size:
             joined = pa.concat_tables(waiting)
-            waiting, n_waiting = [joined.slice(size)], n_waiting - size
+            waiting, n_waiting, small = [joined.slice(size)], n_waiting - size, 0
             joined = joined.slice(0, size).combine_chunks()
             yield joined
             del joined  # or it would stay while the next are made

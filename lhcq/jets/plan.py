@@ -1,6 +1,8 @@
 """How a file of events is cut into chunks, one a task."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from lhcq.config import FeatureSet
 from lhcq.errors import BadInput
@@ -32,7 +34,33 @@ class Chunk:
     stop: int
 
 
-def plan_chunks(n_events: int, *, storage_rows: int, target: int) -> list[Chunk]:
+class Chunks(Sequence[Chunk]):
+    """The chunks of a file, each worked out when it is asked for: a task of one of a million needs one."""
+
+    def __init__(self, n_events: int, *, storage_rows: int, target: int) -> None:
+        self._n_events = n_events
+        self._storage_rows = storage_rows
+        self._blocks = -(-n_events // storage_rows)
+        self._n_chunks = min(self._blocks, -(-n_events // target))
+
+    def __len__(self) -> int:
+        return self._n_chunks
+
+    @overload
+    def __getitem__(self, index: int) -> Chunk: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Chunk]: ...
+    def __getitem__(self, index: int | slice) -> Chunk | list[Chunk]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        return Chunk(index=index, start=self._bound(index), stop=self._bound(index + 1))
+
+    def _bound(self, index: int) -> int:
+        return min(self._n_events, index * self._blocks // self._n_chunks * self._storage_rows)
+
+
+def plan_chunks(n_events: int, *, storage_rows: int, target: int) -> Chunks:
     """Cut the rows [0, n_events) into half-open chunks of about `target` rows, none of them empty.
 
     A boundary falls on a multiple of `storage_rows`, so that no HDF5 chunk is decompressed twice: a chunk has
@@ -43,9 +71,4 @@ def plan_chunks(n_events: int, *, storage_rows: int, target: int) -> list[Chunk]
             f"cannot cut {n_events} events, stored by {storage_rows} rows, into chunks of {target}: "
             "give at least one event per chunk."
         )
-    blocks = -(-n_events // storage_rows)
-    n_chunks = min(blocks, -(-n_events // target))
-    bounds = [min(n_events, index * blocks // n_chunks * storage_rows) for index in range(n_chunks)] + [
-        n_events
-    ]
-    return [Chunk(index=index, start=bounds[index], stop=bounds[index + 1]) for index in range(n_chunks)]
+    return Chunks(n_events, storage_rows=storage_rows, target=target)

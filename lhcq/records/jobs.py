@@ -8,13 +8,22 @@ Who asks for a job and ends one is `tasks.jobs.store`.
 import contextlib
 import logging
 import os
+import pwd
+import re
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints, field_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, Damaged, LhcqError, NewerFormat, NotThere
@@ -33,9 +42,11 @@ MOST_CHUNKS = 10_000_000
 """Far more than a chunk of one event each would make of any file there is."""
 LOG_VARIABLE = "LHCQ_LOG"
 """Where a worker's log goes, for those who look for it."""
+_LONGEST_OWNER = 64
 _TOLD: set[Path] = set()
 """Damaged records that this process has spoken of."""
 
+Priority = Literal["high", "normal", "low"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
 GOES_ON: tuple[State, ...] = ("failed", "incomplete")
 """States of jobs that somebody may go on with."""
@@ -59,6 +70,12 @@ class Job(Frozen):
     """What does not: where the input stands now, how many rows may be missing. The latest request's count."""
     parts: int = Field(default=0, ge=0, le=MOST_CHUNKS)
     """Chunks that a fan-out has; 0 where there is none."""
+    owner: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._@-]*$", max_length=_LONGEST_OWNER)] = ""
+    """Who asked for it first, by the user's name there; empty in records of an older lhcq."""
+    priority: Priority = "normal"
+    """Whose units come first: all those of `high` before any of `normal`. The latest request's counts."""
+    max_parallel: Annotated[int, Field(ge=1)] | None = None
+    """Units of it that may be under way at a time; None: as many as there are workers. The latest request counts."""
     trace: Annotated[str, StringConstraints(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")] | None = (
         None
     )
@@ -85,10 +102,21 @@ class Job(Frozen):
     def _recorded(self, value: Spec | Terms) -> dict[str, Any]:
         return value.recorded()
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As an earlier lhcq wrote it where nothing was asked that it did not know."""
+        fields: dict[str, Any] = dump(self)
+        usual = {"owner": "", "priority": "normal", "max_parallel": None}
+        return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
+
     @property
     def title(self) -> str:
         """How messages and logs call it."""
         return f"{self.kind} {self.name}"
+
+    def asking(self, *, priority: Priority = "normal", max_parallel: int | None = None) -> Self:
+        """The same request, with how its units take turns with those of other jobs."""
+        return type(self).checked(**{**dict(self), "priority": priority, "max_parallel": max_parallel})
 
     def spec_of(self, model: type[_S]) -> _S:
         """The spec of a job whose kind is known."""
@@ -162,6 +190,15 @@ class DamagedJob(Frozen):
     """A newer lhcq wrote it: nothing is wrong with it."""
 
 
+def this_user() -> str:
+    """The name of the user of this process, as jobs have it for their owner."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container, say
+        name = f"uid-{os.geteuid()}"
+    return re.sub(r"[^A-Za-z0-9._@-]", "_", name)[:_LONGEST_OWNER]
+
+
 def directory_of(workspace: Workspace, job: Job) -> Path:
     """Where a job's records stand."""
     return workspace.job(job.kind, job.name)
@@ -186,8 +223,26 @@ def read_record(directory: Path) -> Job:
         ) from error
 
 
+_READ: dict[Path, tuple[tuple[int, int, int], Job]] = {}
+"""The records that this process read last, with what would change with them: each unit of a job asks for its own."""
+_KEPT = 256
+
+
 def _read_job(workspace: Workspace, path: Path) -> Job:
     """The record at `path`, which must be that of the job whose place this is."""
+    status = path.stat()
+    state = (status.st_ino, status.st_mtime_ns, status.st_size)
+    seen = _READ.get(path)
+    if seen is not None and seen[0] == state:
+        return seen[1]
+    job = _read_own(workspace, path)
+    if len(_READ) >= _KEPT:
+        _READ.clear()
+    _READ[path] = (state, job)
+    return job
+
+
+def _read_own(workspace: Workspace, path: Path) -> Job:
     job = read_record(path.parent)
     if directory_of(workspace, job) != path.parent:
         raise BadInput(f"{path}: is the record of another job, {job.title}: clear it away by `lhcq rm`.")
@@ -234,9 +289,12 @@ def _stands(workspace: Workspace, job: Job, ended: Collection[State]) -> bool:
     return outcome is None or outcome.state in ended
 
 
-def list_jobs(workspace: Workspace) -> list[Job]:
-    """Every job of the workspace whose record can be read, oldest first; others are told of in the log, once."""
-    jobs, damaged = read_jobs(workspace)
+def list_jobs(workspace: Workspace, *, but: Container[str] = ()) -> list[Job]:
+    """Every job of the workspace whose record can be read, oldest first; others are told of in the log, once.
+
+    Those whose `place_of` is in `but` are not looked at.
+    """
+    jobs, damaged = read_jobs(workspace, but=but)
     for one in damaged:
         if one.record not in _TOLD:
             _TOLD.add(one.record)
@@ -244,16 +302,18 @@ def list_jobs(workspace: Workspace) -> list[Job]:
     return jobs
 
 
-def read_jobs(workspace: Workspace) -> tuple[list[Job], list[DamagedJob]]:
+def read_jobs(workspace: Workspace, *, but: Container[str] = ()) -> tuple[list[Job], list[DamagedJob]]:
     """Every job of the workspace, oldest first, and those whose records cannot be read: these hide no others."""
     jobs, damaged = [], []
-    for record in [
-        *workspace.root.glob(f"jobs/[!.]*/{RECORD}"),
-        *workspace.root.glob(f"runs/[!.]*/{RECORD}"),
-    ]:
-        with contextlib.suppress(FileNotFoundError):  # discarded while we looked
+    for place in _places(workspace):
+        if place in but:
+            continue
+        record = workspace.root / place / RECORD
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # discarded while we looked, or none
             try:
                 jobs.append(_read_job(workspace, record))
+            except (FileNotFoundError, NotADirectoryError):
+                raise
             except (BadInput, OSError) as error:
                 kind, name = _named_by(record)
                 newer = isinstance(error, NewerFormat)
@@ -278,6 +338,21 @@ def _named_by(record: Path) -> tuple[str, str]:
         kind, _, name = name.partition("-")
         return kind, name
     return "train", name
+
+
+def place_of(workspace: Workspace, job: Job) -> str:
+    """Where a job's records stand, below the root of the workspace."""
+    return str(directory_of(workspace, job).relative_to(workspace.root))
+
+
+def _places(workspace: Workspace) -> list[str]:
+    """Directories that may hold the records of a job: their names alone are read."""
+    places = []
+    for above in ("jobs", "runs"):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = [path.name for path in (workspace.root / above).iterdir()]
+            places += [f"{above}/{name}" for name in names if not name.startswith(".")]
+    return places
 
 
 def write_new_job(workspace: Workspace, job: Job) -> None:

@@ -9,7 +9,7 @@ from lhcq.errors import BadInput
 from lhcq.events.layout import EventFile, open_event_file
 from lhcq.events.masterkey import read_master_key
 from lhcq.events.sandboxed_read import read_apart
-from lhcq.jets.plan import Chunk, events_per_chunk, plan_chunks
+from lhcq.jets.plan import Chunks, events_per_chunk, plan_chunks
 from lhcq.records.jobs import Job
 from lhcq.records.specs import ClusterSpec, ClusterTerms
 from lhcq.storage import check_room, sha256_of
@@ -71,6 +71,6 @@ def cluster_request(
     return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=len(chunks_of(spec)))
 
 
-def chunks_of(spec: ClusterSpec) -> list[Chunk]:
+def chunks_of(spec: ClusterSpec) -> Chunks:
     """The rows of each chunk of a clustering, by its index."""
     return plan_chunks(spec.n_events, storage_rows=spec.storage_rows, target=spec.events_per_chunk)

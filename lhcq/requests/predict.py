@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from lhcq.errors import BadInput, NotThere
 from lhcq.events.masterkey import read_master_key
 from lhcq.jets.definitions import compare_axes
-from lhcq.jets.plan import Chunk, plan_chunks
+from lhcq.jets.plan import Chunks, plan_chunks
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import read_verified
@@ -34,8 +34,8 @@ REFERENCE = "calibration"
 class Stretches(NamedTuple):
     """What the chunks of a prediction score, the reference first, each by positions in its file."""
 
-    reference: list[Chunk]
-    events: list[Chunk]
+    reference: Chunks
+    events: Chunks
 
 
 def stretches_of(spec: PredictSpec) -> Stretches:

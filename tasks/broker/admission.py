@@ -6,6 +6,7 @@ was refused is gone; if it stood for a unit of work, the reconciler publishes th
 """
 
 import base64
+import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -123,11 +124,16 @@ def _check_call(call: _Call, tasks: Mapping[str, Any]) -> None:
     task = tasks.get(call.task)
     if task is None or call.task.startswith("celery."):  # Celery's own can run others, and for ever
         raise BadInput(f"there is no task {call.task[:80]!r}.")
-    parameters = inspect.signature(task.run).parameters.values()
+    parameters = _parameters_of(task.run)
     if len(call.args) != len(parameters):
         raise BadInput(f"{call.task} takes {len(parameters)} arguments, not {len(call.args)}.")
     for parameter, value in zip(parameters, call.args, strict=True):
         _CHECKS[parameter.annotation](parameter.name, value)
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters_of(run: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(run).parameters.values())
 
 
 def _check_text(parameter: str, value: Any) -> None:

@@ -7,8 +7,11 @@ upgrade that changes one fails there, and not in somebody's job.
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import celery.worker.state
 import redis
@@ -39,6 +42,8 @@ KEYS = (
 )
 """A key of each family that Celery and kombu write."""
 
+_ORIGIN = f"lhcq{os.getpid()}@{socket.gethostname()}"
+_CHECKED = {name for queue in QUEUES for name in with_again(queue)}
 _AT_ONCE = 1000
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What taking apart a message raises that is none."""
@@ -73,6 +78,95 @@ def task_and_arguments(message: str) -> tuple[str, list[Any]]:
     return envelope["headers"]["task"], arguments
 
 
+def new_message(
+    task: str,
+    args: Sequence[str | int],
+    *,
+    queue: str,
+    caption: str,
+    identity: str,
+    chord: "Chord | None" = None,
+) -> str:
+    """A message as Celery and kombu would write it, at a tenth of the cost: workers publish one with each chunk.
+
+    `caption` is what Flower shows as the keyword arguments, `identity` the task's id.
+    """
+    follows = {"callbacks": None, "errbacks": None, "chain": None, "chord": chord.body if chord else None}
+    body = json.dumps([list(args), {}, follows]).encode()
+    headers: dict[str, Any] = {
+        "lang": "py",
+        "task": task,
+        "id": identity,
+        "root_id": identity,
+        "parent_id": None,
+        "group": chord.name if chord else None,
+        "group_index": chord.number if chord else None,
+        "shadow": None,
+        "eta": None,
+        "expires": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": repr(tuple(args)),
+        "kwargsrepr": caption,
+        "origin": _ORIGIN,
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
+    properties = {
+        "correlation_id": identity,
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": queue},
+        "priority": 0,
+        "body_encoding": "base64",
+        "delivery_tag": str(uuid.uuid4()),
+    }
+    return json.dumps(
+        {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": headers,
+            "properties": properties,
+        }
+    )
+
+
+class Chord(NamedTuple):
+    """What makes a message one of the header of a chord."""
+
+    name: str
+    number: int
+    """Of the message in the header."""
+    body: dict[str, Any]
+
+
+def chord_body(
+    task: str, args: Sequence[str | int], *, queue: str, caption: str, identity: str
+) -> dict[str, Any]:
+    """What Celery publishes at the end of a chord; immutable, since results never travel."""
+    return {
+        "task": task,
+        "args": list(args),
+        "kwargs": {},
+        "options": {"queue": queue, "ignore_result": True, "kwargsrepr": caption, "task_id": identity},
+        "subtask_type": None,
+        "immutable": True,
+    }
+
+
+def put_messages(client: "redis.Redis", messages: Sequence[tuple[str, str]]) -> None:
+    """Put messages into their queues, the first first."""
+    if len(messages) == 1:
+        client.lpush(*messages[0])
+    elif messages:
+        with client.pipeline(transaction=False) as pipe:
+            for queue, message in messages:
+                pipe.lpush(queue, message)
+            pipe.execute()
+
+
 def at_work() -> bool:
     """Whether this process, a worker's main one, has taken a message whose work has not ended."""
     state = celery.worker.state
@@ -80,7 +174,22 @@ def at_work() -> bool:
 
 
 class CheckedChannel(Channel):
-    """Outlives messages that cannot be parsed at all."""
+    """Outlives messages that cannot be parsed at all, and makes a client once instead of at each question."""
+
+    _own_client: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._own_client is None:
+            self._own_client = super()._create_client()
+        return (
+            self._own_client
+        )  # after its pool was disconnected too: a channel that closes gives messages back
+
+    def _after_fork(self) -> None:
+        self._own_client = None
+        super()._after_fork()
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -102,7 +211,7 @@ class CheckedTransport(Transport):
     """The tasks of the application, by name."""
 
     def _deliver(self, message: Any, queue: str) -> None:
-        if queue in QUEUES and (reason := refusal(message, type(self).known_tasks())):
+        if queue in _CHECKED and (reason := refusal(message, type(self).known_tasks())):
             log.error("a message in queue %s was refused: %s", queue, reason)
             return
         try:

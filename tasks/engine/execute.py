@@ -18,17 +18,13 @@ from lhcq.records.jobs import Failure, Holder, Job, failures_of, find_job, outco
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.broker.connection import redis_client
-from tasks.jobs.attempts import (
-    MAX_ATTEMPTS,
-    announce_trouble,
-    count_attempt,
-    forget_attempt,
-    take_back_attempt,
-)
+from tasks.engine.publish import publish_released
+from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble
 from tasks.jobs.kinds import is_chunk, kind_of, kind_of_task, queue_of
 from tasks.jobs.leases import Lease, lease
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import OpenJob, end_with_failures, is_permanent, message_of, require_same_bytes
+from tasks.jobs.turns import Claim, Ending, note_end, withdraw
 from tasks.jobs.units import Unit
 from tasks.observe.logging import note_attempt, working_on
 from tasks.observe.tracing import note_error, note_span, span_under
@@ -49,32 +45,66 @@ def perform(unit: Unit, work: Work, *, done: Callable[[Workspace, Job], bool]) -
     """
     workspace = own_workspace()
     job = find_job(workspace, kind_of_task(unit.task).name, unit.name)
-    if job is None or outcome_of(workspace, job) is not None:
+    if job is None:
         return "closed"
-    if is_held(workspace, job):
-        return "paused"
     with working_on(unit):
-        return _perform(workspace, job, unit, work, done)
+        try:
+            if is_held(workspace, job):
+                withdraw(job)  # whoever resumes it publishes what is left
+                return "paused"
+            if outcome_of(workspace, job) is not None:
+                withdraw(job)  # what else waits of it has no turn any more
+                return "closed"
+            return _perform(workspace, job, unit, work, done)
+        except redis.RedisError as error:
+            log.warning("%s: the broker is away, so this waits for the reconciler: %s", unit.key, error)
+            return "again"
 
 
 def _perform(
     workspace: Workspace, job: Job, unit: Unit, work: Work, done: Callable[[Workspace, Job], bool]
 ) -> Status:
-    try:
-        with lease(redis_client(), unit.key, job_ended=OpenJob(workspace, job).ended) as held:
-            if held is None:
-                return "leased"
-            if done(workspace, job):
-                return "already"
-            if not kind_of(job).fans_out and unit not in pending_units(workspace, job):
-                return "closed"  # out of turn: a test before the training's end, a step that nobody planned
-            with span_under(job.trace, unit.task, **_told(job, unit)):
-                status = _attempt(workspace, job, unit, held, work)
-                note_span(status=status)
-                return status
-    except redis.RedisError as error:
-        log.warning("%s: the broker is away, so this waits for the reconciler: %s", unit.key, error)
-        return "again"
+    claim = Claim(job, unit, queue_of(unit))
+    if done(workspace, job):
+        publish_released(workspace, note_end(claim, "done"))
+        return "already"
+    with lease(redis_client(), unit.key, job_ended=OpenJob(workspace, job).ended, claim=claim) as held:
+        if held is None:
+            return "leased"
+        publish_released(workspace, held.released)  # first: another worker may have nothing to do
+        held.released = []
+        status = _perform_held(workspace, job, unit, held, work, done)
+        held.ending = _ENDINGS[status]
+    publish_released(workspace, held.released)
+    return status
+
+
+_ENDINGS: dict[Status, Ending] = {
+    "done": "done",
+    "already": "done",
+    "failed": "given up",
+    "again": "again",
+    "leased": "untried",
+    "closed": "untried",
+}
+
+
+def _perform_held(
+    workspace: Workspace,
+    job: Job,
+    unit: Unit,
+    held: Lease,
+    work: Work,
+    done: Callable[[Workspace, Job], bool],
+) -> Status:
+    if done(workspace, job):
+        return "already"  # since it was looked for
+    if not kind_of(job).fans_out and unit not in pending_units(workspace, job):
+        return "closed"  # out of turn: a test before the training's end, a step that nobody planned
+    with span_under(job.trace, unit.task, **_told(job, unit)):
+        status = _attempt(workspace, job, unit, held, work)
+        note_span(status=status)
+        return status
 
 
 def _told(job: Job, unit: Unit) -> dict[str, str | int | None]:
@@ -91,7 +121,7 @@ def _told(job: Job, unit: Unit) -> dict[str, str | int | None]:
 
 
 def _attempt(workspace: Workspace, job: Job, unit: Unit, held: Lease, work: Work) -> Status:
-    attempts = count_attempt(job, unit)
+    attempts = held.attempts
     note_attempt(attempts)
     note_span(attempt=attempts)
     log.info("begun")  # the last line of an attempt whose worker was killed
@@ -102,11 +132,9 @@ def _attempt(workspace: Workspace, job: Job, unit: Unit, held: Lease, work: Work
         work(workspace, job, unit, held)
     except LeaseLost as error:
         log.warning("%s: %s", unit.key, error)
-        take_back_attempt(job, unit)
         return "leased"
     except Exception as error:
         return _handle(workspace, job, unit, error, attempts)
-    forget_attempt(job, unit)
     return "done"
 
 

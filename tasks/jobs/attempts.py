@@ -1,6 +1,5 @@
 """Attempts at a unit of work: counted, spaced out, and told to whoever waits for the job. Kept in Redis."""
 
-import contextlib
 import json
 import logging
 import traceback
@@ -31,29 +30,6 @@ class Attempt(Frozen):
     message: str | None = None
     """How it failed; None while it lasts, and when its worker died."""
     traceback: str | None = None
-
-
-def count_attempt(job: Job, unit: Unit) -> int:
-    """Count one more attempt at `unit` by this process, and say how many there were."""
-    client = redis_client()
-    with client.pipeline() as pipe:
-        pipe.hincrby(_attempts_key(job), unit.key, 1)
-        pipe.hset(_latest_key(job), unit.key, json.dumps({"by": Holder.this_process().model_dump()}))
-        return int(pipe.execute()[0])
-
-
-def take_back_attempt(job: Job, unit: Unit) -> None:
-    """Count an attempt less: it was stopped, and nothing is wrong with the unit."""
-    with contextlib.suppress(redis.RedisError):
-        client = redis_client()
-        if client.hincrby(_attempts_key(job), unit.key, -1) <= 0:
-            client.hdel(_attempts_key(job), unit.key)  # the other worker was done, or the broker was flushed
-
-
-def forget_attempt(job: Job, unit: Unit) -> None:
-    """Count `unit` anew once it went well: the segments of a run are one unit, and each has all its attempts."""
-    with contextlib.suppress(redis.RedisError):  # it went well all the same
-        forget_attempts(job, [unit])
 
 
 def forget_attempts(job: Job, units: Iterable[Unit] | None = None) -> None:

@@ -4,6 +4,7 @@ A new stage is one spec in `lhcq.records.specs`, one module of tasks in `tasks.s
 `KINDS`. Most stages are fan-outs: a task a chunk, and a merge that ends the job.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +63,20 @@ class Kind:
     """What a job's result was made of: it cannot be made or explained again without."""
     chunk_suffix: str | None = None
     """Of the files of a fan-out's chunks; None where there is no fan-out."""
-    rows: Callable[[Job], list[Stretch]] = lambda _: []
-    """What each chunk of a fan-out is a stretch of, where it is one of rows."""
+    stretch: Callable[[Job, int], Stretch] | None = None
+    """What a chunk of a fan-out is a stretch of, by its index, where it is one of rows."""
+    takes_turns: bool = False
+    """Whether its units wait until it is their turn among those of all jobs; others follow each other."""
 
     @property
     def fans_out(self) -> bool:
         """Whether its jobs are cut into chunks that a merge ends."""
         return self.chunk_suffix is not None
+
+    @property
+    def first_queue(self) -> Queue:
+        """The queue of its first task: of a fan-out's chunks."""
+        return next(iter(self.queues.values()))
 
 
 def fan_out(
@@ -77,7 +85,7 @@ def fan_out(
     queue: Queue,
     suffix: str,
     result: Callable[[Workspace, Job], Path],
-    rows: Callable[[Job], list[Stretch]] = lambda _: [],
+    stretch: Callable[[Job, int], Stretch] | None = None,
     more: Mapping[str, Queue] | None = None,
     makes: str | None = None,
     shelf: Callable[[Workspace, str], Path] | None = None,
@@ -92,13 +100,14 @@ def fan_out(
         result=result,
         plan=lambda workspace, job: [chunk_unit(job, index) for index in missing_chunks(workspace, job)],
         last=merge_unit,
-        describe=lambda _, job: _describe_chunks(job, rows),
+        describe=lambda _, job: _describe_chunks(job, stretch),
         measured_in="parts",
         makes=makes or name,
         shelf=shelf,
         made_of=made_of,
         chunk_suffix=suffix,
-        rows=rows,
+        stretch=stretch,
+        takes_turns=True,
     )
 
 
@@ -150,13 +159,20 @@ def chunk_path(workspace: Workspace, job: Job, index: int) -> Path:
 
 def finished_chunks(workspace: Workspace, job: Job) -> set[int]:
     """Indices of the chunks whose output stands."""
-    directory = chunks_of(workspace, job)
-    return {int(path.stem) for path in directory.glob(f"[0-9]*{kind_of(job).chunk_suffix}")}
+    suffix = str(kind_of(job).chunk_suffix)
+    try:
+        names = [path.name for path in chunks_of(workspace, job).iterdir()]
+    except FileNotFoundError:
+        return set()
+    return {
+        int(stem) for name in names if name.endswith(suffix) and (stem := name[: -len(suffix)]).isdecimal()
+    }
 
 
 def missing_chunks(workspace: Workspace, job: Job) -> list[int]:
     """Indices of the chunks whose output does not stand."""
-    return sorted(set(range(job.parts)) - finished_chunks(workspace, job))
+    finished = finished_chunks(workspace, job)
+    return [index for index in range(job.parts) if index not in finished]
 
 
 def chunks_of(workspace: Workspace, job: Job) -> Path:
@@ -164,38 +180,42 @@ def chunks_of(workspace: Workspace, job: Job) -> Path:
 
     Of the job as it was recorded, so that what is made for an earlier one of its name is never among them.
     """
-    return workspace.inside(workspace.job(job.kind, job.name) / "parts" / job.identity)
+    return workspace.inside(_chunks_below(workspace.job(job.kind, job.name), job.identity))
 
 
-def _describe_chunks(job: Job, rows: Callable[[Job], list[Stretch]]) -> Callable[[Unit], Caption]:
-    stretches = rows(job)
+@functools.lru_cache(maxsize=1024)
+def _chunks_below(directory: Path, identity: str) -> Path:
+    return directory / "parts" / identity
 
+
+def _describe_chunks(job: Job, stretch: Callable[[Job, int], Stretch] | None) -> Callable[[Unit], Caption]:
     def describe(unit: Unit) -> Caption:
         if unit.number is None:
             return {job.kind: job.name, "parts": str(job.parts)}
-        if not stretches:
+        if stretch is None:
             return {job.kind: job.name, "part": f"{unit.number + 1} of {job.parts}"}
-        source, start, stop = stretches[unit.number]
+        source, start, stop = stretch(job, unit.number)
         return {"dataset": source, "rows": f"{start}-{stop - 1}"}
 
     return describe
 
 
-def _rows_of_clustering(job: Job) -> list[Stretch]:
+def _rows_of_clustering(job: Job, index: int) -> Stretch:
     from lhcq.requests.cluster import chunks_of
 
-    return [(job.name, chunk.start, chunk.stop) for chunk in chunks_of(job.spec_of(ClusterSpec))]
+    chunk = chunks_of(job.spec_of(ClusterSpec))[index]
+    return job.name, chunk.start, chunk.stop
 
 
-def _rows_of_prediction(job: Job) -> list[Stretch]:
+def _rows_of_prediction(job: Job, index: int) -> Stretch:
     from lhcq.requests.predict import REFERENCE, stretches_of
 
     spec = job.spec_of(PredictSpec)
-    stretches = stretches_of(spec)
-    return [
-        *((REFERENCE, chunk.start, chunk.stop) for chunk in stretches.reference),
-        *((spec.dataset, chunk.start, chunk.stop) for chunk in stretches.events),
-    ]
+    reference, events = stretches_of(spec)
+    if index < len(reference):
+        return REFERENCE, reference[index].start, reference[index].stop
+    chunk = events[index - len(reference)]
+    return spec.dataset, chunk.start, chunk.stop
 
 
 def baseline_unit(split: str) -> Unit:
@@ -294,7 +314,7 @@ KINDS: dict[str, Kind] = {
             queue="cpu",
             suffix=".parquet",
             result=lambda workspace, job: workspace.dataset(job.name),
-            rows=_rows_of_clustering,
+            stretch=_rows_of_clustering,
             makes="dataset",
             shelf=Workspace.dataset,
             made_of=lambda _, job: [Path(job.terms_of(ClusterTerms).source)],
@@ -308,6 +328,7 @@ KINDS: dict[str, Kind] = {
             last=lambda job: baseline_unit(job.name),
             describe=_describe_split,
             measured_in="split",
+            takes_turns=True,
             makes="split",
             shelf=Workspace.split,
             beside=lambda workspace, name: [workspace.baseline(name)],
@@ -331,7 +352,7 @@ KINDS: dict[str, Kind] = {
             queue="validate",
             suffix=".parquet",
             result=lambda workspace, job: workspace.prediction(job.name),
-            rows=_rows_of_prediction,
+            stretch=_rows_of_prediction,
             makes="prediction",
             shelf=Workspace.prediction,
             made_of=_parents_of_prediction,

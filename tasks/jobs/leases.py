@@ -1,8 +1,9 @@
 """Leases: a claim on one unit of work, held in Redis while the work runs.
 
 A lease saves work that two workers would do twice; correctness rests on the commit that only the first can make.
-The lock is redis-py's (server-side expiry, owner token, scripts for extend and release); the token says who holds
-it. A thread extends it, never the worker's event loop; whoever lost the lease stops at its next `check`.
+It expires on the server, and its token says who holds it. It is taken and given back by one script, which counts the
+attempt too (`tasks.jobs.turns`), and extended by redis-py's `Lock` in a thread of the process, never by the worker's
+event loop; whoever lost it stops at its next `check`.
 
 Two things can keep a lease from being extended, and they are told apart. When the broker is away, the work goes on:
 nobody can take the lease there either, or, if this host alone is cut off, another's copy of the work is harmless,
@@ -14,6 +15,7 @@ import contextlib
 import contextvars
 import json
 import logging
+import os
 import secrets
 import threading
 import time
@@ -27,6 +29,7 @@ from redis.retry import Retry
 from lhcq.errors import LeaseLost
 from lhcq.records.jobs import Holder
 from tasks.broker.connection import LEASE_PREFIX
+from tasks.jobs.turns import Claim, Ending, Released, give_back_lease, take_lease
 from tasks.jobs.units import unit_key
 
 log = logging.getLogger(__name__)
@@ -40,11 +43,18 @@ _EXTEND_EVERY_SECONDS = LEASE_SECONDS / 4
 class Lease:
     """A claim that is held."""
 
+    attempts = 1
+    """How many there were with this one, where they are counted."""
+    ending: Ending = "untried"
+    """How the attempt ended, for whoever counts."""
+
     def __init__(self, job_ended: Callable[[], bool] = lambda: False) -> None:
         self._lost = threading.Event()
         self._job_ended = job_ended
-        self._ended = threading.Event()
         self._awake = time.monotonic()
+        self._over = False
+        self.released: list[Released] = []
+        """Units to publish: those that its beginning released, and afterwards those that its end did."""
 
     @property
     def lost(self) -> bool:
@@ -114,57 +124,96 @@ def holder_of(client: "redis.Redis", unit: str) -> Holder | None:
 
 @contextlib.contextmanager
 def lease(
-    client: "redis.Redis", unit: str, *, job_ended: Callable[[], bool] = lambda: False
+    client: "redis.Redis",
+    unit: str,
+    *,
+    job_ended: Callable[[], bool] = lambda: False,
+    claim: Claim | None = None,
 ) -> Iterator[Lease | None]:
     """Hold the lease on `unit` for the body; gives None when another worker holds it.
 
-    `job_ended` is asked at each check: a worker that is cut off from the broker still sees the workspace.
+    `job_ended` is asked at each check: a worker that is cut off from the broker still sees the workspace. With a
+    `claim` the attempt is counted in the same step, and the body says in `held.ending` how it ended.
     """
-    lock = client.lock(lease_key(unit), timeout=LEASE_SECONDS, blocking=False, thread_local=False)
-    token = json.dumps({"holder": Holder.this_process().model_dump(), "token": secrets.token_hex(8)})
-    if not lock.acquire(token=token) and not (
-        drop_overlong(client, lease_key(unit), LEASE_SECONDS) and lock.acquire(token=token)
-    ):
+    holder = {"by": Holder.this_process().model_dump()}
+    token = json.dumps({"holder": holder["by"], "token": secrets.token_hex(8)})
+    held = Lease(job_ended)
+    key = lease_key(unit)
+    held.attempts, held.released = take_lease(client, key, token, LEASE_SECONDS, claim, json.dumps(holder))
+    if not held.attempts:
         yield None
         return
-    held = Lease(job_ended)
-    extender = threading.Thread(
-        target=contextvars.copy_context().run,  # what it logs is about this unit too
-        args=(_extend, client, lock, held),
-        name=f"lease-{unit}",
-        daemon=True,
-    )
-    extender.start()
+    _extender.add(held, client, key, token)
     try:
         yield held
     finally:
-        held._ended.set()
-        extender.join()
-        # Lost or out of reach: it expires by itself.
-        with contextlib.suppress(LockError, redis.RedisError):
-            lock.release()
+        _extender.remove(held)
+        with contextlib.suppress(redis.RedisError):  # out of reach: it expires by itself
+            held.released = give_back_lease(client, key, token, claim, held.ending)
 
 
-def _extend(client: "redis.Redis", lock: "redis.lock.Lock", held: Lease) -> None:
-    if held._ended.wait(_EXTEND_EVERY_SECONDS):
-        return  # most chunks end before the first extension, and pay nothing for it
-    with _impatient(client) as own:
-        mine = own.lock(lock.name, timeout=LEASE_SECONDS, thread_local=False)
-        mine.local.token = lock.local.token
-        while True:
-            try:
-                if held._stood_still():
-                    raise LockError("this process stood still for longer")
-                held._awake = time.monotonic()
-                mine.extend(LEASE_SECONDS, replace_ttl=True)
-            except LockError as error:
-                log.warning("lease %s was lost: %s", lock.name, error)
-                held._lost.set()
-                return
-            except redis.RedisError as error:
-                log.warning("lease %s could not be extended: %s", lock.name, error)
-            if held._ended.wait(_EXTEND_EVERY_SECONDS):
-                return
+class _Extender:
+    """The thread of this process that extends the leases which it holds; it ends once there was none for a while."""
+
+    def __init__(self) -> None:
+        os.register_at_fork(after_in_child=self._begin)
+        self._begin()
+
+    def _begin(self) -> None:
+        """With nothing: a forked child has none of its parent's threads and leases."""
+        self._leases: dict[Lease, tuple[redis.Redis, str, str, contextvars.Context]] = {}
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, held: Lease, client: "redis.Redis", key: str, token: str) -> None:
+        """Extend a lease from now on; what is logged about it is about the unit of the caller too."""
+        with self._guard:
+            self._leases[held] = (client, key, token, contextvars.copy_context())
+            if self._thread is None:  # short work follows each other under one thread, and pays for none
+                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                self._thread.start()
+
+    def remove(self, held: Lease) -> None:
+        """Extend it no more."""
+        with self._guard:
+            held._over = True
+            self._leases.pop(held, None)  # a child that was forked meanwhile does not know it
+
+    def _run(self) -> None:
+        with contextlib.ExitStack() as clients:
+            impatient: dict[int, redis.Redis] = {}
+            while True:
+                time.sleep(_EXTEND_EVERY_SECONDS)
+                with self._guard:
+                    if not self._leases:
+                        self._thread = None
+                        return
+                    leases = list(self._leases.items())
+                for held, (client, key, token, context) in leases:
+                    if id(client) not in impatient:
+                        impatient[id(client)] = clients.enter_context(_impatient(client))
+                    context.run(_extend, impatient[id(client)], key, token, held)
+
+
+def _extend(client: "redis.Redis", key: str, token: str, held: Lease) -> None:
+    if held._over or held._lost.is_set():
+        return
+    lock = client.lock(key, timeout=LEASE_SECONDS, thread_local=False)
+    lock.local.token = token.encode()
+    try:
+        if held._stood_still():
+            raise LockError("this process stood still for longer")
+        held._awake = time.monotonic()
+        lock.extend(LEASE_SECONDS, replace_ttl=True)
+    except LockError as error:
+        if not held._over:
+            log.warning("lease %s was lost: %s", key, error)
+            held._lost.set()
+    except redis.RedisError as error:
+        log.warning("lease %s could not be extended: %s", key, error)
+
+
+_extender = _Extender()
 
 
 @contextlib.contextmanager

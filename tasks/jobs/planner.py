@@ -1,9 +1,11 @@
 """What is left to do for a job: a pure reading of the workspace, used to publish at first and to heal later."""
 
+from typing import NamedTuple
+
 from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Job, failures_of
 from lhcq.workspace import Workspace
-from tasks.jobs.kinds import kind_of, merge_unit
+from tasks.jobs.kinds import chunk_unit, finished_chunks, kind_of, merge_unit
 from tasks.jobs.units import Unit
 
 
@@ -18,3 +20,23 @@ def pending_units(workspace: Workspace, job: Job) -> list[Unit]:
     if not units and kind.fans_out and merge_unit(job).key not in given_up:
         return [merge_unit(job)]
     return units
+
+
+class Chunks(NamedTuple):
+    """How far a fan-out is."""
+
+    pending: list[int]
+    """Indices of the chunks that have no output and were not given up, ascending."""
+    finished: int
+
+
+def pending_chunks(workspace: Workspace, job: Job) -> Chunks:
+    """What is left of a fan-out, as numbers: a job may have a million chunks. Nothing where there is no fan-out."""
+    if not kind_of(job).fans_out:
+        return Chunks([], 0)
+    finished = finished_chunks(workspace, job)
+    given_up = {failure.unit for failure in failures_of(workspace, job)}
+    pending = [index for index in range(job.parts) if index not in finished]
+    if given_up:
+        pending = [index for index in pending if chunk_unit(job, index).key not in given_up]
+    return Chunks(pending, len(finished))

@@ -1,7 +1,7 @@
-"""How many chunks of a job are done, for those who watch: a set of their indices in Redis, counted in one step.
+"""How far a job is, for those who watch: as the broker counts what ends, or, where it cannot tell, as the workspace
+has it.
 
-The truth is the workspace, where counting lists a directory of as many files. A broker that was flushed has lost the
-mark of completeness with the set, so nothing is shown from half of one: the reconciler reads the workspace again.
+The truth is the workspace, where counting lists a directory of as many files.
 """
 
 import contextlib
@@ -16,53 +16,9 @@ from lhcq.records.run_state import validated_steps
 from lhcq.records.specs import TrainSpec
 from lhcq.records.validations import read_metrics
 from lhcq.workspace import RunPaths, Workspace
-from tasks.broker.connection import has_broker, redis_client
+from tasks.broker.connection import has_broker
 from tasks.jobs.kinds import finished_chunks, kind_of
-
-_COMPLETE = "complete"
-"""Member of a set into which the workspace was read."""
-_KEEP_SECONDS = 7 * 24 * 3600
-
-
-def count_chunk(job: Job, index: int) -> None:
-    """Count a chunk that was committed, where there is somebody to count for; twice is once."""
-    if not has_broker():
-        return
-    with contextlib.suppress(redis.RedisError):  # it is committed all the same
-        redis_client().sadd(_key(job), index)
-
-
-def forget_chunk(job: Job, index: int) -> None:
-    """Count a chunk no longer that was discarded."""
-    if not has_broker():
-        return
-    with contextlib.suppress(redis.RedisError):
-        redis_client().srem(_key(job), index)
-
-
-def counted_chunks(job: Job) -> int | None:
-    """How many chunks of `job` are done; None when Redis does not know."""
-    with redis_client().pipeline(transaction=False) as pipe:
-        pipe.sismember(_key(job), _COMPLETE)
-        pipe.scard(_key(job))
-        complete, size = pipe.execute()
-    return int(size) - 1 if complete else None
-
-
-def recount(workspace: Workspace, job: Job) -> None:
-    """Read the workspace into the set, if Redis lost it; chunks that are committed meanwhile count themselves."""
-    client = redis_client()
-    if not client.sismember(_key(job), _COMPLETE):
-        client.sadd(_key(job), _COMPLETE, *finished_chunks(workspace, job))
-        client.expire(_key(job), _KEEP_SECONDS)
-
-
-def forget_count(job: Job) -> None:
-    """Know nothing of a job."""
-    if not has_broker():
-        return
-    with contextlib.suppress(redis.RedisError):
-        redis_client().delete(_key(job))
+from tasks.jobs.turns import counted
 
 
 class Progress(NamedTuple):
@@ -98,9 +54,9 @@ def done_chunks(workspace: Workspace, job: Job) -> int:
     """How many chunks of a fan-out stand: as the broker counts them, or, where it cannot tell, as they are listed."""
     if has_broker():
         with contextlib.suppress(redis.RedisError, ValueError):
-            counted = counted_chunks(job)
-            if counted is not None:
-                return counted
+            done = counted(job)
+            if done is not None:
+                return done
     return len(finished_chunks(workspace, job))
 
 
@@ -116,7 +72,3 @@ def _run_note(run_dir: Path) -> tuple[int, str]:
         auc = read_metrics(RunPaths(run_dir).validation(validated[-1])).auc
         note.append(f"{len(validated)} validated" + ("" if auc is None else f", AUC {auc:.3f}"))
     return line.step if line else 0, ", ".join(note)
-
-
-def _key(job: Job) -> str:
-    return f"lhcq:done:{job.kind}:{job.name}"

@@ -29,6 +29,7 @@ from lhcq.records.jobs import (
     named_job,
     outcome_of,
     replace_job,
+    this_user,
     write_new_job,
 )
 from lhcq.storage import MANIFEST, exclusive, read_json, remove_file, sha256_of
@@ -228,7 +229,8 @@ def _create_job(workspace: Workspace, job: Job) -> Job:
                 reopen_job(workspace, earlier)
             return renewed or earlier
         discard_job(workspace, earlier)
-    write_new_job(workspace, job.model_copy(update={"identity": job.spec.identity()}))
+    own = {"identity": job.spec.identity(), "owner": job.owner or this_user()}
+    write_new_job(workspace, job.model_copy(update=own))
     created = load_job(workspace, job.kind, job.name)
     _refuse_another(workspace, created, job)  # somebody else may have been first
     return created
@@ -243,7 +245,7 @@ def _lacks_chunks(workspace: Workspace, failed: Job, job: Job) -> bool:
 def renew_terms(workspace: Workspace, job: Job) -> Job | None:
     """Give the terms of `job` to the job of that name that asks for the same thing; None where there is none.
 
-    With them goes how many chunks it has: a prediction has none once its scores stand elsewhere.
+    With them go how it takes turns and how many chunks it has: a prediction has none once its scores stand elsewhere.
     """
     with exclusive(workspace.jobs_lock):
         return _renew_terms(workspace, job)
@@ -253,9 +255,10 @@ def _renew_terms(workspace: Workspace, job: Job) -> Job | None:
     earlier = find_job(workspace, job.kind, job.name)
     if earlier is None or job.spec.differences(earlier.spec):
         return None
-    if earlier.terms == job.terms:
+    latest = {name: getattr(job, name) for name in ("terms", "parts", "priority", "max_parallel")}
+    renewed = earlier.model_copy(update=latest)
+    if renewed == earlier:
         return earlier
-    renewed = earlier.model_copy(update={"terms": job.terms, "parts": job.parts})
     replace_job(workspace, renewed)
     return renewed
 

@@ -32,6 +32,7 @@ from tasks.jobs.units import Unit, unit_key
 
 _HOST = socket.gethostname()
 _PASSWORD = re.compile(r"(://[^:/@\s]*):[^@/\s]+@")
+_TOLD = "lhcq_lines"
 _LONGEST_ARGUMENTS = 200
 _SHORTEST_PASSWORD = 4  # a shorter one would black out words
 
@@ -65,8 +66,14 @@ class TextFormatter(logging.Formatter):
     """`[TIME LEVEL HOST/PROCESS UNIT attempt N] MESSAGE`, before every line of a message or traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines of a record."""
+        """The lines of a record, which two handlers may want."""
         work = _work_of(record)
+        told = record.__dict__.get(_TOLD)
+        if told is None or told[0] != work:
+            told = record.__dict__[_TOLD] = (work, self._lines(record, work))
+        return str(told[1])
+
+    def _lines(self, record: logging.LogRecord, work: _Work | None) -> str:
         about = f" {work.unit}" if work else ""
         about += f" attempt {work.attempt}" if work and work.attempt is not None else ""
         lead = f"[{_time_of(record)} {record.levelname} {_HOST}/{record.processName}{about}]"
@@ -190,6 +197,8 @@ def format_lines(logger: logging.Logger, **_: Any) -> None:
         logger.addHandler(own)
     for handler in logger.handlers:
         handler.setFormatter(chosen_formatter())
+    # It says of each message that it came, which the unit's own first line says again.
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
 
 def _own_log() -> WorkerLog | None:

@@ -185,8 +185,10 @@ def run_values(job: Job, journal: Journal, *, over: bool) -> dict[str, float]:
 
 def sizes_of_parts(job: Job) -> list[int]:
     """Events in each chunk of a clustering or a prediction; empty for what is not cut by events or does not tell."""
-    with contextlib.suppress(LhcqError):  # a damaged record must not hide the others
-        return [stop - start for _, start, stop in kind_of(job).rows(job)]
+    stretch = kind_of(job).stretch
+    with contextlib.suppress(LhcqError, IndexError):  # a damaged record must not hide the others
+        if stretch is not None:
+            return [stop - start for _, start, stop in (stretch(job, index) for index in range(job.parts))]
     return []
 
 

@@ -14,6 +14,7 @@ from tasks.jobs.attempts import MAX_ATTEMPTS, backoff_key, latest_attempt
 from tasks.jobs.kinds import kind_of, queue_of
 from tasks.jobs.leases import holder_of, lease_key
 from tasks.jobs.planner import pending_units
+from tasks.jobs.turns import turns_of
 from tasks.jobs.units import Unit
 from tasks.settings import with_again
 
@@ -93,6 +94,8 @@ def _pending_standing(job: Job, unit: Unit, listened: set[str]) -> Standing:
         waits_for = f"backoff for {pause / 1000:.0f} s before attempt {attempts + 1} of {MAX_ATTEMPTS}"
     elif queue not in listened:
         state, waits_for = "no worker", f"a worker: none listens to queue {queue}"
+    elif (turn := turns_of([job])[0]) and turn.waiting and unit not in turn.out:
+        state, waits_for = "queued", f"its turn among all jobs; it has not been put into queue {queue}"
     elif waiting := queue_length(client, *with_again(queue)):
         state, waits_for = "queued", f"its turn in queue {queue}, where {waiting} messages wait"
     else:

@@ -12,7 +12,6 @@ from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
 from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
-from tasks.jobs.progress import count_chunk, forget_chunk, forget_count
 from tasks.jobs.store import end_with_failures
 from tasks.jobs.units import Unit
 
@@ -30,7 +29,6 @@ def chunk_work(make: MakeChunk) -> Work:
     def work(workspace: Workspace, job: Job, unit: Unit, held: Lease) -> None:
         index = unit.number or 0
         make(workspace, job, index, chunk_path(workspace, job, index), held)
-        count_chunk(job, index)
 
     return work
 
@@ -56,7 +54,6 @@ def merge_work(merge: Merge) -> Work:
             raise _discarded(job, error, chunks) from error
         end_job(workspace, job, "done", message)
         shutil.rmtree(directory_of(workspace, job) / "parts", ignore_errors=True)
-        forget_count(job)
 
     return work
 
@@ -66,7 +63,6 @@ def _discarded(job: Job, error: DamagedChunk, chunks: dict[int, Path]) -> LhcqEr
     for index, path in chunks.items():
         if path == error.path:
             path.unlink(missing_ok=True)
-            forget_chunk(job, index)
             log.warning("%s: chunk %d is made again: %s", job.title, index, error)
             return ChunkAgain(f"{job.title}: chunk {index} was damaged and is made again")
     return error

@@ -66,7 +66,7 @@ def worker_command(kind: WorkerKind, *, processes: int, name: str) -> list[str]:
         ),
         *("--concurrency", str(processes if kind == "cpu" else 1)),
         *("--pool", "prefork", "--pool-start-method", start_method, "--without-gossip", "--without-mingle"),
-        *("--loglevel", "INFO", "--events"),
+        *("--loglevel", "INFO"),
     ]
 
 

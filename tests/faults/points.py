@@ -204,6 +204,26 @@ def _watch_clustering() -> None:
     tasks.stages.cluster._make = working
 
 
+def _watch_publishing() -> None:
+    """Around the two steps of a submitter: units wait for their turns, then some become messages."""
+    from tasks.engine import publish
+
+    enter, put = publish.enter, publish.put_messages
+
+    def entering(*arguments: Any, **options: Any) -> bool:
+        reach("before-enter")
+        entered = enter(*arguments, **options)
+        reach("after-enter")
+        return entered
+
+    def putting(client: Any, messages: Any) -> None:
+        put(client, messages)
+        for _, message in messages:
+            reach("sent", json.loads(message)["headers"]["task"])
+
+    publish.enter, publish.put_messages = entering, putting
+
+
 def _watch_reconciler() -> None:
     import tasks.engine.reconciler
 
@@ -267,6 +287,7 @@ def install() -> None:
     _watch_transport()
     _watch_chord()
     _watch_clustering()
+    _watch_publishing()
     _watch_training()
     _watch_reconciler()
 

@@ -135,9 +135,10 @@ class Rig:
         before: tuple[str, ...] = (),
         extra: tuple[str, ...] = (),
         url: str | None = None,
+        include: str = "tests.faults.points",
         **environment: str,
     ) -> Worker:
-        """Start a worker; `before` is put in front of its command, `extra` behind it."""
+        """Start a worker; `before` is put in front of its command, `extra` behind it, `include` is loaded with it."""
         self._started += 1
         name = f"{self._started}@{socket.gethostname()}"
         command = worker_command(kind, processes=processes, name=name)
@@ -151,7 +152,7 @@ class Rig:
         }
         with (self.directory / "workers.log").open("ab") as log:
             process = subprocess.Popen(
-                [*before, *command, *extra, "--include", "tests.faults.points"],
+                [*before, *command, *extra, "--include", include],
                 env=given,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,

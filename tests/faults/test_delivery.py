@@ -61,13 +61,13 @@ def test_a_worker_stopped_past_its_lease_comes_back_and_commits_nothing(
 def test_every_message_twice_and_a_third_worker_in_the_middle(idle_rig, events, serial, recovered) -> None:
     rig = idle_rig
     job = rig.submit(events, "twice", per_chunk=PER_CHUNK)
-    merge = "from tasks.jobs.units import Unit; from tasks.engine.publish import publish_unit\n"
-    merge += "[publish_unit(Unit(task='lhcq.cluster_merge', args=('twice',))) for _ in range(2)]"
+    again = "from tasks.jobs.units import Unit; from tasks.engine.publish import publish_unit\n"
+    merge = again + "[publish_unit(Unit(task='lhcq.cluster_merge', args=('twice',))) for _ in range(2)]"
+    parts = f"Unit(task='lhcq.cluster_part', args=('twice', index)) for index in range({job.parts})"
+    rig.python(f"{again}[publish_unit(unit, again=True) for _ in range(2) for unit in [{parts}]]")
+    rig.python(merge)
     with rig.broker.client() as client:
-        for message in client.lrange("cpu", 0, -1):
-            client.lpush("cpu", message)
-        rig.python(merge)
-        assert client.llen("cpu") == 2 * job.parts + 2
+        assert client.llen("cpu.again") == 2 * job.parts + 2
     started = time.time()
     rig.start_worker()
     rig.start_worker()
@@ -77,7 +77,10 @@ def test_every_message_twice_and_a_third_worker_in_the_middle(idle_rig, events, 
     recovered(outcome.finished - started)
     rig.python(merge)
     with rig.broker.client() as client:
-        wait_until(lambda: client.llen("cpu") == 0 and client.hlen("unacked") == 0, "the queue to be empty")
+        wait_until(
+            lambda: client.llen("cpu") + client.llen("cpu.again") + client.hlen("unacked") == 0,
+            "the queues to be empty",
+        )
     rig.check(job, serial)
 
 
@@ -124,17 +127,18 @@ def test_a_clock_an_hour_ahead_and_one_an_hour_behind(idle_rig, events, serial, 
 
 
 @pytest.mark.torture
-def test_a_submitter_killed_halfway_through_2000_parts(tmp_path, recovered) -> None:
+@pytest.mark.parametrize("point", ["before-enter", "after-enter", "sent@lhcq.cluster_part"])
+def test_a_submitter_killed_while_it_publishes_2000_parts(tmp_path, recovered, point: str) -> None:
     n_parts = 2000
     with running_rig(tmp_path / "rig", noop=True) as rig:
         events = noop_file(tmp_path / "events.h5", n_parts)
         rig.keep(2)
         rig.arms = tmp_path / "arms"  # the submitter's alone: a reconciler publishes parts too
         rig.arms.mkdir()
-        rig.arm("sent@lhcq.cluster_part", after=n_parts // 2 - 1)
+        rig.arm(point)
         words = ("cluster", events, "--name", "half", "--events-per-chunk", "1", "--detach")
         process = rig.command(*words, wrapped=True)
-        killed = rig.reached("sent@lhcq.cluster_part")
+        killed = rig.reached(point)
         assert process.wait() == -signal.SIGKILL
         process.communicate()
         job = rig.job("cluster", "half")

@@ -77,7 +77,7 @@ KINDS["square"] = fan_out(
     queue="cpu",
     suffix=".txt",
     result=lambda workspace, job: workspace.root / "squares" / job.name,
-    rows=lambda job: [("numbers", 2 * index, 2 * index + 2) for index in range(job.parts)],
+    stretch=lambda job, index: ("numbers", 2 * index, 2 * index + 2),
 )
 '''
 

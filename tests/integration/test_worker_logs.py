@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.engine.publish import signature_of
+from tasks.broker.transport import new_message, put_messages
 from tasks.jobs.units import Unit
 
 
@@ -39,7 +39,9 @@ def test_lines_of_a_spawned_child_tell_their_unit_in_the_workspace_and_where_the
             start_new_session=True,
         )
     try:
-        signature_of(unit, {}).apply_async(queue="validate")  # whose workers compile nothing at their start
+        # To a queue whose workers compile nothing at their start.
+        message = new_message(unit.task, unit.args, queue="validate", caption="{}", identity="one")
+        put_messages(broker, [("validate", message)])
         until(lambda: kept.exists() and b"succeeded" in kept.read_bytes(), "the task to end")
     finally:
         os.killpg(worker.pid, signal.SIGKILL)
@@ -54,7 +56,6 @@ def test_lines_of_a_spawned_child_tell_their_unit_in_the_workspace_and_where_the
             if text in record["message"]
         ]
 
-    assert about("received") == [(unit.key, None, "MainProcess")]
     assert about("begun") == [(unit.key, 1, "SpawnPool")]
     assert about("Traceback") == [(unit.key, 1, "SpawnPool")]
     lhcq.workspace = here.root

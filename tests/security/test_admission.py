@@ -26,18 +26,20 @@ def test_a_waiting_message_that_is_none_does_not_stop_the_reconciler(broker: Any
     assert (unit.task, list(unit.args)) in list(waiting_messages(broker, "cpu"))
 
 
-def test_what_lhcq_writes_is_let_in(broker: Any, place: Any, new_job: Any) -> None:
+def test_what_lhcq_writes_is_let_in(broker: Any, here: Any, new_job: Any) -> None:
     from tasks.app import app
     from tasks.engine.publish import publish_job, publish_unit
     from tasks.jobs.kinds import merge_unit, segment_unit, validate_unit
 
     app.loader.import_default_modules()
     job = new_job(name="a" * 64)
-    publish_job(place, job)
+    publish_job(here, job)
     for unit in (merge_unit(job), segment_unit("run"), validate_unit("run", 10)):
         publish_unit(unit)
     messages = [
-        json.loads(message) for queue in ("cpu", "gpu", "validate") for message in broker.lrange(queue, 0, -1)
+        json.loads(message)
+        for queue in ("cpu", "cpu.again", "gpu", "validate")
+        for message in broker.lrange(queue, 0, -1)
     ]
     assert len(messages) == 6
     assert [refusal(message, app.tasks) for message in messages] == [None] * 6

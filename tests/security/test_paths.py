@@ -221,6 +221,7 @@ def test_one_job_whose_record_makes_no_sense_does_not_keep_others_from_being_hea
     broker: Any, here: Workspace, new_job: Any
 ) -> None:
     from tasks.engine.reconciler import Reconciler
+    from tasks.jobs.turns import turns_of
 
     for name, steps in (("broken", "soon"), ("poor", None), ("endless", [])):
         new_job("train", name)
@@ -230,7 +231,8 @@ def test_one_job_whose_record_makes_no_sense_does_not_keep_others_from_being_hea
         asked["spec"] |= {} if steps is None else {"checkpoint_steps": steps}
         record.write_text(json.dumps(asked))
     good = new_job("cluster", "good", parts=2)
-    assert {unit.key for unit in Reconciler().idle_units(here)} == {chunk_unit(good, n).key for n in range(2)}
+    Reconciler().scan(here)
+    assert turns_of([good])[0].out == [chunk_unit(good, index) for index in range(2)]
 
 
 def test_an_error_stays_in_one_line_whatever_a_file_is_called() -> None:

@@ -16,7 +16,6 @@ from tasks.jobs.attempts import (
     MAX_ATTEMPTS,
     announce_trouble,
     backoff_key,
-    count_attempt,
     forget_attempts,
     latest_attempt,
     trouble_of,
@@ -24,6 +23,7 @@ from tasks.jobs.attempts import (
 from tasks.jobs.kinds import chunk_unit, segment_unit
 from tasks.jobs.leases import lease
 from tasks.stages.fanout import perform_chunk, perform_merge
+from tests.attempted import count_attempt
 
 
 def raising(error: BaseException) -> Any:
@@ -168,10 +168,12 @@ def test_a_broker_that_leaves_during_the_last_attempt_does_not_undo_it(
     unit = segment_unit("run")
     for _ in range(MAX_ATTEMPTS - 1):
         count_attempt(job, unit)
-    away = redis.Redis(unix_socket_path=str(here.root / "no.sock"), retry=Retry(NoBackoff(), 0))
+
+    def leave(*_: Any) -> None:
+        raise redis.ConnectionError("the broker left")
 
     def work(*_: Any) -> None:
-        monkeypatch.setattr("tasks.jobs.attempts.redis_client", lambda: away)
+        monkeypatch.setattr("tasks.jobs.leases.give_back_lease", leave)
 
     assert perform(unit, work, done=never) == "done"
     assert failures_of(here, job) == []

@@ -37,8 +37,9 @@ from tasks.client import (
 from tasks.jobs.attempts import announce_trouble
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit
 from tasks.jobs.leases import lease
-from tasks.jobs.progress import Progress, count_chunk
+from tasks.jobs.progress import Progress
 from tasks.jobs.store import create_job, discard_job
+from tasks.jobs.turns import Claim, note_end
 from tasks.stages.cluster import cluster_merge, cluster_part
 from tasks.workers.local import LocalWorker, LocalWorkers, local_workers
 from tests.specs import job_of
@@ -84,7 +85,10 @@ def test_who_waits_is_told_how_far_it_is_until_the_outcome_and_once_more(
     def end() -> None:
         end_job(here, job, "done", "merged")
 
-    acts = Acts(nothing, lambda: count_chunk(job, 0), lambda: count_chunk(job, 2), end)
+    def finish(index: int) -> None:
+        note_end(Claim(job, chunk_unit(job, index), "cpu"), "done")
+
+    acts = Acts(nothing, lambda: finish(0), lambda: finish(2), end)
     outcome = following.wait(on_progress=acts)
     assert outcome is not None
     assert (outcome.state, outcome.message) == ("done", "merged")

@@ -1,5 +1,6 @@
 """What lhcq takes for granted inside Celery and kombu, held to the installed versions."""
 
+import base64
 import inspect
 import json
 from typing import Any
@@ -14,6 +15,9 @@ from tasks.broker.results import QuietRedisBackend
 from tasks.broker.transport import (
     UNACKED_INDEX_KEY,
     UNACKED_KEY,
+    Chord,
+    chord_body,
+    new_message,
     queue_length,
     task_and_arguments,
     waiting_messages,
@@ -44,9 +48,9 @@ def test_a_queue_is_a_list_of_its_name_that_gives_the_oldest_message_first(broke
         assert not broker.exists(UNACKED_KEY, UNACKED_INDEX_KEY)
 
 
-def test_a_message_of_a_chord_tells_its_unit_as_well(broker, place, new_job) -> None:
+def test_a_message_of_a_chord_tells_its_unit_as_well(broker, here, new_job) -> None:
     job = new_job(parts=1)
-    publish_job(place, job)
+    publish_job(here, job)
     assert [unit_key(*message) for message in waiting_messages(broker, "cpu")] == [chunk_unit(job, 0).key]
 
 
@@ -108,3 +112,70 @@ def test_the_queues_of_a_worker_are_found_where_they_are_looked_for() -> None:
         assert set(app.amqp.queues.consume_from) == {"cpu"}
     finally:
         app.amqp.queues.select(None)
+
+
+def test_a_message_is_what_celery_would_write(broker) -> None:
+    app.loader.import_default_modules()
+    caption = "{'dataset': 'made', 'rows': '0-19'}"
+    merge = {"queue": "cpu.again", "caption": "{'cluster': 'made'}", "identity": "0123.merge"}
+    body = chord_body("lhcq.cluster_merge", ["made"], **merge)
+    theirs_body = app.signature(
+        "lhcq.cluster_merge",
+        args=["made"],
+        immutable=True,
+        queue="cpu.again",
+        ignore_result=True,
+        kwargsrepr=merge["caption"],
+    )
+    theirs_body.freeze("0123.merge")
+    app.signature(
+        "lhcq.cluster_part",
+        args=["made", 7],
+        immutable=True,
+        queue="cpu",
+        ignore_result=True,
+        kwargsrepr=caption,
+    ).apply_async(task_id="0123.7", group_id="0123", group_index=7, chord=theirs_body)
+    ours = new_message(
+        "lhcq.cluster_part",
+        ["made", 7],
+        queue="cpu",
+        caption=caption,
+        identity="0123.7",
+        chord=Chord("0123", 7, body),
+    )
+    theirs = taken_apart(broker.rpop("cpu"))
+    found = taken_apart(ours)
+    for message in (theirs, found):
+        del message["headers"]["origin"], message["properties"]["delivery_tag"]
+    # To whom Celery would send results, which nobody asks for; and what it shows twice.
+    del theirs["properties"]["reply_to"], theirs["properties"]["kwargsrepr"]
+    del theirs["body"][2]["chord"]["options"]["reply_to"]
+    assert found == theirs
+
+
+def taken_apart(message: str) -> dict[str, Any]:
+    """A message with its body as values."""
+    envelope: dict[str, Any] = json.loads(message)
+    return {**envelope, "body": json.loads(base64.b64decode(envelope["body"]))}
+
+
+def test_a_channel_makes_its_client_once(broker) -> None:
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        with channel.conn_or_acquire() as one, channel.conn_or_acquire() as other:
+            assert one is other
+            assert one.ping()
+
+
+def test_a_channel_whose_connections_were_closed_still_has_its_client(broker) -> None:
+    """With it, it gives back what it had taken when the broker died; making one then ended the worker."""
+    with app.connection_for_read() as connection:
+        channel = connection.default_channel
+        with channel.conn_or_acquire() as client:
+            assert client.ping()
+        channel._disconnect_pools()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(connection.transport, "client", None)
+            with channel.conn_or_acquire() as client:
+                assert client.ping()

@@ -54,7 +54,7 @@ def make_records(n_events: int, seed: int = 0) -> pa.Table:
 
 def write_parts(directory: Path, records: pa.Table, target: int, *, host=HOST) -> list[Path]:
     """The parts of `records`, written in random order and named by it."""
-    chunks = plan_chunks(records.num_rows, storage_rows=7, target=target)
+    chunks = list(plan_chunks(records.num_rows, storage_rows=7, target=target))
     random.Random(target).shuffle(chunks)
     paths = []
     for chunk in chunks:

@@ -40,7 +40,7 @@ def test_chunks_are_alike_when_storage_is_finer_than_the_target(n_events, storag
 
 
 def test_the_real_file_is_cut_on_its_storage_rows():
-    assert plan_chunks(1000, storage_rows=7, target=400) == [
+    assert list(plan_chunks(1000, storage_rows=7, target=400)) == [
         Chunk(index=0, start=0, stop=329),
         Chunk(index=1, start=329, stop=665),
         Chunk(index=2, start=665, stop=1000),

@@ -28,6 +28,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> float:
     """Leases of half a second, extended each tenth."""
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.5)
     monkeypatch.setattr(leases, "_EXTEND_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "_extender", leases._Extender())  # whose first interval is not a long one
     return 0.5
 
 
@@ -91,6 +92,12 @@ def test_a_lease_whose_holder_died_expires(broker, short: float) -> None:
         assert held is not None
 
 
+def test_a_lease_that_claims_more_than_a_leases_length_has_ended(broker) -> None:
+    broker.set(lease_key(UNIT), "of a host that died before the broker's clock was set back", ex=3516)
+    with lease(broker, UNIT) as held:
+        assert held is not None
+
+
 @pytest.mark.parametrize("lose", ["delete", "flush", "taken"])
 def test_a_holder_notices_that_its_lease_is_lost(broker, short: float, lose: str) -> None:
     with lease(broker, UNIT) as held:
@@ -99,7 +106,7 @@ def test_a_holder_notices_that_its_lease_is_lost(broker, short: float, lose: str
         elif lose == "flush":
             broker.flushall()
         else:
-            broker.set(lease_key(UNIT), "another's token", ex=60)
+            broker.set(lease_key(UNIT), "another's token", ex=10)
         wait_for(lambda: held.lost, "the holder to notice")
     assert broker.exists(lease_key(UNIT)) == (lose == "taken")  # another's lease is not released
 
@@ -136,10 +143,21 @@ def test_the_lease_goes_with_an_error(broker) -> None:
     assert not is_leased(broker, UNIT)
 
 
-def test_no_thread_is_left_behind(broker) -> None:
-    with lease(broker, UNIT):
-        assert any(thread.name == f"lease-{UNIT}" for thread in threading.enumerate())
-    assert not any(thread.name == f"lease-{UNIT}" for thread in threading.enumerate())
+def threads() -> int:
+    return sum(thread.name == "leases" for thread in threading.enumerate())
+
+
+def test_one_thread_extends_all_leases_of_a_process_and_ends_after_them(broker, short: float) -> None:
+    wait_for(lambda: threads() == 0, "the threads of other tests to end")
+    with lease(broker, UNIT) as one, lease(broker, f"{UNIT}0") as other:
+        assert threads() == 1
+        time.sleep(2 * short)
+        assert not one.lost
+        assert not other.lost
+    wait_for(lambda: threads() == 0, "the thread to end")
+    with lease(broker, UNIT) as held:
+        time.sleep(2 * short)
+        assert not held.lost
 
 
 def test_the_lease_tells_who_holds_it(broker, monkeypatch) -> None:

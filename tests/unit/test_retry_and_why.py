@@ -14,14 +14,14 @@ from lhcq.records.job_control import set_wish
 from lhcq.records.jobs import end_job, failures_of, note_stop, outcome_of
 from tasks.app import connect
 from tasks.engine.publish import publish_job, publish_unit, retry_units
-from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, count_attempt, latest_attempt
+from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, latest_attempt
 from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.planner import pending_units
-from tasks.jobs.progress import count_chunk
 from tasks.jobs.store import create_job
 from tasks.observe.unit_status import standing_of
 from tasks.stages.fanout import perform_chunk, perform_merge
+from tests.attempted import count_attempt
 
 QUEUES = {"cpu", "gpu", "validate"}
 
@@ -128,6 +128,12 @@ def test_a_part_tells_what_it_waits_for(broker, here, new_job, monkeypatch) -> N
     assert standing_of(here, job, unit, QUEUES).state == "lost"
     publish_unit(other)
     assert standing_of(here, job, unit, QUEUES).waits_for == "its turn in queue cpu, where 1 messages wait"
+    large = new_job(name="large", parts=100)
+    publish_job(here, large)
+    assert (
+        standing_of(here, large, chunk_unit(large, 50), QUEUES).waits_for
+        == "its turn among all jobs; it has not been put into queue cpu"
+    )
     count_attempt(job, unit)
     announce_trouble(job, unit, OSError("hiccup"), 3)
     standing = standing_of(here, job, unit, QUEUES)
@@ -203,7 +209,7 @@ def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_j
     job = new_job(parts=4)
     publish_job(here, job)
     perform_chunk("cluster", "made", 0, touch)
-    count_chunk(job, 1)  # which only Redis has
+    broker.hincrby("lhcq:turn:cluster:made", "done", 1)  # which only Redis has
 
     def done() -> int:
         answer = CliRunner().invoke(status.command, ["--json"], catch_exceptions=False)
