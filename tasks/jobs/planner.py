@@ -32,7 +32,7 @@ class Chunks(NamedTuple):
 
 def pending_chunks(workspace: Workspace, job: Job) -> Chunks:
     """What is left of a fan-out, as numbers: a job may have a million chunks. Nothing where there is no fan-out."""
-    if not kind_of(job).fans_out:
+    if not kind_of(job).fans_out or is_held(workspace, job):
         return Chunks([], 0)
     finished = finished_chunks(workspace, job)
     given_up = {failure.unit for failure in failures_of(workspace, job)}

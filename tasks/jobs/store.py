@@ -132,7 +132,8 @@ def mend_record(workspace: Workspace, job: Job) -> None:
                     f"{directory_of(workspace, job) / RECORD}: damaged, and what stands was made for another request "
                     f"than this. {_another_name(workspace, job)}"
                 ) from error
-            replace_job(workspace, job.model_copy(update={"identity": job.spec.identity()}))
+            own = {"identity": job.spec.identity(), "owner": job.owner or this_user()}
+            replace_job(workspace, job.model_copy(update=own))
 
 
 def _is_for(workspace: Workspace, job: Job) -> bool:

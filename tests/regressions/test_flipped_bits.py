@@ -1,6 +1,5 @@
 """One bit that flips on a disk: a part with one is never merged, a result with one is never read."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -217,4 +216,4 @@ def test_a_file_is_hashed_once_a_process_and_again_when_it_was_written_to(
     spoil(directory / "events.parquet")
     with pytest.raises(BadInput, match="differs from its manifest"):
         verify_files(directory, manifest)
-    assert json.loads((directory / MANIFEST).read_text()) == manifest
+    assert read_json(directory / MANIFEST) == manifest

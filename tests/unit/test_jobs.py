@@ -19,6 +19,7 @@ from lhcq.records.jobs import (
     load_job,
     outcome_of,
     record_failure,
+    this_user,
 )
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, finished_chunks, result_of
@@ -62,7 +63,8 @@ def leave_result(place: Workspace, job: Job) -> None:
 def test_a_job_is_recorded_as_it_was_asked_for(place: Workspace) -> None:
     asked = job_of(radius=0.5, max_jets=None)
     recorded = create_job(place, asked)
-    assert recorded.model_copy(update={"identity": ""}) == asked
+    assert recorded.model_copy(update={"identity": "", "owner": ""}) == asked
+    assert recorded.owner == this_user()
     assert recorded.identity == asked.spec.identity()
     assert find_job(place, "cluster", "made") == recorded
     assert outcome_of(place, asked) is None
