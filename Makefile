@@ -19,18 +19,13 @@ $(READY): pyproject.toml constraints.txt
 
 # The whole pipeline on generated events, from nothing but this checkout to a page to look at.
 demo: setup
-	@rm -rf demo/events.h5 demo/jobs demo/datasets demo/splits demo/baselines demo/runs
+	@rm -rf demo/events demo/jobs demo/datasets demo/splits demo/baselines demo/runs demo/predictions
 	@mkdir -p demo
 	@started=$$(date +%s); set -ex; \
-	$(LHCQ) generate demo/events.h5 --background 1200 --signal 1200 --seed 1; \
-	$(LHCQ) inspect demo/events.h5; \
-	$(LHCQ) cluster demo/events.h5 --name demo; \
-	$(LHCQ) prepare demo --split demo --limit 1700; \
-	$(LHCQ) train demo --name demo --checkpoints 3; \
+	$(LHCQ) run demo; \
 	$(LHCQ) status; \
 	{ set +x; } 2>/dev/null; \
-	echo "the demo took $$(( $$(date +%s) - started )) s"; \
-	$(LHCQ) report demo
+	echo "the demo took $$(( $$(date +%s) - started )) s"
 
 # In the order of the folders: the long tests first, so that no process is left alone with one.
 test: setup

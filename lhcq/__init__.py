@@ -6,7 +6,6 @@ The names of `lhcq.api` are here too. They are looked up when they are used: imp
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
 __all__ = [
     "cluster",
     "dataset",
@@ -26,10 +25,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("lhcq.version").version()
     if name in __all__:
         return getattr(importlib.import_module("lhcq.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), "__version__", *__all__]

@@ -26,6 +26,7 @@ from lhcq.config import (
     ClusterConfig,
     SplitConfig,
     TrainConfig,
+    whole_path,
 )
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
@@ -84,7 +85,7 @@ def plan_generate(
     from lhcq.requests.generate import generate_request
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
-    return generate_request(_opened(workspace), Path(out), config)
+    return generate_request(_opened(workspace), whole_path(out), config)
 
 
 def plan_cluster(
@@ -114,10 +115,10 @@ def plan_cluster(
     here = _opened(workspace)
     return cluster_request(
         here,
-        find_events(here, Path(file), resolved),
+        find_events(here, whole_path(file), resolved),
         name,
         resolved,
-        key=Path(labels) if labels else None,
+        key=whole_path(labels) if labels else None,
         tolerate=tolerate,
         chunk=events_per_chunk,
     )
@@ -172,13 +173,13 @@ def plan_train(
     Raises `NotThere` without the split, `BadInput` for a model, tracker or value that cannot be used or a prompt of
     more than max_tokens, `DiskFull`.
     """
-    from lhcq.model.sources import default_model, obtain
+    from lhcq.model.sources import default_at_hand, obtain
     from lhcq.requests.train import split_to_train, train_request
 
     here = _opened(workspace or _workspace_of(split))
     resolved = TrainConfig.checked(**{**_preset(TRAIN_PRESETS, preset).model_dump(), **config})
     split_to_train(here, _name_of(split), track)
-    model = model or default_model()
+    model = model or default_at_hand(here)
     directory = obtain(model, here, say=say_nothing)
     return train_request(
         here, _name_of(split), name, resolved, model=model, model_dir=directory, preset=preset, track=track
@@ -213,7 +214,7 @@ def plan_score(
         _name_of(dataset),
         step=str(step),
         name=name,
-        key=Path(labels) if labels else None,
+        key=whole_path(labels) if labels else None,
         largest_p_value=largest_p_value,
     )
 
@@ -236,7 +237,7 @@ def generate(
     here = _opened(workspace)
     request = plan_generate(out, workspace=here, **options)
     _do(here, request, progress)
-    return Path(out).absolute()
+    return whole_path(out)
 
 
 def cluster(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lhcq.errors import BadInput, Damaged, DiskFull, NewerFormat, NotThere
+from lhcq.spelling import did_you_mean
 
 FORMAT = 1
 """Of workspaces and their records: raised with any change that this version could not read. Older ones are read."""
@@ -318,7 +319,9 @@ def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = read_json(directory / MANIFEST)
     except FileNotFoundError:
-        raise NotThere(f"{what} does not exist in {directory.parent}. {remedy}") from None
+        others = (path.parent.name for path in directory.parent.glob(f"[!.]*/{MANIFEST}"))
+        near = did_you_mean(directory.name, others)
+        raise NotThere(f"{what} does not exist in {directory.parent}.{near} {remedy}") from None
     files = manifest.get("files", Record())
     if not isinstance(files, Record) or not all(isinstance(facts, Record) for facts in files.values()):
         raise BadInput(f"{directory / MANIFEST}: has no list of files. {remedy}")

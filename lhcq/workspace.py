@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from lhcq import __version__
-from lhcq.config import LONGEST_NAME, Settings, check_name
+from lhcq.config import LONGEST_NAME, Settings, check_name, whole_path
 from lhcq.errors import BadInput, LhcqError
 from lhcq.storage import FORMAT, REMOVED, explained_os_errors, refuse_newer, staged_file
+from lhcq.version import version
 
 _IDENTITY = ".identity"
 _FORMAT_FILE = ".format"
@@ -104,6 +104,11 @@ class RunPaths:
         return self.directory / "report.html"
 
     @property
+    def recipe(self) -> Path:
+        """What makes the run again (`lhcq run`)."""
+        return self.directory / "recipe.toml"
+
+    @property
     def retention_lock(self) -> Path:
         """The lock that whoever names or removes a checkpoint holds."""
         return self.directory / ".retention.lock"
@@ -157,7 +162,7 @@ class Workspace:
     def of_environment(cls, root: Path | None = None) -> Self:
         """The workspace that the environment names, or the one at `root`, with the data roots that it names."""
         settings = Settings.from_environment()
-        return cls(root or settings.workspace, settings.data_roots)
+        return cls(whole_path(root) if root else settings.workspace, settings.data_roots)
 
     def dataset(self, name: str) -> Path:
         """Clustered events: `events.parquet` and its manifest."""
@@ -205,6 +210,11 @@ class Workspace:
         return self.root / "plots" / check_name(dataset, what="dataset")
 
     @property
+    def events(self) -> Path:
+        """Where recipes have files of events loaded and generated."""
+        return self.root / "events"
+
+    @property
     def digests(self) -> Path:
         """What the weight files of base models hold, so that each is read once; may be removed at any time."""
         return self.root / "models" / ".digests"
@@ -235,6 +245,13 @@ class Workspace:
     def meetings(self) -> Path:
         """The directory of all such places."""
         return self.root / "doctor"
+
+    def names(self, kind: str) -> list[str]:
+        """What stands in the directory `kind`, such as datasets; `jobs`: what a job of any kind is called."""
+        if kind == "jobs":
+            named = {path.name.partition("-")[2] for path in self.root.glob("jobs/[!.]*")}
+            return sorted(named | set(self.names("runs")))
+        return sorted(path.name for path in self.root.glob(f"{kind}/[!.]*") if path.is_dir())
 
     @property
     def models(self) -> list[Path]:
@@ -322,6 +339,8 @@ class Workspace:
         Made at the first question; a copy of a workspace has that of the original.
         """
         path = self.root / _IDENTITY
+        if not self.root.is_dir():
+            return None  # a question does not make a workspace
         with contextlib.suppress(OSError, LhcqError):
             if not path.exists():
                 with staged_file(path) as temporary:
@@ -368,4 +387,4 @@ class Workspace:
             )
         if not self.require_known_format():
             with staged_file(self.root / _FORMAT_FILE) as temporary:
-                temporary.write_text(json.dumps({"format": FORMAT, "lhcq": __version__}) + "\n", "utf-8")
+                temporary.write_text(json.dumps({"format": FORMAT, "lhcq": version()}) + "\n", "utf-8")

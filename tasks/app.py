@@ -32,7 +32,7 @@ check_messages(lambda: app.tasks)
 def connect(broker_url: str) -> None:
     """Point the application at a broker; the empty address at none. Raises `BadInput` for one that cannot be."""
     address = BrokerAddress.of(broker_url) if broker_url else None
-    app.conf.update(celery_settings(address, Settings.from_environment().broker_ca))
+    app.conf.update(celery_settings(address, Settings.from_environment()))
     point_at(address)
 
 

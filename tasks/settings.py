@@ -2,10 +2,10 @@
 
 import os
 import ssl
-from pathlib import Path
 from typing import Any
 
 from lhcq.address import BrokerAddress
+from lhcq.config import Settings
 
 QUEUES = ("cpu", "gpu", "validate")
 
@@ -52,15 +52,21 @@ def forget_foreign() -> dict[str, str]:
     return {name: os.environ.pop(name) for name in foreign}
 
 
-def tls_options(address: BrokerAddress, authority: Path | None) -> dict[str, Any]:
-    """What a connection to a `rediss://` address asks of the other side; nothing for the other schemes.
+def tls_options(address: BrokerAddress, settings: Settings) -> dict[str, Any]:
+    """What a connection to a `rediss://` address asks of the other side, and shows it; nothing for other schemes.
 
-    The certificate has to be signed by `authority` (None: by one that the system trusts) and to name the host.
+    The broker's certificate has to be signed by the authority that `settings` name (None: by one that the system
+    trusts) and to name the host. A broker that asks for a certificate is shown the one that they name.
     """
     if not address.tls:
         return {}
+    files = {
+        "ssl_ca_certs": settings.broker_ca,
+        "ssl_certfile": settings.broker_cert,
+        "ssl_keyfile": settings.broker_key,
+    }
     options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    return options | ({"ssl_ca_certs": str(authority)} if authority else {})
+    return options | {name: str(path) for name, path in files.items() if path}
 
 
 def result_url(address: BrokerAddress) -> str:
@@ -68,9 +74,9 @@ def result_url(address: BrokerAddress) -> str:
     return f"{_BACKEND}+{address.url.removeprefix('redis+')}"
 
 
-def celery_settings(address: BrokerAddress | None, authority: Path | None = None) -> dict[str, Any]:
+def celery_settings(address: BrokerAddress | None, settings: Settings | None = None) -> dict[str, Any]:
     """The whole configuration for one broker; None: for none yet."""
-    tls = (tls_options(address, authority) or None) if address else None
+    tls = (tls_options(address, settings or Settings()) or None) if address else None
     return {
         "broker_url": address.url if address else "",
         "broker_use_ssl": tls,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import NameOf, example
 from lhcq.errors import BadInput
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ class _Numbers(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command("ask", cls=_Numbers)
-@click.argument("run")
+@click.command("ask", cls=_Numbers, epilog=example("lhcq ask first --row 17"))
+@click.argument("run", type=NameOf("runs"))
 @click.option("--row", type=click.IntRange(min=0), help="An event by its row in the source of a dataset.")
-@click.option("--dataset", help="The dataset of --row.  [default: what RUN was trained on]")
+@click.option(
+    "--dataset", type=NameOf("datasets"), help="The dataset of --row.  [default: what RUN was trained on]"
+)
 @click.option("--numbers", metavar="NUMBER...", help="An event by its numbers: 3240 413 49 230 1.3 5.0, say.")
 @click.option("--prompt", help="An event by its prompt, such as '324 413 49 23 13 50:'.")
 @click.option("--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest.")

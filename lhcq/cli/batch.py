@@ -82,9 +82,15 @@ class Worker(Frozen):
     drain: int = DRAIN_SECONDS
 
 
-def slurm_script(worker: Worker, count: int, log: Path, options: Sequence[str]) -> str:
-    """A job array of `count` workers; a worker that ran out of time requeues its own place of the array."""
+def slurm_script(worker: Worker, count: int, script: Path, options: Sequence[str]) -> str:
+    """A job array of `count` workers; a worker that ran out of time requeues its own place of the array.
+
+    `script` is where it will stand; the logs come beside it.
+    """
     minutes = -(-worker.seconds // 60)
+    log = (
+        str(script.with_suffix("")).replace("%", "%%").replace('"', r"\"")
+    )  # %j and others are Slurm's patterns
     wanted = [
         f"--job-name=lhcq-{worker.kind}",
         f"--array=1-{count}",
@@ -96,7 +102,7 @@ def slurm_script(worker: Worker, count: int, log: Path, options: Sequence[str]) 
         "--requeue",
         "--open-mode=append",
         "--export=NONE",
-        f'--output="{log}"',
+        f'--output="{log}.%a.log"',
         *(f"--{option.removeprefix('--')}" for option in options),
     ]
     return _script(
@@ -120,8 +126,8 @@ def condor_script(worker: Worker) -> str:
 def condor_description(worker: Worker, count: int, script: Path, options: Sequence[str]) -> str:
     """What `condor_submit` reads: `count` jobs, each run again while it asks for it."""
     return _CONDOR.format(
-        script=script,
-        stem=script.with_suffix(""),
+        script=_literally(script),
+        stem=_literally(script.with_suffix("")),
         processes=worker.processes,
         megabytes=worker.megabytes,
         drain=worker.drain,
@@ -129,6 +135,11 @@ def condor_description(worker: Worker, count: int, script: Path, options: Sequen
         options="".join(f"{option}\n" for option in options),
         count=count,
     )
+
+
+def _literally(path: Path) -> str:
+    """A path for HTCondor, which would put the value of a macro for `$(NAME)`."""
+    return str(path).replace("$", "$(DOLLAR)")
 
 
 def _script(worker: Worker, *, directives: str, timer: str, come_back: str) -> str:

@@ -3,10 +3,11 @@
 import click
 
 from lhcq.cli.options import answer, json_option, kind_option
+from lhcq.cli.parameters import NameOf, example
 
 
-@click.command("cancel")
-@click.argument("name")
+@click.command("cancel", epilog=example("lhcq cancel lhco"))
+@click.argument("name", type=NameOf("jobs"))
 @kind_option
 @json_option
 def command(name: str, kind: str | None, as_json: bool) -> int:

@@ -1,5 +1,6 @@
 """`lhcq cluster FILE --name NAME`."""
 
+import functools
 import math
 import sys
 from pathlib import Path
@@ -14,47 +15,55 @@ from lhcq.cli.options import (
     force_option,
     json_option,
     max_parallel_option,
+    preset_option,
     priority_option,
     traced,
     wait_option,
     workers_option,
 )
+from lhcq.cli.parameters import FilePath, example
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Priority
 
+_option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 
-@click.command("cluster")
-@click.argument("file", type=click.Path(path_type=Path))
+
+@click.command("cluster", epilog=example("lhcq cluster data/events_anomalydetection_v2.h5 --name lhco"))
+@click.argument("file", type=FilePath())
 @click.option("--name", required=True, help="Name of the dataset to make.")
-@click.option("--preset", type=click.Choice(list(CLUSTER_PRESETS)), default="lhco", show_default=True)
-@click.option("--algorithm", type=choice_of(ClusterConfig, "algorithm"), help="Overrides the preset.")
-@click.option("--radius", type=float, help="Jet radius R; overrides the preset.")
-@click.option("--pt-min", type=float, help="GeV; jets below are dropped; overrides the preset.")
 @click.option(
-    "--max-jets", type=click.IntRange(min=0), help="Leading jets to keep, 0 for all; overrides the preset."
+    "--preset",
+    type=click.Choice(list(CLUSTER_PRESETS)),
+    default="lhco",
+    show_default=True,
+    help="Where the defaults of the options below come from.",
 )
-@click.option(
+@_option("--algorithm", type=choice_of(ClusterConfig, "algorithm"), help="How jets are found.")
+@_option("--radius", type=float, help="Jet radius R.")
+@_option("--pt-min", type=float, help="GeV; jets below are dropped.")
+@_option("--max-jets", type=click.IntRange(min=0), none="all", help="Leading jets to keep, 0 for all.")
+@_option(
     "--features",
     type=choice_of(ClusterConfig, "features"),
-    help="jets: momenta and constituents; full: N-subjettiness, soft drop, D2 and more too; overrides the preset.",
+    help="jets: momenta and constituents; full: N-subjettiness, soft drop, D2 and more too.",
 )
 @click.option(
     "--labels",
     "key",
-    type=click.Path(path_type=Path),
-    help="The master key of a file without labels: one number an event, 0 background.",
+    type=FilePath(),
+    help="The master key of a file without labels: one number an event, 0 background. Default: none.",
 )
-@click.option(
+@_option(
     "--constituents",
     type=click.IntRange(min=0),
-    help="Hardest constituents to keep of each of the two leading jets. Default: 0.",
+    help="Hardest constituents to keep of each of the two leading jets.",
 )
-@click.option(
+@_option(
     "--axes",
     type=choice_of(ClusterConfig, "axes"),
-    help="Axes of N-subjettiness. Default: kt; the others agree with the released files in shape.",
+    help="Axes of N-subjettiness; others than kt agree with the released files in shape.",
 )
 @padding_option
 @label_map_option
@@ -66,7 +75,7 @@ if TYPE_CHECKING:
     help="Fraction of the events that may be left out because they cannot be used.",
 )
 @click.option(
-    "--events-per-chunk", type=click.IntRange(min=1), help="Events in one task; default: about 3 s of it."
+    "--events-per-chunk", type=click.IntRange(min=1), help="Events in one task. Default: about 3 s of it."
 )
 @force_option
 @workers_option

@@ -1,20 +1,23 @@
 """`lhcq compare RUN...`."""
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.options import answer, json_option, printed_table
+from lhcq.cli.parameters import NameOf, example
 
 if TYPE_CHECKING:
     from lhcq.evaluate.comparison import Comparison
     from lhcq.records.validations import Evaluation
     from lhcq.report.views import RunView
+    from lhcq.workspace import Workspace
 
 
-@click.command("compare")
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.command("compare", epilog=example("lhcq compare first second"))
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=NameOf("runs"))
 @json_option
 def command(runs: tuple[str, ...], as_json: bool) -> int:
     """Put runs side by side: what they are, the metrics of their best checkpoints, and the boosted trees' beside.
@@ -24,16 +27,21 @@ def command(runs: tuple[str, ...], as_json: bool) -> int:
     with those on all features of the dataset. A run without metrics shows dashes.
     """
     from lhcq.cli.session import find_workspace
+
+    value, text = compared(find_workspace(), runs)
+    answer(as_json, value, text)
+    return 0
+
+
+def compared(workspace: "Workspace", runs: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Runs side by side, and what their tests say of each pair, as a record and as text."""
     from lhcq.report.collect import collect_run
     from lhcq.report.comparison import comparison_row
 
-    workspace = find_workspace()
     views = [collect_run(workspace, run) for run in dict.fromkeys(runs)]
     rows = [comparison_row(view) for view in views]
     pairs = _pairs(views)
-    lines = [_table(rows), *(_sentence(pair) for pair in pairs)]
-    answer(as_json, {"runs": rows, "pairs": pairs}, "\n".join(lines))
-    return 0
+    return {"runs": rows, "pairs": pairs}, "\n".join([_table(rows), *(_sentence(pair) for pair in pairs)])
 
 
 def _pairs(views: "list[RunView]") -> list[dict[str, Any]]:

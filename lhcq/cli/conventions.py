@@ -29,7 +29,7 @@ padding_option: Callable[[Command], Command] = click.option(
     "--padding",
     metavar="nan|NUMBER",
     callback=_to_padding,
-    help="pt of places without a particle, where that is not 0.",
+    help="pt of places without a particle. Default: 0.",
 )
 label_map_option: Callable[[Command], Command] = click.option(
     "--label-map",

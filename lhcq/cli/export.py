@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h5"}
 
 
-@click.command("export")
-@click.argument("name")
+@click.command("export", epilog=example("lhcq export lhco --format parquet --out lhco.parquet"))
+@click.argument("name", type=NameOf("datasets"))
 @click.option(
     "--format",
     "form",
@@ -20,7 +21,7 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Directory to write into, or, for one file, the file: a name that ends on .csv, .parquet or .h5. "
     "Default: exports/NAME in the workspace.",
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 from lhcq.config import ModelFormat
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ _HELD_TO = 6
 _SAID = {"adapter": "adapter", "merged": "model", "classifier": "classifier"}
 
 
-@click.command("export-adapter")
-@click.argument("run")
+@click.command("export-adapter", epilog=example("lhcq export-adapter first best adapter/"))
+@click.argument("run", type=NameOf("runs"))
 @click.argument("step")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=FilePath())
 @click.option(
     "--format",
     "model_format",

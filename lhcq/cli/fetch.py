@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, example
 from lhcq.cli.progress import Update, progress
 
 if TYPE_CHECKING:
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
 _REDRAW_SECONDS = 0.1
 
 
-@click.command("fetch")
+@click.command("fetch", epilog=example("lhcq fetch rnd --to data/"))
 @click.argument("name", required=False)
 @click.option("--list", "listing", is_flag=True, help="List the files, as without a NAME.")
 @click.option(
     "--to",
     "directory",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     default=Path(),
     help="Directory to load into. Default: the current one.",
 )
 @click.option(
-    "--from", "mirror", metavar="URL", help="A web directory that holds the file, instead of its archive."
+    "--from", "mirror", metavar="URL", help="A web directory that holds the file. Default: its archive."
 )
 @click.option(
     "--attempts",
@@ -67,7 +68,7 @@ def command(
     if listing or name is None:
         return _list(as_json)
     entry = find_file(name)
-    with _Meter(entry.name) as meter:
+    with Meter(entry.name) as meter:
         try:
             fetched = fetch_file(
                 entry,
@@ -84,7 +85,7 @@ def command(
     return 0
 
 
-class _Meter(contextlib.ExitStack):
+class Meter(contextlib.ExitStack):
     """The progress of one download, shown once the server has said how long the file is."""
 
     def __init__(self, title: str) -> None:

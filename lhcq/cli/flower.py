@@ -4,8 +4,10 @@ import threading
 
 import click
 
+from lhcq.cli.parameters import example
 
-@click.command("flower")
+
+@click.command("flower", epilog=example("lhcq flower --port 5556"))
 @click.option("--port", type=click.IntRange(min=1, max=65535), help="Default: 5555, or a free one.")
 def command(port: int | None) -> None:
     """Run Flower, the page of all workers and tasks, on loopback until Ctrl-C.

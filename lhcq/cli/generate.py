@@ -15,13 +15,14 @@ from lhcq.cli.options import (
     wait_option,
     workers_option,
 )
+from lhcq.cli.parameters import FilePath, example
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Priority
 
 
-@click.command("generate")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.command("generate", epilog=example("lhcq generate events.h5 --background 5000 --signal 5000"))
+@click.argument("out", type=FilePath())
 @click.option("--background", type=click.IntRange(min=0), required=True, help="QCD dijet events.")
 @click.option(
     "--signal", type=click.IntRange(min=0), required=True, help="W' (3.5 TeV) -> X Y -> qq qq events."

@@ -9,6 +9,7 @@ import click
 
 from lhcq.cli.conventions import label_map_option
 from lhcq.cli.options import answer, force_option, json_option
+from lhcq.cli.parameters import FilePath, example
 from lhcq.cli.progress import Update, progress
 
 if TYPE_CHECKING:
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 _BYTES_PER_EVENT = 250
 
 
-@click.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command("import", epilog=example("lhcq import events_anomalydetection_v2.features.h5 --name features"))
+@click.argument("file", type=FilePath())
 @click.option("--name", required=True, help="Name of the dataset to make.")
 @click.option(
     "--labels",
     "key",
-    type=click.Path(path_type=Path),
-    help="The master key of a file without labels: one number an event, 0 background.",
+    type=FilePath(),
+    help="The master key of a file without labels: one number an event, 0 background. Default: none.",
 )
 @label_map_option
 @force_option

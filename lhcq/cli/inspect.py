@@ -7,10 +7,11 @@ import click
 
 from lhcq.cli.conventions import label_map_option, padding_option
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, example
 
 
-@click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command("inspect", epilog=example("lhcq inspect data/events_anomalydetection_v2.h5"))
+@click.argument("file", type=FilePath())
 @padding_option
 @label_map_option
 @json_option

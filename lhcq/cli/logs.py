@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lhcq.cli.options import kind_option
+from lhcq.cli.options import how_to_choose, kind_option
+from lhcq.cli.parameters import NameOf, example
 
 if TYPE_CHECKING:
     from tasks.observe.log_reader import Line
@@ -14,24 +15,31 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.5
 
 
-@click.command("logs")
-@click.argument("job")
+@click.command("logs", epilog=example("lhcq logs lhco 3", "lhcq logs first --follow"))
+@click.argument("job", type=NameOf("jobs"))
 @click.argument("part", type=click.IntRange(min=0), required=False)
 @kind_option
 @click.option("--follow", is_flag=True, help="Go on with what is logged until the job ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def command(job: str, part: int | None, kind: str | None, follow: bool, as_json: bool) -> None:
-    """Show what workers on all hosts logged about JOB, or its chunk PART (of a run: a step), in the order of time."""
-    from lhcq.cli.session import find_workspace
-    from lhcq.records.jobs import named_job, outcome_of
+    """Show what workers on all hosts logged about JOB, or its chunk PART (of a run: a step), in the order of time.
+
+    Where several jobs have the name, it is what was logged about all, unless --kind chooses one.
+    """
+    from lhcq.cli.session import find_workspace, say
+    from lhcq.records.jobs import jobs_named, outcome_of
     from tasks.observe.log_reader import LogReader, is_about
 
     workspace = find_workspace()
-    found = named_job(workspace, job, kind)
+    found = jobs_named(workspace, job, kind)
+    if len(found) > 1:
+        say(how_to_choose(found))
     reader = LogReader(workspace)
     while True:
-        ended = not follow or outcome_of(workspace, found) is not None  # asked before the last reading
-        for line in reader.lines(lambda line: is_about(line, found, part)):
+        ended = not follow or all(
+            outcome_of(workspace, one) for one in found
+        )  # asked before the last reading
+        for line in reader.lines(lambda line: any(is_about(line, one, part) for one in found)):
             click.echo(_json(line) if as_json else _text(line))
         if ended:
             return

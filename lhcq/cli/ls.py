@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, holding_option, json_option, printed_table
+from lhcq.cli.parameters import example
 
 if TYPE_CHECKING:
     from lhcq.workspace import Workspace
@@ -23,7 +24,7 @@ _HEADINGS = {
 }
 
 
-@click.command("ls")
+@click.command("ls", epilog=example("lhcq ls", "lhcq ls --kind run"))
 @holding_option
 @json_option
 def command(what: str | None, as_json: bool) -> int:

@@ -8,44 +8,25 @@ from typing import Any
 
 import click
 
-from lhcq import __version__
+from lhcq.cli.parameters import workspace_option
 from lhcq.errors import LhcqError
 from lhcq.own_tasks import refuse_other_tasks
+from lhcq.spelling import did_you_mean
+from lhcq.version import version
 
-VERBS = (
-    "fetch",
-    "inspect",
-    "generate",
-    "cluster",
-    "import",
-    "export",
-    "plot",
-    "prepare",
-    "train",
-    "pause",
-    "resume",
-    "cancel",
-    "predict",
-    "ask",
-    "compare",
-    "export-adapter",
-    "status",
-    "why",
-    "logs",
-    "retry",
-    "watch",
-    "tag",
-    "report",
-    "ls",
-    "rm",
-    "prune",
-    "up",
-    "worker",
-    "workers",
-    "doctor",
-    "metrics",
-    "flower",
-)
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "The whole pipeline": ("run",),
+    "Events": ("fetch", "inspect", "generate"),
+    "Datasets": ("cluster", "import", "export", "plot"),
+    "Training": ("prepare", "train"),
+    "Results": ("report", "compare", "tag", "predict", "ask", "export-adapter"),
+    "Jobs": ("status", "why", "logs", "retry", "watch", "pause", "resume", "cancel"),
+    "Clearing up": ("ls", "rm", "prune"),
+    "Broker and workers": ("up", "worker", "workers", "doctor", "metrics", "flower"),
+}
+"""The verbs by what they are for, in the order of the work."""
+VERBS = tuple(verb for section in SECTIONS.values() for verb in section)
+_WIDEST = max(map(len, VERBS))
 INTERRUPTED = 130
 _ENDLESS = {"logs", "watch"}
 """What is left by Ctrl-C, as a rule."""
@@ -65,21 +46,63 @@ class Verbs(click.Group):
         # `import` cannot name a module, nor can one have a dash.
         module = cmd_name.replace("-", "_") + "_" * keyword.iskeyword(cmd_name)
         command: click.Command = importlib.import_module(f"lhcq.cli.{module}").command
+        for one in [command, *(command.commands.values() if isinstance(command, click.Group) else ())]:
+            if not any("--workspace" in parameter.opts for parameter in one.params):
+                one.params.append(workspace_option())
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that is asked for, or which one may have been meant."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            near = did_you_mean(args[0], VERBS)
+            raise click.UsageError(f"No such command {args[0]!r}.{near}", ctx)
+        return super().resolve_command(ctx, args)
 
-@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="lhcq")
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The verbs under what they are for, each with its whole first sentence."""
+        for title, verbs in SECTIONS.items():
+            commands = {verb: self.get_command(ctx, verb) for verb in verbs}
+            with formatter.section(title):
+                # One column for all sections.
+                formatter.write_dl(
+                    [
+                        (f"{verb:<{_WIDEST}}", command.get_short_help_str(1000))
+                        for verb, command in commands.items()
+                        if command is not None
+                    ]
+                )
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(f"lhcq, version {version()}")
+        ctx.exit()
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """LHC Olympics collision events in, a language model that tells signal from background out.
 
-    All results stand in the workspace: LHCQ_WORKSPACE, by default ./lhcq-workspace. With LHCQ_BROKER_URL set, work
-    goes to the workers of that broker; without it, lhcq brings its own broker and workers and stops them when the
-    job is done.
+    All results stand in the workspace: --workspace or LHCQ_WORKSPACE, by default ./lhcq-workspace. With
+    LHCQ_BROKER_URL set, work goes to the workers of that broker; without it, lhcq brings its own broker and workers
+    and stops them when the job is done.
 
     Exit codes: 0 done, 1 an error that one line explains, 2 wrong usage, 3 the job ended incomplete, 128 and the
     signal's number for a command that was ended by one.
     """
+
+
+cli.params.append(workspace_option())
 
 
 class Signals:

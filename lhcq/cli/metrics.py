@@ -4,10 +4,12 @@ import threading
 
 import click
 
+from lhcq.cli.parameters import example
+
 DEFAULT_ADDRESS = "127.0.0.1:9808"
 
 
-@click.command("metrics")
+@click.command("metrics", epilog=example("lhcq metrics --once"))
 @click.option(
     "--listen",
     default=DEFAULT_ADDRESS,

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -11,6 +11,9 @@ from lhcq.config import Frozen
 from lhcq.records.jobs import Priority
 from lhcq.records.specs import SPECS
 from tasks.observe.tracing import flush, note_failure, note_span, span
+
+if TYPE_CHECKING:
+    from lhcq.records.jobs import Job
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,6 +45,18 @@ def choice_of(config: type[Frozen], field: str) -> click.Choice[str]:
     return click.Choice(get_args(config.model_fields[field].annotation))
 
 
+def preset_option(
+    name: str, presets: Mapping[str, Frozen], *, none: str = "", **attributes: Any
+) -> Callable[[F], F]:
+    """An option for a field of presets, with the value that each of these has; `none` says what None means."""
+    field = name.removeprefix("--").replace("-", "_")
+    values = {preset: getattr(config, field) for preset, config in presets.items()}
+    words = {preset: none if value is None else f"{value}" for preset, value in values.items()}
+    usual, *others = words
+    shown = words[usual] + "".join(f"; {one}: {words[one]}" for one in others if words[one] != words[usual])
+    return click.option(name, show_default=shown or False, **attributes)
+
+
 def wait_option(function: F) -> F:
     """`--wait/--detach`."""
     return click.option(
@@ -65,7 +80,7 @@ def kind_option(function: F) -> F:
     return click.option(
         "--kind",
         type=click.Choice(list(SPECS)),
-        help="Which job, where several have that name.",
+        help="Which job, where several have that name. Default: of any kind.",
     )(function)
 
 
@@ -89,6 +104,12 @@ def workers_option(function: F) -> F:
         default=None,
         help="Worker processes of the embedded mode. Default: one a core.",
     )(function)
+
+
+def how_to_choose(jobs: "Sequence[Job]") -> str:
+    """A line under what was told of several jobs of one name."""
+    kinds = ", ".join(job.kind for job in jobs)
+    return f"({len(jobs)} jobs are called {jobs[0].name}: {kinds}. --kind {jobs[0].kind} chooses one.)"
 
 
 def priority_option(function: F) -> F:

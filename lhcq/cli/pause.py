@@ -3,10 +3,11 @@
 import click
 
 from lhcq.cli.options import answer, json_option, kind_option
+from lhcq.cli.parameters import NameOf, example
 
 
-@click.command("pause")
-@click.argument("name")
+@click.command("pause", epilog=example("lhcq pause lhco"))
+@click.argument("name", type=NameOf("jobs"))
 @kind_option
 @json_option
 def command(name: str, kind: str | None, as_json: bool) -> int:

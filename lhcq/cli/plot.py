@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 
 
-@click.command("plot")
-@click.argument("name")
+@click.command("plot", epilog=example("lhcq plot lhco --out plots/"))
+@click.argument("name", type=NameOf("datasets"))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     help="Directory to write NAME.png and NAME.html into. Default: plots/NAME in the workspace.",
 )
 @json_option

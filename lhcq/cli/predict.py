@@ -16,6 +16,7 @@ from lhcq.cli.options import (
     traced,
     wait_option,
 )
+from lhcq.cli.parameters import FilePath, NameOf, example
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from lhcq.workspace import Workspace
 
 
-@click.command("predict")
-@click.argument("run")
-@click.argument("dataset")
+@click.command("predict", epilog=example("lhcq predict first box1 --select 0.001"))
+@click.argument("run", type=NameOf("runs"))
+@click.argument("dataset", type=NameOf("datasets"))
 @click.option("--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest.")
 @click.option(
     "--labels",
     "key",
-    type=click.Path(path_type=Path),
-    help="The master key of a dataset without labels: one number an event, 0 background.",
+    type=FilePath(),
+    help="The master key of a dataset without labels: one number an event, 0 background. Default: none.",
 )
 @click.option("--name", help="Name of the prediction. Default: RUN-DATASET, or RUN-DATASET-select-P.")
 @click.option(
@@ -42,7 +43,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="The largest p-value of a selected event: the share of background that passes.",
 )
-@click.option("--events-per-chunk", type=click.IntRange(min=1), help="Events in one task.")
+@click.option(
+    "--events-per-chunk",
+    type=click.IntRange(min=1),
+    help="Events in one task. Default: by the size of DATASET.",
+)
 @force_option
 @priority_option
 @max_parallel_option
@@ -70,12 +75,12 @@ def command(
     was trained on, of its test subset alone. A command that was stopped or killed goes on when it is given again.
     Another --select on a finished prediction is a prediction of its own, of the same scores.
     """
-    from lhcq.cli.session import have_done, open_workspace, say
+    from lhcq.cli.session import find_workspace, have_done, say
     from lhcq.records.specs import PredictSpec, PredictTerms
     from lhcq.requests.predict import predict_request
     from tasks.client import events_done, workers_for
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     lines: list[str] = []
     job = predict_request(
         workspace,

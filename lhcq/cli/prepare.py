@@ -14,14 +14,15 @@ from lhcq.cli.options import (
     wait_option,
     workers_option,
 )
+from lhcq.cli.parameters import NameOf, example
 from lhcq.config import SplitConfig
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Priority
 
 
-@click.command("prepare")
-@click.argument("name")
+@click.command("prepare", epilog=example("lhcq prepare lhco --split balanced"))
+@click.argument("name", type=NameOf("datasets"))
 @click.option("--split", required=True, help="Name of the split to make.")
 @click.option("--ratio", default="1:1", show_default=True, help="signal:background as 1:K, or natural.")
 @click.option("--template", type=choice_of(SplitConfig, "template"), default="compact", show_default=True)
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     help="Prompts of compact or wide without m_jj and what determines it, to select by and then look at m_jj.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option("--limit", type=click.IntRange(min=20), help="At most this many events over all subsets.")
+@click.option(
+    "--limit", type=click.IntRange(min=20), help="At most this many events over all subsets. Default: all."
+)
 @click.option(
     "--copies",
     type=click.IntRange(min=1, max=64),
@@ -68,7 +71,8 @@ def command(
     The same event is in the same subset in every split of a dataset. Boosted trees are fitted on the train
     subset, to stand beside every checkpoint: some on the numbers of the prompts, others on all features of NAME.
     """
-    from lhcq.cli.session import have_done, open_workspace, say
+    from lhcq.cli.models import chosen_model
+    from lhcq.cli.session import find_workspace, have_done, say
     from lhcq.config import template_without_mass, training_prompts
     from lhcq.records.events import find_dataset
     from lhcq.requests.prepare import model_for_tokens, prepare_request
@@ -78,10 +82,10 @@ def command(
     if without_mass:
         template = template_without_mass(template)
     resolved = SplitConfig.checked(template=template, **config)
-    workspace = open_workspace()
+    workspace = find_workspace()
     final = workspace.split(split)
     find_dataset(workspace.dataset(name))  # before a model is fetched for it
-    model_name, model_dir = model_for_tokens(model, workspace, say)
+    model_name, model_dir = model_for_tokens(chosen_model(model, workspace), workspace, say)
     job = prepare_request(
         workspace, name, split, resolved, model=model_name, model_dir=model_dir, max_tokens=max_tokens
     )

@@ -5,9 +5,10 @@ from collections import defaultdict
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 
 
-@click.command("prune")
+@click.command("prune", epilog=example("lhcq prune --dry-run"))
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option(
     "--log-days",

@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import FilePath, NameOf, example
 
 
-@click.command("report")
-@click.argument("run")
+@click.command("report", epilog=example("lhcq report first"))
+@click.argument("run", type=NameOf("runs"))
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(),
     help="The file to write, for who may only read the workspace. Default: one in the run's directory.",
 )
 @json_option

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 import click
 
 from lhcq.cli.options import answer, json_option, kind_option, traced, wait_option, workers_option
+from lhcq.cli.parameters import NameOf, example
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
 
 
-@click.command("resume")
-@click.argument("name")
+@click.command("resume", epilog=example("lhcq resume lhco"))
+@click.argument("name", type=NameOf("jobs"))
 @kind_option
 @workers_option
 @wait_option

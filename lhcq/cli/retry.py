@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lhcq.cli.options import answer, json_option, kind_option, traced, wait_option, workers_option
+from lhcq.cli.parameters import NameOf, example
 from lhcq.errors import BadInput, NotThere
 
 if TYPE_CHECKING:
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from tasks.client import Unit
 
 
-@click.command("retry")
-@click.argument("name")
+@click.command("retry", epilog=example("lhcq retry lhco --part 3"))
+@click.argument("name", type=NameOf("jobs"))
 @click.option("--part", type=click.IntRange(min=0), help="This chunk alone. Default: all that were given up.")
 @kind_option
 @workers_option

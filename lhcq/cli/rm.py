@@ -3,9 +3,10 @@
 import click
 
 from lhcq.cli.options import answer, holding_option, json_option
+from lhcq.cli.parameters import example
 
 
-@click.command("rm")
+@click.command("rm", epilog=example("lhcq rm lhco --kind dataset"))
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @holding_option
 @click.option("--force", is_flag=True, help="Also what is being made, and what something else was made of.")

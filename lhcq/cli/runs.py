@@ -30,7 +30,7 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
 
     view = collect_run(workspace, run)
     rows = checkpoint_table(view)
-    report = RunPaths(workspace.run(run)).page
+    report, recipe = RunPaths(workspace.run(run)).page, RunPaths(workspace.run(run)).recipe
     value = {
         "run": run,
         "state": view.state,
@@ -44,6 +44,7 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
         "calibrated": view.calibrated and view.calibrated.model_dump(),
         "verdict": verdict_of(view),
         "report": str(report) if report.exists() else None,
+        "recipe": str(recipe) if recipe.exists() else None,
     }
     title = f"{run}: {view.state}, {view.model} on split {view.split}"
     speed = speeds_of(read_journal(workspace.run(run)))
@@ -55,6 +56,7 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
             table_text(rows),
             *(f"Alarm: {line}" for line in alarm_lines(workspace, run)),
             *verdict_of(view),
+            *([f"To make it again: lhcq run {recipe}"] if recipe.exists() else []),
         ]
     )
 

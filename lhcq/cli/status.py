@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 from lhcq.errors import LhcqError
 
 if TYPE_CHECKING:
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     from lhcq.workspace import Workspace
 
 
-@click.command("status")
+@click.command("status", epilog=example("lhcq status", "lhcq status --open --mine"))
 @click.option("--open", "only_open", is_flag=True, help="Only jobs that have not ended.")
 @click.option("--mine", is_flag=True, help="Only jobs that you asked for.")
-@click.option("--user", metavar="NAME", help="Only jobs that this user asked for.")
+@click.option("--user", metavar="NAME", help="Only jobs that this user asked for. Default: of all users.")
 @json_option
 def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int:
     """List the jobs of the workspace: what they are, whose, how far they got, how they ended."""

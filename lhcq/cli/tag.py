@@ -3,10 +3,11 @@
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import NameOf, example
 
 
-@click.command("tag")
-@click.argument("run")
+@click.command("tag", epilog=example("lhcq tag first best v1"))
+@click.argument("run", type=NameOf("runs"))
 @click.argument("step")
 @click.argument("tag")
 @json_option
@@ -16,10 +17,10 @@ def command(run: str, step: str, tag: str, as_json: bool) -> int:
     STEP is a number, another tag, best or latest. A tagged checkpoint is never removed, and the tag stands for it
     wherever a command takes a step.
     """
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.records.tags import resolve_step, tag_step
 
-    run_dir = open_workspace().run(run)
+    run_dir = find_workspace().run(run)
     number = resolve_step(run_dir, step)
     tag_step(run_dir, number, tag)
     answer(as_json, {"run": run, "step": number, "tag": tag}, f"{tag} is step {number} of {run}.")

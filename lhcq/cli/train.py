@@ -1,12 +1,14 @@
 """`lhcq train SPLIT --name RUN`."""
 
 import contextlib
+import functools
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lhcq.cli.options import answer, choice_of, force_option, json_option, traced, wait_option
+from lhcq.cli.options import answer, choice_of, force_option, json_option, preset_option, traced, wait_option
+from lhcq.cli.parameters import NameOf, example
 from lhcq.config import TRAIN_PRESETS, Act, AlarmKind, TrainConfig
 
 if TYPE_CHECKING:
@@ -14,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lhcq.records.jobs import Job
-    from lhcq.requests.train import TrainRequest
     from lhcq.workspace import Workspace
     from tasks.client import Session
 
 _ALARMS: tuple[str, ...] = get_args(AlarmKind)
 _ACTS: tuple[str, ...] = get_args(Act)
+_option = functools.partial(preset_option, presets=TRAIN_PRESETS)
 
 
 def read_memory(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -52,61 +54,99 @@ def read_policy(
     return policy
 
 
-@click.command("train")
-@click.argument("split")
+@click.command(
+    "train",
+    epilog=example(
+        "lhcq train balanced --name first", "lhcq train balanced --name quick --model smollm2 --epochs 0.1"
+    ),
+)
+@click.argument("split", type=NameOf("splits"))
 @click.option("--name", required=True, help="Name of the run.")
 @click.option(
     "--model", help="A directory, a hub name, or smollm2. Default: smollm2, or Mistral-7B with a GPU."
 )
-@click.option("--preset", type=click.Choice(list(TRAIN_PRESETS)), default="default", show_default=True)
-@click.option("--rank", type=int, help="LoRA rank r.")
-@click.option("--alpha", type=float, help="LoRA alpha.")
-@click.option("--dropout", type=float, help="LoRA dropout.")
-@click.option("--learning-rate", type=float, help="Peak rate. Default: by the model's size.")
-@click.option("--schedule", type=choice_of(TrainConfig, "schedule"))
-@click.option("--batch-size", type=int, help="Prompts in one forward pass.")
-@click.option("--accumulation", type=int, help="Forward passes in one optimizer step.")
-@click.option("--max-memory", callback=read_memory, help="GPU memory to stay below, such as 8GiB.")
 @click.option(
+    "--preset",
+    type=click.Choice(list(TRAIN_PRESETS)),
+    default="default",
+    show_default=True,
+    help="Where the defaults of the options below come from.",
+)
+@_option("--rank", type=int, help="LoRA rank r.")
+@_option("--alpha", type=float, help="LoRA alpha.")
+@_option("--dropout", type=float, help="LoRA dropout.")
+@_option(
+    "--learning-rate",
+    type=float,
+    none="1e-3, or 2e-4 from a billion parameters on",
+    help="Peak rate.",
+)
+@_option("--schedule", type=choice_of(TrainConfig, "schedule"), help="What the rate does after its peak.")
+@_option("--batch-size", type=int, help="Prompts in one forward pass.")
+@_option("--accumulation", type=int, help="Forward passes in one optimizer step.")
+@_option(
+    "--max-memory",
+    callback=read_memory,
+    none="all that is there",
+    help="GPU memory to stay below, such as 8GiB.",
+)
+@_option(
     "--compute",
     type=choice_of(TrainConfig, "compute"),
     help="What a GPU multiplies in; fp8: 8 bits, faster, on Hopper and newer.",
 )
-@click.option("--epochs", type=float)
-@click.option("--max-steps", type=int, help="End after this many optimizer steps.")
-@click.option("--checkpoints", type=int, help="Checkpoints over the run.")
-@click.option("--checkpoint-every", type=int, help="Optimizer steps between checkpoints, instead.")
-@click.option("--max-tokens", type=int, help="Refuse longer prompts.")
-@click.option(
+@_option("--epochs", type=float, help="How often each training prompt is read.")
+@_option("--max-steps", type=int, none="as its epochs have", help="End after this many optimizer steps.")
+@_option("--checkpoints", type=int, help="Checkpoints over the run.")
+@_option(
+    "--checkpoint-every",
+    type=int,
+    none="by --checkpoints",
+    help="Optimizer steps between checkpoints, instead.",
+)
+@_option("--max-tokens", type=int, help="Refuse longer prompts.")
+@_option(
     "--answer-weight",
     type=float,
-    help="Of answering in words, in the loss; 0: the choice alone. Default: 0.03, above 150 steps less.",
+    none="0.03, above 150 steps less",
+    help="Of answering in words, in the loss. 0: the choice alone.",
 )
 @click.option(
-    "--class-weighted/--no-class-weighted", default=None, help="Weigh both classes alike in the loss."
+    "--class-weighted/--no-class-weighted",
+    default=None,
+    show_default="class-weighted",
+    help="Weigh both classes alike in the loss.",
 )
-@click.option(
+@_option(
     "--sampling",
     type=choice_of(TrainConfig, "sampling"),
     help="balanced: both classes alike in each step.",
 )
-@click.option("--select", type=choice_of(TrainConfig, "select"), help="What chooses the best checkpoint.")
-@click.option("--patience", type=int, help="End training after so many checkpoints without a better one.")
-@click.option("--keep", type=int, help="Keep so many of the newest checkpoints, the best and the tagged.")
+@_option("--select", type=choice_of(TrainConfig, "select"), help="What chooses the best checkpoint.")
+@_option(
+    "--patience",
+    type=int,
+    none="never",
+    help="End training after so many checkpoints without a better one.",
+)
+@_option(
+    "--keep", type=int, none="all", help="Keep so many of the newest checkpoints, the best and the tagged."
+)
 @click.option(
     "--on-alarm",
     "policy",
     multiple=True,
     callback=read_policy,
     metavar="[ALARM=]ACT",
-    help="What follows an alarm: tell, pause, stop or rollback, such as collapse=pause. Repeatable.",
+    help="What follows an alarm: tell, pause, stop or rollback, such as collapse=pause. Repeatable. "
+    "Default: rollback of nan and divergence, tell of the others.",
 )
 @click.option(
     "--track",
     type=click.Choice(["tensorboard", "mlflow", "wandb", "trackio"]),
-    help="Tell this tracker too, after each checkpoint and validation.",
+    help="Tell this tracker too, after each checkpoint and validation. Default: none.",
 )
-@click.option("--seed", type=int)
+@_option("--seed", type=int, help="Of the order of prompts, the first weights of the adapter, and dropout.")
 @force_option
 @wait_option
 @json_option
@@ -132,16 +172,17 @@ def command(
     checkpoint with 0.3 of the learning rate, at most three times; the others are only told, unless --on-alarm says
     more. A run that a validation may pause, stop or send back waits for the validation of each checkpoint.
     """
-    from lhcq.cli.session import open_workspace, say
+    from lhcq.cli.models import chosen_model
+    from lhcq.cli.session import find_workspace, say
     from lhcq.model.sources import default_model, obtain
     from lhcq.requests.train import split_to_train, train_request
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     workspace.run(name)
     given = {key: value for key, value in config.items() if value is not None}
     resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given, **policy})
     split_to_train(workspace, split, track)  # before a model is fetched for it
-    model_name = model or default_model()
+    model_name = chosen_model(model, workspace) or default_model()
     directory = obtain(model_name, workspace, say=say)
     request = train_request(
         workspace, split, name, resolved, model=model_name, model_dir=directory, preset=preset, track=track
@@ -151,7 +192,7 @@ def command(
         request.job,
         wait=wait,
         as_json=as_json,
-        begin=lambda _: _say_what_it_needs(directory, request),
+        begin=lambda _: say_what_it_takes(workspace, request.job, directory, request.longest),
         force=force,
     )
 
@@ -190,16 +231,30 @@ def follow_run(
     return waited.code
 
 
-def _say_what_it_needs(directory: "Path", request: "TrainRequest") -> None:
-    """The memory of the machine that this is; a worker elsewhere looks for itself."""
+def say_what_it_takes(workspace: "Workspace", job: "Job", directory: "Path", longest: int) -> None:
+    """Which model, how many steps; of this machine, memory and time: a worker elsewhere looks for itself.
+
+    `longest` is the longest prompt, in tokens. Raises `BadInput` where this machine has not the memory.
+    """
+    from lhcq.cli.session import say
     from lhcq.config import Settings
     from lhcq.model.preflight import check_memory, check_packages, device_here, estimate_needs
+    from lhcq.model.sources import default_model
+    from lhcq.records.specs import TrainSpec
+    from lhcq.requests.forecast import expected_time
 
+    spec = job.spec_of(TrainSpec)
+    config = spec.config
+    default = " (the default here, --model takes another)" if spec.model == default_model() else ""
+    say(
+        f"{job.title}: {spec.model}{default}, {spec.total_steps:,} steps of {config.batch_size * config.accumulation}"
+        f" of {spec.n_train:,} prompts, {len(spec.checkpoint_steps)} checkpoints"
+    )
     if Settings.from_environment().broker_url is not None:
         return
     check_packages(directory)
-    config, longest = request.config, request.longest
     device = device_here()
     needs = estimate_needs(directory, config, longest=longest, bfloat16=device.bfloat16)
     if needs is not None:
-        click.echo(f"lhcq: training {check_memory(needs, device, config, longest=longest)}", err=True)
+        say(f"training {check_memory(needs, device, config, longest=longest)}")
+    say(f"it will take {expected_time(directory, spec, workspace.split(spec.split), longest)}")

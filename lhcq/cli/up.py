@@ -6,9 +6,10 @@ import threading
 import click
 
 from lhcq.cli.options import workers_option
+from lhcq.cli.parameters import example
 
 
-@click.command("up")
+@click.command("up", epilog=example("lhcq up"))
 @click.option(
     "--port", type=click.IntRange(min=1, max=65535), help="Flower's port. Default: 5555, or a free one."
 )

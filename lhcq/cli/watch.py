@@ -5,12 +5,13 @@ import time
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import NameOf, example
 
 _POLL_SECONDS = 0.5
 
 
-@click.command("watch")
-@click.argument("run")
+@click.command("watch", epilog=example("lhcq watch first"))
+@click.argument("run", type=NameOf("runs"))
 @click.option("--once", is_flag=True, help="Show how it stands and return.")
 @json_option
 def command(run: str, once: bool, as_json: bool) -> int:

@@ -2,11 +2,12 @@
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, kind_option
+from lhcq.cli.options import answer, how_to_choose, json_option, kind_option
+from lhcq.cli.parameters import NameOf, example
 from lhcq.errors import NotThere
 from lhcq.storage import is_full
 
@@ -19,38 +20,55 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@click.command("why")
-@click.argument("job")
+@click.command("why", epilog=example("lhcq why lhco"))
+@click.argument("job", type=NameOf("jobs"))
 @click.argument("part", type=click.IntRange(min=0), required=False)
 @kind_option
 @json_option
 def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
-    """Tell why JOB, or its chunk PART, is not done: attempts, who is at work, the last traceback, what it awaits."""
+    """Tell why JOB, or its chunk PART, is not done: attempts, who is at work, the last traceback, what it awaits.
+
+    Where several jobs have the name, it is told of all, the newest first, unless --kind chooses one.
+    """
     from lhcq.cli.session import find_workspace
-    from lhcq.records.job_control import is_paused
-    from lhcq.records.jobs import named_job, outcome_of
+    from lhcq.records.jobs import jobs_named
     from tasks.client import meet_broker
 
     workspace = find_workspace()
-    found = named_job(workspace, job, kind)
-    outcome = outcome_of(workspace, found)
+    found = jobs_named(workspace, job, kind)
     met = meet_broker(workspace)
-    state = outcome.state if outcome else "paused" if is_paused(workspace, found) else "open"
-    message = outcome.message if outcome else _nobody_works(workspace, found, state, met)
-    shown, left = _units(workspace, found, part)
-    standings = _standings(workspace, found, shown, met)
+    told = [_told(workspace, one, part, met) for one in found]
+    values = [value for value, _ in told]
+    lines = [line for _, lines in told for line in lines]
+    if len(found) > 1:
+        lines.append(how_to_choose(found))
+    answer(as_json, {**values[0], "jobs": values}, "\n".join(lines))
+    return 0
+
+
+def _told(
+    workspace: "Workspace", job: "Job", part: int | None, met: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """How one job stands, as a record and in lines."""
+    from lhcq.records.job_control import is_paused
+    from lhcq.records.jobs import outcome_of
+
+    outcome = outcome_of(workspace, job)
+    state = outcome.state if outcome else "paused" if is_paused(workspace, job) else "open"
+    message = outcome.message if outcome else _nobody_works(workspace, job, state, met)
+    shown, left = _units(workspace, job, part)
+    standings = _standings(workspace, job, shown, met)
     value = {
-        "job": found.title,
+        "job": job.title,
         "state": state,
         "message": message,
         "units": [standing.model_dump() for standing in standings],
         "more_units": left,
     }
     separator = ", " if outcome else ". "
-    title = f"{found.title}: {state}{f'{separator}{message}' if message else ''}"
+    title = f"{job.title}: {state}{f'{separator}{message}' if message else ''}"
     lines = [title, *(line for standing in standings for line in _lines(standing))]
-    answer(as_json, value, "\n".join([*lines, *([f"and {left} more units"] if left else [])]))
-    return 0
+    return value, [*lines, *([f"and {left} more units"] if left else [])]
 
 
 def _nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> str:

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lhcq.cli.parameters import example
 from tasks.settings import QUEUES
 
 if TYPE_CHECKING:
     from tasks.client import WorkerKind
 
 
-@click.command("worker")
+@click.command("worker", epilog=example("lhcq worker cpu --processes 4"))
 @click.argument("kind", type=click.Choice(QUEUES))
 @click.option(
     "--processes",
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     help="Processes of a cpu worker. Default: one a core. The other kinds have one.",
 )
 @click.option(
-    "--idle", type=click.IntRange(min=1), metavar="SECONDS", help="Leave after this long without work."
+    "--idle",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    help="Leave after this long without work. Default: never.",
 )
 def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None:
     """Run one worker for the broker at LHCQ_BROKER_URL until Ctrl-C.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lhcq.cli.options import answer, json_option
+from lhcq.cli.parameters import example
 from tasks.settings import QUEUES
 
 if TYPE_CHECKING:
@@ -42,12 +43,18 @@ def read_duration(_: click.Context, parameter: click.Parameter, value: str) -> i
     return duration
 
 
-@click.group("workers")
+@click.group("workers", epilog=example("lhcq workers submit --slurm 20 --time 4:00"))
 def command() -> None:
     """Workers on other machines: submit them to a batch system, see what waits for them, ask whether they live."""
 
 
-@command.command("submit")
+@command.command(
+    "submit",
+    epilog=example(
+        "lhcq workers submit --slurm 20 --time 4:00 --option partition=long",
+        "lhcq workers submit --condor 20 --dry-run",
+    ),
+)
 @click.option("--slurm", type=click.IntRange(min=1), metavar="N", help="Submit a job array of N workers.")
 @click.option("--condor", type=click.IntRange(min=1), metavar="N", help="Submit N jobs to HTCondor.")
 @click.option("--queue", "kind", type=KINDS, default="cpu", show_default=True, help="Kind of the workers.")
@@ -94,11 +101,11 @@ def submit(
     WORKSPACE/batch, the logs beside them.
     """
     from lhcq.cli.batch import IDLE_SECONDS, Worker, condor_description, condor_script, slurm_script
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
 
     if (slurm is None) == (condor is None):
         raise click.UsageError("give either --slurm N or --condor N")
-    workspace = open_workspace()
+    workspace = find_workspace()
     worker = Worker.checked(
         kind=kind,
         lhcq=Path(sysconfig.get_path("scripts")) / "lhcq",
@@ -110,8 +117,7 @@ def submit(
     )
     script = workspace.batch_script(f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
     if slurm:
-        log = script.with_suffix("").with_name(f"{script.stem}.%a.log")
-        files = {script: slurm_script(worker, slurm, log, options)}
+        files = {script: slurm_script(worker, slurm, script, options)}
         order = ["sbatch", "--parsable", str(script)]
     else:
         description = script.with_suffix(".submit")
@@ -133,15 +139,15 @@ def submit(
     return 0
 
 
-@command.command("pending")
+@command.command("pending", epilog=example("lhcq workers pending cpu"))
 @click.argument("kind", type=KINDS)
 def pending(kind: "WorkerKind") -> int:
     """Print how many units of open jobs wait for a worker of this kind, or are under way, as the workspace tells."""
-    from lhcq.cli.session import open_workspace
+    from lhcq.cli.session import find_workspace
     from lhcq.records.jobs import list_jobs, outcome_of
     from tasks.client import pending_units, queue_of, queues_of
 
-    workspace = open_workspace()
+    workspace = find_workspace()
     queues = queues_of(kind)
     units = (
         unit
@@ -153,7 +159,7 @@ def pending(kind: "WorkerKind") -> int:
     return 0
 
 
-@command.command("ping")
+@command.command("ping", epilog=example("lhcq workers ping --host node1"))
 @click.option("--host", help="Whose workers to ask. Default: this host's.")
 @json_option
 def ping(host: str | None, as_json: bool) -> int:
@@ -182,7 +188,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
     """What a worker on another machine has to know; refuses a password that would stand in a script."""
     import os
 
-    from lhcq.config import Settings
+    from lhcq.config import Settings, whole_path
     from lhcq.errors import BadInput
     from tasks.observe.tracing import public_variables
 
@@ -193,7 +199,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
         )
     environment = {"LHCQ_WORKSPACE": str(workspace.root)}
     if name := not os.environ.get("LHCQ_BROKER_URL") and os.environ.get("LHCQ_BROKER_URL_FILE"):
-        environment["LHCQ_BROKER_URL_FILE"] = str(Path(name).absolute())
+        environment["LHCQ_BROKER_URL_FILE"] = str(whole_path(name))
     elif "@" in settings.broker_url:
         raise BadInput(
             "LHCQ_BROKER_URL holds a password, and a batch script is for all to read. Write the address into a file "
@@ -201,8 +207,13 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
         )
     else:
         environment["LHCQ_BROKER_URL"] = settings.broker_url
-    if settings.broker_ca:
-        environment["LHCQ_BROKER_CA"] = str(settings.broker_ca)
+    for variable, path in (
+        ("LHCQ_BROKER_CA", settings.broker_ca),
+        ("LHCQ_BROKER_CERT", settings.broker_cert),
+        ("LHCQ_BROKER_KEY", settings.broker_key),
+    ):
+        if path:
+            environment[variable] = str(path)
     if settings.data_roots:
         environment["LHCQ_DATA_ROOTS"] = ":".join(map(str, settings.data_roots))
     if settings.log_format != "text":
@@ -219,7 +230,7 @@ def _submit(files: dict[Path, str], order: list[str]) -> str:
         raise BadInput(f"there is no {order[0]} here: run this where jobs are submitted, or use --dry-run.")
     for path, text in files.items():
         with explained_os_errors(path):
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(0o755)
     done = subprocess.run(order, capture_output=True, text=True, check=False)

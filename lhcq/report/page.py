@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lhcq import __version__
 from lhcq.records.metrics import Metrics
 from lhcq.records.run_state import Alarm, Answer
 from lhcq.report.calibrated import calibrated_section
@@ -27,6 +26,7 @@ from lhcq.report.table import (
 from lhcq.report.templates import html_template
 from lhcq.report.views import RunView
 from lhcq.storage import write_text
+from lhcq.version import version
 from lhcq.workspace import RunPaths, Workspace
 
 STUDY_INTERVAL = (0.811, 0.857)
@@ -344,4 +344,4 @@ def _time(seconds: float | None) -> str:
 
 def _own_versions() -> str:
     found = [f"{name} {metadata.version(name)}" for name in PACKAGES]
-    return ", ".join([f"lhcq {__version__}", *found, f"Python {platform.python_version()}"])
+    return ", ".join([f"lhcq {version()}", *found, f"Python {platform.python_version()}"])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lhcq.config import SplitConfig
-from lhcq.model.sources import default_model, obtain
+from lhcq.model.sources import default_at_hand, obtain
 from lhcq.records.events import events_sha256, find_dataset
 from lhcq.records.jobs import Job
 from lhcq.records.specs import PrepareSpec
@@ -47,5 +47,5 @@ def model_for_tokens(
     if model is None and importlib.util.find_spec("torch") is None:
         say("tokens are not counted here (lhcq[train] is not installed); training counts them.")
         return None, None
-    name = model or default_model()
+    name = model or default_at_hand(workspace)
     return name, obtain(name, workspace, say=say)

@@ -10,6 +10,7 @@ import json
 import logging
 import secrets
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from lhcq.address import BrokerAddress
+from lhcq.config import Settings
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, broker_address, new_client
@@ -31,6 +33,10 @@ _PROBE = "lhcq:probe"
 _PROBE_SECONDS = 60
 _SCRIPT = "return 1"
 _MANY = 12
+_OF_OUR_FILES = ("PEM", "KEY_VALUES_MISMATCH", "BAD_DECRYPT", "NO_START_LINE")
+"""What OpenSSL says of a file of ours, before anything is sent."""
+_ABOUT_CERTIFICATES = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
+"""Alerts by which a server refuses what a client shows; the last one is how TLS 1.2 says that it shows nothing."""
 _BROAD = "+@all -@admin -@dangerous"
 """What `deploy/make-secrets` gives as well; it holds all of `_commands`."""
 
@@ -76,6 +82,19 @@ def _silence(address: BrokerAddress, error: Exception) -> BadInput | TransientEr
             f"the broker at {address.shown} shows a certificate that is not trusted ({reason}). Name the file of the "
             "authority that signed it by LHCQ_BROKER_CA, and the broker by a name that its certificate has."
         )
+    if address.tls and _asks_for_certificate(address):
+        shown = Settings.from_environment().broker_cert
+        return BadInput(
+            f"the broker at {address.shown} asks for a certificate, and "
+            f"{f'does not take {shown}' if shown else 'none is shown'}. Name the file of one that it trusts by "
+            "LHCQ_BROKER_CERT, and that of its key by LHCQ_BROKER_KEY; or set `tls-auth-clients no` in the broker's "
+            "configuration, where a password is enough."
+        )
+    if address.tls and any(word in reason for word in _OF_OUR_FILES):
+        return BadInput(
+            f"the certificate of LHCQ_BROKER_CERT and the key of LHCQ_BROKER_KEY cannot be used ({reason}). Both "
+            "have to be PEM, unencrypted, and belong together."
+        )
     if "DB index" in reason or "Invalid Database" in reason:
         return BadInput(
             f"the broker at {address.shown} has no database {address.database} ({reason}). Choose a smaller number "
@@ -85,6 +104,31 @@ def _silence(address: BrokerAddress, error: Exception) -> BadInput | TransientEr
         f"the broker at {address.shown} does not answer ({reason}). Start it, or unset LHCQ_BROKER_URL to let lhcq "
         "bring its own."
     )
+
+
+def _asks_for_certificate(address: BrokerAddress) -> bool:
+    """Whether the broker sends us away for the certificate that we show, or for want of one.
+
+    Asked by a connection on which nothing is written: in TLS 1.3 a server refuses after the handshake, and by then
+    a client that has written may find the line closed, and never see why.
+    """
+    settings = Settings.from_environment()
+    try:
+        context = ssl.create_default_context(cafile=settings.broker_ca)
+        if settings.broker_cert:
+            context.load_cert_chain(settings.broker_cert, settings.broker_key)
+        with (
+            socket.create_connection((address.host, address.port), _ASK_SECONDS) as line,
+            context.wrap_socket(line, server_hostname=address.host) as secured,
+        ):
+            secured.settimeout(1.0)  # a broker that is content waits for us to speak
+            secured.recv(1)
+    except ssl.SSLError as error:
+        alert = error.reason or ""
+        return "ALERT" in alert and any(word in alert for word in _ABOUT_CERTIFICATES)
+    except OSError:
+        return False
+    return False
 
 
 def denials(client: "redis.Redis") -> list[str]:

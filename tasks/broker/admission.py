@@ -2,7 +2,7 @@
 
 Celery itself survives an unknown task and a pickle. It does not survive each malformed envelope: some end the worker,
 some stop it from reading on. So what lies in a queue is checked here first, and refused in one line. A message that
-was refused is gone; if it stood for a unit of work, the reconciler publishes that anew.
+was refused is put aside (`tasks.broker.refused`); if it stood for a unit of work, the reconciler publishes that anew.
 """
 
 import base64

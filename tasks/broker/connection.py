@@ -41,5 +41,5 @@ def redis_client() -> "redis.Redis":
 def new_client(**options: Any) -> "redis.Redis":
     """A client of the broker's own database, with connections of its own."""
     address = broker_address()
-    tls = tls_options(address, Settings.from_environment().broker_ca)
+    tls = tls_options(address, Settings.from_environment())
     return redis.Redis(decode_responses=True, **address.client_options(), **tls, **options)

@@ -18,8 +18,10 @@ import redis
 from celery.loaders.app import AppLoader
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
+from kombu.utils.json import dumps
 
 from tasks.broker.admission import refusal
+from tasks.broker.refused import put_aside
 from tasks.settings import QUEUES, with_again
 
 log = logging.getLogger(__name__)
@@ -195,14 +197,18 @@ class CheckedChannel(Channel):
         try:
             return super()._brpop_read(**options)
         except _UNREADABLE as error:
-            log.error("a message was refused: it cannot be read (%s)", type(error).__name__)
+            # The message itself, where the parser's error has it.
+            raw = getattr(error, "doc", None) or getattr(error, "object", None)
+            log.error(
+                "a message was refused: it cannot be read (%s); %s", type(error).__name__, put_aside(raw)
+            )
             return True
 
 
 class CheckedTransport(Transport):
-    """Hands on the messages of the task queues that `tasks.broker.admission` lets in, and drops the others.
+    """Hands on the messages of the task queues that `tasks.broker.admission` lets in, and puts the others aside.
 
-    They have left their queue and are not yet among the unacknowledged, so that a dropped one never comes back.
+    They have left their queue and are not yet among the unacknowledged, so that a refused one never comes back.
     """
 
     Channel = CheckedChannel
@@ -212,7 +218,7 @@ class CheckedTransport(Transport):
 
     def _deliver(self, message: Any, queue: str) -> None:
         if queue in _CHECKED and (reason := refusal(message, type(self).known_tasks())):
-            log.error("a message in queue %s was refused: %s", queue, reason)
+            log.error("a message in queue %s was refused: %s %s", queue, reason, put_aside(dumps(message)))
             return
         try:
             super()._deliver(message, queue)

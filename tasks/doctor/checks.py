@@ -21,6 +21,7 @@ from lhcq.workspace import Workspace
 from tasks.app import app, foreign_settings
 from tasks.broker.acceptance import ask_broker
 from tasks.broker.connection import broker_address, redis_client
+from tasks.broker.refused import REFUSED_KEY, refused_messages
 from tasks.doctor.finding import Finding
 from tasks.doctor.security import is_private
 from tasks.doctor.worker_probe import (
@@ -50,7 +51,26 @@ def broker_findings(workspace: Workspace) -> list[Finding]:
     except LhcqError as error:
         return [Finding.of_error("broker", error)]
     answers = Finding(check="broker", state="ok", found=f"{broker_address().shown} answers")
-    return [answers, *_keeping(), clock_finding({"this host": clock_ahead()})]
+    return [answers, *_keeping(), *refused_findings(), clock_finding({"this host": clock_ahead()})]
+
+
+def refused_findings() -> list[Finding]:
+    """Messages in queues of lhcq's that were none of lhcq's, and so were put aside."""
+    count, tasks = refused_messages()
+    if not count:
+        return []
+    whose = ", ".join(task for task, _ in tasks.most_common(3)) + (" and others" if len(tasks) > 3 else "")
+    address = broker_address()
+    return [
+        Finding(
+            check="foreign messages",
+            state="warning",
+            found=f"{count} in lhcq's queues were not for lhcq and lie in the broker's list {REFUSED_KEY}: {whose}",
+            remedy=f"Give the program that sends them another database than {address.database}, or another queue "
+            f"than {', '.join(QUEUES)}. `LMOVE {REFUSED_KEY} QUEUE RIGHT LEFT` there hands it the oldest, "
+            f"`DEL {REFUSED_KEY}` forgets them.",
+        )
+    ]
 
 
 def environment_findings() -> list[Finding]:
@@ -295,7 +315,7 @@ def comparisons(workers: Mapping[str, Examined]) -> list[Finding]:
             {"this host": versions_here(), **versions},
             # Another lhcq may ask for what this one does not know.
             state=lambda keys: "error" if "lhcq" in keys else "warning",
-            remedy="Install the same versions everywhere: pip install --constraint constraints.txt lhcq.",
+            remedy="Install one lhcq everywhere, from the same place and with its constraints.txt (docs/cluster.md).",
         ),
         _compared(
             "fingerprint",

@@ -16,12 +16,13 @@ from celery.worker.control import inspect_command
 from lhcq.config import Frozen
 from lhcq.model.gpus import Gpu, gpus_here
 from lhcq.storage import staged_file
+from lhcq.version import version as own_version
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.broker.connection import redis_client
 
 ASKER = "asker"
-_PACKAGES = ("lhcq", "celery", "kombu", "redis", "numpy", "pyarrow", "scikit-learn", "tokenizers")
+_PACKAGES = ("celery", "kombu", "redis", "numpy", "pyarrow", "scikit-learn", "tokenizers")
 _TRAINING = ("torch", "transformers", "peft", "bitsandbytes")
 
 
@@ -107,7 +108,7 @@ def _leave_mark(workspace: Workspace, token: str, node: str) -> bool:
 
 def versions_here() -> dict[str, str]:
     """The versions of what decides whether workers understand each other; what is not installed is left out."""
-    found = {}
+    found = {"lhcq": own_version()}
     for package in (*_PACKAGES, *_TRAINING):
         try:
             found[package] = version(package)

@@ -23,7 +23,7 @@ from tasks.jobs.store import forget_failures, set_trace
 from tasks.jobs.task_labels import captioner
 from tasks.jobs.turns import Released, enter, release, unit_of_member
 from tasks.jobs.units import Unit
-from tasks.observe.tracing import current_traceparent, span
+from tasks.observe.tracing import current_traceparent, note_span, span
 from tasks.settings import with_again
 
 
@@ -58,6 +58,7 @@ def publish_rest(workspace: Workspace, job: Job, *, anew: bool = True) -> None:
     kind = kind_of(job)
     chunks, done = pending_chunks(workspace, job)
     units = [] if chunks else pending_units(workspace, job)
+    note_span(units=len(chunks) or len(units))
     waiting = [unit for unit in units if kind.takes_turns and unit != kind.last(job)]
     queue = kind.first_queue
     chord = secrets.token_hex(8) if chunks else ""

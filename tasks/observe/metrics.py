@@ -234,9 +234,9 @@ def _of_host(workspace: Workspace) -> Iterator[Metric]:
     )
     yield _gauge("lhcq_gpu_memory_used_bytes", "GPU memory that all processes use", labels, used)
     yield _gauge("lhcq_gpu_memory_total_bytes", "GPU memory", labels, total)
-    root = workspace.root  # which may come after who tells of it
-    free = shutil.disk_usage(next(path for path in (root, *root.parents) if path.exists())).free
-    yield _gauge("lhcq_workspace_free_bytes", "Room in the workspace's file system", (), {(): free})
+    if workspace.root.is_dir():
+        free = shutil.disk_usage(workspace.root).free
+        yield _gauge("lhcq_workspace_free_bytes", "Room in the workspace's file system", (), {(): free})
 
 
 def _gauge(name: str, help_text: str, labels: tuple[str, ...], values: Any) -> Metric:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import lhcq
+from lhcq.extras import command_for
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -153,9 +154,7 @@ def _provider() -> "TracerProvider | None":
     try:
         return _new_provider()
     except ImportError:
-        log.warning(
-            "traces are asked for, and none are made: `pip install 'lhcq[trace]'` has what they need."
-        )
+        log.warning(f"traces are asked for, and none are made: `{command_for('trace')}` has what they need.")
     except Exception as error:  # a variable that makes no sense to the SDK; a trace is no reason to fail
         log.warning("traces are asked for, and none are made: %s: %s", type(error).__name__, error)
     return None

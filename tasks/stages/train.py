@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lhcq.errors import PermanentError
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import is_commit, make_way
 from lhcq.records.job_control import wish_of
@@ -19,6 +20,7 @@ from lhcq.records.journal import CheckpointLine, RemovedLine, StepLine, Validati
 from lhcq.records.metrics import Metrics
 from lhcq.records.run_state import Alarm, best_step, current_course
 from lhcq.records.specs import PredictSpec, TrainSpec, TrainTerms
+from lhcq.version import version as own_version
 from lhcq.workspace import RunPaths, Workspace
 from tasks.app import app, own_workspace
 from tasks.engine.execute import perform
@@ -177,7 +179,7 @@ def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> 
         config_hash=spec.config_sha256,
         extra={
             "of": job.identity,
-            "versions": {name: version(name) for name in _VERSIONED},
+            "versions": {"lhcq": own_version()} | {name: version(name) for name in _VERSIONED},
             **watch.summary(),
         },
     )
@@ -249,16 +251,28 @@ def _test(workspace: Workspace, job: Job, held: Lease) -> None:
     judge_validations(workspace, job, [])
     step = best_step(run_dir)
     if step is None:
+        _leave_recipe(workspace, job)
         end_job(workspace, job, "done", "trained; the validation subset is empty")
         return
     if not is_commit(final):
         _score(workspace, job, step, "test", final, held)
     _calibrate(workspace, job, step, held)
+    _leave_recipe(workspace, job)
     stop = current_course(run_dir).stop
     end_job(
         workspace, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else "")
     )
     write_report(workspace, job.name)
+
+
+def _leave_recipe(workspace: Workspace, job: Job) -> None:
+    """Write what makes the run again; one whose dataset's record is damaged ends without it."""
+    from lhcq.requests.recorded_recipe import write_recipe
+
+    try:
+        write_recipe(workspace, job.name)
+    except PermanentError as error:
+        log.warning("%s: no recipe of it could be written: %s", job.title, error)
 
 
 def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:

@@ -143,3 +143,16 @@ def test_workers_drain_before_their_limit_come_back_and_end_when_nothing_is_left
     wait_until(lambda: not states(number), "the workers to end by themselves")
     logs = (place.root / "batch").glob("*.log")
     assert sum(log.read_text().count("no work for 5 s: leaving") for log in logs) == 2
+
+
+def test_logs_stand_beside_the_script_in_a_directory_whose_name_is_a_pattern_of_slurms(
+    cluster: None, broker: Broker, tmp_path: Path
+) -> None:
+    place = Workspace(tmp_path / '100%j of "mine"' / "workspace")
+    place.create()
+    user = {"LHCQ_BROKER_URL": broker.url, "SLURM_CONF": os.environ["SLURM_CONF"]}
+    submit = ("workers", "submit", "--slurm", "1", "--time", "10", "--idle", "1", "--json")
+    number = json.loads(lhcq(*submit, workspace=place.root, **user))["job"]
+    wait_until(lambda: not states(number), "the worker to end by itself")
+    (log,) = (place.root / "batch").glob("*.log")
+    assert "no work for 1 s: leaving" in log.read_text()

@@ -46,6 +46,7 @@ def by_check(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_a_worker_of_a_copied_workspace_is_found_and_one_that_shares_it_proves_so(
     lhcq, broker, broker_url: str, start_worker, until, tmp_path: Path
 ) -> None:
+    Workspace(lhcq.workspace).create()
     assert Workspace(lhcq.workspace).identity()
     shutil.copytree(lhcq.workspace, tmp_path / "elsewhere")
     start_worker("sharing", lhcq.workspace)
@@ -72,8 +73,9 @@ def test_without_a_broker_it_examines_what_is_local_and_leaves_nothing_running(l
     lines = done.stdout.splitlines()
     assert any(line.startswith("broker ") and " ok " in line and line.endswith("answers") for line in lines)
     assert any(line.startswith("file system") and "hard links" in line for line in lines)
+    assert any("does not exist yet" in line for line in lines)
     assert not lhcq.processes()
-    assert Workspace(lhcq.workspace).broker.exists()
+    assert not list(lhcq.workspace.parent.iterdir())  # a question makes nothing
 
 
 def test_a_broker_that_is_away_would_lose_work_and_the_rest_is_told_all_the_same(lhcq) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from lhcq.version import RELEASE
+
 PROJECT = Path(__file__).parents[2]
 INSTALL_SECONDS = 280
 
@@ -119,7 +121,9 @@ def test_the_wheel_holds_the_two_packages_and_what_they_read(wheel: Path) -> Non
 def test_the_application_is_found_from_any_directory(installed: Installed) -> None:
     where = installed.python("import tasks.app, lhcq; print(tasks.app.__file__, lhcq.__file__)")
     assert all(path.startswith(str(installed.environment)) for path in where.split())
-    assert installed.run("lhcq", "--version").stdout.startswith("lhcq, version ")
+    built = installed.python("import importlib.metadata as m; print(m.version('lhcq'))")
+    assert installed.run("lhcq", "--version").stdout == f"lhcq, version {built}\n"
+    assert built.partition(".dev")[0] == RELEASE
 
 
 def test_nothing_that_trains_or_generates_is_installed(installed: Installed) -> None:
@@ -149,13 +153,13 @@ def test_prompts_can_be_prepared_there(installed: Installed, dataset: dict[str, 
 
 
 def test_what_cannot_be_done_there_says_what_to_install(
-    installed: Installed, dataset: dict[str, Any]
+    installed: Installed, dataset: dict[str, Any], wheel: Path
 ) -> None:
     installed.run("lhcq", "prepare", "made", "--split", "other")
     line = installed.refused("train", "other", "--name", "run")
     assert line.startswith("lhcq: ")
-    assert "pip install" in line
-    assert "lhcq[train]" in line
+    # From where it was installed: no index has it by its name.
+    assert f"{installed.environment}/bin/python -m pip install 'lhcq[train] @ file://{wheel}'" in line
     assert "lhcq[train]" in installed.refused("up", "--gpu")
     assert installed.left() == []
     line = installed.refused("generate", "out.h5", "--background", 5, "--signal", 5)

@@ -130,6 +130,35 @@ def test_none_of_them_ran_and_the_worker_is_the_same(target: Target) -> None:
     )
 
 
+def test_another_projects_task_is_put_aside_as_it_was_and_told(target: Target) -> None:
+    from tasks.doctor.checks import refused_findings
+
+    target.client.delete("lhcq:refused")
+    assert refused_findings() == []
+    theirs = envelope("shop.send_invoice", ["customer 5"])
+    target.send(theirs)
+    target.wait(lambda: target.client.llen("lhcq:refused") == 1, "the message to be put aside")
+    assert json.loads(target.client.lindex("lhcq:refused", 0)) == theirs
+    assert "put aside in the broker's list lhcq:refused" in target.log.read_text().splitlines()[-1]
+    target.send(b"\xff\x00\x80")  # not even text
+    target.wait(lambda: target.client.llen("lhcq:refused") == 2, "the bytes to be put aside")
+    (finding,) = refused_findings()
+    assert finding.state == "warning"
+    assert finding.found.startswith("2 in lhcq's queues were not for lhcq")
+    assert "shop.send_invoice" in finding.found
+
+
+def test_strangers_cannot_fill_the_broker_with_what_is_put_aside(broker: Any) -> None:
+    from tasks.broker.refused import LARGEST, MOST, put_aside
+
+    for number in range(MOST + 5):
+        put_aside(f"message {number}")
+    assert broker.llen("lhcq:refused") == MOST
+    assert broker.lindex("lhcq:refused", 0) == f"message {MOST + 4}"
+    assert "dropped" in put_aside("x" * (LARGEST + 1))
+    assert broker.llen("lhcq:refused") == MOST
+
+
 def test_garbage_on_the_channels_for_remote_control_and_events_does_not_end_the_worker(
     target: Target,
 ) -> None:

@@ -44,12 +44,18 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
 
 
 class Impostor:
-    """Takes connections as a broker does, remembers what it is told first, and hangs up."""
+    """Takes connections as a broker does, remembers what it is told first, and hangs up.
 
-    def __init__(self, chain: tuple[Path, Path]) -> None:
+    With `clients`, a certificate, it takes those alone that show this one.
+    """
+
+    def __init__(self, chain: tuple[Path, Path], clients: Path | None = None) -> None:
         self.heard = b""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(*chain)
+        if clients:
+            self.context.load_verify_locations(clients)
+            self.context.verify_mode = ssl.CERT_REQUIRED
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self.serve, daemon=True)
@@ -75,8 +81,8 @@ class Impostor:
 def impostor(tmp_path: Path) -> Iterator[Callable[[str], Impostor]]:
     made = []
 
-    def pretend(name: str) -> Impostor:
-        made.append(Impostor(certificate(tmp_path, name)))
+    def pretend(name: str, clients: Path | None = None) -> Impostor:
+        made.append(Impostor(certificate(tmp_path, name), clients))
         return made[-1]
 
     before = app.conf.broker_url
@@ -129,3 +135,45 @@ def test_an_address_cannot_switch_verification_off(monkeypatch: pytest.MonkeyPat
     with pytest.raises(BadInput, match="always verified") as caught:
         Settings.from_environment()
     assert PASSWORD not in str(caught.value)
+
+
+@pytest.fixture
+def mutual(impostor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Impostor:
+    """A broker that wants to see the certificate of `me`, as Redis wants one where nobody says otherwise."""
+    broker: Impostor = impostor("localhost", certificate(tmp_path, "me")[0])
+    monkeypatch.setenv("LHCQ_BROKER_CA", str(tmp_path / "localhost.crt"))
+    connect(f"rediss://:{PASSWORD}@localhost:{broker.port}/0")
+    return broker
+
+
+def test_a_broker_that_asks_for_a_certificate_is_told_of_in_one_line(mutual: Impostor) -> None:
+    with pytest.raises(BadInput, match=r"asks for a certificate, and none is shown.*LHCQ_BROKER_CERT"):
+        ask_broker(own_workspace())
+    assert mutual.heard == b""
+
+
+def test_the_certificate_is_shown_by_verbs_workers_and_their_results(
+    mutual: Impostor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_BROKER_CERT", str(tmp_path / "me.crt"))
+    monkeypatch.setenv("LHCQ_BROKER_KEY", str(tmp_path / "me.key"))
+    connect(f"rediss://:{PASSWORD}@localhost:{mutual.port}/0")
+    for reach in (
+        lambda: ask_broker(own_workspace()),
+        lambda: app.connection_for_read().connect(),
+        lambda: app._get_backend().client.execute_command("PING"),
+    ):
+        mutual.heard = b""
+        with contextlib.suppress(Exception):  # it hangs up
+            reach()
+        assert PASSWORD.encode() in mutual.heard
+
+
+def test_a_certificate_with_another_key_is_refused_in_one_line(
+    mutual: Impostor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_BROKER_CERT", str(tmp_path / "me.crt"))
+    monkeypatch.setenv("LHCQ_BROKER_KEY", str(tmp_path / "localhost.key"))
+    connect(f"rediss://:{PASSWORD}@localhost:{mutual.port}/0")
+    with pytest.raises(BadInput, match="LHCQ_BROKER_CERT and the key of LHCQ_BROKER_KEY cannot be used"):
+        ask_broker(own_workspace())

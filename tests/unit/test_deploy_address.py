@@ -17,7 +17,10 @@ ADDRESS = "rediss://lhcq:s3cret@broker.example.org:6379/0"
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LHCQ_BROKER_URL", "LHCQ_BROKER_URL_FILE", "LHCQ_BROKER_CA"):
+    for name in (
+        *("LHCQ_BROKER_URL", "LHCQ_BROKER_URL_FILE"),
+        *("LHCQ_BROKER_CA", "LHCQ_BROKER_CERT", "LHCQ_BROKER_KEY"),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -82,9 +85,31 @@ def test_an_authority_has_to_be_there(monkeypatch, tmp_path: Path) -> None:
         Settings.from_environment()
 
 
+def test_a_key_without_its_certificate_is_refused(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "me.key").touch()
+    monkeypatch.setenv("LHCQ_BROKER_KEY", str(tmp_path / "me.key"))
+    with pytest.raises(BadInput, match="name its file by LHCQ_BROKER_CERT"):
+        Settings.from_environment()
+
+
+def test_a_home_directory_that_no_shell_put_in_is_meant_all_the_same(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LHCQ_WORKSPACE", "~/lhcq")
+    monkeypatch.setenv("LHCQ_DATA_ROOTS", "~/data:/elsewhere")
+    monkeypatch.setenv("LHCQ_BROKER_URL_FILE", "~/broker-url")
+    (tmp_path / "broker-url").write_text(ADDRESS)
+    settings = Settings.from_environment()
+    assert settings.workspace == tmp_path / "lhcq"
+    assert settings.data_roots == (tmp_path / "data", Path("/elsewhere"))
+    assert settings.broker_url is not None
+    monkeypatch.setenv("LHCQ_WORKSPACE", "~nobody-of-that-name/lhcq")
+    with pytest.raises(BadInput, match="no such home directory"):
+        Settings.from_environment()
+
+
 @pytest.mark.parametrize("authority", [None, Path("/etc/lhcq/ca.crt")])
 def test_broker_and_backend_verify_certificate_and_name(authority: Path | None) -> None:
-    settings = celery_settings(BrokerAddress.of(ADDRESS), authority)
+    settings = celery_settings(BrokerAddress.of(ADDRESS), Settings(broker_ca=authority))
     for options in (settings["broker_use_ssl"], settings["redis_backend_use_ssl"]):
         assert options["ssl_cert_reqs"] is ssl.CERT_REQUIRED
         assert options["ssl_check_hostname"] is True
@@ -92,5 +117,7 @@ def test_broker_and_backend_verify_certificate_and_name(authority: Path | None) 
 
 
 def test_an_address_without_tls_has_no_tls_options() -> None:
-    settings = celery_settings(BrokerAddress.of("redis://localhost/0"), Path("/etc/lhcq/ca.crt"))
+    settings = celery_settings(
+        BrokerAddress.of("redis://localhost/0"), Settings(broker_ca=Path("/etc/lhcq/ca.crt"))
+    )
     assert settings["broker_use_ssl"] is None

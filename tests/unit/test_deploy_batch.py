@@ -125,7 +125,7 @@ def test_scripts_hold_to_shellcheck(program: Path, tmp_path: Path) -> None:
         kind="cpu", lhcq=program, environment={"A": "b c"}, processes=1, megabytes=1024, seconds=7200
     )
     scripts = [tmp_path / "slurm.sh", tmp_path / "condor.sh"]
-    scripts[0].write_text(slurm_script(worker, 3, tmp_path / "log", ["partition=long"]))
+    scripts[0].write_text(slurm_script(worker, 3, tmp_path / "cpu.sh", ["partition=long"]))
     scripts[1].write_text(condor_script(worker))
     done = subprocess.run(
         ["shellcheck", "--severity=warning", *scripts], capture_output=True, text=True, check=False
@@ -135,7 +135,7 @@ def test_scripts_hold_to_shellcheck(program: Path, tmp_path: Path) -> None:
 
 def test_slurm_is_asked_for_what_was_ordered(program: Path) -> None:
     worker = Worker(kind="cpu", lhcq=program, environment={}, processes=4, megabytes=4096, seconds=5401)
-    script = slurm_script(worker, 20, Path("/ws/batch/log.%a"), ["partition=long", "--account=hep"])
+    script = slurm_script(worker, 20, Path("/ws/batch/cpu.sh"), ["partition=long", "--account=hep"])
     directives = {line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH")}
     assert directives >= {
         "--array=1-20",
@@ -149,6 +149,14 @@ def test_slurm_is_asked_for_what_was_ordered(program: Path) -> None:
         "--account=hep",
     }
     assert script.splitlines()[-1] == 'scontrol requeue "$SLURM_JOB_ID"'
+
+
+def test_a_place_whose_name_is_a_pattern_of_the_batch_system_is_taken_as_it_is(program: Path) -> None:
+    worker = Worker(kind="cpu", lhcq=program, environment={}, processes=1, megabytes=1024, seconds=7200)
+    script = slurm_script(worker, 2, Path("/data/100%j/batch/cpu.sh"), [])
+    assert '#SBATCH --output="/data/100%%j/batch/cpu.%a.log"' in script.splitlines()
+    text = condor_description(worker, 2, Path("/data/$(Cluster)/batch/cpu.sh"), [])
+    assert "executable = /data/$(DOLLAR)(Cluster)/batch/cpu.sh" in text.splitlines()
 
 
 def test_condor_runs_again_what_asks_for_it(program: Path) -> None:

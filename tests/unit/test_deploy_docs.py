@@ -9,7 +9,7 @@ import pytest
 from lhcq.cli.main import cli
 from tests.deployed import ROOT
 
-PAGES = ("README.md", "docs/cluster.md", "deploy/README.md")
+PAGES = ("README.md", "docs/cluster.md", "docs/recipes.md", "deploy/README.md")
 
 
 def commands() -> list[str]:

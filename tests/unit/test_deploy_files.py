@@ -183,3 +183,21 @@ def test_images_copy_what_is_there() -> None:
     ]
     assert sorted(copied) == sorted(kept)
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_apptainer_image_is_made_as_the_gpu_image_is() -> None:
+    definition = (DEPLOY / "apptainer.def").read_text()
+    containerfile = (DEPLOY / "Containerfile").read_text()
+    base = re.search(r"^From: (\S+)$", definition, re.M)
+    assert base
+    assert f"docker.io/library/{base[1]}" in containerfile
+    copied = re.search(r"%files\n(.*?)\n\n", definition, re.S)
+    assert copied
+    for line in copied[1].splitlines():
+        name, target = line.split()
+        assert (ROOT / name).exists()
+        assert target == f"/src/{name}"
+        assert name in containerfile
+    steps = re.search(r"%post\n(.*?)\n\n", definition, re.S)
+    assert steps
+    assert subprocess.run(["sh", "-n"], input=steps[1], text=True, check=False).returncode == 0

@@ -101,14 +101,6 @@ def test_the_version_is_the_packages() -> None:
     assert run("--version").stdout == f"lhcq, version {lhcq.__version__}\n"
 
 
-def test_help_lists_every_verb_in_the_order_of_the_work() -> None:
-    text = run("--help").stdout
-    listed = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines() if line.strip()]
-    assert listed == list(VERBS)
-    for promised in ("LHCQ_WORKSPACE", "LHCQ_BROKER_URL", "Exit codes"):
-        assert promised in text
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_and_answers_in_json(verb: str) -> None:
     text = run(verb, "--help").stdout

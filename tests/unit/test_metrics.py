@@ -169,6 +169,7 @@ def exported(text: str) -> set[str]:
 
 def test_the_dashboard_and_its_variables_ask_for_nothing_that_is_not_exported(here, monkeypatch) -> None:
     monkeypatch.delenv("LHCQ_BROKER_URL", raising=False)
+    here.create()
     with_samples = CliRunner().invoke(metrics.command, ["--once"], catch_exceptions=False).output
     of_broker = {"lhcq_broker_memory_bytes", "lhcq_queue_messages", "lhcq_leases", "lhcq_lease_age_seconds"}
     known = exported(with_samples) | of_broker

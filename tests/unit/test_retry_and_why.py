@@ -117,6 +117,22 @@ def test_what_cannot_be_tried_again_is_refused(broker, here, incomplete, new_job
     assert "Choose by --kind cluster|prepare" in refused(retry.command, "made")
 
 
+def test_of_several_jobs_of_a_name_all_are_told_and_how_to_choose(broker, here, incomplete, new_job) -> None:
+    new_job("prepare", "made", parts=0)
+    done = CliRunner().invoke(why.command, ["made"], catch_exceptions=False, standalone_mode=False)
+    lines = done.output.splitlines()
+    assert lines[0].startswith("prepare made: open")  # the newest
+    assert any(line.startswith("cluster made: incomplete") for line in lines)
+    assert lines[-1] == "(2 jobs are called made: prepare, cluster. --kind prepare chooses one.)"
+    told = json.loads(
+        CliRunner()
+        .invoke(why.command, ["made", "--json"], catch_exceptions=False, standalone_mode=False)
+        .output
+    )
+    assert told["job"] == "prepare made"
+    assert [job["job"] for job in told["jobs"]] == ["prepare made", "cluster made"]
+
+
 def test_a_part_tells_what_it_waits_for(broker, here, new_job, monkeypatch) -> None:
     job = new_job(parts=2)
     unit, other = chunk_unit(job, 0), chunk_unit(job, 1)

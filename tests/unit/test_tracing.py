@@ -173,7 +173,7 @@ def test_a_collector_that_does_not_answer_holds_nobody(collector, monkeypatch, c
 @pytest.mark.parametrize(
     ("missing", "variables", "told"),
     [
-        ("opentelemetry.exporter.otlp.proto.http.trace_exporter", {}, "lhcq[trace]"),
+        ("opentelemetry.exporter.otlp.proto.http.trace_exporter", {}, "[trace]"),
         (None, {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "soon"}, "soon"),
     ],
 )

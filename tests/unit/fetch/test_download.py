@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from lhcq import __version__
 from lhcq.errors import BadInput, DiskFull, LhcqError, NameTaken, NotThere
 from lhcq.events.archive import ArchiveFile
 from lhcq.events.download import ArchiveAway, Fetched, Patience, fetch_file
 from lhcq.events.partial import open_partial
+from lhcq.version import RELEASE
 
 DISK_SIZE = "150k"
 PATIENCE = Patience(attempts=3, stall_seconds=5, first_delay_seconds=0)
@@ -67,7 +67,7 @@ def test_a_file_arrives_whole_and_alone_under_its_own_name(site, entry, fetch, t
 
 def test_the_request_names_lhcq_because_zenodo_turns_pythons_own_name_away(site, entry, fetch) -> None:
     fetch(entry)
-    assert site.asked[0].agent == f"lhcq/{__version__}"
+    assert site.asked[0].agent == f"lhcq/{RELEASE}"
 
 
 def test_a_missing_directory_is_made(site, entry, fetch, tmp_path) -> None:

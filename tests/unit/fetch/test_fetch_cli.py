@@ -91,6 +91,20 @@ def test_real_events_arrive_verified_in_spite_of_cuts_and_are_not_loaded_twice(
     assert len(site.asked) == 3
 
 
+@pytest.mark.parametrize("variable", ["https_proxy", "ALL_PROXY"])
+def test_a_socks_proxy_is_refused_in_one_line_with_what_to_do(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "socks5h://me:s3cret@127.0.0.1:9")
+    done = run("tiny", "--to", tmp_path)
+    assert done.returncode == 1
+    told = done.stderr.splitlines()[-1]
+    assert "the environment names a SOCKS proxy (127.0.0.1:9)" in told
+    assert "curl --location --output FILE https://raw.githubusercontent.com/" in told
+    assert "s3cret" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_current_directory_is_where_files_go_by_themselves(
     site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
