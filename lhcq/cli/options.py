@@ -92,7 +92,7 @@ def holding_option(function: F) -> F:
         "--kind",
         "what",
         type=click.Choice(words()),
-        help="Which of those that have that name, or such alone.",
+        help="Of what sort it is. Default: any.",
     )(function)
 
 
