@@ -58,7 +58,10 @@ def _opened(given: "Workspace | Path | str | None") -> Workspace:
     if isinstance(given, Workspace):
         return given
     made = Workspace.of_environment(Path(given) if given else None)
-    made.create()
+    if made.root.exists():
+        made.require_readable()  # whoever may not write there may look
+    else:
+        made.create()
     return made
 
 

@@ -5,6 +5,8 @@ was wrong, where, and what to do. The command line prints it and exits 1; anythi
 traceback.
 """
 
+from pathlib import Path
+
 _LONGEST = 10_000
 """Characters of a message; a hostile file's column names alone may be more."""
 
@@ -28,6 +30,31 @@ class TransientError(LhcqError):
 
 class BadInput(PermanentError):
     """A file, an option or a name from outside is not what lhcq can work with."""
+
+
+class Damaged(BadInput):
+    """A record is not what was written: it was cut off, or its disk is failing."""
+
+
+class DamagedChunk(Damaged):
+    """A chunk is not what was written. It alone is made again."""
+
+    path: Path | None = None
+
+    @classmethod
+    def at(cls, path: Path, found: str) -> "DamagedChunk":
+        """The error of the chunk at `path`, which whoever merges discards; `found` says what is wrong with it."""
+        error = cls(f"{path}: {found}. Run the same command again: it alone is made again.")
+        error.path = path
+        return error
+
+
+class ChunkAgain(TransientError):
+    """A damaged chunk was discarded, and is to be made again."""
+
+
+class NewerFormat(BadInput):
+    """What is to be read was written by a newer lhcq."""
 
 
 class RowsMissing(PermanentError):

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from lhcq.errors import BadInput
+from lhcq.errors import DamagedChunk
 
 SEAL = b"lhcq.crc32"
 OPEN: dict[bytes, bytes] = {SEAL: b"00000000"}
@@ -30,8 +30,8 @@ def seal(path: Path) -> None:
         file.write(content)
 
 
-def check_seal(path: Path, *, remedy: str) -> None:
-    """Raise `BadInput` with the `remedy` unless the file is as it was sealed; `FileNotFoundError` passes."""
+def check_seal(path: Path) -> None:
+    """Raise `DamagedChunk` unless the file is as it was sealed; `FileNotFoundError` passes."""
     with path.open("rb") as file:
         place = _place(file)
         if place is not None:
@@ -39,7 +39,7 @@ def check_seal(path: Path, *, remedy: str) -> None:
             sealed = file.read(len(OPEN[SEAL]))
             if sealed == b"%08x" % _checksum(file, place):
                 return
-    raise BadInput(f"{path}: damaged, or no chunk that this lhcq wrote. {remedy}")
+    raise DamagedChunk.at(path, "damaged, or no chunk that this lhcq wrote")
 
 
 def _place(file: BinaryIO) -> int | None:

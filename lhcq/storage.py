@@ -13,16 +13,29 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from lhcq.errors import BadInput, DiskFull, NotThere
+from lhcq.errors import BadInput, Damaged, DiskFull, NewerFormat, NotThere
 from lhcq.spelling import did_you_mean
 
+FORMAT = 1
+"""Of workspaces and their records: raised with any change that this version could not read. Older ones are read."""
+_FORMAT = "lhcq_format"
 MANIFEST = "manifest.json"
+REMOVED = ".removed.tmp"
+"""How the name of a directory ends while it is removed, behind a dot: no reader takes it for a result."""
+LOOK = "`lhcq doctor` says what to do."
+TEMPORARY = ".tmp"
+"""How the name of what is being written, or removed, ends."""
 _BLOCK = 1 << 20
+_FULL_BYTES = 1 << 20
+LARGEST_LOG_BYTES = 50_000_000
+"""A log is renamed beyond that."""
+KEPT_LOGS = 3
+"""Renamed logs that stay beside one."""
 _AT_ONCE = 4  # files hashed at a time, which lets other threads go on
 _DIGESTS: dict[tuple[Path, int, int, int, int], str] = {}
 """The sha256 of files that were verified, by what would change with them."""
@@ -103,6 +116,34 @@ def staged_directory(final: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_tree(directory: Path) -> None:
+    """Remove a directory in one step: under its name it is whole or gone; what a death leaves has another."""
+    with explained_os_errors(directory):
+        going = directory.parent / f".{directory.name}.{secrets.token_hex(4)}{REMOVED}"
+        try:
+            directory.rename(going)
+        except FileNotFoundError:
+            return
+        _sync(directory.parent)
+    shutil.rmtree(going, ignore_errors=True)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with explained_os_errors(path):
+        path.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory; links are not followed, what goes meanwhile counts as 0."""
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
+            return path.lstat().st_size
+        with os.scandir(path) as entries:
+            return sum(size_of(Path(entry.path)) for entry in entries)
+    return 0
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by `value` as JSON, atomically."""
     temporary = _temporary(path)
@@ -114,6 +155,11 @@ def write_json(path: Path, value: Any) -> None:
             temporary.replace(path)
     finally:
         _discard(temporary)
+
+
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """As `write_json`, of a record of the workspace, which says by which format it was written."""
+    write_json(path, _with_format(value))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -138,17 +184,29 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
+def to_record(value: Mapping[str, Any]) -> str:
+    """The JSON of a record of the workspace, which says by which format it was written."""
+    return to_json(_with_format(value))
+
+
+def _with_format(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {**value, _FORMAT: FORMAT}
+
+
 class Record(dict[str, Any]):
     """A JSON object of a file: a field that it lacks is wrong input, and no bug."""
 
     path: Path | None = None
 
     def __missing__(self, field: str) -> Any:
-        raise BadInput(f"{self.path or 'a record'}: has no field {field!r}. Remove it and make it again.")
+        raise BadInput(f"{self.path or 'a record'}: has no field {field!r}. {LOOK}")
 
 
 def read_json(path: Path) -> Record:
-    """The JSON object in `path`; `FileNotFoundError` passes, damage raises `BadInput`, as does a field it lacks."""
+    """The JSON object in `path`, without its format; `FileNotFoundError` passes, a field that it lacks is `BadInput`.
+
+    Raises `Damaged` for what is none, and `NewerFormat` for one that a newer lhcq wrote.
+    """
 
     def build(pairs: list[tuple[str, Any]]) -> Record:
         record = Record(pairs)
@@ -159,9 +217,19 @@ def read_json(path: Path) -> Record:
         value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=build)
         if not isinstance(value, Record):
             raise ValueError("no JSON object")
-        return value
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and no UTF-8
-        raise BadInput(f"{path}: not readable as JSON ({error}). Remove it and make it again.") from error
+        raise Damaged(f"{path}: not readable as JSON ({error}). {LOOK}") from error
+    refuse_newer(path, value.pop(_FORMAT, None))
+    return value
+
+
+def refuse_newer(path: Path, written: Any, by: str = "a newer lhcq") -> None:
+    """Raise `NewerFormat` where a format is beyond what this lhcq knows; None is what the first versions wrote."""
+    if isinstance(written, int) and written > FORMAT:
+        raise NewerFormat(
+            f"{path}: was written by {by} (format {written}; this one knows up to {FORMAT}). Use that lhcq or a "
+            "newer one, or set LHCQ_WORKSPACE to another workspace."
+        )
 
 
 def append_line(path: Path, value: Any) -> None:
@@ -178,6 +246,20 @@ def append_line(path: Path, value: Any) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
+
+
+def rotate(log: Path) -> None:
+    """Rename a log that has grown large to `.1`, and the earlier ones one further; the last of them goes.
+
+    Whoever has it open by name writes on in a new one, and whoever has not, in the renamed one.
+    """
+    with contextlib.suppress(FileNotFoundError):  # another process was first
+        if log.stat().st_size <= LARGEST_LOG_BYTES:
+            return
+        for number in range(KEPT_LOGS - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                log.with_name(f"{log.name}.{number}").replace(log.with_name(f"{log.name}.{number + 1}"))
+        log.replace(log.with_name(f"{log.name}.1"))
 
 
 @contextlib.contextmanager
@@ -229,7 +311,7 @@ def write_manifest(directory: Path, **fields: Any) -> None:
         str(path.relative_to(directory)): {"sha256": digest, "bytes": path.stat().st_size}
         for path, digest in zip(paths, digests, strict=True)
     }
-    write_json(directory / MANIFEST, {**fields, "files": files})
+    write_record(directory / MANIFEST, {**fields, "files": files})
 
 
 def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
@@ -287,7 +369,7 @@ def sha256_of_json(value: Any) -> str:
 
 
 def _temporary(final: Path) -> Path:
-    return final.parent / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return final.parent / f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}"
 
 
 def _discard(temporary: Path) -> None:
@@ -321,7 +403,9 @@ def _link(temporary: Path, final: Path) -> None:
 def _refuse_in_the_way(final: Path) -> None:
     """A commit that stands is the first one; anything else there would have this one made again for ever."""
     if not (final / MANIFEST).exists():
-        raise BadInput(f"{final}: is no result of lhcq (it has no {MANIFEST}) and in the way. Remove it.")
+        raise BadInput(
+            f"{final}: is no result of lhcq (it has no {MANIFEST}) and in the way. Move it elsewhere."
+        )
 
 
 def _rename_directory(temporary: Path, final: Path) -> None:
@@ -335,6 +419,11 @@ def _rename_directory(temporary: Path, final: Path) -> None:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise FileExistsError(final) from error
         raise
+
+
+def is_full(place: Path) -> bool:
+    """Whether the device of an existing directory has no room for anything any more."""
+    return shutil.disk_usage(place).free < _FULL_BYTES
 
 
 def check_room(place: Path, needed: int) -> None:

@@ -1,6 +1,7 @@
 """The workspace: every path of lhcq, those inside a run included."""
 
 import contextlib
+import json
 import os
 import secrets
 import time
@@ -11,14 +12,15 @@ from typing import Self
 
 from lhcq.config import LONGEST_NAME, Settings, check_name, whole_path
 from lhcq.errors import BadInput, LhcqError
-from lhcq.storage import explained_os_errors, staged_file
+from lhcq.storage import FORMAT, REMOVED, explained_os_errors, refuse_newer, staged_file
+from lhcq.version import version
 
 _IDENTITY = ".identity"
+_FORMAT_FILE = ".format"
 _STEP_DIGITS = 8
 _SEEN_SECONDS = 1.0
 """How long a path that was found to lie inside the workspace is believed to."""
 _MOST_SEEN = 10_000
-_REMOVED = ".removed.tmp"
 
 
 def step_of(path: Path) -> int:
@@ -45,11 +47,6 @@ class RunPaths:
     def journal(self) -> Path:
         """What happened, a JSON line each."""
         return self.directory / "events.jsonl"
-
-    @property
-    def wish(self) -> Path:
-        """What the user wishes of the run."""
-        return self.directory / "wish.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -122,11 +119,11 @@ class RunPaths:
 
     def removed_checkpoint(self, step: int) -> Path:
         """Where a checkpoint stands while it is removed: a name that no reader takes for one."""
-        return self.checkpoints / f".{_step_name(step)}{_REMOVED}"
+        return self.checkpoints / f".{_step_name(step)}{REMOVED}"
 
     def removed_checkpoints(self) -> list[Path]:
         """What is being removed, or was when somebody died."""
-        return list(self.checkpoints.glob(f".*{_REMOVED}"))
+        return list(self.checkpoints.glob(f".*{REMOVED}"))
 
     def validation(self, step: int) -> Path:
         """Scores and metrics of a checkpoint on the validation subset."""
@@ -236,13 +233,22 @@ class Workspace:
             path = self._jobs[kind, name] = self.root / "jobs" / record
         return self.inside(path)
 
+    def wish(self, kind: str, name: str) -> Path:
+        """What the user wishes of a job."""
+        return self.job(kind, name) / "wish.json"
+
     def batch_script(self, name: str) -> Path:
         """What was handed to a batch system to start workers."""
         return self.root / "batch" / f"{name}.sh"
 
     def probe(self, token: str) -> Path:
         """Where `lhcq doctor` and a worker find out whether they see the same workspace."""
-        return self.root / "doctor" / check_name(token, what="token")
+        return self.meetings / check_name(token, what="token")
+
+    @property
+    def meetings(self) -> Path:
+        """The directory of all such places."""
+        return self.root / "doctor"
 
     def names(self, kind: str) -> list[str]:
         """What stands in the directory `kind`, such as datasets; `jobs`: what a job of any kind is called."""
@@ -295,7 +301,7 @@ class Workspace:
             step = step / name
             if step.is_symlink() and not self._holds(step):
                 raise BadInput(
-                    f"{step}: a link that leads out of the workspace. Remove it, or add what it names to "
+                    f"{step}: a link that leads out of the workspace. Move it elsewhere, or add what it names to "
                     "LHCQ_DATA_ROOTS."
                 )
         if len(self._inside) > _MOST_SEEN:
@@ -346,6 +352,31 @@ class Workspace:
             return path.read_text("utf-8").strip() or None
         return None
 
+    def require_readable(self) -> None:
+        """Raise `BadInput` for a root that is no directory, or that may not be looked into; one that is not there is
+        an empty workspace."""
+        if not self.root.exists():
+            return
+        if not self.root.is_dir():
+            raise BadInput(f"{self.root}: the workspace has to be a directory. Set LHCQ_WORKSPACE to one.")
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise BadInput(f"{self.root}: the workspace cannot be read. Set LHCQ_WORKSPACE to one that can.")
+        self.require_known_format()
+
+    def require_known_format(self) -> bool:
+        """Whether it says by which format it is written; raises `NewerFormat` where that is a newer lhcq's."""
+        try:
+            text = (self.root / _FORMAT_FILE).read_text("utf-8")
+            written = json.loads(text)
+            refuse_newer(self.root, written["format"], by=f"lhcq {written['lhcq']}")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except (ValueError, LookupError, TypeError) as error:
+            raise BadInput(
+                f"{self.root / _FORMAT_FILE}: does not say the workspace's format ({error}). Move it elsewhere."
+            ) from error
+        return True
+
     def create(self) -> None:
         """Make the root, or say why it cannot be made."""
         with explained_os_errors(self.root):
@@ -358,3 +389,6 @@ class Workspace:
             raise BadInput(
                 f"{self.root}: the workspace cannot be written to. Set LHCQ_WORKSPACE to one that can."
             )
+        if not self.require_known_format():
+            with staged_file(self.root / _FORMAT_FILE) as temporary:
+                temporary.write_text(json.dumps({"format": FORMAT, "lhcq": version()}) + "\n", "utf-8")

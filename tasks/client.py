@@ -5,7 +5,6 @@ A verb and a program do the same; this prints nothing, and asks nobody.
 
 import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ import kombu.exceptions
 import redis
 
 from lhcq.config import Settings
-from lhcq.errors import BadInput, DiskFull, LhcqError, TransientError
-from lhcq.records.jobs import Job, Outcome, failures_of, outcome_of
-from lhcq.records.run_control import is_paused
-from lhcq.storage import lock_file
+from lhcq.errors import BadInput, DiskFull, LhcqError, NotThere, TransientError
+from lhcq.records.job_control import is_paused
+from lhcq.records.jobs import Job, Outcome, failures_of, find_job, outcome_of
+from lhcq.storage import is_full, lock_file
 from lhcq.workspace import Workspace
 from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker
@@ -27,12 +26,14 @@ from tasks.broker.embedded import embedded_broker, running_broker
 from tasks.engine.publish import publish_job, retry_units
 from tasks.jobs.attempts import trouble_of
 from tasks.jobs.kinds import chunk_unit, kind_of, queue_of, result_of, segment_unit
-from tasks.jobs.leases import NoLease, is_leased
+from tasks.jobs.leases import LEASE_SECONDS, NoLease, is_any_leased, is_leased
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import Progress, events_done, progress_of
 from tasks.jobs.store import (
     create_job,
     done_already,
+    mend_outcome,
+    mend_record,
     refuse_taken_name,
     refuse_used_name,
     renew_terms,
@@ -62,6 +63,7 @@ __all__ = [
     "WorkerKind",
     "app",
     "ask_broker",
+    "await_workers",
     "chunk_unit",
     "connect",
     "default_processes",
@@ -69,9 +71,13 @@ __all__ = [
     "done_already",
     "embedded_broker",
     "events_done",
+    "explained_silence",
+    "is_at_work",
     "is_up",
     "local_workers",
     "meet_broker",
+    "mend_outcome",
+    "mend_record",
     "own_workspace",
     "pending_units",
     "progress_of",
@@ -94,11 +100,11 @@ __all__ = [
     "workers_for",
 ]
 """All of `tasks` by which a verb or a program has work done. What they look at it with is `tasks.observe`,
-`tasks.doctor` and `tasks.workers.flower`."""
+`tasks.doctor` and `tasks.workers.flower`; what they clear away, `tasks.jobs.holdings` and `tasks.jobs.leftovers`."""
 
 _POLL_SECONDS = 0.2
 _TROUBLE_EVERY_SECONDS = 2.0
-_EMPTY_DISK_BYTES = 1 << 20
+_NOTICE_SECONDS = 2 * LEASE_SECONDS  # a worker that was killed keeps its lease for one
 _TIDY_SECONDS = 20.0  # a run's last page takes two
 
 Measure = Callable[[], Progress]
@@ -134,10 +140,23 @@ def session(workspace: Workspace, wanted: list[LocalWorker], *, detach: bool = F
         raise BadInput(
             "--detach needs workers that stay: start `lhcq up` in another terminal, or set LHCQ_BROKER_URL."
         )
-    with embedded_broker(workspace) as url:
+    with embedded_broker(workspace) as url, explained_silence(workspace):
         connect(url)
         with local_workers(workspace, url, wanted) as workers:
             yield Session(workspace=workspace, workers=workers)
+
+
+@contextlib.contextmanager
+def explained_silence(workspace: Workspace) -> Iterator[None]:
+    """Say in one line that the embedded broker went away, whatever was asked of it just then."""
+    try:
+        yield
+    except (kombu.exceptions.OperationalError, redis.ConnectionError, redis.TimeoutError) as error:
+        _refuse_full_disk(workspace)
+        raise TransientError(
+            f"the embedded broker went away ({str(error).rstrip('.')}); its log is {workspace.broker}/valkey.log. "
+            "Run the same command again to go on."
+        ) from error
 
 
 def meet_broker(workspace: Workspace) -> bool:
@@ -152,6 +171,21 @@ def meet_broker(workspace: Workspace) -> bool:
         connect("")
         return False
     return True
+
+
+def await_workers(workspace: Workspace, job: Job) -> None:
+    """Wait until nobody works for a job that ended or was removed, as far as a broker tells; not for ever."""
+    if not meet_broker(workspace):
+        return
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    with contextlib.suppress(redis.RedisError):
+        while is_at_work(job) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def is_at_work(job: Job) -> bool:
+    """Whether a worker of the broker has a unit of a job in its hands."""
+    return is_any_leased(redis_client(), kind_of(job).queues, job.name)
 
 
 @contextlib.contextmanager
@@ -231,10 +265,11 @@ class Following:
         on_progress: Callable[[Progress], None] = lambda _: None,
         on_trouble: Tell = lambda _: None,
     ) -> Outcome | None:
-        """Wait for the outcome; None when the run was paused.
+        """Wait for the outcome; None when the job was paused.
 
         Now and then `on_progress` is told how far it is, and `on_trouble` each new trouble that will be tried again.
-        Raises `DiskFull` once only the user can help, and `TransientError` when this program's workers or broker die.
+        Raises `DiskFull` once only the user can help, `NotThere` when the job was removed, and `TransientError` when
+        this program's workers or broker die.
         """
         workspace, job = self._current.workspace, self.job
         measure = measure or (lambda: progress_of(workspace, job))
@@ -246,6 +281,8 @@ class Following:
                 self._current.workers.check()
             if time.monotonic() - asked > _TROUBLE_EVERY_SECONDS:
                 asked = time.monotonic()
+                if find_job(workspace, job.kind, job.name) is None:
+                    raise NotThere(f"{job.title} was removed while it was waited for.")
                 told = self._tell_trouble(told, on_trouble)
             on_progress(measure())
             time.sleep(_POLL_SECONDS)
@@ -267,11 +304,16 @@ class Following:
         return outcome.state == "incomplete" and bool(failures_of(self._current.workspace, self.job))
 
     def _is_paused(self) -> bool:
-        """Whether a run was paused, and its trainer has noticed."""
+        """Whether the job was paused, and who works for it has noticed."""
         job = self.job
-        return is_paused(self._current.workspace, job) and not is_leased(
-            redis_client(), segment_unit(job.name).key
-        )
+        if not is_paused(self._current.workspace, job):
+            return False
+        try:
+            if job.kind == "train":  # validations go on
+                return not is_leased(redis_client(), segment_unit(job.name).key)
+            return not is_at_work(job)
+        except redis.RedisError:  # whoever looks for trouble tells that it is away
+            return False
 
     def _tell_trouble(self, told: str, on_trouble: Tell) -> str:
         """Tell a new trouble once; a full disk ends the waiting, since only the user can mend it."""
@@ -295,7 +337,7 @@ class Following:
 
 
 def _refuse_full_disk(workspace: Workspace) -> None:
-    if shutil.disk_usage(workspace.root).free < _EMPTY_DISK_BYTES:
+    if is_full(workspace.root):
         raise DiskFull(
             f"{workspace.root}: no space left on the device. Free some space and run the same command again."
         )

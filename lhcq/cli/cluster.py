@@ -12,6 +12,7 @@ from lhcq.cli.conventions import label_map_option, padding_option
 from lhcq.cli.options import (
     answer,
     choice_of,
+    force_option,
     json_option,
     max_parallel_option,
     preset_option,
@@ -76,6 +77,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 @click.option(
     "--events-per-chunk", type=click.IntRange(min=1), help="Events in one task. Default: about 3 s of it."
 )
+@force_option
 @workers_option
 @priority_option
 @max_parallel_option
@@ -89,6 +91,7 @@ def command(
     tolerate: float,
     events_per_chunk: int | None,
     workers: int | None,
+    force: bool,
     priority: "Priority",
     max_parallel: int | None,
     wait: bool,
@@ -136,6 +139,7 @@ def command(
         measure=lambda: events_done(workspace, job, events.n_events),
         again="Run the same command again to go on.",
         wait=wait,
+        force=force,
         begin=begin,
     )
     if not waited.finished:

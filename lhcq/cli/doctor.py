@@ -1,6 +1,7 @@
 """`lhcq doctor`."""
 
 import contextlib
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,13 +74,17 @@ def _examine(workspace: "Workspace", place: "Workspace") -> "list[Finding]":
         broker_findings,
         environment_findings,
         filesystem_findings,
+        record_findings,
         security_findings,
         worker_findings,
     )
 
-    findings = [*filesystem_findings(place.root), *environment_findings()]
+    findings = [*filesystem_findings(place.root), *record_findings(workspace), *environment_findings()]
     configured = Settings.from_environment().broker_url
     running = running_broker(workspace)
+    if not (configured or running or os.access(place.root, os.W_OK)):
+        told = "of the workspace's own one its owner alone can tell; LHCQ_BROKER_URL names no other"
+        return [*findings, Finding(check="broker", state="ok", found=told)]
     with contextlib.ExitStack() as stack:
         try:
             url = configured or running or stack.enter_context(embedded_broker(place))

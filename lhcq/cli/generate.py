@@ -7,6 +7,7 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    force_option,
     json_option,
     max_parallel_option,
     priority_option,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Particles as a CMS-like detector sees them, as in the released files, or as they were generated.",
 )
+@force_option
 @workers_option
 @priority_option
 @max_parallel_option
@@ -46,6 +48,7 @@ def command(
     seed: int,
     detector: bool,
     workers: int | None,
+    force: bool,
     priority: "Priority",
     max_parallel: int | None,
     wait: bool,
@@ -73,6 +76,7 @@ def command(
         measure=lambda: events_done(workspace, job, n_events),
         again="Run the same command again to go on.",
         wait=wait,
+        force=force,
         begin=lambda current: require_pythia() if current.workers else None,
     )
     if not waited.finished:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.conventions import label_map_option
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import answer, force_option, json_option
 from lhcq.cli.parameters import FilePath, example
 from lhcq.cli.progress import Update, progress
 
@@ -29,14 +29,17 @@ _BYTES_PER_EVENT = 250
     help="The master key of a file without labels: one number an event, 0 background. Default: none.",
 )
 @label_map_option
+@force_option
 @json_option
-def command(file: Path, name: str, key: Path | None, label_map: dict[str, int] | None, as_json: bool) -> int:
+def command(
+    file: Path, name: str, key: Path | None, label_map: dict[str, int] | None, force: bool, as_json: bool
+) -> int:
     """Make the dataset NAME of the jets in a published features FILE (*.features.h5), as if clustered.
 
     What such a file does not say (particles, constituents) is absent from the dataset, and prompts and trees do
     without it.
     """
-    from lhcq.cli.session import Waited, open_workspace
+    from lhcq.cli.session import Waited, clear_way, open_workspace
     from lhcq.config import Conventions
     from lhcq.errors import BadInput
     from lhcq.events.featurefile import open_feature_file
@@ -62,6 +65,8 @@ def command(file: Path, name: str, key: Path | None, label_map: dict[str, int] |
         **conventions.model_dump(),
     }
     readable = key is None or key.is_file()  # else it is refused where it is read
+    if force and readable:
+        clear_way(workspace, "cluster", name, final)
     manifest, seconds = _imported_before(final, fields) if readable else None, None
     if manifest is None:
         refuse_used_name(workspace, "cluster", name, final)

@@ -18,15 +18,18 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "The whole pipeline": ("run",),
     "Events": ("fetch", "inspect", "generate"),
     "Datasets": ("cluster", "import", "export", "mix", "plot"),
-    "Training": ("prepare", "train", "pause", "resume", "cancel"),
+    "Training": ("prepare", "train"),
     "Results": ("report", "compare", "tag", "predict", "search", "ask", "export-adapter"),
-    "Jobs": ("status", "why", "logs", "retry", "watch"),
+    "Jobs": ("status", "why", "logs", "retry", "watch", "pause", "resume", "cancel"),
+    "Clearing up": ("ls", "rm", "prune"),
     "Broker and workers": ("up", "worker", "workers", "doctor", "metrics", "flower"),
 }
 """The verbs by what they are for, in the order of the work."""
 VERBS = tuple(verb for section in SECTIONS.values() for verb in section)
 _WIDEST = max(map(len, VERBS))
 INTERRUPTED = 130
+_ENDLESS = {"logs", "watch"}
+"""What is left by Ctrl-C, as a rule."""
 
 
 class Verbs(click.Group):
@@ -140,6 +143,8 @@ def run() -> int:
         click.echo(f"lhcq: {error}", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
+        if not _ENDLESS.intersection(sys.argv[1:2]):
+            click.echo("lhcq: interrupted. Nothing is half-written, and the same command goes on.", err=True)
         return INTERRUPTED
     return code if isinstance(code, int) else 0
 

@@ -66,12 +66,33 @@ def wait_option(function: F) -> F:
     )(function)
 
 
+def force_option(function: F) -> F:
+    """`--force`."""
+    return click.option(
+        "--force",
+        is_flag=True,
+        help="Make it anew: what stands under that name is removed first, unless something else was made of it.",
+    )(function)
+
+
 def kind_option(function: F) -> F:
     """`--kind KIND`."""
     return click.option(
         "--kind",
         type=click.Choice(list(SPECS)),
         help="Which job, where several have that name. Default: of any kind.",
+    )(function)
+
+
+def holding_option(function: F) -> F:
+    """`--kind` of what the workspace holds."""
+    from tasks.jobs.holdings import words
+
+    return click.option(
+        "--kind",
+        "what",
+        type=click.Choice(words()),
+        help="Of what sort it is. Default: any.",
     )(function)
 
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.options import answer, json_option, max_parallel_option, priority_option, traced, wait_option
+from lhcq.cli.options import (
+    answer,
+    force_option,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+)
 from lhcq.cli.parameters import FilePath, NameOf, example
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Events in one task. Default: by the size of DATASET.",
 )
+@force_option
 @priority_option
 @max_parallel_option
 @wait_option
@@ -53,6 +62,7 @@ def command(
     name: str | None,
     largest_p_value: float,
     events_per_chunk: int | None,
+    force: bool,
     priority: "Priority",
     max_parallel: int | None,
     wait: bool,
@@ -91,7 +101,7 @@ def command(
             say(line)
 
     if wait and job.terms_of(PredictTerms).scores_of:  # sooner done than a worker starts
-        _tell(workspace, job, _select(workspace, job, begin), as_json=as_json)
+        _tell(workspace, job, _select(workspace, job, begin, force=force), as_json=as_json)
         return 0
     waited = have_done(
         workspace,
@@ -100,6 +110,7 @@ def command(
         measure=lambda: events_done(workspace, job, total),
         again="Run the same command again to go on.",
         wait=wait,
+        force=force,
         begin=begin,
     )
     if not waited.finished:
@@ -109,12 +120,14 @@ def command(
     return waited.code
 
 
-def _select(workspace: "Workspace", job: "Job", begin: "Callable[[], None]") -> "Waited":
+def _select(workspace: "Workspace", job: "Job", begin: "Callable[[], None]", *, force: bool) -> "Waited":
     """Have the job done in this process, which is harmless where workers are at it too."""
-    from lhcq.cli.session import Waited
+    from lhcq.cli.session import Waited, clear_way
     from lhcq.errors import JobEnded
     from tasks.client import do_here, refuse_taken_name
 
+    if force:
+        clear_way(workspace, job.kind, job.name, workspace.prediction(job.name))
     refuse_taken_name(workspace, job)
     begin()
     began = time.monotonic()

@@ -7,6 +7,7 @@ import click
 from lhcq.cli.options import (
     answer,
     choice_of,
+    force_option,
     json_option,
     priority_option,
     traced,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-tokens", type=click.IntRange(min=8), default=512, show_default=True, help="Refuse longer prompts."
 )
+@force_option
 @workers_option
 @priority_option
 @wait_option
@@ -58,6 +60,7 @@ def command(
     model: str | None,
     max_tokens: int,
     workers: int | None,
+    force: bool,
     priority: "Priority",
     wait: bool,
     as_json: bool,
@@ -94,6 +97,7 @@ def command(
         measure=lambda: progress_of(workspace, job),
         again="Run the same command again.",
         wait=wait,
+        force=force,
     )
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")

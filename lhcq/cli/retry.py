@@ -28,15 +28,18 @@ def command(
 
     What is finished is kept, and nothing else is done again. `lhcq why NAME` tells why each was given up.
     """
-    from lhcq.cli.session import find_workspace, follow
-    from lhcq.records.jobs import failures_of, named_job, outcome_of
+    from lhcq.cli.session import find_workspace, follow, telling_what_is_left
+    from lhcq.records.job_control import is_held
+    from lhcq.records.jobs import GOES_ON, failures_of, named_job, outcome_of
     from tasks.client import progress_of, session, try_again, workers_for
 
     workspace = find_workspace()
-    job = named_job(workspace, name, kind)
+    job = named_job(workspace, name, kind, ended=GOES_ON)
     outcome = outcome_of(workspace, job)
     if outcome and outcome.state in ("done", "cancelled"):
         raise BadInput(f"{job.title} is {outcome.state}: there is nothing to try again.")
+    if is_held(workspace, job):
+        raise BadInput(f"{job.title} is paused. `lhcq resume {name}` goes on, with what was given up too.")
     failures = failures_of(workspace, job)
     if outcome and not failures:
         raise BadInput(
@@ -44,7 +47,10 @@ def command(
         )
     units = _given_up(job, [failure.unit for failure in failures], part)
 
-    with session(workspace, workers_for(job, workers, units=len(units)), detach=not wait) as current:
+    with (
+        telling_what_is_left(workspace, job, f"Run `lhcq resume {name}` to go on."),
+        session(workspace, workers_for(job, workers, units=len(units)), detach=not wait) as current,
+    ):
         waited = follow(
             current,
             job,

@@ -3,8 +3,9 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,15 +23,17 @@ EXIT_CODES = {"done": 0, "failed": 1, "incomplete": 3, "cancelled": 3}
 
 
 def open_workspace() -> Workspace:
-    """The workspace that the environment names, made where it is not there."""
+    """The workspace that the environment names, to work in; made if it is not there."""
     workspace = Workspace.of_environment()
     workspace.create()
     return workspace
 
 
 def find_workspace() -> Workspace:
-    """The workspace that the environment names, to ask what stands in it: a question makes none."""
-    return Workspace.of_environment()
+    """The workspace that the environment names, to ask what stands in it: a question makes nothing."""
+    workspace = Workspace.of_environment()
+    workspace.require_readable()
+    return workspace
 
 
 def say(line: str) -> None:
@@ -77,20 +80,72 @@ def have_done(
     again: str,
     wait: bool,
     begin: "Callable[[Session], None]" = lambda _: None,
+    force: bool = False,
 ) -> Waited:
     """Have a job done with a broker and `workers` for it; nothing is done where the same request was done before.
 
-    `begin` is called once it is known that there is something to do, and `again` says how to go on with it.
+    `begin` is called once it is known that there is something to do, and `again` says how to go on with it. `force`
+    removes what stands under the job's name first, unless something else was made of it.
     """
-    from tasks.client import done_already, refuse_taken_name, renew_terms, session, submit
+    from tasks.client import (
+        done_already,
+        mend_record,
+        refuse_taken_name,
+        renew_terms,
+        result_of,
+        session,
+        submit,
+    )
 
-    if done_already(workspace, job):
-        return Waited(code=0)
-    refuse_taken_name(workspace, job)
-    renew_terms(workspace, job)  # before workers start that find messages of a command that was killed
-    with session(workspace, list(workers), detach=not wait) as current:
-        begin(current)
-        return follow(current, job, lambda: submit(current, job), measure=measure, again=again, wait=wait)
+    with telling_what_is_left(workspace, job, again):
+        mend_record(workspace, job)
+        if force:
+            clear_way(workspace, job.kind, job.name, result_of(workspace, job))
+        if done_already(workspace, job):
+            return Waited(code=0)
+        refuse_taken_name(workspace, job)
+        renew_terms(workspace, job)  # before workers start that find messages of a command that was killed
+        with session(workspace, list(workers), detach=not wait) as current:
+            begin(current)
+            return follow(current, job, lambda: submit(current, job), measure=measure, again=again, wait=wait)
+
+
+def clear_way(workspace: Workspace, kind: str, name: str, result: Path) -> None:
+    """Remove what stands under a job's name, or where its `result` goes; not what something else was made of."""
+    from lhcq.errors import NameTaken
+    from tasks.client import await_workers
+    from tasks.jobs.holdings import foreign_result, in_the_way, refuse_removal, remove_holding
+
+    for holding in in_the_way(workspace, kind, name, result):
+        refuse_removal(workspace, holding)
+        if foreign_result(holding) is not None:
+            raise NameTaken(f"{result}: is not, or not any more, what lhcq made there. Choose another file.")
+        remove_holding(workspace, holding, wait_for_workers=lambda job: await_workers(workspace, job))
+        say(f"{holding.title} is made anew: what stood was removed")
+
+
+@contextlib.contextmanager
+def telling_what_is_left(workspace: Workspace, job: "Job", again: str) -> Iterator[None]:
+    """At Ctrl-C, wherever it comes, say what was left and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\n{what_is_left(workspace, job, again)}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def what_is_left(workspace: Workspace, job: "Job", again: str) -> str:
+    """Of a job that nobody works for any more, for whoever stopped it."""
+    from lhcq.errors import LhcqError
+    from lhcq.records.jobs import find_job
+    from tasks.client import progress_of
+
+    with contextlib.suppress(LhcqError, OSError):
+        if find_job(workspace, job.kind, job.name) is None:
+            return f"{job.title} was not begun: nothing of it was made. {again}"
+        done, total, unit, _ = progress_of(workspace, job)
+        return f"{job.title} stopped; what is finished is kept: {done:,} of {total:,} {unit}. {again}"
+    return f"{job.title} stopped; what is finished is kept. {again}"
 
 
 def have_all_done(
@@ -133,6 +188,9 @@ def follow(
     wait: bool,
 ) -> Waited:
     """Publish a job, and wait for its outcome unless told not to. `again` says how to go on with it."""
+    from lhcq.errors import LhcqError
+    from lhcq.records.jobs import note_stop
+
     try:
         following = publish()
         if not wait:
@@ -145,13 +203,19 @@ def follow(
                 on_trouble=lambda message: say(f"{message} (it will be tried again)"),
             )
     except KeyboardInterrupt:
-        where = (
-            f"{job.title} goes on. `lhcq status` shows it."
-            if current.lasting
-            else f"{job.title} stopped; what is finished is kept. {again}"
-        )
-        click.echo(f"\n{where}", err=True)
-        return Waited(code=INTERRUPTED)
+        if current.lasting:
+            left = f"{job.title} goes on. `lhcq status` shows it."
+        else:  # said at once: stopping takes a moment
+            note_stop(
+                current.workspace, job, "Ctrl-C, or another signal, ended the command that worked for it."
+            )
+            left = what_is_left(current.workspace, job, again)
+        click.echo(f"\n{left}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except LhcqError as error:
+        if not current.lasting:
+            note_stop(current.workspace, job, str(error))
+        raise
     with contextlib.suppress(KeyboardInterrupt):  # the job is done
         following.tidy_up()
     return Waited(code=_tell_end(following, outcome, again), seconds=following.seconds)

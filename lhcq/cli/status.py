@@ -7,6 +7,7 @@ import click
 
 from lhcq.cli.options import answer, json_option
 from lhcq.cli.parameters import example
+from lhcq.errors import LhcqError
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int:
     """List the jobs of the workspace: what they are, whose, how far they got, how they ended."""
     from lhcq.cli.session import find_workspace
-    from lhcq.records.jobs import list_jobs, outcome_of, this_user
+    from lhcq.records.jobs import read_jobs, this_user
     from tasks.client import meet_broker
 
     if mine and user is not None:
@@ -29,11 +30,12 @@ def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int
     user = this_user() if mine else user
     workspace = find_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
-    rows = [
-        _row(workspace, job)
-        for job in list_jobs(workspace)
-        if user in (None, job.owner) and not (only_open and outcome_of(workspace, job))
-    ]
+    jobs, damaged = read_jobs(workspace)
+    rows = [_row_of_any(workspace, job) for job in jobs if user in (None, job.owner)]
+    if user is None:  # whose a damaged one is, its record does not tell
+        rows += [_damaged_row(one.kind, one.name, one.message) for one in damaged]
+    if only_open:
+        rows = [row for row in rows if row["finished"] is None]
     answer(
         as_json,
         {"workspace": str(workspace.root), "jobs": rows},
@@ -42,9 +44,30 @@ def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int
     return 0
 
 
+def _row_of_any(workspace: "Workspace", job: "Job") -> dict[str, Any]:
+    """The row of a job; of one whose records are damaged, what is wrong with them: it must hide no other."""
+    try:
+        return _row(workspace, job)
+    except (LhcqError, OSError) as error:
+        known = {
+            "owner": job.owner,
+            "priority": job.priority,
+            "max_parallel": job.max_parallel,
+            "created": job.created,
+        }
+        return {**_damaged_row(job.kind, job.name, str(error)), **known}
+
+
+def _damaged_row(kind: str, name: str, message: str) -> dict[str, Any]:
+    unknown = dict.fromkeys(
+        ("owner", "priority", "max_parallel", "done", "total", "unit", "created", "finished")
+    )
+    return {"kind": kind, "name": name, "state": "damaged", **unknown, "message": message, "alarms": []}
+
+
 def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
+    from lhcq.records.job_control import is_paused
     from lhcq.records.jobs import outcome_of
-    from lhcq.records.run_control import is_paused
     from lhcq.records.run_state import alarms_of
     from tasks.client import progress_of
 
@@ -76,8 +99,9 @@ def _text(workspace: "Workspace", rows: list[dict[str, Any]], *, narrowed: bool)
         return f"no such jobs in {workspace.root}" if narrowed else f"no jobs in {workspace.root}"
     lines = [f"{'job':<32} {'owner':<10} {'state':<11} {'progress':>18}  {'started':<16}  message"]
     for row in rows:
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
-        amount = f"{row['done']:,}/{row['total']:,} {row['unit']}"
+        began = row["created"]
+        started = "" if began is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(began))
+        amount = "" if row["done"] is None else f"{row['done']:,}/{row['total']:,} {row['unit']}"
         job = f"{row['kind']} {row['name']}"
         told = [row["message"]] if row["message"] else []
         if alarms := row["alarms"]:

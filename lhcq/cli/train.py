@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lhcq.cli.options import answer, choice_of, json_option, preset_option, traced, wait_option
+from lhcq.cli.options import answer, choice_of, force_option, json_option, preset_option, traced, wait_option
 from lhcq.cli.parameters import NameOf, example
 from lhcq.config import TRAIN_PRESETS, Act, AlarmKind, TrainConfig
 
@@ -147,6 +147,7 @@ def read_policy(
     help="Tell this tracker too, after each checkpoint and validation. Default: none.",
 )
 @_option("--seed", type=int, help="Of the order of prompts, the first weights of the adapter, and dropout.")
+@force_option
 @wait_option
 @json_option
 @traced
@@ -157,6 +158,7 @@ def command(
     preset: str,
     policy: dict[str, str],
     track: str | None,
+    force: bool,
     wait: bool,
     as_json: bool,
     **config: Any,
@@ -191,6 +193,7 @@ def command(
         wait=wait,
         as_json=as_json,
         begin=lambda _: say_what_it_takes(workspace, request.job, directory, request.longest),
+        force=force,
     )
 
 
@@ -201,6 +204,7 @@ def follow_run(
     wait: bool,
     as_json: bool,
     begin: "Callable[[Session], None]" = lambda _: None,
+    force: bool = False,
 ) -> int:
     """Publish what a run needs next, wait for its end, and print its table."""
     from lhcq.cli.runs import alarm_lines, run_answer
@@ -215,6 +219,7 @@ def follow_run(
         again=f"Run `lhcq resume {job.name}` to go on.",
         wait=wait,
         begin=begin,
+        force=force,
     )
     for line in alarm_lines(workspace, job.name) if waited.code != 0 else ():
         click.echo(f"lhcq: alarm: {line}", err=True)

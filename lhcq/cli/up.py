@@ -33,6 +33,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
         connect,
         default_processes,
         embedded_broker,
+        explained_silence,
         local_workers,
         staying_up,
     )
@@ -48,6 +49,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
         url = configured or stack.enter_context(embedded_broker(workspace))
         connect(url)
         ask_broker(workspace)
+        stack.enter_context(explained_silence(workspace))
         running = stack.enter_context(local_workers(workspace, url, wanted))
         flower = stack.enter_context(local_flower(workspace, url, port))
         stop_at_signals(stop)

@@ -22,8 +22,8 @@ def command(run: str, once: bool, as_json: bool) -> int:
     from lhcq.cli.progress import progress
     from lhcq.cli.runs import run_answer
     from lhcq.cli.session import EXIT_CODES, find_workspace
+    from lhcq.records.job_control import is_paused
     from lhcq.records.jobs import load_job, outcome_of
-    from lhcq.records.run_control import is_paused
     from tasks.client import progress_of
 
     workspace = find_workspace()

@@ -1,5 +1,6 @@
 """`lhcq why JOB [PART]`."""
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import click
 from lhcq.cli.options import answer, how_to_choose, json_option, kind_option
 from lhcq.cli.parameters import NameOf, example
 from lhcq.errors import NotThere
+from lhcq.storage import is_full
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Holder, Job
@@ -30,10 +32,12 @@ def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
     """
     from lhcq.cli.session import find_workspace
     from lhcq.records.jobs import jobs_named
+    from tasks.client import meet_broker
 
     workspace = find_workspace()
     found = jobs_named(workspace, job, kind)
-    told = [_told(workspace, one, part) for one in found]
+    met = meet_broker(workspace)
+    told = [_told(workspace, one, part, met) for one in found]
     values = [value for value, _ in told]
     lines = [line for _, lines in told for line in lines]
     if len(found) > 1:
@@ -42,23 +46,51 @@ def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
     return 0
 
 
-def _told(workspace: "Workspace", job: "Job", part: int | None) -> tuple[dict[str, Any], list[str]]:
+def _told(
+    workspace: "Workspace", job: "Job", part: int | None, met: bool
+) -> tuple[dict[str, Any], list[str]]:
     """How one job stands, as a record and in lines."""
+    from lhcq.records.job_control import is_paused
     from lhcq.records.jobs import outcome_of
 
     outcome = outcome_of(workspace, job)
+    state = outcome.state if outcome else "paused" if is_paused(workspace, job) else "open"
+    message = outcome.message if outcome else _nobody_works(workspace, job, state, met)
     shown, left = _units(workspace, job, part)
-    standings = _standings(workspace, job, shown)
+    standings = _standings(workspace, job, shown, met)
     value = {
         "job": job.title,
-        "state": outcome.state if outcome else "open",
-        "message": outcome.message if outcome else "",
+        "state": state,
+        "message": message,
         "units": [standing.model_dump() for standing in standings],
         "more_units": left,
     }
-    title = f"{job.title}: {value['state']}{f', {outcome.message}' if outcome and outcome.message else ''}"
+    separator = ", " if outcome else ". "
+    title = f"{job.title}: {state}{f'{separator}{message}' if message else ''}"
     lines = [title, *(line for standing in standings for line in _lines(standing))]
     return value, [*lines, *([f"and {left} more units"] if left else [])]
+
+
+def _nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> str:
+    """Of an open job: why nobody works for it, and the command that goes on; empty where somebody may."""
+    from lhcq.config import Settings
+    from lhcq.records.jobs import stop_of
+
+    goes_on = f"`lhcq resume {job.name}` goes on."
+    if state == "paused":
+        return goes_on
+    if met or Settings.from_environment().broker_url:
+        return ""
+    if workspace.broker.exists() and not os.access(workspace.broker, os.R_OK | os.X_OK):
+        return "Whether somebody works for it, the owner of its broker can tell alone."
+    stop = stop_of(workspace, job)
+    if stop is None:
+        ended = "Nobody works for it: its command is gone without a word, killed or with its machine."
+    else:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stop.by.since))
+        ended = f"Nobody works for it since {when} ({stop.by.host}): {stop.message}"
+    full = " There is no space left on the device now." if is_full(workspace.root) else ""
+    return f"{ended}{full} {goes_on}"
 
 
 def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
@@ -76,11 +108,10 @@ def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[
     return units[:_SHOWN], max(0, len(units) - _SHOWN)
 
 
-def _standings(workspace: "Workspace", job: "Job", units: "list[Unit]") -> "list[Standing]":
-    from tasks.client import meet_broker
+def _standings(workspace: "Workspace", job: "Job", units: "list[Unit]", met: bool) -> "list[Standing]":
     from tasks.observe.unit_status import listened_queues, standing_of
 
-    listened = listened_queues() if units and meet_broker(workspace) else None
+    listened = listened_queues() if units and met else None
     return [standing_of(workspace, job, unit, listened) for unit in units]
 
 

@@ -141,5 +141,5 @@ def _refuse_other_events(run_dir: Path, step: int, this: Scores, other: Scores) 
     if not np.array_equal(this.rows, other.rows):
         raise BadInput(
             f"{RunPaths(run_dir).validation(step)}: is on other events than the run's earlier validations, "
-            "though on the same split. Remove it; it will be made again."
+            "though on the same split. Move it elsewhere; it will be made again."
         )

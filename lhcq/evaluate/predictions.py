@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.errors import BadInput, NameTaken
+from lhcq.errors import BadInput, DamagedChunk, NameTaken
 from lhcq.evaluate.metrics import metrics_of, wilson_interval
 from lhcq.evaluate.sculpting import PassingShare, compare, expect, passing_share, sculpting_of
 from lhcq.records.commits import differing, read_verified
@@ -222,12 +222,12 @@ def _events_of(table: pa.Table) -> ScoredEvents:
 
 def _read_part(path: Path) -> pa.Table:
     try:
-        check_seal(path, remedy="Remove it and predict again.")
+        check_seal(path)
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise BadInput(f"{path}: not a readable chunk ({error}). Remove it and predict again.") from error
+        raise DamagedChunk.at(path, f"not a readable chunk ({error})") from error
     if not table.schema.equals(PART_SCHEMA):
-        raise BadInput(f"{path}: has other columns than this version writes. Remove it and predict again.")
+        raise DamagedChunk.at(path, "has other columns than this version writes")
     return table
 
 
@@ -235,7 +235,7 @@ def _check_rows(rows: Integers, n_events: int, *, name: str) -> None:
     if len(rows) != n_events or (np.diff(rows) <= 0).any():
         raise BadInput(
             f"{name}: its chunks have {len(rows):,} events, not the {n_events:,} of the dataset in order of row. "
-            "Remove the chunks and predict again."
+            "Predict again, under another name."
         )
 
 

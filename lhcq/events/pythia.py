@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.config import GenerateConfig
-from lhcq.errors import BadInput, TransientError
+from lhcq.errors import BadInput, DamagedChunk, TransientError
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH
 from lhcq.events.generator import Generator, require_pythia
 from lhcq.events.layout import write_event_file
@@ -86,18 +86,23 @@ def plan_parts(config: GenerateConfig) -> list[GeneratePart]:
 
 
 def generate_part(
-    part: GeneratePart, *, tries_per_event: int = TRIES_PER_EVENT
+    part: GeneratePart,
+    *,
+    tries_per_event: int = TRIES_PER_EVENT,
+    on_event: Callable[[], None] = lambda: None,
 ) -> tuple[NDArray[np.float64], Labels]:
     """Generate the events of a part that pass the trigger: particles (n, 700, 3) and labels (n,).
 
     Particles are massless (pt in GeV, eta, phi), visible, within |eta| < 5, the 700 hardest ones, and float32-exact
     as in the released files. An event that fails in Pythia or at the trigger is tried again with the next random
-    numbers. Raises `BadInput` without Pythia, `TransientError` when `tries_per_event` are not enough.
+    numbers. `on_event` is called before each. Raises `BadInput` without Pythia, `TransientError` when
+    `tries_per_event` are not enough.
     """
     generator = Generator(label=part.label, seed=part.seed, detector=part.detector)
     particles = np.zeros((part.n_events, N_PARTICLES, 3))
     accepted = 0
     for _ in range(part.n_events * tries_per_event):
+        on_event()
         found = generator.try_event()
         if found is not None:
             particles[accepted, : len(found)] = found
@@ -129,16 +134,14 @@ def write_part(path: Path, particles: NDArray[np.float64], labels: Labels) -> No
 def read_part(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The particles (n, 700, 3) and labels (n,) of a part, mapped into memory and not read.
 
-    Raises `BadInput` when the file is not a part.
+    Raises `DamagedChunk` when the file is not a part.
     """
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise BadInput(
-            f"{path}: not a chunk that can be read ({error}). Remove it and generate again."
-        ) from error
+        raise DamagedChunk.at(path, f"not a chunk that can be read ({error})") from error
     if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != WIDTH:
-        raise BadInput(f"{path}: not a chunk of generated events. Remove it and generate again.")
+        raise DamagedChunk.at(path, "not a chunk of generated events")
     return rows[:, :UNLABELLED_WIDTH].reshape(-1, N_PARTICLES, 3), rows[:, UNLABELLED_WIDTH]
 
 
@@ -152,7 +155,7 @@ def assemble(
     """Mix the parts, given in the order of `plan_parts`, into the event file `out`; the first commit wins.
 
     The mixing depends on the seed and the numbers of events alone. `on_made` is told where the whole file is, before
-    it has its name. Raises `BadInput` when a part is not what was planned, or damaged.
+    it has its name. Raises `DamagedChunk` when a part is not what was planned.
     """
     parts = plan_parts(config)
     if not parts:
@@ -189,10 +192,10 @@ def _check_parts(parts: list[GeneratePart], paths: list[Path]) -> None:
     for part, path in zip(parts, paths, strict=True):
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
-            raise BadInput(f"{path}: a damaged chunk, or none. Remove it and generate again.")
+            raise DamagedChunk.at(path, "a damaged chunk, or none")
         _, labels = read_part(path)
         if len(labels) != part.n_events or (labels != part.label).any():
-            raise BadInput(
-                f"{path}: holds {len(labels)} events and not the {part.n_events} of class {part.label} planned. "
-                "Remove it and generate again."
+            raise DamagedChunk.at(
+                path,
+                f"holds {len(labels)} events and not the {part.n_events} of class {part.label} planned",
             )

@@ -49,7 +49,7 @@ def export_jsonl(dataset_dir: Path, out_dir: Path) -> list[Path]:
 def refuse_existing(path: Path) -> None:
     """Raise `NameTaken` where there is something at `path`: an export overwrites nothing."""
     if path.exists():
-        raise NameTaken(f"{path}: exists already. Remove it or choose another directory.")
+        raise NameTaken(f"{path}: exists already. Choose another place by --out.")
 
 
 def check_columns(dataset_dir: Path, *, of_event: Sequence[str], of_jet: Sequence[str], remedy: str) -> None:

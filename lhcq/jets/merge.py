@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lhcq.config import FeatureSet
-from lhcq.errors import BadInput, NameTaken, RowsMissing
+from lhcq.errors import BadInput, DamagedChunk, NameTaken, RowsMissing
 from lhcq.jets.parts import CONTENT, FINGERPRINT_KEY, Gap, read_fingerprint, read_gaps, regroup
 from lhcq.jets.vectors import Integers
 from lhcq.records.commits import differing
@@ -74,7 +74,7 @@ class _Survey:
         if raw not in self._told:
             self._told[raw] = json.dumps(read_fingerprint(metadata, path), sort_keys=True)
         self._hosts[self._told[raw]] += 1
-        self.gaps += read_gaps(metadata)
+        self.gaps += read_gaps(metadata, path)
         self._firsts.append(-1)
         if not contents:
             self._contents = None
@@ -86,9 +86,7 @@ class _Survey:
         unlabelled = classes == -1
         known = {-1, *KNOWN_LABELS} if unlabelled.sum() == table["label"].null_count else KNOWN_LABELS
         if foreign := set(np.unique(classes).tolist()) - known:
-            raise BadInput(
-                f"{path}: has the label {min(foreign)}, which no event has. Remove it and cluster again."
-            )
+            raise DamagedChunk.at(path, f"has the label {min(foreign)}, which no event has")
         if self._firsts[-1] < 0 and len(rows):
             self._firsts[-1] = int(rows[0])
         self.foreign = self.foreign or bool(len(rows) and (rows.min() < 0 or rows.max() >= self._n_events))
@@ -241,7 +239,7 @@ def check_coverage(rows: Integers, n_events: int, gaps: Sequence[Gap] = (), *, d
         raise ChunkMissing.of(dataset, missing, doubled, foreign)
     if (np.diff(rows) < 0).any():
         raise BadInput(
-            f"{dataset}: the chunks overlap or are not in order of row. Remove them and cluster again."
+            f"{dataset}: the chunks overlap or are not in order of row. Cluster again, under another name."
         )
 
 
@@ -250,13 +248,11 @@ def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.Table]:
     whole = schema.append(CONTENT)
     for path in survey.paths:
         try:
-            check_seal(path, remedy="Remove it and cluster again.")
+            check_seal(path)
             with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
                 found = file.schema_arrow.remove_metadata()
                 if not (found.equals(whole) or found.equals(schema)):
-                    raise BadInput(
-                        f"{path}: has other columns than this version writes. Remove it and cluster again."
-                    )
+                    raise DamagedChunk.at(path, "has other columns than this version writes")
                 survey.begin_part(path, file.metadata.metadata or {}, contents=found.equals(whole))
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(
@@ -270,8 +266,8 @@ def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.Table]:
             raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> BadInput:
-    return BadInput(f"{path}: not a readable chunk ({error}). Remove it and cluster again.")
+def _unreadable(path: Path, error: Exception) -> DamagedChunk:
+    return DamagedChunk.at(path, f"not a readable chunk ({error})")
 
 
 def _write_events(

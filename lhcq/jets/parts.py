@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhcq.config import FeatureSet, Frozen
-from lhcq.errors import BadInput
+from lhcq.errors import DamagedChunk
 from lhcq.records.duplicates import Contents
 from lhcq.records.events import WRITER_OPTIONS, schema_of
 from lhcq.seals import OPEN, seal
@@ -101,14 +101,12 @@ def regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting).combine_chunks()
 
 
-def read_gaps(metadata: Mapping[bytes, bytes]) -> list[Gap]:
-    """The gaps that `write_part` put into the metadata of a part."""
+def read_gaps(metadata: Mapping[bytes, bytes], path: Path) -> list[Gap]:
+    """The gaps that `write_part` put into the metadata of the part at `path`."""
     try:
         return [Gap.checked(**gap) for gap in json.loads(metadata.get(GAPS_KEY, b"[]"))]
     except (ValueError, TypeError, RecursionError) as error:
-        raise BadInput(
-            "a chunk's list of gaps cannot be read. Remove the chunk and cluster again."
-        ) from error
+        raise DamagedChunk.at(path, "its list of gaps cannot be read") from error
 
 
 def read_fingerprint(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, str]:
@@ -116,7 +114,7 @@ def read_fingerprint(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, s
     try:
         found: dict[str, str] = json.loads(metadata[FINGERPRINT_KEY])
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: not a chunk that lhcq wrote. Remove it and cluster again.") from error
+        raise DamagedChunk.at(path, "not a chunk that lhcq wrote") from error
     return found
 
 

@@ -94,7 +94,7 @@ def label_tokens(directory: Path, prompt: str) -> dict[str, tuple[int, ...]]:
 def refuse_existing(final: Path) -> None:
     """Raise `NameTaken` where there is something at `final`."""
     if final.exists():
-        raise NameTaken(f"{final}: exists already. Remove it or choose another directory.")
+        raise NameTaken(f"{final}: exists already. Choose another directory.")
 
 
 def precision() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
-from lhcq.storage import read_json, write_json
+from lhcq.storage import read_json, write_record
 from lhcq.workspace import RunPaths
 
 _PROJECT = "lhcq"
@@ -35,7 +35,7 @@ def tell_tracker(name: str, run_dir: Path, values: Iterable[tuple[int, dict[str,
         for step, of_step in values:
             tracker.log(of_step, step=step)
         if name == "mlflow":
-            write_json(RunPaths(run_dir).tracked, {"run_id": tracker.tracker.info.run_id})
+            write_record(RunPaths(run_dir).tracked, {"run_id": tracker.tracker.info.run_id})
     finally:
         tracker.finish()
 

@@ -12,7 +12,7 @@ import pwd
 import re
 import socket
 import time
-from collections.abc import Container
+from collections.abc import Collection, Container
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -26,15 +26,17 @@ from pydantic import (
 )
 
 from lhcq.config import Frozen
-from lhcq.errors import BadInput, NotThere
+from lhcq.errors import BadInput, Damaged, LhcqError, NewerFormat, NotThere
 from lhcq.records.specs import SPECS, Spec, Terms
 from lhcq.spelling import did_you_mean
-from lhcq.storage import read_json, staged_file, to_json, write_json
+from lhcq.storage import LOOK, read_json, remove_file, staged_file, to_record, write_record
 from lhcq.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 RECORD, OUTCOME, FAILED = "job.json", "outcome.json", "failed"
+STOPPED = "stopped.json"
+"""Why nobody works for a job any more; it goes when somebody does."""
 MADE = "made.json"
 """The sha256 of what a job made, where that is a file without a manifest."""
 MOST_CHUNKS = 10_000_000
@@ -47,8 +49,11 @@ _TOLD: set[Path] = set()
 
 Priority = Literal["high", "normal", "low"]
 State = Literal["done", "failed", "incomplete", "cancelled"]
+GOES_ON: tuple[State, ...] = ("failed", "incomplete")
+"""States of jobs that somebody may go on with."""
 _S = TypeVar("_S", bound=Spec)
 _T = TypeVar("_T", bound=Terms)
+_R = TypeVar("_R", bound=Frozen)
 
 
 class Job(Frozen):
@@ -154,6 +159,14 @@ class Holder(Frozen):
         )
 
 
+class Stopped(Frozen):
+    """Why a command that brought workers for a job ended before the job did."""
+
+    message: str
+    by: Holder
+    """That command: `since` is when it ended."""
+
+
 class Failure(Frozen):
     """Why one unit of a job was given up."""
 
@@ -164,6 +177,18 @@ class Failure(Frozen):
     attempts: int
     by: Holder
     traceback: str
+
+
+class DamagedJob(Frozen):
+    """A job whose record cannot be read, by the place where it stands."""
+
+    kind: str
+    name: str
+    record: Path
+    message: str
+    """What is wrong with it, and what to do."""
+    newer: bool
+    """A newer lhcq wrote it: nothing is wrong with it."""
 
 
 def this_user() -> str:
@@ -190,10 +215,13 @@ def find_job(workspace: Workspace, kind: str, name: str) -> Job | None:
 def read_record(directory: Path) -> Job:
     """The job whose records stand in `directory`; `FileNotFoundError` passes."""
     path = directory / RECORD
+    fields = read_json(path)
     try:
-        return Job.checked(**read_json(path))
+        return Job.checked(**fields)
     except BadInput as error:
-        raise BadInput(f"{path}: {error} Remove it and ask again, or use the lhcq that wrote it.") from error
+        raise BadInput(
+            f"{path}: {error} Use the lhcq that wrote it, or clear it away by `lhcq rm`."
+        ) from error
 
 
 _READ: dict[Path, tuple[tuple[int, int, int], Job]] = {}
@@ -218,7 +246,7 @@ def _read_job(workspace: Workspace, path: Path) -> Job:
 def _read_own(workspace: Workspace, path: Path) -> Job:
     job = read_record(path.parent)
     if directory_of(workspace, job) != path.parent:
-        raise BadInput(f"{path}: is the record of another job, {job.title}. Remove it.")
+        raise BadInput(f"{path}: is the record of another job, {job.title}: clear it away by `lhcq rm`.")
     return job
 
 
@@ -237,8 +265,10 @@ def jobs_named(workspace: Workspace, name: str, kind: str | None = None) -> list
     """The jobs of that name, newest first, of whatever kind unless one is given; raises `NotThere` without any."""
     if kind is not None:
         return [load_job(workspace, kind, name)]
-    jobs = list_jobs(workspace)
+    jobs, damaged = read_jobs(workspace)
     found = [job for job in reversed(jobs) if job.name == name]
+    if not found and (unread := [one for one in damaged if one.name == name]):
+        raise BadInput(unread[0].message)
     if not found:
         near = did_you_mean(name, {job.name for job in jobs})
         raise NotThere(
@@ -247,9 +277,16 @@ def jobs_named(workspace: Workspace, name: str, kind: str | None = None) -> list
     return found
 
 
-def named_job(workspace: Workspace, name: str, kind: str | None = None) -> Job:
-    """The job of that name, of whatever kind unless one is given; raises `BadInput` where several have it."""
+def named_job(
+    workspace: Workspace, name: str, kind: str | None = None, *, ended: Collection[State] | None = None
+) -> Job:
+    """The job of that name, of whatever kind unless one is given; raises `BadInput` where several have it.
+
+    `ended`: where one is open, or ended in one of these states, that one is meant and none that ended otherwise.
+    """
     found = jobs_named(workspace, name, kind)
+    if ended is not None:
+        found = [job for job in found if _stands(workspace, job, ended)] or found
     if len(found) > 1:
         raise BadInput(
             f"{name!r} names {len(found)} jobs. Choose by --kind {'|'.join(job.kind for job in reversed(found))}."
@@ -257,9 +294,30 @@ def named_job(workspace: Workspace, name: str, kind: str | None = None) -> Job:
     return found[0]
 
 
+def _stands(workspace: Workspace, job: Job, ended: Collection[State]) -> bool:
+    try:
+        outcome = outcome_of(workspace, job)
+    except BadInput:  # whoever goes on with it mends that, or says so
+        return True
+    return outcome is None or outcome.state in ended
+
+
 def list_jobs(workspace: Workspace, *, but: Container[str] = ()) -> list[Job]:
-    """Every job of the workspace, oldest first; those whose `place_of` is in `but` are not looked at."""
-    jobs = []
+    """Every job of the workspace whose record can be read, oldest first; others are told of in the log, once.
+
+    Those whose `place_of` is in `but` are not looked at.
+    """
+    jobs, damaged = read_jobs(workspace, but=but)
+    for one in damaged:
+        if one.record not in _TOLD:
+            _TOLD.add(one.record)
+            log.warning("left out: %s", one.message)
+    return jobs
+
+
+def read_jobs(workspace: Workspace, *, but: Container[str] = ()) -> tuple[list[Job], list[DamagedJob]]:
+    """Every job of the workspace, oldest first, and those whose records cannot be read: these hide no others."""
+    jobs, damaged = [], []
     for place in _places(workspace):
         if place in but:
             continue
@@ -267,11 +325,32 @@ def list_jobs(workspace: Workspace, *, but: Container[str] = ()) -> list[Job]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # discarded while we looked, or none
             try:
                 jobs.append(_read_job(workspace, record))
-            except BadInput as error:  # one that is damaged must not hide the others, or stop what heals them
-                if record not in _TOLD:
-                    _TOLD.add(record)
-                    log.warning("left out: %s", error)
-    return sorted(jobs, key=lambda job: (job.created, job.kind, job.name))
+            except (FileNotFoundError, NotADirectoryError):
+                raise
+            except (BadInput, OSError) as error:
+                kind, name = _named_by(record)
+                newer = isinstance(error, NewerFormat)
+                damaged.append(
+                    DamagedJob(kind=kind, name=name, record=record, message=str(error), newer=newer)
+                )
+    return (
+        sorted(jobs, key=lambda job: (job.created, job.kind, job.name)),
+        sorted(damaged, key=lambda one: (one.kind, one.name)),
+    )
+
+
+def unrecorded(workspace: Workspace) -> list[Path]:
+    """Directories of jobs that have no record: one is being made, or was removed while somebody worked for it."""
+    return sorted(path for path in workspace.root.glob("jobs/[!.]*") if not (path / RECORD).exists())
+
+
+def _named_by(record: Path) -> tuple[str, str]:
+    """Kind and name of the job whose place a record stands in."""
+    name = record.parent.name
+    if record.parents[1].name == "jobs":
+        kind, _, name = name.partition("-")
+        return kind, name
+    return "train", name
 
 
 def place_of(workspace: Workspace, job: Job) -> str:
@@ -284,25 +363,46 @@ def _places(workspace: Workspace) -> list[str]:
     places = []
     for above in ("jobs", "runs"):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            places += [f"{above}/{path.name}" for path in (workspace.root / above).iterdir()]
+            names = [path.name for path in (workspace.root / above).iterdir()]
+            places += [f"{above}/{name}" for name in names if not name.startswith(".")]
     return places
 
 
 def write_new_job(workspace: Workspace, job: Job) -> None:
     """Record a job whose name is free; the first record stands."""
     with staged_file(directory_of(workspace, job) / RECORD) as temporary:
-        temporary.write_text(to_json(job.model_dump()), encoding="utf-8")
+        temporary.write_text(to_record(job.model_dump()), encoding="utf-8")
 
 
 def replace_job(workspace: Workspace, job: Job) -> None:
     """Record other terms, or another trace, of a job that stands."""
-    write_json(directory_of(workspace, job) / RECORD, job.model_dump())
+    write_record(directory_of(workspace, job) / RECORD, job.model_dump())
 
 
 def outcome_of(workspace: Workspace, job: Job) -> Outcome | None:
     """How the job ended; None while it is open."""
     with contextlib.suppress(FileNotFoundError):
-        return Outcome.checked(**read_json(directory_of(workspace, job) / OUTCOME))
+        return read_as(Outcome, directory_of(workspace, job) / OUTCOME)
+    return None
+
+
+def note_stop(workspace: Workspace, job: Job, message: str) -> None:
+    """Keep why nobody works for an open job any more, where there is one and room to say so: `lhcq why` tells it."""
+    directory = directory_of(workspace, job)
+    if (directory / RECORD).exists():
+        with contextlib.suppress(LhcqError, OSError):
+            write_record(directory / STOPPED, Stopped(message=message, by=Holder.this_process()).model_dump())
+
+
+def forget_stop(workspace: Workspace, job: Job) -> None:
+    """Somebody works for the job again."""
+    remove_file(directory_of(workspace, job) / STOPPED)
+
+
+def stop_of(workspace: Workspace, job: Job) -> Stopped | None:
+    """What ended the last command that had workers of its own for a job; None where it left no word."""
+    with contextlib.suppress(FileNotFoundError, Damaged):
+        return read_as(Stopped, directory_of(workspace, job) / STOPPED)
     return None
 
 
@@ -310,18 +410,33 @@ def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
     """How the job ended; the first outcome stands."""
     outcome = Outcome(state=state, message=message, finished=time.time())
     with staged_file(directory_of(workspace, job) / OUTCOME) as temporary:
-        temporary.write_text(to_json(outcome.model_dump()), encoding="utf-8")
+        temporary.write_text(to_record(outcome.model_dump()), encoding="utf-8")
 
 
 def failures_of(workspace: Workspace, job: Job) -> list[Failure]:
-    """The units that were given up, in order of name."""
-    paths = sorted((directory_of(workspace, job) / FAILED).glob("*.json"))
-    return [Failure.checked(**read_json(path)) for path in paths]
+    """The units that were given up, in order of name.
+
+    One whose record is damaged is not given up any more: it is tried again, which is what a person would ask for.
+    """
+    failures = []
+    for path in sorted((directory_of(workspace, job) / FAILED).glob("[!.]*.json")):
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            failures.append(read_as(Failure, path))
+    return failures
+
+
+def read_as(record: type[_R], path: Path) -> _R:
+    """A record that is replaced whole, or was damaged; `FileNotFoundError` passes."""
+    fields = read_json(path)
+    try:
+        return record.checked(**fields)
+    except BadInput as error:
+        raise Damaged(f"{path}: {error} {LOOK}") from error
 
 
 def record_failure(workspace: Workspace, job: Job, failure: Failure) -> None:
     """Keep why a unit was given up."""
-    write_json(failure_path(workspace, job, failure.unit), failure.model_dump())
+    write_record(failure_path(workspace, job, failure.unit), failure.model_dump())
 
 
 def failure_path(workspace: Workspace, job: Job, unit: str) -> Path:

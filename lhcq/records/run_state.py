@@ -27,7 +27,7 @@ from lhcq.records.commits import steps_under
 from lhcq.records.jobs import read_record
 from lhcq.records.specs import TrainSpec
 from lhcq.records.validations import read_metrics
-from lhcq.storage import read_json, staged_file, to_json
+from lhcq.storage import read_json, staged_file, to_record
 from lhcq.workspace import RunPaths, round_of, step_of
 
 MAX_ROLLBACKS = 3
@@ -273,4 +273,4 @@ def _records(directory: Path, start: str = "[0-9]") -> list[Path]:
 
 def _commit(path: Path, record: Frozen) -> None:
     with staged_file(path) as temporary:
-        temporary.write_text(to_json(record.model_dump()), encoding="utf-8")
+        temporary.write_text(to_record(record.model_dump()), encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.errors import BadInput
+from lhcq.errors import DamagedChunk
 from lhcq.records.commits import OF
 from lhcq.seals import OPEN, check_seal, seal
 from lhcq.storage import read_json, staged_directory, staged_file, write_json, write_manifest, write_text
@@ -34,18 +34,17 @@ def write_chunk(path: Path, values: NDArray[np.float64]) -> None:
 
 
 def read_chunk(path: Path, n_values: int) -> NDArray[np.float64]:
-    """What `write_chunk` wrote, (n_values,); raises `BadInput` where it is damaged."""
+    """What `write_chunk` wrote, (n_values,); raises `DamagedChunk` where it is damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    remedy = "Remove it and search again."
     try:
-        check_seal(path, remedy=remedy)
+        check_seal(path)
         values: NDArray[np.float64] = pq.read_table(path)[_COLUMN].to_numpy()
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise BadInput(f"{path}: not a readable chunk ({error}). {remedy}") from error
+        raise DamagedChunk.at(path, f"not a readable chunk ({error})") from error
     if len(values) != n_values:
-        raise BadInput(f"{path}: has {len(values):,} values, not {n_values:,}. {remedy}")
+        raise DamagedChunk.at(path, f"has {len(values):,} values, not {n_values:,}")
     return values
 
 

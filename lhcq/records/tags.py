@@ -5,7 +5,7 @@ from pathlib import Path
 from lhcq.config import check_name
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.records.run_state import best_step, committed_steps
-from lhcq.storage import exclusive, read_json, staged_file, to_json
+from lhcq.storage import exclusive, read_json, staged_file, to_record
 from lhcq.workspace import RunPaths
 
 BEST, LATEST = "best", "latest"
@@ -60,7 +60,7 @@ def tag_step(run_dir: Path, step: int, tag: str) -> None:
         resolve_step(run_dir, str(step))
         path = RunPaths(run_dir).tag(tag)
         with staged_file(path) as temporary:
-            temporary.write_text(to_json({"step": step}), encoding="utf-8")
+            temporary.write_text(to_record({"step": step}), encoding="utf-8")
         named = int(read_json(path)["step"])
     if named != step:
         raise NameTaken(f"tag {tag!r} of run {run_dir.name!r} names step {named} already. Choose another.")

@@ -21,6 +21,7 @@ from lhcq.storage import (
     staged_directory,
     write_json,
     write_manifest,
+    write_record,
     write_text,
 )
 from lhcq.workspace import RunPaths
@@ -127,7 +128,7 @@ def find_evaluation(directory: Path) -> Evaluation | None:
 
 def require_scores(directory: Path) -> "Scores":
     """The scores of a run's directory, which must be committed for the run of today."""
-    require_commit(directory, what=directory.name, remedy="Remove it; it will be made again.")
+    require_commit(directory, what=directory.name, remedy="Move it elsewhere; it will be made again.")
     return read_validation_scores(directory)
 
 
@@ -144,7 +145,7 @@ def loss_of_training(directory: Path) -> float | None:
 
 def write_calibrated(run_dir: Path, metrics: CalibratedMetrics) -> None:
     """Keep what the calibration subset makes of the test subset."""
-    write_json(RunPaths(run_dir).calibrated, metrics.model_dump())
+    write_record(RunPaths(run_dir).calibrated, metrics.model_dump())
 
 
 def find_calibrated(run_dir: Path) -> CalibratedMetrics | None:

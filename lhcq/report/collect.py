@@ -12,9 +12,9 @@ import numpy as np
 from lhcq.errors import NotThere
 from lhcq.records.checkpoints import versions_of
 from lhcq.records.commits import digests_of
+from lhcq.records.job_control import is_paused
 from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
 from lhcq.records.journal import CheckpointLine, Line, StepLine, read_journal
-from lhcq.records.run_control import is_paused
 from lhcq.records.run_state import (
     alarms_of,
     answer_to,

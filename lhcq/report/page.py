@@ -97,13 +97,13 @@ PICTURES = {
 }
 
 
-def write_report(workspace: Workspace, run: str) -> Path:
-    """Write `report.html` of a run, replacing an earlier one in one step; gives its path.
+def write_report(workspace: Workspace, run: str, out: Path | None = None) -> Path:
+    """Write `report.html` of a run, or the file `out`, replacing an earlier one in one step; gives its path.
 
     Works at any time after the run was queued. Raises `NotThere` when there is no such run.
     """
     view = collect_run(workspace, run)
-    path = RunPaths(workspace.run(run)).page
+    path = out or RunPaths(workspace.run(run)).page
     write_text(path, render_page(view))
     return path
 

@@ -33,7 +33,7 @@ from redis.retry import Retry
 from lhcq.address import BrokerAddress
 from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, TransientError
-from lhcq.storage import explained_os_errors, lock_file, read_json, unlock_file, write_json
+from lhcq.storage import explained_os_errors, lock_file, read_json, rotate, unlock_file, write_json
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, LEASE_PREFIX
 
@@ -111,9 +111,12 @@ def _data_of(workspace: Workspace) -> Path:
 
 
 def running_broker(workspace: Workspace) -> str | None:
-    """The URL of the workspace's own broker when it runs."""
-    address = listening(_data_of(workspace))
-    if address is None or not answers(address):
+    """The URL of the workspace's own broker when it runs, and is this user's."""
+    try:
+        address = listening(_data_of(workspace))
+        if address is None or not answers(address):
+            return None
+    except PermissionError:
         return None
     return BrokerAddress(scheme="redis+socket", socket=str(address)).url
 
@@ -293,6 +296,7 @@ def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes]
         if not lock_file(lock, wait=False):
             return None
         with explained_os_errors(configuration):
+            rotate(data / "valkey.log")  # which the server opens anew for each line
             configuration.write_bytes(_configuration(data, address))
         server = subprocess.Popen(
             [binary, configuration],
@@ -397,7 +401,9 @@ def _private_directory(path: Path) -> None:
         path.mkdir(mode=0o700)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise BadInput(f"{path}: must be a directory of yours with mode 0700. Remove it and start again.")
+        raise BadInput(
+            f"{path}: must be a directory of yours with mode 0700. Move it elsewhere and start again."
+        )
 
 
 def _make_private(data: Path) -> None:
@@ -406,7 +412,7 @@ def _make_private(data: Path) -> None:
     if status.st_uid != os.getuid():
         raise BadInput(
             f"{data}: belongs to another user (number {status.st_uid}), who could have the broker run a program. "
-            "Remove it, or set LHCQ_WORKSPACE to a directory of yours, or LHCQ_BROKER_URL."
+            "Set LHCQ_WORKSPACE to a directory of yours, or LHCQ_BROKER_URL."
         )
     if status.st_mode & 0o077:
         with contextlib.suppress(PermissionError):  # a filesystem without modes

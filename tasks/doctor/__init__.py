@@ -3,6 +3,7 @@
 from tasks.doctor.checks import broker_findings, environment_findings, fit_finding, worker_findings
 from tasks.doctor.filesystem import filesystem_findings
 from tasks.doctor.finding import Finding
+from tasks.doctor.records import record_findings
 from tasks.doctor.security import security_findings
 from tasks.doctor.worker_probe import memory_here
 
@@ -13,6 +14,7 @@ __all__ = [
     "filesystem_findings",
     "fit_finding",
     "memory_here",
+    "record_findings",
     "security_findings",
     "worker_findings",
 ]

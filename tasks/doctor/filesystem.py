@@ -18,6 +18,11 @@ CHECK = "file system"
 
 def filesystem_findings(root: Path) -> list[Finding]:
     """Hard links, renames of whole directories, locks, writing through to the disk, room, and who may write."""
+    if not os.access(root, os.W_OK | os.X_OK):
+        found = (
+            "this user may read the workspace and not write to it: links, renames and locks were not tried"
+        )
+        return [Finding(check=CHECK, state="ok", found=found), _room(root)]
     with tempfile.TemporaryDirectory(prefix=".doctor-", dir=root) as name:
         faults = [fault for trial in (_links, _renames, _locks, _syncs) if (fault := trial(Path(name)))]
     good = Finding(check=CHECK, state="ok", found="hard links, whole renames, locks and syncing work")
@@ -112,7 +117,7 @@ def _writers(root: Path) -> Finding:
             check="permissions",
             state="warning",
             found=f"others may read {login}, which holds Flower's login",
-            remedy=f"Run `chmod 600 {login}`, or remove it: the next start makes a new one.",
+            remedy=f"Run `chmod 600 {login}`.",
         )
     if open_to_all:
         return Finding(

@@ -13,6 +13,7 @@ import redis
 from celery import current_task
 
 from lhcq.errors import LeaseLost, LhcqError
+from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Failure, Holder, Job, failures_of, find_job, outcome_of, record_failure
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
@@ -30,7 +31,7 @@ from tasks.observe.tracing import note_error, note_span, span_under
 
 log = logging.getLogger(__name__)
 
-Status = Literal["done", "already", "leased", "closed", "again", "failed"]
+Status = Literal["done", "already", "leased", "closed", "paused", "again", "failed"]
 Work = Callable[[Workspace, Job, Unit, Lease], None]
 """What a task does for a unit of a job, under a lease."""
 
@@ -48,6 +49,9 @@ def perform(unit: Unit, work: Work, *, done: Callable[[Workspace, Job], bool]) -
         return "closed"
     with working_on(unit):
         try:
+            if is_held(workspace, job):
+                withdraw(job)  # whoever resumes it publishes what is left
+                return "paused"
             if outcome_of(workspace, job) is not None:
                 withdraw(job)  # what else waits of it has no turn any more
                 return "closed"

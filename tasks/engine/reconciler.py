@@ -18,6 +18,7 @@ from collections.abc import Callable
 import redis
 from redis.exceptions import LockError
 
+from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Job, failures_of, list_jobs, outcome_of, place_of
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
@@ -25,9 +26,9 @@ from tasks.broker.acceptance import claimed_by_another
 from tasks.broker.connection import redis_client
 from tasks.broker.transport import queue_length, waiting_messages
 from tasks.engine.publish import publish_released, publish_rest, publish_unit
-from tasks.jobs.attempts import backoff_key
+from tasks.jobs.attempts import LONGEST_BACKOFF_SECONDS, backoff_key
 from tasks.jobs.kinds import KINDS, chunk_path, is_chunk, kind_of, queue_of
-from tasks.jobs.leases import lease_key
+from tasks.jobs.leases import LEASE_SECONDS, drop_overlong, lease_key
 from tasks.jobs.planner import pending_units
 from tasks.jobs.turns import Claim, Turn, job_key, note_end, published_jobs, release, turns_of, withdraw
 from tasks.jobs.units import Unit, unit_key
@@ -98,7 +99,8 @@ class Reconciler:
         return [
             unit
             for unit, held, waits in zip(units, marks[::2], marks[1::2], strict=True)
-            if not held and not waits
+            if not (held and not drop_overlong(client, lease_key(unit.key), LEASE_SECONDS))
+            and not (waits and not drop_overlong(client, backoff_key(unit), LONGEST_BACKOFF_SECONDS))
         ]
 
     def _open_jobs(self, workspace: Workspace) -> list[Job]:
@@ -147,6 +149,10 @@ def _open_units(workspace: Workspace, job: Job, turn: Turn | None) -> list[Unit]
     healed."""
     try:
         kind = kind_of(job)
+        if is_held(workspace, job):
+            if turn is not None:
+                withdraw(job)  # whoever resumes it publishes what is left
+            return []
         if not kind.takes_turns:
             return pending_units(workspace, job)
         if turn is None or not (turn.waiting or turn.out):
@@ -215,5 +221,7 @@ def _hold(lock: "redis.lock.Lock | None") -> "redis.lock.Lock | None":
         with contextlib.suppress(LockError):
             lock.extend(_LOCK_SECONDS, replace_ttl=True)
             return lock
-    lock = redis_client().lock(_LOCK, timeout=_LOCK_SECONDS, blocking=False)
+    client = redis_client()
+    drop_overlong(client, _LOCK, _LOCK_SECONDS)
+    lock = client.lock(_LOCK, timeout=_LOCK_SECONDS, blocking=False)
     return lock if lock.acquire() else None

@@ -17,6 +17,7 @@ from tasks.jobs.units import Unit
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
+LONGEST_BACKOFF_SECONDS = 2**MAX_ATTEMPTS
 _TROUBLE_SECONDS = 60
 
 

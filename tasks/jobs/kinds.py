@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from lhcq.errors import BadInput
+from lhcq.records.job_control import wish_of
 from lhcq.records.jobs import Job
-from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import committed_steps, current_course, reached_step, validated_steps
 from lhcq.records.specs import (
     ClusterSpec,
+    ClusterTerms,
     GenerateSpec,
     PredictSpec,
     PrepareSpec,
@@ -54,6 +55,14 @@ class Kind:
     """Tells of each unit of a job what it is about."""
     measured_in: Literal["steps", "parts", "split"]
     """What its progress counts."""
+    makes: str
+    """What a finished job leaves, in a word: dataset, split, run."""
+    shelf: Callable[[Workspace, str], Path] | None = None
+    """Where the result of a name stands in the workspace; None where a job alone tells where its result is."""
+    beside: Callable[[Workspace, str], list[Path]] = lambda *_: []
+    """What belongs to the result of a name and stands elsewhere."""
+    made_of: Callable[[Workspace, Job], list[Path]] = lambda *_: []
+    """What a job's result was made of: it cannot be made or explained again without."""
     chunk_suffix: str | None = None
     """Of the files of a fan-out's chunks; None where there is no fan-out."""
     stretch: Callable[[Job, int], Stretch] | None = None
@@ -84,6 +93,9 @@ def fan_out(
     more: Mapping[str, Queue] | None = None,
     rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,),
     describe: Callable[[Job, Unit], Caption] | None = None,
+    makes: str | None = None,
+    shelf: Callable[[Workspace, str], Path] | None = None,
+    made_of: Callable[[Workspace, Job], list[Path]] = lambda *_: [],
 ) -> Kind:
     """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`."""
     name: str = spec.model_fields["kind"].default
@@ -100,6 +112,9 @@ def fan_out(
             _describe_chunks(job, stretch) if describe is None else functools.partial(describe, job)
         ),
         measured_in="parts",
+        makes=makes or name,
+        shelf=shelf,
+        made_of=made_of,
         chunk_suffix=suffix,
         stretch=stretch,
         rounds=rounds,
@@ -150,14 +165,14 @@ def is_chunk(unit: Unit) -> bool:
 
 def chunk_path(workspace: Workspace, job: Job, index: int) -> Path:
     """Where the output of chunk `index` stands once it is done."""
-    return _chunks_of(workspace, job) / f"{index:06d}{kind_of(job).chunk_suffix}"
+    return chunks_of(workspace, job) / f"{index:06d}{kind_of(job).chunk_suffix}"
 
 
 def finished_chunks(workspace: Workspace, job: Job) -> set[int]:
     """Indices of the chunks whose output stands."""
     suffix = str(kind_of(job).chunk_suffix)
     try:
-        names = [path.name for path in _chunks_of(workspace, job).iterdir()]
+        names = [path.name for path in chunks_of(workspace, job).iterdir()]
     except FileNotFoundError:
         return set()
     return {
@@ -177,8 +192,11 @@ def first_round(job: Job, missing: list[int]) -> list[int]:
     return missing if missing and missing[-1] < end else [index for index in missing if index < end]
 
 
-def _chunks_of(workspace: Workspace, job: Job) -> Path:
-    """Of the job as it was recorded, so that what is made for an earlier one of its name is never among them."""
+def chunks_of(workspace: Workspace, job: Job) -> Path:
+    """Where the chunks of a job stand.
+
+    Of the job as it was recorded, so that what is made for an earlier one of its name is never among them.
+    """
     return workspace.inside(_chunks_below(workspace.job(job.kind, job.name), job.identity))
 
 
@@ -281,11 +299,26 @@ def _plan_run(workspace: Workspace, job: Job) -> list[Unit]:
     course = current_course(directory)
     if not course.ends(spec.checkpoint_steps[-1]):
         waits = course.demand is not None or spec.config.waits_for_validation
-        if wish_of(workspace, job.name) == "run" and not (waits and units):
+        if wish_of(workspace, job) == "run" and not (waits and units):
             units.append(segment_unit(job.name))
     elif not units:
         units.append(test_unit(job.name))
     return units
+
+
+def _parents_of_run(workspace: Workspace, job: Job) -> list[Path]:
+    spec = job.spec_of(TrainSpec)
+    return [workspace.split(spec.split), workspace.root / spec.model_dir]
+
+
+def _parents_of_prediction(workspace: Workspace, job: Job) -> list[Path]:
+    spec = job.spec_of(PredictSpec)
+    return [
+        workspace.run(spec.run),
+        workspace.split(spec.split),
+        workspace.dataset(spec.dataset),
+        workspace.root / spec.model_dir,
+    ]
 
 
 def _describe_run(workspace: Workspace, job: Job) -> Callable[[Unit], Caption]:
@@ -314,6 +347,7 @@ KINDS: dict[str, Kind] = {
             queue="cpu",
             suffix=".npy",
             result=lambda _, job: Path(job.spec_of(GenerateSpec).out),
+            makes="events",
         ),
         fan_out(
             ClusterSpec,
@@ -321,6 +355,9 @@ KINDS: dict[str, Kind] = {
             suffix=".parquet",
             result=lambda workspace, job: workspace.dataset(job.name),
             stretch=_rows_of_clustering,
+            makes="dataset",
+            shelf=Workspace.dataset,
+            made_of=lambda _, job: [Path(job.terms_of(ClusterTerms).source)],
         ),
         Kind(
             name="prepare",
@@ -332,6 +369,10 @@ KINDS: dict[str, Kind] = {
             describe=_describe_split,
             measured_in="split",
             takes_turns=True,
+            makes="split",
+            shelf=Workspace.split,
+            beside=lambda workspace, name: [workspace.baseline(name)],
+            made_of=lambda workspace, job: [workspace.dataset(job.spec_of(PrepareSpec).dataset)],
         ),
         Kind(
             name="train",
@@ -342,6 +383,9 @@ KINDS: dict[str, Kind] = {
             last=lambda job: test_unit(job.name),
             describe=_describe_run,
             measured_in="steps",
+            makes="run",
+            shelf=Workspace.run,
+            made_of=_parents_of_run,
         ),
         fan_out(
             PredictSpec,
@@ -349,6 +393,9 @@ KINDS: dict[str, Kind] = {
             suffix=".parquet",
             result=lambda workspace, job: workspace.prediction(job.name),
             stretch=_rows_of_prediction,
+            makes="prediction",
+            shelf=Workspace.prediction,
+            made_of=_parents_of_prediction,
             more={"lhcq.predict_select": "cpu"},  # it needs no model
         ),
         fan_out(
@@ -356,6 +403,9 @@ KINDS: dict[str, Kind] = {
             queue="cpu",
             suffix=".parquet",
             result=lambda workspace, job: workspace.search(job.name),
+            makes="search",
+            shelf=Workspace.search,
+            made_of=lambda workspace, job: [workspace.dataset(job.spec_of(SearchSpec).dataset)],
             rounds=_rounds_of_search,
             describe=_describe_search,
         ),

@@ -19,7 +19,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import redis
 from redis.backoff import NoBackoff
@@ -30,6 +30,7 @@ from lhcq.errors import LeaseLost
 from lhcq.records.jobs import Holder
 from tasks.broker.connection import LEASE_PREFIX
 from tasks.jobs.turns import Claim, Ending, Released, give_back_lease, take_lease
+from tasks.jobs.units import unit_key
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,32 @@ def lease_key(unit: str) -> str:
 
 def is_leased(client: "redis.Redis", unit: str) -> bool:
     """Whether a worker holds the lease on `unit`."""
-    return bool(client.exists(lease_key(unit)))
+    return 0 < client.pttl(lease_key(unit)) <= 1000 * LEASE_SECONDS
+
+
+def drop_overlong(client: "redis.Redis", key: str, seconds: float) -> bool:
+    """Forget a key that was set for `seconds` and claims to last longer; whether it did.
+
+    The broker's clock was set back since, and would keep what a dead host held for all that time. A holder that lives
+    finds its lease lost, and stops.
+    """
+    if client.pttl(key) <= 1000 * seconds:
+        return False
+    log.warning(
+        "%s claims more than the %.0f s that it was set for: the broker's clock was set back", key, seconds
+    )
+    client.delete(key)
+    return True
+
+
+def is_any_leased(client: "redis.Redis", tasks: Iterable[str], name: str) -> bool:
+    """Whether a worker holds the lease on a unit of these tasks for the job of a name."""
+    for task in tasks:
+        key = lease_key(unit_key(task, (name,)))
+        for one in (key, *client.scan_iter(f"{key}:*", count=1000)):
+            if 0 < client.pttl(one) <= 1000 * LEASE_SECONDS:
+                return True
+    return False
 
 
 def holder_of(client: "redis.Redis", unit: str) -> Holder | None:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Job, failures_of
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_unit, finished_chunks, first_round, kind_of, merge_unit
@@ -9,7 +10,10 @@ from tasks.jobs.units import Unit
 
 
 def pending_units(workspace: Workspace, job: Job) -> list[Unit]:
-    """The units whose turn it is, without those that were given up. Empty: nothing can be done."""
+    """The units whose turn it is, without those that were given up. Empty: nothing can be done,
+    or may be, while the job is paused."""
+    if is_held(workspace, job):
+        return []
     kind = kind_of(job)
     given_up = {failure.unit for failure in failures_of(workspace, job)}
     units = [unit for unit in kind.plan(workspace, job) if unit.key not in given_up]
@@ -29,7 +33,7 @@ class Chunks(NamedTuple):
 
 def pending_chunks(workspace: Workspace, job: Job) -> Chunks:
     """What is left of a fan-out, as numbers: a job may have a million chunks. Nothing where there is no fan-out."""
-    if not kind_of(job).fans_out:
+    if not kind_of(job).fans_out or is_held(workspace, job):
         return Chunks([], 0)
     finished = finished_chunks(workspace, job)
     given_up = {failure.unit for failure in failures_of(workspace, job)}

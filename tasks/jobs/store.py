@@ -7,8 +7,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from lhcq.errors import BadInput, LhcqError, NameTaken, PermanentError
-from lhcq.records.commits import differing
+from lhcq.errors import BadInput, Damaged, LhcqError, NameTaken, PermanentError
+from lhcq.records.commits import OF, differing
+from lhcq.records.job_control import is_held, wish_of
 from lhcq.records.jobs import (
     FAILED,
     MADE,
@@ -16,20 +17,24 @@ from lhcq.records.jobs import (
     RECORD,
     Failure,
     Job,
+    Outcome,
     directory_of,
     end_job,
     failure_path,
     failures_of,
     find_job,
+    forget_stop,
+    list_jobs,
     load_job,
+    named_job,
     outcome_of,
     replace_job,
     this_user,
     write_new_job,
 )
-from lhcq.storage import MANIFEST, exclusive, read_json, sha256_of
-from lhcq.workspace import Workspace
-from tasks.jobs.kinds import is_chunk, result_of
+from lhcq.storage import MANIFEST, exclusive, read_json, remove_file, sha256_of
+from lhcq.workspace import RunPaths, Workspace
+from tasks.jobs.kinds import KINDS, chunks_of, is_chunk, kind_of, result_of
 from tasks.jobs.units import unit_of_key
 
 _ANOTHER_LHCQ = "begun by another version of lhcq, or its record was changed: chunks of two kinds would mix"
@@ -44,25 +49,22 @@ def refuse_taken_name(workspace: Workspace, job: Job) -> None:
     result = result_of(workspace, job)
     if earlier is None:
         if result.exists():
-            raise NameTaken(f"{result} exists already. Choose another name, or remove it.")
+            raise NameTaken(f"{result} exists already. {_another_name(workspace, job)}")
         return
     outcome = outcome_of(workspace, earlier)
     if outcome is None or outcome.state == "incomplete":
         _refuse_another(workspace, earlier, job)
     elif result.exists() and not (outcome.state == "failed" and _may_be_replaced(earlier, job)):
-        raise NameTaken(f"{result} exists already ({job.title}). Choose another name, or remove it.")
+        raise NameTaken(f"{result} exists already ({job.title}). {_another_name(workspace, job)}")
 
 
 def refuse_used_name(workspace: Workspace, kind: str, name: str, result: Path) -> None:
     """Raise `NameTaken` where a job of that name is under way, or `result` stands: for what is made without a job."""
     earlier = find_job(workspace, kind, name)
     if earlier is not None and outcome_of(workspace, earlier) is None:
-        raise NameTaken(
-            f"{earlier.title!r} is under way in {workspace.root}. Choose another name, or remove "
-            f"{directory_of(workspace, earlier)} and what it has done."
-        )
+        raise NameTaken(f"{earlier.title!r} is under way in {workspace.root}. {_or_end(workspace, earlier)}")
     if result.exists():
-        raise NameTaken(f"{result} exists already. Choose another name, or remove it.")
+        raise NameTaken(f"{result} exists already. {other_name(name, KINDS[kind].makes)}")
 
 
 def done_already(workspace: Workspace, job: Job) -> bool:
@@ -72,37 +74,117 @@ def done_already(workspace: Workspace, job: Job) -> bool:
     removed since, and something else have been made under its name.
     """
     earlier = find_job(workspace, job.kind, job.name)
-    outcome = outcome_of(workspace, earlier) if earlier else None
+    outcome = mend_outcome(workspace, earlier) if earlier else None
     result = result_of(workspace, job)
     if earlier is None or outcome is None or outcome.state != "done" or not result.exists():
         return False
-    different = job.spec.differences(earlier.spec)
+    different = job.spec.differences(earlier.spec) + _not_of(workspace, earlier)
+    if different:
+        raise NameTaken(
+            f"{result} exists already, made of something else ({'; '.join(different)}). "
+            f"{_another_name(workspace, job)}"
+        )
+    return True
+
+
+def _not_of(workspace: Workspace, job: Job) -> list[str]:
+    """In what the result that stands is not what a job makes."""
+    result, different = result_of(workspace, job), []
     if (manifest := result / MANIFEST).is_file():
-        made_of, asked = read_json(manifest), earlier.spec.recorded()
+        made_of, asked = read_json(manifest), job.spec.recorded()
         different += differing(made_of, {name: asked[name] for name in asked.keys() & made_of.keys()})
-    if (made := directory_of(workspace, earlier) / MADE).is_file() and (
+    if (made := directory_of(workspace, job) / MADE).is_file() and (
         read_json(made)["sha256"] != sha256_of(result)
     ):
         different.append("its contents are others")
-    if different:
-        raise NameTaken(
-            f"{result} exists already, made of something else ({'; '.join(different)}). Choose another name, or "
-            "remove it."
-        )
-    return True
+    return different
+
+
+def mend_outcome(workspace: Workspace, job: Job) -> Outcome | None:
+    """How the job ended. Where the record of that is damaged, it is made anew, by what stands.
+
+    A job that was cancelled stays so, one of chunks whose result stands is done, and any other is open: what it has
+    is kept, and so nothing that is finished is done again.
+    """
+    try:
+        return outcome_of(workspace, job)
+    except Damaged:
+        with exclusive(workspace.jobs_lock):
+            remove_file(directory_of(workspace, job) / OUTCOME)
+            if wish_of(workspace, job) == "cancel":
+                end_job(workspace, job, "cancelled", f"{job.title} was cancelled.")
+            elif kind_of(job).fans_out and result_of(workspace, job).exists() and not _not_of(workspace, job):
+                end_job(workspace, job, "done", f"{result_of(workspace, job)} stands")
+        return outcome_of(workspace, job)
+
+
+def mend_record(workspace: Workspace, job: Job) -> None:
+    """Put the record of a request in the place of one that is damaged, where what stands was made for it.
+
+    Raises `BadInput` where something else was, and for a record that can be read and makes no sense to this lhcq.
+    """
+    try:
+        find_job(workspace, job.kind, job.name)
+    except Damaged as error:
+        with exclusive(workspace.jobs_lock):
+            if not _is_for(workspace, job):
+                raise BadInput(
+                    f"{directory_of(workspace, job) / RECORD}: damaged, and what stands was made for another request "
+                    f"than this. {_another_name(workspace, job)}"
+                ) from error
+            own = {"identity": job.spec.identity(), "owner": job.owner or this_user()}
+            replace_job(workspace, job.model_copy(update=own))
+
+
+def _is_for(workspace: Workspace, job: Job) -> bool:
+    """Whether all that stands of a job whose record is lost can have been made for this request."""
+    own = job.model_copy(update={"identity": job.spec.identity()})
+    if job.kind == "train":
+        paths = RunPaths(workspace.run(job.name))
+        committed = [
+            *paths.checkpoints.glob(f"[!.]*/{MANIFEST}"),
+            *paths.validations.glob(f"[!.]*/{MANIFEST}"),
+        ]
+        return all(read_json(path).get(OF) == own.identity for path in committed)
+    if _not_of(workspace, own):
+        return False
+    ours = chunks_of(workspace, own)
+    return ours.exists() or not any(ours.parent.glob("[!.]*"))
+
+
+def other_name(name: str, makes: str) -> str:
+    """What to do about a name that is taken."""
+    return f"Choose another name, or `lhcq rm {name} --kind {makes}` first."
+
+
+def _or_end(workspace: Workspace, job: Job) -> str:
+    """What to do about the name of a job that has not ended, or that somebody may go on with."""
+    if outcome_of(workspace, job) is None:
+        return f"Choose another name, or end it by `lhcq cancel {job.name} --kind {job.kind}`."
+    return other_name(job.name, KINDS[job.kind].makes)
+
+
+def _another_name(workspace: Workspace, job: Job) -> str:
+    if KINDS[job.kind].shelf is not None:
+        return other_name(job.name, KINDS[job.kind].makes)
+    result = result_of(workspace, job)  # its job's name follows from the file's, and from what was asked for
+    made_by = [
+        one.name
+        for one in list_jobs(workspace)
+        if one.kind == job.kind and result_of(workspace, one) == result
+    ]
+    return f"Choose another file, or `lhcq rm {made_by[0]}` first." if made_by else "Choose another file."
 
 
 def _refuse_another(workspace: Workspace, earlier: Job, job: Job) -> None:
     if different := job.spec.differences(earlier.spec):
         raise NameTaken(
             f"{job.title!r} is under way in {workspace.root} with another configuration or input "
-            f"({'; '.join(different)}). Choose another name, or remove "
-            f"{directory_of(workspace, job)} and what it has done."
+            f"({'; '.join(different)}). {_or_end(workspace, earlier)}"
         )
     if earlier.identity != earlier.spec.identity():
         raise NameTaken(
-            f"{job.title!r} is under way in {workspace.root}, {_ANOTHER_LHCQ}. Choose another name, or remove "
-            f"{directory_of(workspace, job)} and what it has done."
+            f"{job.title!r} is under way in {workspace.root}, {_ANOTHER_LHCQ}. {_or_end(workspace, earlier)}"
         )
 
 
@@ -127,8 +209,11 @@ def create_job(workspace: Workspace, job: Job) -> Job:
     A job that ended incomplete keeps its finished chunks and tries the others again. So does one whose chunks failed,
     for the same request: its terms may be what was wrong.
     """
+    mend_record(workspace, job)
     with exclusive(workspace.jobs_lock):  # else one command could discard what another has just recorded
-        return _create_job(workspace, job)
+        created = _create_job(workspace, job)
+    forget_stop(workspace, created)
+    return created
 
 
 def _create_job(workspace: Workspace, job: Job) -> Job:
@@ -189,7 +274,7 @@ def set_trace(workspace: Workspace, job: Job, trace: str | None) -> None:
 
 
 class OpenJob:
-    """Whether a job is still the open one of its name: asked often by who works for it, so read only when changed."""
+    """Whether a job is still the open one of its name, and is not paused: asked often, so read only when changed."""
 
     def __init__(self, workspace: Workspace, job: Job) -> None:
         self._workspace = workspace
@@ -198,8 +283,8 @@ class OpenJob:
         self._seen: tuple[int, int] | None = None
 
     def ended(self) -> bool:
-        """Whether it has an outcome, was removed, or its name means another job by now."""
-        if (self._record.parent / OUTCOME).exists():
+        """Whether it has an outcome, was paused or removed, or its name means another job by now."""
+        if (self._record.parent / OUTCOME).exists() or is_held(self._workspace, self._job):
             return True
         try:
             status = self._record.stat()
@@ -222,8 +307,13 @@ def reopen_job(workspace: Workspace, job: Job) -> None:
 def discard_job(workspace: Workspace, job: Job) -> None:
     """Remove the job's record and everything in it."""
     directory = directory_of(workspace, job)
-    (directory / RECORD).unlink(missing_ok=True)  # first: what has no record is no job
+    release_name(directory)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def release_name(directory: Path) -> None:
+    """Make of a job's directory no job: what has no record is none, so whoever works for it stops."""
+    remove_file(directory / RECORD)
 
 
 def forget_failures(workspace: Workspace, job: Job, units: Iterable[str] | None = None) -> None:
@@ -259,10 +349,10 @@ def message_of(error: BaseException) -> str:
     return str(error) if isinstance(error, LhcqError) else f"{type(error).__name__}: {error}"
 
 
-def require_open(workspace: Workspace, run: str) -> Job:
-    """The run's job, or an error when it does not exist or has ended."""
-    job = load_job(workspace, "train", run)
+def require_open(workspace: Workspace, name: str, kind: str | None) -> Job:
+    """The job of a name that has not ended; an error when there is none, or when it has."""
+    job = named_job(workspace, name, kind, ended=())
     outcome = outcome_of(workspace, job)
     if outcome:
-        raise BadInput(f"run {run!r} has ended already ({outcome.state}).")
+        raise BadInput(f"{job.title} has ended already ({outcome.state}).")
     return job

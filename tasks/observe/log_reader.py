@@ -2,9 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from lhcq.config import Frozen
@@ -64,20 +64,26 @@ class LogReader:
 
     def __init__(self, workspace: Workspace) -> None:
         self._directory = workspace.logs
-        self._read: dict[Path, int] = {}
+        self._read: dict[tuple[int, int], int] = {}
+        """How far each file was read, by its device and number, which it keeps when it is renamed."""
 
     def lines(self, wanted: Callable[[Line], bool]) -> list[Line]:
         """The new lines that are wanted, of all logs in the order of time."""
         found = []
-        for path in sorted(self._directory.glob("*.log")):
+        seen = set()
+        for path in sorted([*self._directory.glob("*.log"), *self._directory.glob("*.log.[0-9]")]):
             with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-                found += [line for line in self._new_lines(path, stream) if wanted(line)]
+                status = os.fstat(stream.fileno())
+                file = (status.st_dev, status.st_ino)
+                if file not in seen:  # renamed while we read
+                    seen.add(file)
+                    found += [line for line in self._new_lines(file, stream) if wanted(line)]
         return sorted(found, key=lambda line: line.time)
 
-    def _new_lines(self, path: Path, stream: BinaryIO) -> Iterator[Line]:
+    def _new_lines(self, file: tuple[int, int], stream: BinaryIO) -> Iterator[Line]:
         stream.seek(0, 2)
-        start = self._read.get(path, 0)
-        stream.seek(start if start <= stream.tell() else 0)  # a rotated log begins anew
+        start = self._read.get(file, 0)
+        stream.seek(start if start <= stream.tell() else 0)  # one that was emptied begins anew
         at = stream.tell()
         for raw in stream:
             if not raw.endswith(b"\n"):
@@ -85,4 +91,4 @@ class LogReader:
             at += len(raw)
             if (line := read_line(raw)) is not None:
                 yield line
-        self._read[path] = at
+        self._read[file] = at

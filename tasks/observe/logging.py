@@ -25,7 +25,9 @@ from urllib.parse import unquote, urlsplit
 from celery.signals import after_setup_logger, after_setup_task_logger
 
 from lhcq.config import NAME_PATTERN, Settings
+from lhcq.errors import LhcqError
 from lhcq.records.jobs import LOG_VARIABLE
+from lhcq.storage import LARGEST_LOG_BYTES, exclusive, rotate
 from tasks.jobs.units import Unit, unit_key
 
 _HOST = socket.gethostname()
@@ -145,32 +147,69 @@ def chosen_formatter() -> logging.Formatter:
     return JsonFormatter() if Settings.from_environment().log_format == "json" else TextFormatter()
 
 
+class WorkerLog(WatchedFileHandler):
+    """The log of a host's workers in the workspace, to which all their processes append.
+
+    Whichever of them finds it too large renames it, and all go on in a new one. Where the output of the process goes
+    to the same file, it follows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.path = path
+        self.is_output = self.stream is not None and _is_output(self.stream.fileno())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, and rename the log once it is large."""
+        super().emit(record)
+        try:
+            if self.stream and os.fstat(self.stream.fileno()).st_size > LARGEST_LOG_BYTES:
+                with exclusive(self.path.with_name(".rotating.lock"), where_possible=True):
+                    rotate(self.path)  # which looks again: another process may have been first
+        except (OSError, LhcqError):
+            self.handleError(record)
+
+    def reopenIfNeeded(self) -> None:  # noqa: N802
+        """Go on in a new file where this one was renamed, and have the output of this process go there too."""
+        before = self.stream
+        super().reopenIfNeeded()
+        if self.is_output and self.stream is not None and self.stream is not before:
+            os.dup2(self.stream.fileno(), 1)
+            os.dup2(self.stream.fileno(), 2)
+
+
+def _is_output(descriptor: int) -> bool:
+    try:
+        return os.path.sameopenfile(descriptor, 2)
+    except OSError:  # there is no output
+        return False
+
+
 @after_setup_logger.connect
 @after_setup_task_logger.connect
 def format_lines(logger: logging.Logger, **_: Any) -> None:
-    """Give a logger of Celery's our lines, and a copy of them in the workspace where they would go elsewhere."""
+    """Give a logger of Celery's our lines in the workspace's log, and where its output goes if that is elsewhere."""
     kept = any(isinstance(handler, WatchedFileHandler) for handler in logger.handlers)
-    if not kept and (copy := _copy_handler()) is not None:
-        logger.addHandler(copy)
+    if not kept and (own := _own_log()) is not None:
+        if own.is_output:  # else each line would stand there twice
+            for handler in list(logger.handlers):
+                logger.removeHandler(handler)
+        logger.addHandler(own)
     for handler in logger.handlers:
         handler.setFormatter(chosen_formatter())
     # It says of each message that it came, which the unit's own first line says again.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
 
-def _copy_handler() -> logging.Handler | None:
-    """Writes to the worker's log in the workspace; None where its output goes there already, or none is named."""
+def _own_log() -> WorkerLog | None:
+    """Writes to the worker's log in the workspace; None where none is named, or it cannot be written."""
     name = os.environ.get(LOG_VARIABLE)
     if not name:
         return None
     path = Path(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = WatchedFileHandler(path, encoding="utf-8")
-        if os.path.sameopenfile(handler.stream.fileno(), sys.__stderr__.fileno()):  # type: ignore[union-attr]
-            handler.close()
-            return None
+        return WorkerLog(path)
     except (OSError, AttributeError, ValueError) as error:
         sys.stderr.write(f"lhcq: {path}: the log is not kept there ({error}).\n")
         return None
-    return handler

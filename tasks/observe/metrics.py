@@ -22,7 +22,7 @@ from lhcq.address import BrokerAddress
 from lhcq.config import Settings
 from lhcq.errors import LhcqError
 from lhcq.model.gpus import gpus_of_host
-from lhcq.records.jobs import Job, failures_of, list_jobs, outcome_of
+from lhcq.records.jobs import Job, Outcome, failures_of, outcome_of, read_jobs
 from lhcq.records.journal import Journal
 from lhcq.records.specs import TrainSpec
 from lhcq.workspace import Workspace
@@ -55,9 +55,7 @@ class LhcqCollector(Collector):
             yield from list(self._all())
 
     def _all(self) -> Iterator[Metric]:
-        jobs = list_jobs(self._workspace)
-        ended = {id(job): outcome for job in jobs if (outcome := outcome_of(self._workspace, job))}
-        states = Counter((job.kind, ended[id(job)].state if id(job) in ended else "open") for job in jobs)
+        jobs, ended, states = read_states(self._workspace)
         yield _gauge("lhcq_jobs", "Jobs of the workspace by state", ("kind", "state"), states)
         horizon = time.time() - _RECENT_SECONDS
         recent = [job for job in jobs if id(job) not in ended or ended[id(job)].finished > horizon]
@@ -127,6 +125,26 @@ class LhcqCollector(Collector):
         journal = self._journals.setdefault(run, Journal(self._workspace.run(run)))
         journal.read()
         return journal
+
+
+def read_states(
+    workspace: Workspace,
+) -> tuple[list[Job], dict[int, Outcome], Counter[tuple[str, str]]]:
+    """The jobs whose records can be read, the outcomes of those that ended, and how many of each kind are how."""
+    found, damaged = read_jobs(workspace)
+    states = Counter((one.kind, "damaged") for one in damaged)
+    jobs, ended = [], {}
+    for job in found:
+        try:
+            outcome = outcome_of(workspace, job)
+        except (LhcqError, OSError):
+            states[job.kind, "damaged"] += 1
+            continue
+        jobs.append(job)
+        states[job.kind, outcome.state if outcome else "open"] += 1
+        if outcome:
+            ended[id(job)] = outcome
+    return jobs, ended, states
 
 
 RUN_GAUGES = {

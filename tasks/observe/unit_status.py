@@ -3,7 +3,8 @@
 import time
 from typing import Literal
 
-from lhcq.config import Frozen
+from lhcq.config import Frozen, Settings
+from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Holder, Job, failures_of, outcome_of
 from lhcq.workspace import Workspace
 from tasks.app import app
@@ -17,7 +18,18 @@ from tasks.jobs.turns import turns_of
 from tasks.jobs.units import Unit
 from tasks.settings import with_again
 
-State = Literal["finished", "given up", "at work", "backoff", "no worker", "queued", "lost", "not yet"]
+State = Literal[
+    "finished",
+    "given up",
+    "at work",
+    "backoff",
+    "no worker",
+    "queued",
+    "lost",
+    "not yet",
+    "stopped",
+    "paused",
+]
 _REPLY_SECONDS = 1.0
 
 
@@ -55,12 +67,16 @@ def standing_of(workspace: Workspace, job: Job, unit: Unit, listened: set[str] |
             message=failure.message,
             traceback=failure.traceback,
         )
+    if outcome is None and is_held(workspace, job):
+        return Standing(unit=unit.key, state="paused", waits_for=f"`lhcq resume {job.name}`")
     if unit not in pending:
         later = unit == kind_of(job).last(job)
         waits_for = f"{len(pending)} units before it" if later and pending else ""
         return Standing(
             unit=unit.key, state="not yet" if later and pending else "finished", waits_for=waits_for
         )
+    if listened is None and Settings.from_environment().broker_url is None:
+        return Standing(unit=unit.key, state="stopped", waits_for="a command that has it done")
     if listened is None:
         return Standing(unit=unit.key, state="lost", waits_for="a broker; none answers")
     return _pending_standing(job, unit, listened)

@@ -1,10 +1,11 @@
 """What the fan-outs share: a task a chunk, and the merge that ends the job."""
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lhcq.errors import RowsMissing
+from lhcq.errors import ChunkAgain, DamagedChunk, LhcqError, RowsMissing
 from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, find_job
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
@@ -14,6 +15,8 @@ from tasks.jobs.leases import Lease
 from tasks.jobs.planner import pending_chunks
 from tasks.jobs.store import end_with_failures
 from tasks.jobs.units import Unit
+
+log = logging.getLogger(__name__)
 
 MakeChunk = Callable[[Workspace, Job, int, Path, Lease], None]
 """Writes the chunk of this index to a path."""
@@ -34,7 +37,8 @@ def chunk_work(make: MakeChunk) -> Work:
 def merge_work(merge: Merge) -> Work:
     """The work of the task that merges all chunks and ends the job."""
 
-    def work(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
+    def work(workspace: Workspace, job: Job, _: Unit, held: Lease) -> None:
+        held.check()
         failures = failures_of(workspace, job)
         if any(failure.permanent for failure in failures):
             end_with_failures(workspace, job, failures)
@@ -47,10 +51,22 @@ def merge_work(merge: Merge) -> Work:
         except RowsMissing as error:
             end_job(workspace, job, "incomplete", str(error))
             return
+        except DamagedChunk as error:
+            raise _discarded(job, error, chunks) from error
         end_job(workspace, job, "done", message)
         shutil.rmtree(directory_of(workspace, job) / "parts", ignore_errors=True)
 
     return work
+
+
+def _discarded(job: Job, error: DamagedChunk, chunks: dict[int, Path]) -> LhcqError:
+    """Have a damaged chunk made again, it alone: what does not stand is left to do."""
+    for index, path in chunks.items():
+        if path == error.path:
+            path.unlink(missing_ok=True)
+            log.warning("%s: chunk %d is made again: %s", job.title, index, error)
+            return ChunkAgain(f"{job.title}: chunk {index} was damaged and is made again")
+    return error
 
 
 def perform_chunk(kind: str, name: str, index: int, make: MakeChunk) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from lhcq.errors import NameTaken, RowsMissing
 from lhcq.records.jobs import MADE, Failure, Job, directory_of
 from lhcq.records.specs import GenerateSpec
-from lhcq.storage import read_json, sha256_of, write_json
+from lhcq.storage import read_json, sha256_of, write_record
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.jobs.leases import Lease
@@ -19,7 +19,7 @@ def _make(_: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
 
     part = plan_parts(job.spec_of(GenerateSpec).config)[index]
     note_span(events=part.n_events)
-    made = generate_part(part)
+    made = generate_part(part, on_event=held.check)
     held.check()
     write_part(path, *made)
 
@@ -37,7 +37,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
             spec.config,
             [chunks[index] for index in sorted(chunks)],
             out,
-            on_made=lambda staged: write_json(made, {"sha256": sha256_of(staged)}),
+            on_made=lambda staged: write_record(made, {"sha256": sha256_of(staged)}),
         )
     if not made.exists() or read_json(made)["sha256"] != sha256_of(out):
         raise NameTaken(f"{out}: exists already, and is not what this command makes. Choose another file.")

@@ -27,7 +27,7 @@ def _refuse_another_split(workspace: Workspace, job: Job) -> None:
         raise NameTaken(f"{split}: exists already, with another {', '.join(different)}. Choose another name.")
 
 
-def _prepare(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
+def _prepare(workspace: Workspace, job: Job, _: Unit, held: Lease) -> None:
     from lhcq.model.tokens import encode_prompts
     from lhcq.prompts.writing import write_split
 
@@ -37,6 +37,7 @@ def _prepare(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
     encode = None
     if spec.model_dir:
         encode = encode_prompts(workspace.permitted(workspace.root / spec.model_dir))
+    held.check()
     write_split(
         dataset,
         workspace.split(job.name),
@@ -56,7 +57,7 @@ def _refuse_another_dataset(dataset: Path, job: Job, spec: PrepareSpec) -> None:
         )
 
 
-def _baseline(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
+def _baseline(workspace: Workspace, job: Job, _: Unit, held: Lease) -> None:
     from lhcq.evaluate.baseline import fit_baseline
     from lhcq.records.validations import is_of_another_split
 
@@ -65,6 +66,7 @@ def _baseline(workspace: Workspace, job: Job, _: Unit, __: Lease) -> None:
     if is_of_another_split(final, split):
         shutil.rmtree(final)
     fit_baseline(split, final)
+    held.check()
     end_job(workspace, job, "done", f"prompts in {split}")
 
 

@@ -14,10 +14,10 @@ from typing import Any
 from lhcq.errors import PermanentError
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import is_commit, make_way
+from lhcq.records.job_control import wish_of
 from lhcq.records.jobs import Job, end_job, find_job, list_jobs, outcome_of
 from lhcq.records.journal import CheckpointLine, RemovedLine, StepLine, ValidationLine, write_line
 from lhcq.records.metrics import Metrics
-from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import Alarm, best_step, current_course
 from lhcq.records.specs import PredictSpec, TrainSpec, TrainTerms
 from lhcq.version import version as own_version
@@ -149,7 +149,7 @@ def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> 
         write_line(run_dir, StepLine(**record.model_dump()))
         told.append((record.step, record.model_dump(exclude={"step"})))
         watch.see(record.step, record.loss, record.grad_norm)
-        return not held.lost and not watch.ends_segment and wish_of(workspace, job.name) == "run"
+        return not held.lost and not watch.ends_segment and wish_of(workspace, job) == "run"
 
     prompts, labels, _ = _subset(workspace, job, "train")
     base = base_of(workspace, job.spec_of(TrainSpec))

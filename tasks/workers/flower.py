@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.storage import explained_os_errors, lock_file
+from lhcq.storage import explained_os_errors, lock_file, rotate
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.workers.lifecycle import PARENT_VARIABLE, leave_with_parent
@@ -64,6 +64,7 @@ def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: 
     environment[PARENT_VARIABLE] = str(os.getpid())
     workspace.logs.mkdir(parents=True, exist_ok=True)
     log = workspace.logs / "flower.log"
+    rotate(log)
     with log.open("ab") as output:
         process = subprocess.Popen(
             [
@@ -102,7 +103,7 @@ def _private_state(workspace: Workspace) -> Path:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise BadInput(
-            f"{directory}: must be a directory of yours with mode 0700. Remove it and start again."
+            f"{directory}: must be a directory of yours with mode 0700. Move it elsewhere and start again."
         )
     return directory
 

@@ -36,8 +36,10 @@ _AT_HANGUP = signal.getsignal(signal.SIGHUP)  # before Celery sets its own
 
 @worker_init.connect
 def leave_unfit_broker(**_: Any) -> None:
-    """Leave, before anything is taken, a broker that would lose work, refuses what is needed or serves others."""
+    """Leave, before anything is taken, a broker that would lose work, refuses what is needed or serves others; and a
+    workspace of a newer lhcq."""
     try:
+        own_workspace().require_known_format()
         ask_broker(own_workspace())
     except PermanentError as error:
         sys.exit(f"lhcq: {error}")  # Celery logs any other exception of a signal and goes on

@@ -7,9 +7,9 @@ from pathlib import Path
 from random import Random
 
 from lhcq.model.checkpoint import recorded_rows, verified_step
-from lhcq.records.jobs import Failure, Holder, Outcome, failures_of, find_job, list_jobs, outcome_of
+from lhcq.records.job_control import wish_of
+from lhcq.records.jobs import Failure, Holder, Outcome, failures_of, find_job, list_jobs, load_job, outcome_of
 from lhcq.records.journal import newest_step
-from lhcq.records.run_control import wish_of
 from lhcq.records.run_state import committed_steps, read_course
 from lhcq.storage import write_json, write_manifest
 from lhcq.workspace import Workspace
@@ -79,7 +79,7 @@ def attack_workspace(data: tuple[str, bytes], root: Path) -> None:
                 [unit_of_key(failure.unit) for failure in failures_of(place, found)]
     run = place.run("made")
     for read in (
-        lambda: wish_of(place, "made"),
+        lambda: wish_of(place, load_job(place, "train", "made")),
         lambda: newest_step(run),
         lambda: verified_step(place.checkpoint("made", committed_steps(run)[-1])),
         lambda: recorded_rows(place.checkpoint("made", 10)),

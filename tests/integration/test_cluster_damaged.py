@@ -86,7 +86,7 @@ def mark_parts(lhcq, name: str) -> int:
     """Have the parts that stand say so in the manifest, should they be what is merged; gives their number."""
     paths = parts_of(lhcq, name)
     for path in paths:
-        table, gaps = pq.read_table(path), read_gaps(pq.read_metadata(path).metadata)
+        table, gaps = pq.read_table(path), read_gaps(pq.read_metadata(path).metadata, path)
         path.unlink()
         write_part(path, [table], MARK, gaps)
     return len(paths)
@@ -224,7 +224,7 @@ def test_after_a_kill_of_everything_only_what_is_missing_is_done_wherever_the_fi
             file[VALUES][0, 0] += 1.0
         line = lhcq.refused("cluster", other, *options)
         assert "another configuration or input (source_sha256 " in line
-        assert f"Choose another name, or remove {directory} and what it has done." in line
+        assert "Choose another name, or end it by `lhcq cancel cut --kind cluster`." in line
         assert len(parts_of(lhcq, "cut")) == n_kept
 
         (tmp_path / "elsewhere").mkdir()

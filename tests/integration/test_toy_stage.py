@@ -179,6 +179,9 @@ def test_without_the_stage_its_job_is_left_alone_and_said_to_be_unknown(lhcq: An
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(record))
     done = lhcq.run("status", "--json")
-    assert json.loads(done.stdout)["jobs"] == []
-    (line,) = done.stderr.splitlines()
-    assert "kind: 'square' is none of generate, cluster, prepare, train, predict, search" in line
+    assert done.stderr == ""
+    (row,) = json.loads(done.stdout)["jobs"]
+    assert (row["kind"], row["name"], row["state"]) == ("square", "first", "damaged")
+    assert "kind: 'square' is none of generate, cluster, prepare, train, predict, search" in row["message"]
+    lhcq.run("rm", "first")
+    assert not path.parent.exists()

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ import numpy as np
 import pytest
 
 from lhcq.config import ClusterConfig
-from lhcq.errors import BadInput, DiskFull, NameTaken, TransientError
+from lhcq.errors import BadInput, DiskFull, NameTaken, NotThere, TransientError
 from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.records.job_control import set_wish
 from lhcq.records.jobs import Failure, Holder, Job, end_job, failures_of, outcome_of, record_failure
-from lhcq.records.run_control import set_wish
 from lhcq.requests.cluster import cluster_request
-from lhcq.storage import sha256_of
+from lhcq.storage import read_json, sha256_of
 from lhcq.workspace import Workspace
 from tasks import client
+from tasks.app import connect
+from tasks.broker.connection import redis_client
 from tasks.client import (
     Following,
     Session,
@@ -34,10 +38,10 @@ from tasks.jobs.attempts import announce_trouble
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.progress import Progress
-from tasks.jobs.store import create_job
+from tasks.jobs.store import create_job, discard_job
 from tasks.jobs.turns import Claim, note_end
 from tasks.stages.cluster import cluster_merge, cluster_part
-from tasks.workers.local import LocalWorker
+from tasks.workers.local import LocalWorker, LocalWorkers, local_workers
 from tests.specs import job_of
 
 N_EVENTS = 40
@@ -116,13 +120,20 @@ def test_a_job_that_has_ended_is_waited_for_no_more(current: Session, here: Work
     assert len(heard) == 1
 
 
+def test_a_job_that_is_removed_is_waited_for_no_more(current: Session, here: Workspace) -> None:
+    following = submit(current, job_of())
+    acts = Acts(nothing, lambda: discard_job(here, following.job))
+    with pytest.raises(NotThere, match="cluster made was removed while it was waited for"):
+        following.wait(on_progress=acts)
+
+
 def test_a_run_that_was_paused_gives_no_outcome_once_its_trainer_has_noticed(
     current: Session, here: Workspace, broker: Any
 ) -> None:
     following = submit(current, job_of("train", "run", parts=0))
     with contextlib.ExitStack() as trainer:
         trainer.enter_context(lease(broker, segment_unit("run").key))
-        acts = Acts(lambda: set_wish(here, "run", "pause"), nothing, nothing, trainer.close, nothing)
+        acts = Acts(lambda: set_wish(here, following.job, "pause"), nothing, nothing, trainer.close, nothing)
         assert following.wait(on_progress=acts) is None
     assert len(acts.heard) == 4  # while the trainer was still at its step it was waited for
     assert outcome_of(here, following.job) is None
@@ -288,6 +299,7 @@ def clustering(place: Workspace, events: Path, name: str = "made") -> Job:
 
 ALONE = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
@@ -377,6 +389,32 @@ def test_a_job_that_is_done_is_not_done_again(place: Workspace, events: Path) ->
 
 def test_a_run_that_waits_for_a_person_is_not_waited_for(place: Workspace) -> None:
     job = create_job(place, job_of("train", "run", parts=0))
-    set_wish(place, "run", "pause")
+    set_wish(place, job, "pause")
     with pytest.raises(BadInput, match=r"train run waits for a person\. `lhcq why run` tells more"):
         do_here(place, job)
+
+
+def test_a_broker_that_dies_while_workers_start_is_told_in_one_line(
+    place: Workspace, broker_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LHCQ_BROKER_URL", raising=False)
+    place.create()
+
+    @contextlib.contextmanager
+    def dies(workspace: Workspace, url: str, wanted: Any) -> Iterator[LocalWorkers]:
+        os.kill(read_json(place.broker / "server.json")["pid"], signal.SIGKILL)
+        with local_workers(workspace, url, []) as workers:  # which asks who is up
+            redis_client().smembers("lhcq:ready")
+            yield workers
+
+    monkeypatch.setattr("tasks.client.local_workers", dies)
+    try:
+        with (
+            pytest.raises(TransientError, match="Run the same command again to go on") as caught,
+            session(place, [LocalWorker(kind="cpu")]),
+        ):
+            pytest.fail("there is no broker")
+        assert "the embedded broker went away" in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+    finally:
+        connect(broker_url)

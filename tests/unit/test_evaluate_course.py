@@ -9,8 +9,8 @@ from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.retention import plan_retention, remove_checkpoints
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import identity_of_run
+from lhcq.records.job_control import is_paused, set_wish, wish_of
 from lhcq.records.jobs import Job, load_job
-from lhcq.records.run_control import is_paused, set_wish, wish_of
 from lhcq.records.run_state import (
     MAX_ROLLBACKS,
     RATE_FACTOR,
@@ -153,13 +153,13 @@ def test_a_pause_holds_the_run_until_a_person_resumes_it(place, start) -> None:
     validate(place, 3)
     validate(place, 6, CONSTANT)
     assert [one.kind for one in judge(place, job)] == ["collapse"]
-    assert wish_of(place, "run") == "pause"
+    assert wish_of(place, load_job(place, "train", "run")) == "pause"
     assert open_pause(run).step == 6
     assert pending_units(place, job) == []
     course = read_course(run, 6)
     assert course.paused
     write_answer(run, course, go_on(course))
-    assert wish_of(place, "run") == "run"
+    assert wish_of(place, load_job(place, "train", "run")) == "run"
     assert pending_units(place, job) == [segment_unit("run")]
 
 
@@ -174,7 +174,7 @@ def test_where_training_ends_a_pause_at_the_same_step_holds_nothing(place, start
     validate(place, 9, CONSTANT)
     assert [one.act for one in judge(place, job)] == ["pause"]
     assert pending_units(place, job) == [final_unit("run")]
-    assert wish_of(place, "run") == "run"
+    assert wish_of(place, load_job(place, "train", "run")) == "run"
     assert not is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) != "paused"
 
@@ -186,7 +186,7 @@ def test_of_two_alarms_at_one_step_the_one_that_ends_training_decides(place, sta
         write_alarm(place.run("run"), alarm(kind, act))
     assert read_course(place.run("run"), 3).stop == "seen"
     assert pending_units(place, job) == [final_unit("run")]
-    assert wish_of(place, "run") == "run"
+    assert wish_of(place, load_job(place, "train", "run")) == "run"
     assert not is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) != "paused"
 
@@ -205,7 +205,7 @@ def test_of_two_alarms_at_one_step_a_pause_goes_before_going_back(place, start) 
 def test_a_wish_to_pause_holds_training_and_not_the_test_after_its_end(place, start) -> None:
     job = start()
     validate(place, 3)
-    set_wish(place, "run", "pause")
+    set_wish(place, load_job(place, "train", "run"), "pause")
     assert is_paused(place, load_job(place, "train", "run"))
     assert state_in_report(place) == "paused"
     validate(place, 12)
@@ -299,7 +299,7 @@ def test_after_the_last_step_an_alarm_is_only_told(place, start) -> None:
     validate(place, 3)
     validate(place, 12, CONSTANT)
     assert [one.act for one in judge(place, job)] == ["tell"]
-    assert wish_of(place, "run") == "run"
+    assert wish_of(place, load_job(place, "train", "run")) == "run"
 
 
 def segment_watch(place, course, told, **config):

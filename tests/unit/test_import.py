@@ -24,7 +24,10 @@ from lhcq.prompts.features import compute_features
 from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
 from lhcq.records.subsets import SUBSETS
-from lhcq.storage import read_manifest, verify_files
+from lhcq.storage import MANIFEST, read_json, read_manifest, verify_files
+from lhcq.workspace import Workspace
+from tasks.jobs.store import create_job
+from tests.specs import job_of
 
 COLUMNS = (*OF_JETS, LABEL)
 BLOSC = hdf5plugin.Blosc(cname="blosclz", clevel=5)
@@ -369,6 +372,23 @@ def test_the_first_dataset_of_a_name_stands(tmp_path: Path):
     (tmp_path / "made" / "manifest.json").write_text('{"source_sha256": "cd"}')
     with pytest.raises(NameTaken, match="another dataset took this name"):
         import_file(path, tmp_path / "made")
+
+
+def test_force_imports_anew_and_refuses_where_a_split_was_made_of_it(tmp_path: Path):
+    first, other = (
+        write_frame(tmp_path / f"{seed}.features.h5", [(COLUMNS, make_values(6, seed))]) for seed in (1, 2)
+    )
+    workspace = tmp_path / "workspace"
+    assert run(workspace, "import", first, "--name", "made").exit_code == 0
+    assert "exists already" in str(run(workspace, "import", other, "--name", "made").exception)
+    done = run(workspace, "import", other, "--name", "made", "--force", "--json")
+    assert done.exit_code == 0
+    place = Workspace(workspace)
+    assert read_json(place.dataset("made") / MANIFEST)["source"] == str(other)
+    create_job(place, job_of("prepare", "split", dataset="made", parts=0))
+    refused = run(workspace, "import", first, "--name", "made", "--force").exception
+    assert "dataset made: split split was made of it" in str(refused)
+    assert read_json(place.dataset("made") / MANIFEST)["source"] == str(other)
 
 
 def test_float32_features_sorted_by_label_go_all_the_way_to_prompts_and_trees(tmp_path: Path):

@@ -19,6 +19,7 @@ from lhcq.records.jobs import (
     load_job,
     outcome_of,
     record_failure,
+    this_user,
 )
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, finished_chunks, result_of
@@ -63,6 +64,7 @@ def test_a_job_is_recorded_as_it_was_asked_for(place: Workspace) -> None:
     asked = job_of(radius=0.5, max_jets=None)
     recorded = create_job(place, asked)
     assert recorded.model_copy(update={"identity": "", "owner": ""}) == asked
+    assert recorded.owner == this_user()
     assert recorded.identity == asked.spec.identity()
     assert find_job(place, "cluster", "made") == recorded
     assert outcome_of(place, asked) is None
@@ -182,7 +184,7 @@ def test_a_refusal_names_the_values_that_differ_and_what_to_do(place: Workspace)
     assert str(caught.value) == (
         f"'cluster made' is under way in {place.root} with another configuration or input (config.radius 0.5, was "
         "1.0; labels_sha256 cc, was None; n_events 29, was 30; source_sha256 bb, was aa). Choose another name, or "
-        f"remove {place.job('cluster', 'made')} and what it has done."
+        "end it by `lhcq cancel made --kind cluster`."
     )
     # A record of an lhcq that knew nothing of base models says nothing of one.
     plain = job_of("train", "run", base=None)
@@ -328,10 +330,10 @@ def test_a_damaged_record_is_told_once_and_hides_no_other(
 
 def test_only_an_open_run_can_be_paused(place: Workspace) -> None:
     job = create_job(place, job_of("train", "run"))
-    assert require_open(place, "run") == job
+    assert require_open(place, "run", None) == job
     end_job(place, job, "done", "trained")
     with pytest.raises(BadInput, match=r"ended already \(done\)"):
-        require_open(place, "run")
+        require_open(place, "run", None)
 
 
 def test_lhcqs_own_errors_speak_for_themselves_and_bugs_give_their_kind() -> None:

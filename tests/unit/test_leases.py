@@ -18,7 +18,7 @@ from lhcq.records.jobs import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.embedded import embedded_broker
 from tasks.jobs import leases
-from tasks.jobs.leases import holder_of, is_leased, lease, lease_key
+from tasks.jobs.leases import holder_of, is_any_leased, is_leased, lease, lease_key
 
 UNIT = "lhcq.cluster_part:made:0"
 
@@ -108,7 +108,33 @@ def test_a_holder_notices_that_its_lease_is_lost(broker, short: float, lose: str
         else:
             broker.set(lease_key(UNIT), "another's token", ex=10)
         wait_for(lambda: held.lost, "the holder to notice")
-    assert is_leased(broker, UNIT) == (lose == "taken")  # another's lease is not released
+    assert broker.exists(lease_key(UNIT)) == (lose == "taken")  # another's lease is not released
+
+
+def test_a_lease_that_claims_more_than_its_length_has_ended(broker) -> None:
+    """As all do whose holders die when the broker's clock is set back."""
+    assert broker.lock(lease_key(UNIT), timeout=3516).acquire()
+    assert not is_leased(broker, UNIT)
+    assert not is_any_leased(broker, ["lhcq.cluster_part"], "made")
+    with lease(broker, UNIT) as held:
+        assert held is not None
+        assert is_leased(broker, UNIT)
+        assert is_any_leased(broker, ["lhcq.cluster_part"], "made")
+        assert not is_any_leased(broker, ["lhcq.cluster_part"], "mad")
+        with lease(broker, UNIT) as second:
+            assert second is None
+
+
+def test_a_holder_that_lives_when_the_broker_s_clock_is_set_back_goes_on_unless_another_took_its_lease(
+    broker, short: float
+) -> None:
+    with lease(broker, UNIT) as held:
+        broker.pexpire(lease_key(UNIT), 3_516_000)
+        wait_for(lambda: is_leased(broker, UNIT), "the holder to extend it")
+        assert not held.lost
+        broker.pexpire(lease_key(UNIT), 3_516_000)
+        with lease(broker, UNIT) as other:
+            assert other is None or bool(wait_for(lambda: held.lost, "the holder to notice")) is False
 
 
 def test_the_lease_goes_with_an_error(broker) -> None:

@@ -3,7 +3,9 @@
 import json
 import logging
 import logging.handlers
+import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from lhcq.cli import logs
 from lhcq.config import Settings
 from lhcq.errors import BadInput
 from lhcq.records.jobs import LOG_VARIABLE, end_job
+from lhcq.storage import rotate
 from tasks.app import app
 from tasks.jobs.kinds import KINDS, chunk_unit, kind_of_task, merge_unit, segment_unit, validate_unit
 from tasks.observe.log_reader import LogReader, is_about, read_line
@@ -142,7 +145,7 @@ def test_a_worker_whose_output_goes_elsewhere_keeps_a_copy_in_the_workspace(tmp_
     try:
         assert [type(handler).__name__ for handler in logger.handlers] == [
             "StreamHandler",
-            "WatchedFileHandler",
+            "WorkerLog",
         ]
         logger.warning("kept")
         assert json.loads(path.read_text())["message"] == "kept"
@@ -240,3 +243,65 @@ def test_lhcq_logs_shows_lines_and_records_and_ends_with_the_job(here, new_job) 
     (record,) = map(json.loads, shown("2", "--json", "--follow"))
     assert (record["part"], record["attempt"], record["message"]) == (2, 4, "two\nthree")
     assert shown("1") == []
+
+
+WRITER = """
+import logging, os, sys
+import lhcq.storage, tasks.observe.logging as own
+
+own.LARGEST_LOG_BYTES = lhcq.storage.LARGEST_LOG_BYTES = 2000
+lhcq.storage.KEPT_LOGS = 1000
+logger = logging.Logger("worker")
+logger.addHandler(logging.StreamHandler())
+own.format_lines(logger)
+print("begun", len(logger.handlers), flush=True)
+for number in range(150):
+    logger.warning("line %s of %s", number, sys.argv[1])
+os.write(1, f"output of {sys.argv[1]}\\n".encode())
+"""
+
+
+def test_processes_that_share_a_log_rename_it_when_it_is_large_and_lose_no_line(place) -> None:
+    path = place.logs / "cpu.log"
+    path.parent.mkdir(parents=True)
+    with path.open("ab") as output:  # as a local worker is started
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WRITER, str(number)],
+                stdout=output,
+                stderr=output,
+                env={**os.environ, LOG_VARIABLE: str(path)},
+            )
+            for number in range(2)
+        ]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
+    logs = list(place.logs.glob("cpu.log*"))
+    assert len(logs) > 5
+    assert max(log.stat().st_size for log in logs) < 3000
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    assert lines.count("begun 1") == 2  # once, not on the output as well
+    told = [line.partition("] ")[2] for line in lines if line.startswith("[")]
+    assert sorted(told) == sorted(f"line {number} of {one}" for number in range(150) for one in range(2))
+    newest = sorted(logs, key=lambda log: log.stat().st_mtime)[-2:]  # where what a process prints goes too
+    assert any("output of" in log.read_text() for log in newest)
+
+
+def test_a_log_that_was_renamed_is_read_on_and_the_new_one_too(place, monkeypatch) -> None:
+    path = place.logs / "cpu.log"
+    reader = LogReader(place)
+
+    def new() -> list[str]:
+        return [line.message for line in reader.lines(lambda _: True)]
+
+    write(path, "first")
+    assert new() == ["first"]
+    write(path, "second")
+    monkeypatch.setattr("lhcq.storage.LARGEST_LOG_BYTES", 10)
+    rotate(path)
+    write(path, "third", second=1)
+    assert new() == ["second", "third"]
+    assert len(LogReader(place).lines(lambda _: True)) == 3
+    for _ in range(5):
+        write(path, "more")
+        rotate(path)
+    assert len(list(place.logs.glob("cpu.log.*"))) == 3

@@ -58,9 +58,12 @@ def test_a_part_carries_its_gaps_and_is_the_same_bytes_each_time(tmp_path, recor
     for name in "ab":
         write_part(tmp_path / name, [records.slice(0, 5)], HOST, [gap(5, 9), gap(9, 10, "row 9: wrong.")])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert read_gaps(pq.read_metadata(tmp_path / "a").metadata) == [gap(5, 9), gap(9, 10, "row 9: wrong.")]
+    assert read_gaps(pq.read_metadata(tmp_path / "a").metadata, tmp_path / "a") == [
+        gap(5, 9),
+        gap(9, 10, "row 9: wrong."),
+    ]
     write_part(tmp_path / "c", [records.slice(0, 5)], HOST)
-    assert read_gaps(pq.read_metadata(tmp_path / "c").metadata) == []
+    assert read_gaps(pq.read_metadata(tmp_path / "c").metadata, tmp_path / "c") == []
 
 
 def test_a_gap_is_refused_with_its_rows_its_reason_and_what_would_tolerate_it(tmp_path, records):

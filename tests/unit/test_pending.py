@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhcq.records.jobs import Failure, Holder, Job, record_failure
-from lhcq.records.run_control import set_wish
+from lhcq.records.job_control import set_wish
+from lhcq.records.jobs import Failure, Holder, Job, load_job, record_failure
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import (
@@ -187,11 +187,11 @@ def test_a_checkpoint_without_its_manifest_does_not_count(place, run) -> None:
 
 def test_a_paused_run_validates_and_trains_no_further(place, run) -> None:
     commit(place.checkpoint("run", 3))
-    set_wish(place, "run", "pause")
+    set_wish(place, load_job(place, "train", "run"), "pause")
     assert pending_units(place, run) == [validate_unit("run", 3)]
     commit(place.validation("run", 3))
     assert pending_units(place, run) == []
-    set_wish(place, "run", "run")
+    set_wish(place, load_job(place, "train", "run"), "run")
     assert pending_units(place, run) == [segment_unit("run")]
 
 
@@ -206,7 +206,7 @@ def test_a_trained_run_is_tested_once_all_is_validated(place, run) -> None:
 
 def test_a_pause_does_not_hold_back_the_end_of_a_trained_run(place, run) -> None:
     commit(*(make("run", step) for make in (place.checkpoint, place.validation) for step in (3, 6, 9)))
-    set_wish(place, "run", "pause")
+    set_wish(place, load_job(place, "train", "run"), "pause")
     assert pending_units(place, run) == [final_unit("run")]
 
 

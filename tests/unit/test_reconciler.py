@@ -11,10 +11,10 @@ import pytest
 
 from lhcq.records.jobs import end_job
 from tasks.engine.publish import publish_job
-from tasks.engine.reconciler import Reconciler
-from tasks.jobs.attempts import announce_trouble
+from tasks.engine.reconciler import Reconciler, _hold
+from tasks.jobs.attempts import announce_trouble, backoff_key
 from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, segment_unit, validate_unit
-from tasks.jobs.leases import lease
+from tasks.jobs.leases import lease, lease_key
 from tasks.jobs.store import reopen_job
 from tasks.jobs.turns import WINDOW, counted, published_jobs, turns_of
 from tasks.stages.fanout import perform_chunk
@@ -262,3 +262,22 @@ def test_parts_are_counted_once_and_a_flushed_count_is_read_from_the_workspace(b
     assert counted(job) is None  # half a count is not shown
     Reconciler().scan(here)
     assert counted(job) == 2
+
+
+def test_what_a_dead_host_holds_is_published_again_though_the_broker_s_clock_was_set_back(
+    broker, place, new_job
+) -> None:
+    job = new_job("train", "run", parts=0)
+    unit = segment_unit("run")
+    broker.set(lease_key(unit.key), "a dead host's", ex=3516)
+    broker.set(backoff_key(unit), "1", ex=3516)
+    assert [one.key for one in Reconciler().idle_units(place)] == [unit.key], job
+
+
+def test_a_dead_host_s_lock_on_the_scans_ends_though_the_broker_s_clock_was_set_back(broker) -> None:
+    broker.set("lhcq:reconciler", "a dead host's", ex=3516)
+    lock = _hold(None)
+    assert lock is not None
+    lock.release()
+    broker.set("lhcq:reconciler", "a living host's", ex=5)
+    assert _hold(None) is None

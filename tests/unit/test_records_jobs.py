@@ -9,7 +9,7 @@ import pytest
 from lhcq.errors import BadInput, NameTaken
 from lhcq.records.jobs import Job, end_job, find_job, list_jobs, replace_job
 from lhcq.records.specs import SPECS, TrainSpec
-from lhcq.storage import to_json, write_manifest
+from lhcq.storage import to_json, to_record, write_manifest
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import KINDS
 from tasks.jobs.store import create_job, done_already, renew_terms, require_same_bytes, set_trace
@@ -144,10 +144,10 @@ def test_an_earlier_record_is_read_keeps_its_identity_and_is_written_back_byte_b
     assert job.terms.recorded() == record["terms"]
     require_same_bytes(job)
     replace_job(place, job)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == to_record(record).encode() != before  # it says its format from now on
     set_trace(place, job, TRACE)
     set_trace(place, found(place, kind), None)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == to_record(record).encode()
 
 
 @pytest.mark.parametrize("kind", OTHER_TERMS)
@@ -159,7 +159,7 @@ def test_other_terms_change_nothing_else_of_an_earlier_record(place: Workspace, 
     assert renewed is not None
     assert renewed.identity == record["identity"]
     assert (
-        path.read_bytes() == to_json({**record, "terms": {**record["terms"], **OTHER_TERMS[kind]}}).encode()
+        path.read_bytes() == to_record({**record, "terms": {**record["terms"], **OTHER_TERMS[kind]}}).encode()
     )
 
 
@@ -170,7 +170,7 @@ def test_what_an_earlier_lhcq_left_open_of_other_bytes_is_refused_in_one_line(
     leave(place, kind)
     asked = found(place, kind)
     with pytest.raises(
-        NameTaken, match=r"begun by another version of lhcq.* Choose another name, or remove "
+        NameTaken, match=r"begun by another version of lhcq.* Choose another name, or end it by "
     ):
         create_job(place, asked.model_copy(update={"created": 9.0, "identity": ""}))
     with pytest.raises(BadInput, match=r"Ask for it again, under another name\."):
@@ -205,13 +205,12 @@ def test_what_a_still_earlier_lhcq_did_not_record_stays_unsaid(place: Workspace)
         field: value for field, value in spec["config"].items() if field not in ("compute", "sampling")
     }
     path, record = leave(place, "train", spec=spec, identity="")
-    before = path.read_bytes()
     job = found(place, "train")
     trained = job.spec_of(TrainSpec)
     assert (trained.base, trained.config.compute, trained.config.sampling) == (None, "auto", "natural")
     assert job.spec.recorded() == spec
     replace_job(place, job)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == to_record(record).encode()
     with pytest.raises(BadInput, match="begun by another version of lhcq"):
         require_same_bytes(job)
 
@@ -263,7 +262,7 @@ def test_a_record_that_makes_no_sense_is_refused_in_one_line_with_the_remedy(
         find_job(place, "cluster", "made")
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
-    assert text.endswith("Remove it and ask again, or use the lhcq that wrote it.")
+    assert text.endswith("Use the lhcq that wrote it, or clear it away by `lhcq rm`.")
     assert "\n" not in text
     good = create_job(place, job_of(name="good"))
     assert list_jobs(place) == [good]  # which it does not hide

@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhcq.cli.main import cli
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
@@ -183,6 +185,18 @@ class PageReader(HTMLParser):
     @property
     def words(self) -> str:
         return " ".join(" ".join(self.text).split())
+
+
+def test_a_report_is_written_elsewhere_when_asked(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(finished.root))
+    before = sorted(finished.root.rglob("*"))
+    out = tmp_path / "elsewhere" / "page.html"
+    result = CliRunner().invoke(cli, ["report", "demo", "--out", str(out), "--json"], catch_exceptions=False)
+    assert json.loads(result.output)["report"] == str(out)
+    assert "Test accuracy" in PageReader(out.read_text(encoding="utf-8")).words
+    assert sorted(finished.root.rglob("*")) == before
 
 
 def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(finished: Workspace) -> None:

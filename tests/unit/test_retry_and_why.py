@@ -9,14 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from lhcq.cli import retry, status, why
-from lhcq.errors import BadInput, NotThere
-from lhcq.records.jobs import end_job, failures_of, outcome_of
+from lhcq.errors import BadInput, DamagedChunk, NotThere
+from lhcq.records.job_control import set_wish
+from lhcq.records.jobs import end_job, failures_of, note_stop, outcome_of
 from tasks.app import connect
 from tasks.engine.publish import publish_job, publish_unit, retry_units
 from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, latest_attempt
 from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.planner import pending_units
+from tasks.jobs.store import create_job
 from tasks.observe.unit_status import standing_of
 from tasks.stages.fanout import perform_chunk, perform_merge
 from tests.attempted import count_attempt
@@ -131,10 +133,13 @@ def test_of_several_jobs_of_a_name_all_are_told_and_how_to_choose(broker, here, 
     assert [job["job"] for job in told["jobs"]] == ["prepare made", "cluster made"]
 
 
-def test_a_part_tells_what_it_waits_for(broker, here, new_job) -> None:
+def test_a_part_tells_what_it_waits_for(broker, here, new_job, monkeypatch) -> None:
     job = new_job(parts=2)
     unit, other = chunk_unit(job, 0), chunk_unit(job, 1)
-    assert standing_of(here, job, unit, None).waits_for == "a broker; none answers"
+    assert standing_of(here, job, unit, None).state == "stopped"
+    with monkeypatch.context() as configured:
+        configured.setenv("LHCQ_BROKER_URL", "redis://elsewhere")
+        assert standing_of(here, job, unit, None).waits_for == "a broker; none answers"
     assert standing_of(here, job, unit, set()).state == "no worker"
     assert standing_of(here, job, unit, QUEUES).state == "lost"
     publish_unit(other)
@@ -169,6 +174,51 @@ def test_every_part_of_a_job_that_was_merged_is_finished(broker, here, new_job, 
     assert perform_merge("cluster", "made", merged) == "done"
     for unit in (chunk_unit(job, 0), chunk_unit(job, 1), merge_unit(job)):
         assert standing_of(here, job, unit, listened).state == "finished"
+
+
+def test_where_nobody_works_why_tells_what_ended_it_and_the_command_that_goes_on(
+    here, new_job, monkeypatch
+) -> None:
+    monkeypatch.delenv("LHCQ_BROKER_URL", raising=False)
+    job = new_job()
+
+    def told() -> str:
+        return str(CliRunner().invoke(why.command, ["made"], catch_exceptions=False).output)
+
+    assert "its command is gone without a word" in told()
+    note_stop(here, job, "no space left on the device.")
+    assert "no space left on the device. `lhcq resume made` goes on." in told()
+    assert "lhcq.cluster_part:made:0: stopped" in told()
+    assert "waits for a broker" not in told()
+    monkeypatch.setattr("lhcq.cli.why.is_full", lambda _: True)
+    assert "There is no space left on the device now. `lhcq resume made`" in told()
+    create_job(here, job)  # somebody asks for it again
+    assert "without a word" in told()
+    set_wish(here, job, "pause")
+    assert told() == "cluster made: paused. `lhcq resume made` goes on.\n"
+
+
+def test_a_damaged_chunk_is_made_again_it_alone(broker, here, new_job) -> None:
+    job = new_job(parts=3)
+    for index in range(3):
+        assert perform_chunk("cluster", "made", index, touch) == "done"
+
+    def merge(place: Any, job: Any, parts: dict[int, Any], lost: Any) -> str:
+        if parts[1].read_text() != "whole":
+            raise DamagedChunk.at(parts[1], "damaged")
+        return merged(place, job, parts, lost)
+
+    assert perform_merge("cluster", "made", merge) == "again"
+    assert outcome_of(here, job) is None
+    assert pending_units(here, job) == [chunk_unit(job, 1)]
+    assert perform_merge("cluster", "made", merge) == "waiting"
+
+    def make(place: Any, job: Any, index: int, path: Any, held: Any) -> None:
+        path.write_text("whole")
+
+    assert perform_chunk("cluster", "made", 1, make) == "done"
+    assert perform_merge("cluster", "made", merge) == "done"
+    assert outcome_of(here, job).message == "3 merged"
 
 
 def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_job, monkeypatch) -> None:

@@ -92,7 +92,7 @@ def test_an_empty_directory_is_nobodys_commit_and_makes_way(tmp_path: Path) -> N
 def test_something_else_in_the_way_of_a_directory_is_named_and_kept(tmp_path: Path) -> None:
     (tmp_path / "final").mkdir()
     (tmp_path / "final" / "notes").write_text("mine")
-    with pytest.raises(BadInput, match=r"final: is no result of lhcq .* Remove it\."):
+    with pytest.raises(BadInput, match=r"final: is no result of lhcq .* Move it elsewhere\."):
         commit_directory(tmp_path / "final", "first")
     assert everything_in(tmp_path) == {"final", "notes"}
 
