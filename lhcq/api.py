@@ -16,6 +16,7 @@ input, the workspace that it stands in). Energies, momenta and masses are in GeV
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from lhcq.config import (
 )
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
-from lhcq.results import Dataset, Prediction, Result, Run, Split
+from lhcq.results import Dataset, Prediction, Result, Run, Search, Split
 from lhcq.submission import Job, Told, say_nothing
 from lhcq.workspace import Workspace
 
@@ -219,6 +220,35 @@ def plan_score(
     )
 
 
+def plan_search(
+    dataset: "Dataset | str",
+    name: str | None = None,
+    *,
+    regions: tuple[float, float, float] = (2900.0, 5100.0, 400.0),
+    sideband: float | None = None,
+    fit: tuple[float, float] | None = None,
+    workspace: Workspace | Path | str | None = None,
+    **config: Any,
+) -> "Record":
+    """The job that looks for a resonance in a dataset without labels, as the search `name`; nothing is done yet.
+
+    `regions` are from, to and width in m_jj, GeV, each begun half a width after the one before; `sideband` what lies
+    at either side of a region that its classifier compares it with (None: half a width); `fit` the range of the
+    background's fit (None: from the first sideband to six widths above the regions). `config` is that of `lhcq
+    search`: folds, seeds, template, selections (shares in (0, 1)), shuffles, pseudo_experiments, seed. `name` None is
+    the dataset's.
+
+    Raises `NotThere` without the dataset, `BadInput` for a template that holds the mass, for values that cannot be,
+    and where the dataset lacks m_jj or what the template is made of.
+    """
+    from lhcq.requests.search import search_config, search_request
+
+    resolved = search_config(regions=regions, sideband=sideband, fit=fit, **config)
+    return search_request(
+        _opened(workspace or _workspace_of(dataset)), _name_of(dataset), resolved, name=name
+    )
+
+
 # Done here
 
 
@@ -310,6 +340,52 @@ def score(
     """
     here = _opened(workspace or _workspace_of(run))
     return Prediction(_do(here, plan_score(run, dataset, name, workspace=here, **options), progress), here)
+
+
+def mix(
+    name: str,
+    *,
+    background: "Sequence[Dataset | str]",
+    signal: "Dataset | str",
+    signal_events: int,
+    background_events: int | None = None,
+    seed: int = 1,
+    workspace: Workspace | Path | str | None = None,
+) -> "Dataset":
+    """Make the dataset `name` of background events with `signal_events` signal events among them.
+
+    Background events of the datasets `background` are all taken, or `background_events` of them by chance. Labels
+    stay. Raises `NotThere` without a dataset, `BadInput` where there are too few events or other jets, `NameTaken`.
+    """
+    from lhcq.jets.mix import mix_datasets
+
+    here = _opened(workspace or _workspace_of(signal))
+    mix_datasets(
+        [here.dataset(_name_of(one)) for one in background],
+        here.dataset(_name_of(signal)),
+        here.dataset(name),
+        n_signal=signal_events,
+        n_background=background_events,
+        seed=seed,
+    )
+    return Dataset(name, here)
+
+
+def search(
+    dataset: "Dataset | str",
+    name: str | None = None,
+    *,
+    workspace: Workspace | Path | str | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> "Search":
+    """Look for a resonance in a dataset without labels, in this process; the options are those of `plan_search`.
+
+    Raises what `plan_search` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
+    does not end well, as when a region has too few events to learn from.
+    """
+    here = _opened(workspace or _workspace_of(dataset))
+    return Search(_do(here, plan_search(dataset, name, workspace=here, **options), progress), here)
 
 
 def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.5) -> "Metrics":

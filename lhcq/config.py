@@ -262,6 +262,75 @@ def training_prompts(manifest: Mapping[str, Any]) -> int:
     return n_events * SplitConfig.checked(**manifest["config"]).copies
 
 
+class SearchConfig(Frozen):
+    """A search for a resonance in m_jj without labels: where it is looked for, and by what."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    low: float = Field(gt=0)
+    """GeV; where the first region begins."""
+    high: float = Field(gt=0, lt=13_000)
+    """GeV; where the last one ends."""
+    width: float = Field(gt=0)
+    """GeV; of a region. The next one begins half a width further."""
+    sideband: float = Field(gt=0)
+    """GeV at either side of a region, of which its classifier learns what background looks like."""
+    fit_low: float = Field(gt=0)
+    """GeV; from where on the spectrum of background is fitted: it has to fall from there on."""
+    fit_high: float = Field(gt=0, le=13_500)
+    folds: int = Field(default=5, ge=2, le=20)
+    seeds: int = Field(default=1, ge=1, le=100)
+    """Trainings whose scores are averaged, for each region and fold."""
+    model: Literal["trees"] = "trees"
+    template: Literal["compact", "wide", "diary", "compact-without-mass", "wide-without-mass"] = (
+        "compact-without-mass"
+    )
+    """Of whose numbers the classifier sees the features."""
+    selections: tuple[float, ...] = (0.01, 0.001)
+    """Shares of all events that are selected."""
+    shuffles: int = Field(default=10, ge=0, le=10_000)
+    """Searches with the m_jj of other events, of which it is learnt how wide significances are spread by chance."""
+    pseudo_experiments: int = Field(default=1000, ge=10, le=1_000_000)
+    seed: int = Field(default=1, ge=0, lt=2**31)
+
+    @field_validator("selections")
+    @classmethod
+    def _falling(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if not shares or not all(0 < share < 1 for share in shares):
+            raise ValueError("each selection is a share between 0 and 1")
+        return tuple(sorted(set(shares), reverse=True))
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Self:
+        if self.low + self.width > self.high:
+            raise ValueError(
+                f"between {self.low:g} and {self.high:g} GeV no region of {self.width:g} GeV fits"
+            )
+        if self.fit_low > self.low - self.sideband or self.fit_high < self.high + self.sideband:
+            raise ValueError(
+                f"the fit from {self.fit_low:g} to {self.fit_high:g} GeV has to reach over the regions and their "
+                f"sidebands, {self.low - self.sideband:g} to {self.high + self.sideband:g} GeV"
+            )
+        if knows_mass(self.template):
+            raise ValueError(
+                f"template {self.template} holds m_jj or determines it: a classifier of a region would learn nothing "
+                f"but the region, and every selection by it be a bump. Use one that ends in {WITHOUT_MASS}"
+            )
+        return self
+
+    @property
+    def regions(self) -> list[tuple[float, float]]:
+        """[low, high) of each region, GeV."""
+        step = self.width / 2
+        count = int((self.high - self.low - self.width) / step + 1e-9) + 1
+        return [(self.low + at * step, self.low + at * step + self.width) for at in range(count)]
+
+    @property
+    def n_trainings(self) -> int:
+        """A training for each region, seed and fold."""
+        return len(self.regions) * self.seeds * self.folds
+
+
 AlarmKind = Literal["nan", "divergence", "collapse", "unknown", "overfitting"]
 """What the watchdog raises alarms about."""
 

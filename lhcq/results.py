@@ -393,6 +393,49 @@ class Prediction(Result):
         return values
 
 
+class Search(Result):
+    """A search for a resonance: what each region and selection shows, and how likely that is of background."""
+
+    @property
+    def path(self) -> Path:
+        """Its directory: numbers, scores, page, manifest."""
+        return self.workspace.search(self.name)
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        from lhcq.records.searches import page_file
+
+        return page_file(self.path)
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """All tests with their fits and p-values, the global p-value, what the largest excess looks like (GeV)."""
+        from lhcq.records.searches import read_found
+
+        return read_found(self.path)
+
+    @property
+    def p_value(self) -> float | None:
+        """The global p-value, of all tests together; None where nothing could be fitted."""
+        overall = self.found["global"]
+        return overall["p_value"] if overall else None
+
+    def verdict(self) -> list[str]:
+        """What may be said of it, in sentences, as its page says it."""
+        from lhcq.report.search import search_verdict
+
+        return search_verdict(self.found)
+
+    def to_arrow(self) -> "pa.Table":
+        """A table of the events in the fit's range: `row`, `mjj` (GeV), `fold`, a `score_LOW_HIGH` a region."""
+        import pyarrow.parquet as pq
+
+        from lhcq.records.searches import scores_file
+
+        return pq.read_table(scores_file(self.path))
+
+
 def _records_of(events: "Dataset | ak.Array | pa.Table") -> "pa.Table":
     import pyarrow as pa
 

@@ -197,6 +197,10 @@ class Workspace:
         """The predictions that stand, in order of name."""
         return sorted(self.root.glob("predictions/[!.]*"))
 
+    def search(self, name: str) -> Path:
+        """What a search for a resonance found: its numbers, scores, page, manifest."""
+        return self.inside(self.root / "searches" / check_name(name, what="search"))
+
     def model(self, name: str) -> Path:
         """A base model that lhcq obtained, `org/name` as `org--name`."""
         return self.root / "models" / check_name(name.replace("/", "--"), what="model")

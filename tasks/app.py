@@ -22,6 +22,7 @@ app = Celery(
         "tasks.stages.prepare",
         "tasks.stages.train",
         "tasks.stages.predict",
+        "tasks.stages.search",
         "tasks.workers.lifecycle",
         "tasks.doctor.worker_probe",
     ],

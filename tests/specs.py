@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SearchConfig, SplitConfig, TrainConfig
 from lhcq.records.jobs import Job
 from lhcq.records.specs import SPECS, ClusterTerms, PredictTerms, Spec, Terms
 
@@ -15,6 +15,7 @@ _CONFIGS: dict[str, type[Frozen]] = {
     "prepare": SplitConfig,
     "train": TrainConfig,
     "predict": TrainConfig,
+    "search": SearchConfig,
 }
 _USUAL: dict[str, dict[str, Any]] = {
     "generate": {"out": "/out.h5", "config": {"background": 1, "signal": 1}},
@@ -67,6 +68,18 @@ _USUAL: dict[str, dict[str, Any]] = {
         "labels_sha256": None,
         "largest_p_value": 0.01,
         "events_per_chunk": 10,
+    },
+    "search": {
+        "dataset": "made",
+        "dataset_sha256": _SHA,
+        "duplicates_sha256": None,
+        "config": {
+            **{"low": 2900, "high": 3300, "width": 400, "sideband": 200, "fit_low": 2700, "fit_high": 5700},
+            **{"folds": 2, "shuffles": 1, "pseudo_experiments": 20},
+        },
+        "template": {**_TEMPLATE, "name": "compact-without-mass"},
+        "n_events": 20,
+        "per_chunk": 10,
     },
 }
 

@@ -17,9 +17,9 @@ from lhcq.version import version
 SECTIONS: dict[str, tuple[str, ...]] = {
     "The whole pipeline": ("run",),
     "Events": ("fetch", "inspect", "generate"),
-    "Datasets": ("cluster", "import", "export", "plot"),
+    "Datasets": ("cluster", "import", "export", "mix", "plot"),
     "Training": ("prepare", "train"),
-    "Results": ("report", "compare", "tag", "predict", "ask", "export-adapter"),
+    "Results": ("report", "compare", "tag", "predict", "search", "ask", "export-adapter"),
     "Jobs": ("status", "why", "logs", "retry", "watch", "pause", "resume", "cancel"),
     "Clearing up": ("ls", "rm", "prune"),
     "Broker and workers": ("up", "worker", "workers", "doctor", "metrics", "flower"),

@@ -1,13 +1,11 @@
 """Which events belong to which subset of a split: pure planning on rows and labels."""
 
-import hashlib
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput
-from lhcq.records.subsets import SUBSETS
+from lhcq.records.subsets import SUBSETS, hash_rows
 
 Integers = NDArray[np.int64]
 
@@ -34,7 +32,7 @@ def assign_subsets(
             "dataset again with its master key: --labels KEY."
         )
     firsts = rows if firsts is None else firsts
-    hashes = _hash_rows(firsts, dataset_key)
+    hashes = hash_rows(firsts, dataset_key)
     classes = _classes(rows, labels, firsts)
     subsets = np.full(len(rows), -1, np.int8)
     for label in (0, 1):
@@ -133,15 +131,3 @@ def _check_classes(chosen: dict[str, Integers], labels: NDArray[np.int8], config
         f"would leave (signal+background) {held}, and every subset needs both. Use more events, another ratio or a "
         "higher limit."
     )
-
-
-def _hash_rows(rows: Integers, key: str) -> NDArray[np.uint64]:
-    """A keyed 64-bit hash of each row: the finalizer of splitmix64, which maps distinct rows to distinct hashes.
-
-    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-    """
-    offset = np.frombuffer(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "<u8")
-    state = (rows.astype(np.uint64) + offset) * np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(state ^ (state >> np.uint64(31)), dtype=np.uint64)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SearchConfig, SplitConfig, TrainConfig
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000
@@ -199,9 +199,26 @@ class PredictSpec(OfBase):
     events_per_chunk: int = Field(ge=1)
 
 
+class SearchSpec(Spec):
+    """A search for a resonance in a dataset without labels."""
+
+    kind: Literal["search"] = "search"
+    dataset: str
+    dataset_sha256: str
+    duplicates_sha256: str | None
+    """Of the record of duplicates, which share a fold."""
+    config: SearchConfig
+    template: Template
+    """What the classifier sees."""
+    n_events: int
+    """In the range of the fit."""
+    per_chunk: int = Field(ge=1)
+    """Pseudo-experiments in one task."""
+
+
 SPECS: dict[str, type[Spec]] = {
     one.model_fields["kind"].default: one
-    for one in (GenerateSpec, ClusterSpec, PrepareSpec, TrainSpec, PredictSpec)
+    for one in (GenerateSpec, ClusterSpec, PrepareSpec, TrainSpec, PredictSpec, SearchSpec)
 }
 """By kind of job."""
 

@@ -1,5 +1,6 @@
 """The subsets of a split: one parquet file each, with prompts and features; no two of them share an event."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,17 @@ def count_events(manifest: Mapping[str, Any], subset: str) -> int:
 
 def _name(subset: str) -> str:
     return f"{subset}.parquet"
+
+
+def hash_rows(rows: NDArray[np.int64], key: str) -> NDArray[np.uint64]:
+    """A keyed 64-bit hash of each row: the finalizer of splitmix64, which maps distinct rows to distinct hashes.
+
+    What decides by it where an event goes (a subset, a fold) does not depend on what else there is.
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    offset = np.frombuffer(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8], "<u8")
+    state = (rows.astype(np.uint64) + offset) * np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(state ^ (state >> np.uint64(31)), dtype=np.uint64)

@@ -77,13 +77,24 @@ SIZE = (5.4, 4.2)
 """Inches; one column of the page, and still readable at the width of a phone."""
 
 
-def draw_svg(draw: Callable[[Axes], None], *, left: str, right: str) -> str:
-    """The SVG of one plot; `left` and `right` stand above the axes, as experiments label theirs."""
+def draw_svg(
+    draw: Callable[[Axes], None], *, left: str, right: str, below: Callable[[Axes], None] | None = None
+) -> str:
+    """The SVG of one plot; `left` and `right` stand above the axes, as experiments label theirs.
+
+    `below` draws a lower panel with the same abscissa, such as pulls.
+    """
     with mpl.rc_context(PARAMETERS):
         figure = Figure(figsize=SIZE)
         # Fixed margins: all plots of a page line up, and a layout engine would take half of the drawing time.
-        axes = figure.add_axes((0.145, 0.135, 0.82, 0.785))
+        axes = figure.add_axes((0.145, 0.135, 0.82, 0.785) if below is None else (0.145, 0.33, 0.82, 0.59))
         draw(axes)
+        if below is not None:
+            panel = figure.add_axes((0.145, 0.135, 0.82, 0.17), sharex=axes)
+            below(panel)
+            panel.set_xlabel(axes.get_xlabel(), color=INK)
+            axes.set_xlabel("")
+            axes.tick_params(labelbottom=False)
         above: Any = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
         axes.annotate("lhcq", (0, 1), (0, 6), fontweight="bold", fontsize=11.5, **above)
         left = left if len(left) <= 24 else left[:23] + "…"  # a run's name may have 64 letters

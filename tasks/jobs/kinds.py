@@ -5,8 +5,9 @@ A new stage is one spec in `lhcq.records.specs`, one module of tasks in `tasks.s
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from lhcq.records.specs import (
     GenerateSpec,
     PredictSpec,
     PrepareSpec,
+    SearchSpec,
     Spec,
     TrainSpec,
 )
@@ -65,6 +67,8 @@ class Kind:
     """Of the files of a fan-out's chunks; None where there is no fan-out."""
     stretch: Callable[[Job, int], Stretch] | None = None
     """What a chunk of a fan-out is a stretch of, by its index, where it is one of rows."""
+    rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,)
+    """How many chunks of a fan-out come one after the other: a round is begun once all before it are done."""
     takes_turns: bool = False
     """Whether its units wait until it is their turn among those of all jobs; others follow each other."""
 
@@ -90,6 +94,8 @@ def fan_out(
     makes: str | None = None,
     shelf: Callable[[Workspace, str], Path] | None = None,
     made_of: Callable[[Workspace, Job], list[Path]] = lambda *_: [],
+    rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,),
+    describe: Callable[[Job, Unit], Caption] | None = None,
 ) -> Kind:
     """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`."""
     name: str = spec.model_fields["kind"].default
@@ -98,15 +104,20 @@ def fan_out(
         spec=spec,
         queues={f"lhcq.{name}_part": queue, f"lhcq.{name}_merge": queue, **(more or {})},
         result=result,
-        plan=lambda workspace, job: [chunk_unit(job, index) for index in missing_chunks(workspace, job)],
+        plan=lambda workspace, job: [
+            chunk_unit(job, index) for index in first_round(job, missing_chunks(workspace, job))
+        ],
         last=merge_unit,
-        describe=lambda _, job: _describe_chunks(job, stretch),
+        describe=lambda _, job: (
+            _describe_chunks(job, stretch) if describe is None else functools.partial(describe, job)
+        ),
         measured_in="parts",
         makes=makes or name,
         shelf=shelf,
         made_of=made_of,
         chunk_suffix=suffix,
         stretch=stretch,
+        rounds=rounds,
         takes_turns=True,
     )
 
@@ -175,6 +186,12 @@ def missing_chunks(workspace: Workspace, job: Job) -> list[int]:
     return [index for index in range(job.parts) if index not in finished]
 
 
+def first_round(job: Job, missing: list[int]) -> list[int]:
+    """Those of the missing chunks, ascending, that are of the first round in which any is missing."""
+    end = next((end for end in accumulate(kind_of(job).rounds(job)) if missing and missing[0] < end), 0)
+    return missing if missing and missing[-1] < end else [index for index in missing if index < end]
+
+
 def chunks_of(workspace: Workspace, job: Job) -> Path:
     """Where the chunks of a job stand.
 
@@ -216,6 +233,29 @@ def _rows_of_prediction(job: Job, index: int) -> Stretch:
         return REFERENCE, reference[index].start, reference[index].stop
     chunk = events[index - len(reference)]
     return spec.dataset, chunk.start, chunk.stop
+
+
+def _rounds_of_search(job: Job) -> Sequence[int]:
+    from lhcq.requests.search import rounds_of
+
+    return rounds_of(job.spec_of(SearchSpec))
+
+
+def _describe_search(job: Job, unit: Unit) -> Caption:
+    from lhcq.requests.search import Experiments, Shuffle, chunk_of
+
+    spec = job.spec_of(SearchSpec)
+    caption = {"search": job.name, "dataset": spec.dataset}
+    if unit.number is None:
+        return {**caption, "parts": str(job.parts)}
+    chunk = chunk_of(spec, unit.number)
+    if isinstance(chunk, Experiments):
+        return {**caption, "pseudo-experiments": f"{chunk.first}-{chunk.end - 1}"}
+    low, high = spec.config.regions[chunk.region]
+    caption["region"] = f"{low:g}-{high:g} GeV"
+    if isinstance(chunk, Shuffle):
+        return {**caption, "shuffle": str(chunk.shuffle)}
+    return {**caption, "seed": str(chunk.seed), "fold": str(chunk.fold)}
 
 
 def baseline_unit(split: str) -> Unit:
@@ -357,6 +397,17 @@ KINDS: dict[str, Kind] = {
             shelf=Workspace.prediction,
             made_of=_parents_of_prediction,
             more={"lhcq.predict_select": "cpu"},  # it needs no model
+        ),
+        fan_out(
+            SearchSpec,
+            queue="cpu",
+            suffix=".parquet",
+            result=lambda workspace, job: workspace.search(job.name),
+            makes="search",
+            shelf=Workspace.search,
+            made_of=lambda workspace, job: [workspace.dataset(job.spec_of(SearchSpec).dataset)],
+            rounds=_rounds_of_search,
+            describe=_describe_search,
         ),
     )
 }

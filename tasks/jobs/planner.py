@@ -5,7 +5,7 @@ from typing import NamedTuple
 from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Job, failures_of
 from lhcq.workspace import Workspace
-from tasks.jobs.kinds import chunk_unit, finished_chunks, kind_of, merge_unit
+from tasks.jobs.kinds import chunk_unit, finished_chunks, first_round, kind_of, merge_unit
 from tasks.jobs.units import Unit
 
 
@@ -26,7 +26,8 @@ class Chunks(NamedTuple):
     """How far a fan-out is."""
 
     pending: list[int]
-    """Indices of the chunks that have no output and were not given up, ascending."""
+    """Indices of the chunks whose turn it is: without output, not given up, of the first round that is not done;
+    ascending."""
     finished: int
 
 
@@ -36,7 +37,7 @@ def pending_chunks(workspace: Workspace, job: Job) -> Chunks:
         return Chunks([], 0)
     finished = finished_chunks(workspace, job)
     given_up = {failure.unit for failure in failures_of(workspace, job)}
-    pending = [index for index in range(job.parts) if index not in finished]
+    pending = first_round(job, [index for index in range(job.parts) if index not in finished])
     if given_up:
         pending = [index for index in pending if chunk_unit(job, index).key not in given_up]
     return Chunks(pending, len(finished))

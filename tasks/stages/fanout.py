@@ -12,6 +12,7 @@ from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
 from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
+from tasks.jobs.planner import pending_chunks
 from tasks.jobs.store import end_with_failures
 from tasks.jobs.units import Unit
 
@@ -89,8 +90,7 @@ def perform_merge(kind: str, name: str, merge: Merge) -> str:
     job = find_job(workspace, kind, name)
     if job is None:
         return "closed"
-    missing = missing_chunks(workspace, job)
-    if len(_lost(workspace, job, missing)) < len(missing):
+    if pending_chunks(workspace, job).pending:
         return "waiting"
     return perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
 

@@ -182,6 +182,6 @@ def test_without_the_stage_its_job_is_left_alone_and_said_to_be_unknown(lhcq: An
     assert done.stderr == ""
     (row,) = json.loads(done.stdout)["jobs"]
     assert (row["kind"], row["name"], row["state"]) == ("square", "first", "damaged")
-    assert "kind: 'square' is none of generate, cluster, prepare, train, predict" in row["message"]
+    assert "kind: 'square' is none of generate, cluster, prepare, train, predict, search" in row["message"]
     lhcq.run("rm", "first")
     assert not path.parent.exists()

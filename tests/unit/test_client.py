@@ -255,6 +255,7 @@ def test_a_broker_that_takes_nothing_is_said_in_one_line(
         ("train", 0, 8, LocalWorker(kind="gpu")),
         ("predict", 9, 8, LocalWorker(kind="gpu")),
         ("predict", 0, 8, LocalWorker(kind="cpu", processes=1)),
+        ("search", 5, 8, LocalWorker(kind="cpu", processes=5)),
     ],
 )
 def test_a_job_brings_no_more_workers_than_it_has_work_for(

@@ -17,7 +17,7 @@ from lhcq.events.layout import open_event_file, read_rows, write_event_file
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import with_contents, write_part
-from lhcq.prompts.split import SHARES, _hash_rows, assign_subsets, select
+from lhcq.prompts.split import SHARES, assign_subsets, select
 from lhcq.prompts.writing import write_split
 from lhcq.records.duplicates import (
     Duplicates,
@@ -27,6 +27,7 @@ from lhcq.records.duplicates import (
     read_firsts,
     write_duplicates,
 )
+from lhcq.records.subsets import hash_rows
 from lhcq.storage import read_json, read_manifest, verify_files
 
 HOST = {"numpy": "2.0", "cpu": "x86_64 X86_V3"}
@@ -150,7 +151,7 @@ def test_the_sentence_about_them_counts_and_names_the_first():
 
 def assign_before(rows: np.ndarray, labels: np.ndarray, key: str) -> np.ndarray:
     """The parts as they were assigned before duplicates were known."""
-    hashes = _hash_rows(rows, key)
+    hashes = hash_rows(rows, key)
     parts = np.full(len(rows), -1, np.int8)
     for label in (0, 1):
         members = np.flatnonzero(labels == label)

@@ -20,7 +20,7 @@ HEAVY = (
     "matplotlib",
     "numpy",
 )
-WAITING = ("generate", "cluster", "prepare", "train", "resume", "predict", "retry")
+WAITING = ("generate", "cluster", "prepare", "train", "resume", "predict", "search", "retry")
 ANSWERING = [verb for verb in VERBS if verb not in ("up", "worker", "workers", "metrics", "flower")]
 
 
@@ -89,6 +89,8 @@ def test_every_task_is_registered_under_its_own_name(tmp_path: Path) -> None:
         "lhcq.predict_part",
         "lhcq.predict_select",
         "lhcq.prepare",
+        "lhcq.search_merge",
+        "lhcq.search_part",
         "lhcq.test",
         "lhcq.train_segment",
         "lhcq.validate",

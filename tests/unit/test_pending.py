@@ -27,7 +27,7 @@ from tasks.jobs.store import create_job
 from tasks.jobs.units import Unit
 from tests.specs import job_of
 
-FAN_OUTS = ("generate", "cluster", "predict")
+FAN_OUTS = ("generate", "cluster", "predict", "search")
 
 
 def finish_parts(place: Workspace, job: Job, *indices: int) -> None:
@@ -96,6 +96,24 @@ def test_a_fan_out_needs_what_is_missing_and_then_its_merge(place, new_job, kind
     finish_parts(place, job, 0, 2)
     assert pending_units(place, job) == [chunk_unit(job, 1)]
     finish_parts(place, job, 1)
+    assert pending_units(place, job) == [merge_unit(job)]
+
+
+def test_a_search_draws_pseudo_experiments_once_all_else_is_done(place, new_job) -> None:
+    job = new_job("search", parts=5)  # two trainings, a shuffle, and two tasks of ten pseudo-experiments
+    assert pending_units(place, job) == [chunk_unit(job, index) for index in (0, 1, 2)]
+    finish_parts(place, job, 0, 2)
+    assert pending_units(place, job) == [chunk_unit(job, 1)]
+    finish_parts(place, job, 1)
+    assert pending_units(place, job) == [chunk_unit(job, index) for index in (3, 4)]
+    finish_parts(place, job, 3, 4)
+    assert pending_units(place, job) == [merge_unit(job)]
+
+
+def test_a_training_that_was_given_up_ends_a_search_before_its_pseudo_experiments(place, new_job) -> None:
+    job = new_job("search", parts=5)
+    finish_parts(place, job, 0, 2)
+    give_up(place, job, chunk_unit(job, 1))
     assert pending_units(place, job) == [merge_unit(job)]
 
 

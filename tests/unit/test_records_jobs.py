@@ -76,8 +76,19 @@ null, "largest_p_value": 0.05, "model": "/tmp/physics/workspace/models/tiny", "m
 "sha256": "465310e2b16c606400874e42b92156409c42396f4148ae987915821dc79bbc6f", "version": 3}, "trained_on":
 true}, "terms": {"labels": null}, "trace": null}
 """,
+    "search": """
+{"created": 1795956529.8682275, "identity": "e0499f148651fafa", "kind": "search", "name": "m1000", "parts":
+170, "spec": {"config": {"fit_high": 7500.0, "fit_low": 2700.0, "folds": 5, "high": 5100.0, "low": 2900.0,
+"model": "trees", "pseudo_experiments": 1000, "seed": 1, "seeds": 1, "selections": [0.01, 0.001], "shuffles":
+10, "sideband": 200.0, "template": "compact-without-mass", "width": 400.0}, "dataset": "m1000",
+"dataset_sha256": "dfa7f35a3222047cec524b797261eaa15654a23f848e14732375715737ded2e6", "duplicates_sha256":
+null, "n_events": 73384, "per_chunk": 50, "template": {"columns": ["m_sd_over_pt_heavy", "m_sd_over_pt_light",
+"n_heavy", "n_light", "tau21_heavy", "tau21_light"], "name": "compact-without-mass", "sha256":
+"d95c5cd3711ff16fc2146ad569bcce632966b13377bbcd1f4d463297c885a069", "version": 1}}, "terms": {}, "trace":
+null}
+""",
 }
-"""What the last lhcq with untyped specs recorded of one request of each kind."""
+"""What the last lhcq with untyped specs recorded of one request of each kind; of a search, its first."""
 OTHER_TERMS: dict[str, dict[str, Any]] = {
     "cluster": {"source": "/moved/events.h5", "mtime_ns": 5, "tolerate": 0.5},
     "predict": {"labels": "/moved/key.txt"},
@@ -234,8 +245,8 @@ def changed(record: dict[str, Any], *place: str, to: Any) -> dict[str, Any]:
         (("spec",), ..., r"Input should be a valid dictionary"),
         (("spec",), [1], r"Input should be a valid dictionary"),
         (("spec", "config", "radius"), "wide", r"config\.radius: Input should be a valid number"),
-        (("kind",), "boil", r"kind: 'boil' is none of generate, cluster, prepare, train, predict"),
-        (("kind",), ..., r"kind: None is none of generate, cluster, prepare, train, predict"),
+        (("kind",), "boil", r"kind: 'boil' is none of generate, cluster, prepare, train, predict, search"),
+        (("kind",), ..., r"kind: None is none of generate, cluster, prepare, train, predict, search"),
         (("kind",), ["cluster"], r"kind: \['cluster'\] is none of generate"),
         (("kind",), "prepare", r"Extra inputs are not permitted"),
         (("parts",), 10**12, r"parts: Input should be less than"),

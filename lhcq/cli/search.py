@@ -1,0 +1,189 @@
+"""`lhcq search DATASET`."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lhcq.cli.options import (
+    answer,
+    choice_of,
+    json_option,
+    max_parallel_option,
+    priority_option,
+    traced,
+    wait_option,
+    workers_option,
+)
+from lhcq.cli.parameters import NameOf, example
+from lhcq.config import SearchConfig
+
+if TYPE_CHECKING:
+    from lhcq.cli.session import Waited
+    from lhcq.records.jobs import Job, Priority
+    from lhcq.workspace import Workspace
+
+
+def _numbers(count: int) -> Any:
+    """Reads `count` numbers with `..` between."""
+
+    def read(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+        if text is None:
+            return None
+        pieces = text.split("..")
+        if len(pieces) != count or not all(re.fullmatch(r"\d+(\.\d+)?", piece) for piece in pieces):
+            form = "..".join(("LOW", "HIGH", "WIDTH")[:count])
+            raise click.BadParameter(f"{text!r} is not {form} in GeV", param=parameter)
+        return tuple(map(float, pieces))
+
+    return read
+
+
+def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(piece) for piece in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no list of shares such as 0.01,0.001", param=parameter
+        ) from None
+
+
+@click.command("search", epilog=example("lhcq search box1 --regions 3000..6000..500"))
+@click.argument("dataset", type=NameOf("datasets"))
+@click.option(
+    "--regions",
+    default="2900..5100..400",
+    show_default=True,
+    callback=_numbers(3),
+    metavar="LOW..HIGH..WIDTH",
+    help="Where in m_jj to look, GeV: regions of this width, each half a width further.",
+)
+@click.option(
+    "--sideband",
+    type=click.FloatRange(min=0, min_open=True),
+    help="GeV at either side of a region that its classifier compares it with. Default: half a width.",
+)
+@click.option(
+    "--fit",
+    callback=_numbers(2),
+    metavar="LOW..HIGH",
+    help="Range of the background's fit, GeV; the spectrum has to fall from LOW on. Default: from the first sideband "
+    "to six widths above the regions.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 20),
+    default=5,
+    show_default=True,
+    help="Each is scored by what learnt from the others.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Trainings for each region and fold, whose scores are averaged.",
+)
+@click.option(
+    "--model",
+    default="trees",
+    show_default=True,
+    help="What tells regions from sidebands: trees; a language model is not yet searched with.",
+)
+@click.option(
+    "--template",
+    type=choice_of(SearchConfig, "template"),
+    default="compact-without-mass",
+    show_default=True,
+    help="Whose numbers the classifier sees; one without the mass.",
+)
+@click.option(
+    "--select",
+    "selections",
+    default="0.01,0.001",
+    show_default=True,
+    callback=_shares,
+    metavar="SHARES",
+    help="Shares of all events to select, the most signal-like.",
+)
+@click.option(
+    "--shuffles",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Whole searches among the same events with each other's m_jj, by which significances are calibrated.",
+)
+@click.option(
+    "--pseudo-experiments",
+    type=click.IntRange(min=10),
+    default=1000,
+    show_default=True,
+    help="Of background alone, for the global p-value.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--name", help="Name of the search. Default: DATASET.")
+@priority_option
+@max_parallel_option
+@workers_option
+@wait_option
+@json_option
+@traced
+def command(
+    dataset: str,
+    regions: tuple[float, float, float],
+    sideband: float | None,
+    fit: tuple[float, float] | None,
+    model: str,
+    name: str | None,
+    priority: "Priority",
+    max_parallel: int | None,
+    workers: int | None,
+    wait: bool,
+    as_json: bool,
+    **config: Any,
+) -> int:
+    """Look for a resonance in DATASET without labels: where in m_jj, how sure, and what its events look like.
+
+    In each region trees learn to tell its events from those of its sidebands, by features that do not know m_jj; the
+    events most like the region's are selected by trees that have not seen them, and the selected spectrum is compared
+    with a fit beside the region. A command that was stopped or killed goes on when it is given again.
+    """
+    from lhcq.cli.session import find_workspace, have_done
+    from lhcq.requests.search import search_config, search_request
+    from tasks.client import progress_of, workers_for
+
+    resolved = search_config(regions=regions, sideband=sideband, fit=fit, model=model, **config)
+    workspace = find_workspace()
+    job = search_request(workspace, dataset, resolved, name=name)
+    job = job.asking(priority=priority, max_parallel=max_parallel)
+    waited = have_done(
+        workspace,
+        job,
+        workers_for(job, workers),
+        measure=lambda: progress_of(workspace, job),
+        again="Run the same command again to go on.",
+        wait=wait,
+    )
+    if not waited.finished:
+        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+    elif waited.code == 0:
+        _tell(workspace, job, waited, as_json=as_json)
+    return waited.code
+
+
+def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
+    from lhcq.records.searches import page_file, read_found, scores_file
+    from lhcq.records.specs import SearchSpec
+    from lhcq.report.search import search_verdict, table_of_tests
+
+    final = workspace.search(job.name)
+    found = read_found(final)
+    n_events = job.spec_of(SearchSpec).n_events
+    lines = [
+        f"searched {n_events:,} events{waited.took(n_events)}: {final}",
+        table_of_tests(found),
+        *(f"  {sentence}" for sentence in search_verdict(found)),
+        str(page_file(final)),
+    ]
+    files = {"scores": str(scores_file(final)), "report": str(page_file(final))}
+    answer(as_json, {**found, **files, "seconds": waited.seconds}, "\n".join(lines))

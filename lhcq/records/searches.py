@@ -1,0 +1,90 @@
+"""A search for a resonance: its chunks, what it found, the scores that it rests on, and its page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lhcq.errors import DamagedChunk
+from lhcq.records.commits import OF
+from lhcq.seals import OPEN, check_seal, seal
+from lhcq.storage import read_json, staged_directory, staged_file, write_json, write_manifest, write_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_FOUND, _SCORES, _PSEUDO, _PAGE = "search.json", "scores.parquet", "pseudo.parquet", "report.html"
+_COLUMN = "value"
+_ROW_GROUP = 65_536
+
+
+def write_chunk(path: Path, values: NDArray[np.float64]) -> None:
+    """Commit what one task computed: the scores of a fold (n_events,), or the significances of pseudo-experiments."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([pa.field(_COLUMN, pa.float64(), nullable=False)])
+    with staged_file(path) as temporary:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            writer.write_table(pa.table({_COLUMN: values.ravel()}, schema=schema))
+            writer.add_key_value_metadata(OPEN)
+        seal(temporary)
+
+
+def read_chunk(path: Path, n_values: int) -> NDArray[np.float64]:
+    """What `write_chunk` wrote, (n_values,); raises `DamagedChunk` where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        check_seal(path)
+        values: NDArray[np.float64] = pq.read_table(path)[_COLUMN].to_numpy()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DamagedChunk.at(path, f"not a readable chunk ({error})") from error
+    if len(values) != n_values:
+        raise DamagedChunk.at(path, f"has {len(values):,} values, not {n_values:,}")
+    return values
+
+
+def commit_search(
+    final: Path,
+    found: Mapping[str, Any],
+    scores: "pa.Table",
+    pseudo: "pa.Table",
+    *,
+    of: str,
+    page: str,
+    fields: Mapping[str, Any],
+) -> None:
+    """Commit the directory `final`, with `fields` and the identity `of` its spec in its manifest; if it stands, it
+    stays."""
+    import pyarrow.parquet as pq
+
+    with staged_directory(final) as directory:
+        for table, name in ((scores, _SCORES), (pseudo, _PSEUDO)):
+            pq.write_table(table, directory / name, compression="zstd", row_group_size=_ROW_GROUP)
+        write_json(directory / _FOUND, dict(found))
+        write_text(directory / _PAGE, page)
+        write_manifest(directory, **{OF: of, **fields})
+
+
+def read_found(search: Path) -> dict[str, Any]:
+    """What a search found."""
+    return read_json(search / _FOUND)
+
+
+def scores_file(search: Path) -> Path:
+    """The scores of all events in the range of the fit, a column a region."""
+    return search / _SCORES
+
+
+def pseudo_file(search: Path) -> Path:
+    """The significances of the pseudo-experiments, one a row, a column a test."""
+    return search / _PSEUDO
+
+
+def page_file(search: Path) -> Path:
+    """The page."""
+    return search / _PAGE

@@ -1,0 +1,256 @@
+"""The page of a search: how sure, where in m_jj, what the events look like, and every spectrum with its fit."""
+
+import math
+from typing import Any
+
+from lhcq.records.metrics import Sculpting
+from lhcq.report.sculpting import said_sculpting
+from lhcq.report.search_plots import draw_tests, plot_look, plot_spectrum
+from lhcq.report.style import darkened, data_uri
+from lhcq.report.templates import html_template
+
+_CLAIMED = 1e-3
+"""Global p-value below which an excess is described as a resonance."""
+_POOR_FIT = 0.01
+_HOPELESS_FIT = 1e-6
+"""P-value of the fit to all events, of which there are many more: below, the function has the wrong shape."""
+_MASSES = (("m_sd_heavy", "m_sd_light"), ("m_heavy", "m_light"))
+LOOKS = {
+    "m_sd_heavy": ("Groomed mass of the heavier jet", "GeV"),
+    "m_sd_light": ("Groomed mass of the lighter jet", "GeV"),
+    "m_heavy": ("Mass of the heavier jet", "GeV"),
+    "m_light": ("Mass of the lighter jet", "GeV"),
+    "tau21_heavy": ("τ₂₁ of the heavier jet", ""),
+    "tau21_light": ("τ₂₁ of the lighter jet", ""),
+    "n_heavy": ("Constituents of the heavier jet", ""),
+    "n_light": ("Constituents of the lighter jet", ""),
+}
+COLUMNS = {
+    "region": "region [GeV]",
+    "share": "selected",
+    "seen": "seen",
+    "expected": "expected",
+    "p_value": "local p",
+    "z": "σ",
+    "limit": "95% limit",
+    "fit": "fit p",
+    "truth": "SIC",
+}
+
+
+def search_verdict(found: dict[str, Any]) -> list[str]:
+    """What may be said of a search, in sentences; the answer first."""
+    overall, n_tests = found["global"], len(found["tests"])
+    if overall is None:
+        reason = next(test["reason"] for test in found["tests"] if test["reason"])
+        return [f"No region could be tested ({reason}), so nothing can be said."]
+    best = found["tests"][found["best"]]
+    sentences = [
+        f"The largest excess is between {best['low']:,.0f} and {best['high']:,.0f} GeV, among the "
+        f"{best['share']:.2%} of events that are most signal-like: {best['seen']:,} seen where "
+        f"{best['expected']:,.1f} ± {best['error']:,.1f} are expected, p = {best['p_value']:.2g} there "
+        f"({best['z']:.1f} σ).",
+        _said_global(overall),
+    ]
+    sentences += _answer(found)
+    sentences.append(_said_spread(found))
+    failed = n_tests - overall["tests"]
+    if failed:
+        sentences.append(f"{failed} of {n_tests} tests have no number, since their fit failed.")
+    poor = [test for test in found["tests"] if test["fit"] and _is_poor(test["fit"])]
+    if poor:
+        where = ", ".join(f"{one['low']:,.0f}–{one['high']:,.0f} GeV at {one['share']:.2%}" for one in poor)
+        sentences.append(
+            f"The function does not describe the events beside the region (p below {_POOR_FIT:g}) in {where}: an "
+            "excess there may be the fit's."
+        )
+    sculpted = best["sculpting"]
+    if sculpted:
+        sentences.append(
+            said_sculpting(Sculpting.checked(**sculpted), f"the events outside of {_named(best)}")
+            + " A smooth change is taken up by the fit; a bump would not be."
+        )
+    return sentences
+
+
+def _said_spread(found: dict[str, Any]) -> str:
+    """How far significances go by chance, and what was made of it."""
+    measured = [one for one in found["spread"] if one["measured"] is not None]
+    if not measured:
+        return (
+            "Significances are the fits' own, without shuffles: as folds learn from each other, they are spread "
+            "wider than 1 by chance, and p-values are too small."
+        )
+    widths = ", ".join(
+        f"{one['measured']:.2f} ± {one['error']:.2f} at {one['share']:.2%} selected ({one['n']} tests)"
+        for one in measured
+    )
+    divided = [one for one in measured if one["width"] > 1]
+    return f"Among the same events with each other's m_jj significances are spread by {widths}; " + (
+        "those here are divided by that, where it is above 1."
+        if divided
+        else "those here are the fits' own, as that is not above 1, or known by too few shuffles."
+    )
+
+
+def _said_global(overall: dict[str, Any]) -> str:
+    of_all = f"{overall['tests']} tests"
+    sigma = f" ({overall['z']:.1f} σ)" if overall["z"] is not None and overall["z"] > 0 else ""
+    if overall["how"] == "pseudo-experiments":
+        return (
+            f"Of {overall['pseudo_experiments']:,} pseudo-experiments of background alone {overall['beyond']:,} show "
+            f"as much in any of {of_all}: the global p-value is {overall['p_value']:.2g}{sigma}."
+        )
+    return (
+        f"{overall['beyond']:,} of {overall['pseudo_experiments']:,} pseudo-experiments of background alone show as "
+        f"much in any of {of_all}; the global p-value is at most {overall['p_value']:.2g}{sigma}, by the number of "
+        "tests."
+    )
+
+
+def _answer(found: dict[str, Any]) -> list[str]:
+    """In the form of the LHC Olympics, where there is something to answer."""
+    overall, excess, best = found["global"], found["excess"], found["tests"][found["best"]]
+    if overall["p_value"] > _CLAIMED or excess is None:
+        return ["No resonance is claimed."]
+    of_all = next(one for one in found["inclusive"] if one["low"] == best["low"])
+    if _is_poor(best["fit"]) or not of_all["fit"] or _is_poor(of_all["fit"], _HOPELESS_FIT):
+        return [
+            "No resonance is claimed, since the function does not describe the events beside that region, selected "
+            "ones or all: the excess may be the fit's."
+        ]
+    mass = excess["mass"]
+    jets = [excess["looks"][name] for name in _mass_names(excess["looks"])]
+    parts = [
+        f"p-value {overall['p_value']:.1g}",
+        f"mass {mass['value']:,.0f} ± {mass['error']:,.0f} GeV" if mass else "mass not fitted",
+        *(
+            f"{which} daughter {_median(jet, 'GeV')}"
+            for which, jet in zip(("heavier", "lighter"), jets, strict=False)
+            if jet["median"] is not None and jet["error"] is not None
+        ),
+        f"{excess['events']:,.0f} ± {excess['events_error']:,.0f} signal events after the selection",
+    ]
+    return [f"Answer: {'; '.join(parts)}. How many there were before it, no search without a model can say."]
+
+
+def _mass_names(looks: dict[str, Any]) -> tuple[str, ...]:
+    return next((names for names in _MASSES if all(name in looks for name in names)), ())
+
+
+def _is_poor(fit: dict[str, Any], level: float = _POOR_FIT) -> bool:
+    return fit["p_value"] is not None and fit["p_value"] < level
+
+
+def _named(test: dict[str, Any]) -> str:
+    return f"{test['low']:,.0f} to {test['high']:,.0f} GeV"
+
+
+def rows_of_tests(found: dict[str, Any]) -> list[dict[str, str]]:
+    """The cells of a table of all tests by column, region by region, the inclusive ones with them."""
+    truth = found["truth"] or [None] * len(found["tests"])
+    rows = [_row(test, known) for test, known in zip(found["tests"], truth, strict=True)]
+    rows += [_row(test, None) for test in found["inclusive"]]
+    order = sorted(
+        range(len(rows)),
+        key=lambda at: ([*found["tests"], *found["inclusive"]][at]["low"], -_share(found, at)),
+    )
+    return [rows[at] for at in order]
+
+
+def _share(found: dict[str, Any], at: int) -> float:
+    share: float = [*found["tests"], *found["inclusive"]][at]["share"]
+    return share
+
+
+def _row(test: dict[str, Any], truth: dict[str, Any] | None) -> dict[str, str]:
+    cells = dict.fromkeys(COLUMNS, "–")
+    cells["region"] = f"{test['low']:,.0f}–{test['high']:,.0f}"
+    cells["share"] = "all" if test["share"] == 1 else f"{test['share']:.2%}"
+    if test["z"] is None:
+        return cells | {"fit": test["reason"]}
+    fit = test["fit"]
+    cells |= {
+        "seen": f"{test['seen']:,}",
+        "expected": f"{test['expected']:,.1f} ± {test['error']:,.1f}",
+        "p_value": f"{test['p_value']:.2g}",
+        "z": f"{test['z']:.1f}",
+        "limit": f"{test['limit']:,.1f}",
+        "fit": ("–" if fit["p_value"] is None else f"{fit['p_value']:.2g}") + f" ({fit['parameters']} par.)",
+    }
+    if truth and truth["improvement"] is not None:
+        cells["truth"] = f"{truth['improvement']:.1f}"
+    return cells
+
+
+def table_of_tests(found: dict[str, Any]) -> str:
+    """The table for a terminal."""
+    headings = columns_of(found)
+    rows = [{key: row[key] for key in headings} for row in rows_of_tests(found)]
+    widths = {key: max(len(text), *(len(row[key]) for row in rows)) for key, text in headings.items()}
+    lines = [headings, *rows]
+    return "\n".join("  " + "  ".join(line[key].rjust(widths[key]) for key in headings) for line in lines)
+
+
+def columns_of(found: dict[str, Any]) -> dict[str, str]:
+    """The columns of that table, with their headings: of the truth only where it is known."""
+    known = found["truth"] and any(one["improvement"] is not None for one in found["truth"])
+    return {key: text for key, text in COLUMNS.items() if key != "truth" or known}
+
+
+def render_search(found: dict[str, Any]) -> str:
+    """The page as text, from what a search found."""
+    excess = found["excess"]
+    looks = {}
+    if excess:
+        names = [*_mass_names(excess["looks"])]
+        names += [name for name in LOOKS if name in excess["looks"] and name.startswith(("tau21", "n_"))]
+        looks = {name: _pictured(plot_look(excess, name, LOOKS[name])) for name in names}
+    page: str = html_template("search.html.j2").render(
+        found=found,
+        facts=_facts(found),
+        verdict=search_verdict(found),
+        headings=columns_of(found),
+        rows=rows_of_tests(found),
+        overview=_pictured(draw_tests(found)),
+        spectra=[
+            {
+                "title": f"{_named(test)}, {test['share']:.2%} selected",
+                "best": place == found["best"],
+                # Twenty pictures in two colours would be megabytes; these are on white.
+                "picture": data_uri(plot_spectrum(found, test)),
+            }
+            for place, test in enumerate(found["tests"])
+            if test["fit"] is not None
+        ],
+        looks=[
+            {"title": LOOKS[name][0], "median": _median(excess["looks"][name], LOOKS[name][1]), **picture}
+            for name, picture in looks.items()
+        ],
+    )
+    return page
+
+
+def _median(look: dict[str, Any], unit: str) -> str:
+    if look["median"] is None or look["error"] is None:
+        return "not known"
+    digits = max(0, -math.floor(math.log10(look["error"] or 1)))
+    return f"{look['median']:,.{digits}f} ± {look['error']:,.{digits}f} {unit}".rstrip()
+
+
+def _pictured(svg: str) -> dict[str, str]:
+    return {"light": data_uri(svg), "dark": data_uri(darkened(svg))}
+
+
+def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
+    config = found["config"]
+    return [
+        ("Dataset", found["dataset"]),
+        ("Events in the fit's range", f"{found['n_events']:,}"),
+        ("Fit", f"{found['edges'][0]:,.0f} to {found['edges'][-1]:,.0f} GeV"),
+        ("Regions", f"{config['low']:,.0f} to {config['high']:,.0f} GeV, {config['width']:,.0f} wide"),
+        ("Sidebands", f"{config['sideband']:,.0f} GeV"),
+        ("Classifier", f"{config['model']}, {config['folds']} folds, {config['seeds']} trainings each"),
+        ("It sees", ", ".join(found["template"]["columns"])),
+        ("Pseudo-experiments", f"{config['pseudo_experiments']:,}"),
+    ]
