@@ -157,7 +157,8 @@ class WorkerLog(WatchedFileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8")
         self.path = path
-        self.is_output = self.stream is not None and _is_output(self.stream.fileno())
+        self.is_output = self.stream is not None and _is_output(path)
+        self._take_output()  # it may have been renamed since this process was started
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, and rename the log once it is large."""
@@ -173,16 +174,22 @@ class WorkerLog(WatchedFileHandler):
         """Go on in a new file where this one was renamed, and have the output of this process go there too."""
         before = self.stream
         super().reopenIfNeeded()
-        if self.is_output and self.stream is not None and self.stream is not before:
+        if self.stream is not before:
+            self._take_output()
+
+    def _take_output(self) -> None:
+        if self.is_output and self.stream is not None:
             os.dup2(self.stream.fileno(), 1)
             os.dup2(self.stream.fileno(), 2)
 
 
-def _is_output(descriptor: int) -> bool:
-    try:
-        return os.path.sameopenfile(descriptor, 2)
-    except OSError:  # there is no output
-        return False
+def _is_output(log: Path) -> bool:
+    """Whether this process writes its output to a log, be it one that was renamed."""
+    for path in (log, *log.parent.glob(f"{log.name}.*")):
+        with contextlib.suppress(OSError):  # there is no output, or the log was renamed once more
+            if os.path.samestat(os.fstat(2), path.stat()):
+                return True
+    return False
 
 
 @after_setup_logger.connect

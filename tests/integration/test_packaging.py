@@ -159,7 +159,7 @@ def test_what_cannot_be_done_there_says_what_to_install(
     line = installed.refused("train", "other", "--name", "run")
     assert line.startswith("lhcq: ")
     # From where it was installed: no index has it by its name.
-    assert f"{installed.environment}/bin/python -m pip install 'lhcq[train] @ file://{wheel}'" in line
+    assert f"{installed.environment}/bin/python -m pip install 'lhcq[train] @ {wheel.as_uri()}'" in line
     assert "lhcq[train]" in installed.refused("up", "--gpu")
     assert installed.left() == []
     line = installed.refused("generate", "out.h5", "--background", 5, "--signal", 5)

@@ -19,6 +19,7 @@ from lhcq.config import Settings
 from lhcq.errors import BadInput
 from lhcq.records.jobs import LOG_VARIABLE, end_job
 from lhcq.storage import rotate
+from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.jobs.kinds import KINDS, chunk_unit, kind_of_task, merge_unit, segment_unit, validate_unit
 from tasks.observe.log_reader import LogReader, is_about, read_line
@@ -275,6 +276,23 @@ def test_processes_that_share_a_log_rename_it_when_it_is_large_and_lose_no_line(
             for number in range(2)
         ]
     assert [writer.wait(120) for writer in writers] == [0, 0]
+    _check_shared(place)
+
+
+def test_a_process_whose_output_was_renamed_before_it_logs_goes_on_in_the_new_log_alone(place) -> None:
+    path = place.logs / "cpu.log"
+    path.parent.mkdir(parents=True)
+    with path.open("ab") as output:
+        path.rename(path.with_name("cpu.log.1"))
+        for number in range(2):
+            started = [sys.executable, "-c", WRITER, str(number)]
+            subprocess.run(
+                started, stdout=output, stderr=output, env={**os.environ, LOG_VARIABLE: str(path)}, check=True
+            )
+    _check_shared(place)
+
+
+def _check_shared(place: Workspace) -> None:
     logs = list(place.logs.glob("cpu.log*"))
     assert len(logs) > 5
     assert max(log.stat().st_size for log in logs) < 3000
