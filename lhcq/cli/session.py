@@ -87,6 +87,7 @@ def have_done(
     `begin` is called once it is known that there is something to do, and `again` says how to go on with it. `force`
     removes what stands under the job's name first, unless something else was made of it.
     """
+    from lhcq.errors import NameTaken
     from tasks.client import (
         done_already,
         mend_record,
@@ -103,11 +104,20 @@ def have_done(
             clear_way(workspace, job.kind, job.name, result_of(workspace, job))
         if done_already(workspace, job):
             return Waited(code=0)
-        refuse_taken_name(workspace, job)
-        renew_terms(workspace, job)  # before workers start that find messages of a command that was killed
-        with session(workspace, list(workers), detach=not wait) as current:
-            begin(current)
-            return follow(current, job, lambda: submit(current, job), measure=measure, again=again, wait=wait)
+        try:
+            refuse_taken_name(workspace, job)
+            renew_terms(
+                workspace, job
+            )  # before workers start that find messages of a command that was killed
+            with session(workspace, list(workers), detach=not wait) as current:
+                begin(current)
+                return follow(
+                    current, job, lambda: submit(current, job), measure=measure, again=again, wait=wait
+                )
+        except NameTaken:
+            if done_already(workspace, job):  # workers that were at it ended it in between
+                return Waited(code=0)
+            raise
 
 
 def clear_way(workspace: Workspace, kind: str, name: str, result: Path) -> None:

@@ -418,3 +418,22 @@ def test_a_broker_that_dies_while_workers_start_is_told_in_one_line(
         assert len(str(caught.value).splitlines()) == 1
     finally:
         connect(broker_url)
+
+
+def test_a_job_that_others_end_while_it_is_asked_for_again_is_done_and_no_taken_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lhcq.cli.session import have_done
+
+    place = Workspace(tmp_path)
+
+    told = iter([False, True])
+    monkeypatch.setattr("tasks.client.done_already", lambda *_: next(told))
+    monkeypatch.setattr("tasks.client.mend_record", lambda *_: None)
+
+    def taken(*_: object) -> None:
+        raise NameTaken("it exists already")
+
+    monkeypatch.setattr("tasks.client.refuse_taken_name", taken)
+    waited = have_done(place, job_of("cluster"), [], measure=list, again="", wait=True)  # type: ignore[arg-type]
+    assert (waited.code, waited.finished) == (0, True)
