@@ -12,20 +12,18 @@ import pwd
 import re
 import socket
 import time
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
     field_serializer,
-    model_serializer,
     model_validator,
 )
 
-from lhcq.config import Frozen
+from lhcq.config import Frozen, Grown
 from lhcq.errors import BadInput, Damaged, LhcqError, NewerFormat, NotThere
 from lhcq.records.specs import SPECS, Spec, Terms
 from lhcq.spelling import did_you_mean
@@ -56,8 +54,10 @@ _T = TypeVar("_T", bound=Terms)
 _R = TypeVar("_R", bound=Frozen)
 
 
-class Job(Frozen):
+class Job(Grown):
     """One request."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {"owner": "", "priority": "normal", "max_parallel": None}
 
     kind: str
     name: str
@@ -102,13 +102,6 @@ class Job(Frozen):
     @field_serializer("spec", "terms")
     def _recorded(self, value: Spec | Terms) -> dict[str, Any]:
         return value.recorded()
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As an earlier lhcq wrote it where nothing was asked that it did not know."""
-        fields: dict[str, Any] = dump(self)
-        usual = {"owner": "", "priority": "normal", "max_parallel": None}
-        return {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
 
     @property
     def title(self) -> str:

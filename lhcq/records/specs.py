@@ -5,11 +5,12 @@ field waits for a default that another version may choose otherwise. So a field 
 as it was where it has its default.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SearchConfig, SplitConfig, TrainConfig
+from lhcq.config import ClusterConfig, Frozen, GenerateConfig, Grown, SearchConfig, SplitConfig, TrainConfig
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000
@@ -112,19 +113,16 @@ class ModelIdentity(Frozen):
     """Of the tokenizer, and of what it puts before a prompt."""
 
 
-class OfBase(Spec):
+class OfBase(Grown, Spec):
     """A spec that names a base model; runs of an older lhcq do not say which weights it had."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {"base": None}
 
     model: str
     """As it was asked for."""
     model_dir: str
     """Its directory: relative to the workspace where it lies inside."""
     base: ModelIdentity | None = None
-
-    @model_serializer(mode="wrap")
-    def _without_base(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = dump(self)
-        return {name: value for name, value in fields.items() if (name, value) != ("base", None)}
 
 
 class TrainTerms(Terms):
