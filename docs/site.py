@@ -93,8 +93,13 @@ def _command(verb: str) -> str:
         raise PluginError(f"lhcq {verb} is no command.")
     group = isinstance(command, click.Group)
     module = getattr(command.callback, "__module__", "")
-    lines = ["::: mkdocs-click", f"    :module: {module}", "    :command: command", f"    :prog_name: lhcq {verb}"]
-    lines += ["    :depth: 2", "    :style: table", *(["    :list_subcommands: true"] if group else [])]
+    lines = [
+        "::: mkdocs-click",
+        f"    :module: {module}",
+        "    :command: command",
+        f"    :prog_name: lhcq {verb}",
+    ]
+    lines += ["    :depth: 2", *(["    :list_subcommands: true"] if group else [])]
     return "\n".join([*lines, "", *_example(command), ""])
 
 
