@@ -89,7 +89,7 @@ def _section(title: str) -> str:
 
 def _command(verb: str) -> str:
     command = cli.get_command(click.Context(cli), verb)
-    if command is None or command.callback is None and not isinstance(command, click.Group):
+    if command is None or (command.callback is None and not isinstance(command, click.Group)):
         raise PluginError(f"lhcq {verb} is no command.")
     group = isinstance(command, click.Group)
     module = getattr(command.callback, "__module__", "")
