@@ -1,8 +1,8 @@
-"""Runs the commands of `docs/tutorial.md` and puts what they print below them: python docs/make_tutorial.py --events D.
+"""Runs the commands of `docs/tutorial.md` and writes what they print below: python docs/make_tutorial.py --events DIR.
 
 A block of `console` has commands, which begin with `$ `, and what each printed. They are run one after the other in
-one empty directory, in which the small published file lies already, so that no network is needed. How far a job is, and
-how the model was come by, is left out: that differs from time to time.
+one empty directory, in which the small published file lies already, so that no network is needed. How far a job is,
+and how the model was come by, is left out: that differs from time to time.
 """
 
 import argparse
