@@ -18,8 +18,8 @@ _HEAD = """# Configuration
 
 Made from the code by `make docs`. What a stage can be told, under the names that recipes ([recipes.md](recipes.md))
 and the functions of [the Python interface](api.md) have; most are options of [the commands](commands.md), with `-`
-for `_`. Every fault of a configuration is told in one message, and what a run was made with stands in its record and its
-recipe. What lhcq reads of the environment is a table of its own ([deploy](../deploy/README.md)).
+for `_`. Every fault of a configuration is told in one message, and what a run was made with stands in its record and
+its recipe. What lhcq reads of the environment is a table of its own ([deploy](../deploy/README.md)).
 """
 
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}

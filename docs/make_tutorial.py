@@ -1,4 +1,4 @@
-"""Runs the commands of `docs/tutorial.md` and writes what they print below: python docs/make_tutorial.py --events DIR.
+"""Runs the commands of `docs/tutorial.md` and writes what they print below: python docs/make_tutorial.py --events D.
 
 A block of `console` has commands, which begin with `$ `, and what each printed. They are run one after the other in
 one empty directory, in which the small published file lies already, so that no network is needed. How far a job is,

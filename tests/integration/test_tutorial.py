@@ -1,4 +1,4 @@
-"""The commands of the tutorial, in an empty directory and on the real events: they end well and print what it says."""
+"""The commands of the tutorial, in an empty directory on the real events: they end well and print what it says."""
 
 from pathlib import Path
 
