@@ -185,13 +185,15 @@ def main() -> int:
     parser.add_argument("--way", choices=WAYS, action="append", help="Default: both.")
     asked = parser.parse_args()
     stored = RESULTS / "newcomer.json"
-    results: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {}
+    arrived = True
     for way in asked.way or WAYS:
         with tempfile.TemporaryDirectory(prefix="newcomer-") as place:
-            results[way] = {**go(way, Path(place), asked.events), "circumstances": circumstances()}
-        write_result("newcomer", results)
-        put_table(way, table(results[way]), MADE_BY, PAGE)
-    return int(not all(results[way]["report"] for way in asked.way or WAYS))
+            result = {**go(way, Path(place), asked.events), "circumstances": circumstances()}
+        others = json.loads(stored.read_text()) if stored.exists() else {}
+        write_result("newcomer", {**others, way: result})
+        put_table(way, table(result), MADE_BY, PAGE)
+        arrived &= result["report"] is not None
+    return int(not arrived)
 
 
 if __name__ == "__main__":
