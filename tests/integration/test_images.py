@@ -1,8 +1,8 @@
-"""The images of `deploy/Containerfile`, built and started by buildah with chroot's isolation, which asks for no daemon.
+"""The images of `deploy/Containerfile`, built and started by buildah isolated by chroot, which asks for no daemon.
 
-LHCQ_TEST_IMAGE names the base image, with a `python` of 3.11 or newer and its `venv`, in the place of that of the Containerfile;
-LHCQ_TEST_IMAGE_OPTIONS holds more options of `buildah build`, such as the volume of a certificate. CONTRIBUTING.md has how one
-is made by debootstrap.
+LHCQ_TEST_IMAGE names the base image, with a `python` of 3.11 or newer and its `venv`, in the place of the
+Containerfile's; LHCQ_TEST_IMAGE_OPTIONS holds more options of `buildah build`, such as the volume of a certificate.
+CONTRIBUTING.md has how one is made by debootstrap.
 """
 
 import json
@@ -44,7 +44,7 @@ def target(request: pytest.FixtureRequest) -> str:
         pytest.skip("no buildah (Debian: apt-get install buildah), or LHCQ_TEST_IMAGE names no base image")
     name: str = request.param
     buildah(
-        *("build", "--network", "host", "--format", "docker", "--build-arg", f"PYTHON={base}"),
+        *("build", "--layers", "--network", "host", "--format", "docker", "--build-arg", f"PYTHON={base}"),
         *shlex.split(os.environ.get("LHCQ_TEST_IMAGE_OPTIONS", "")),
         *("--file", "deploy/Containerfile", "--ignorefile", "deploy/Containerfile.dockerignore"),
         *("--target", name, "--tag", f"lhcq-test:{name}", "."),
@@ -64,7 +64,7 @@ def test_an_image_runs_the_program_as_an_account_without_rights(container: str, 
     words = image_commands(target)["ENTRYPOINT"]
     assert buildah("run", container, "--", "id", "--user").strip() == "10001"
     if target == "flower":
-        assert "lhcq flower" in buildah("run", container, "--", *words, "--help")
+        assert buildah("run", container, "--", *words, "--help").startswith("Usage: flower")
     else:
         assert buildah("run", container, "--", *words, "--version").startswith("lhcq, version ")
 
@@ -83,6 +83,8 @@ def test_an_image_clusters_with_a_broker_of_its_own(container: str, event_file: 
 
 
 def test_the_image_for_gpus_holds_what_trains_and_no_other_does(container: str, target: str) -> None:
-    source = "import importlib.util as u; print([n for n in ('torch', 'peft', 'bitsandbytes') if u.find_spec(n)])"
+    source = (
+        "import importlib.util as u; print([n for n in ('torch', 'peft', 'bitsandbytes') if u.find_spec(n)])"
+    )
     printed = buildah("run", container, "--", "python", "-P", "-c", source).strip()
     assert printed == ("['torch', 'peft', 'bitsandbytes']" if target == "gpu" else "[]")
