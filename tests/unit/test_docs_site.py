@@ -17,9 +17,9 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
 
+from docs.hooks import PAGES, with_links
 from docs.make_configuration import PAGE as CONFIGURATION
 from docs.make_configuration import configuration_page
-from docs.site import PAGES, with_links
 from lhcq.cli.main import VERBS, cli
 from lhcq.records.events import CONSTITUENT, names_of_jet, schema_of
 from tests.deployed import ROOT
