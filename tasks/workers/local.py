@@ -29,8 +29,8 @@ _QUEUES: dict[WorkerKind, tuple[str, ...]] = {
     "gpu": ("validate", "gpu"),
     "validate": ("validate",),
 }
-# One that dies is noticed at once, so this is for one that hangs. The first on a machine compiles the loops, which took
-# more than three minutes where ten processes wanted each core.
+# One that dies is noticed at once, so this is for one that hangs. The first on a machine compiles the loops, which
+# took more than three minutes where ten processes wanted each core.
 _START_SECONDS = 900.0
 _SLOW_SECONDS = 10.0
 """So long they may take before a word is said of it."""
