@@ -191,10 +191,10 @@ def main() -> int:
     for way in asked.way or WAYS:
         with tempfile.TemporaryDirectory(prefix="newcomer-") as place:
             result = {**go(way, Path(place), asked.events), "circumstances": circumstances()}
-        others = json.loads(stored.read_text()) if stored.exists() else {}
-        write_result("newcomer", {**others, way: result})
-        put_table(way, table(result), MADE_BY, PAGE)
-        arrived &= result["report"] is not None
+            others = json.loads(stored.read_text()) if stored.exists() else {}
+            write_result("newcomer", {**others, way: result})
+            put_table(way, table(result), MADE_BY, PAGE)
+            arrived &= result["report"] is not None
     return int(not arrived)
 
 
