@@ -190,7 +190,8 @@ def main() -> int:
     arrived = True
     for way in asked.way or WAYS:
         with tempfile.TemporaryDirectory(prefix="newcomer-") as place:
-            result = {**go(way, Path(place), asked.events), "circumstances": circumstances()}
+            made_with = circumstances()  # before: what is worked on meanwhile is not what is measured
+            result = {**go(way, Path(place), asked.events), "circumstances": made_with}
             others = json.loads(stored.read_text()) if stored.exists() else {}
             write_result("newcomer", {**others, way: result})
             put_table(way, table(result), MADE_BY, PAGE)
