@@ -6,6 +6,7 @@ and how the model was come by, is left out: that differs from time to time.
 """
 
 import argparse
+import getpass
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ HERE = "/home/you/lhco"
 
 _BLOCK = re.compile(r"(?ms)^```console\n(.*?)^```$")
 _PASSING = re.compile(
-    r"\w+ \S+: (?:[\d,]+/[\d,]+ |waiting|queued)|lhcq: (?:the model hub|converting|loading) "
+    r"\w+ \S+: (?:[\d,]+/[\d,]+ |waiting|queued)|lhcq: (?:the model hub|converting|workers are starting)"
 )
 """Lines that say how far something is, or where the model comes from."""
 _NUMBER = re.compile(r"\b[0-9a-f]{7,}\b|[-+]?\d[\d,.]*(?:e[-+]?\d+)?")
@@ -54,7 +55,7 @@ def remade(text: str, place: Path, events: Path, model: Path | None = None) -> s
 
 def without_numbers(text: str) -> str:
     """A page whose numbers and columns do not count: they are of a machine."""
-    return re.sub(r"[ \t]+", " ", _NUMBER.sub("N", text))
+    return re.sub(r"([ \t─])[ \t─]*", r"\1", _NUMBER.sub("N", text))
 
 
 def _print_of(command: str, place: Path) -> str:
@@ -71,7 +72,8 @@ def _print_of(command: str, place: Path) -> str:
     )
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, command, done.stdout)
-    lines = done.stdout.replace(str(place.resolve()), HERE).splitlines()
+    printed = done.stdout.replace(str(place.resolve()), HERE)
+    lines = re.sub(rf"(?<= ){re.escape(getpass.getuser())}(?= )", "you", printed).splitlines()
     return "".join(f"{line.rstrip()}\n" for line in lines if line.strip() and not _PASSING.match(line))
 
 

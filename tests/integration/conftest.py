@@ -18,7 +18,7 @@ import pytest
 
 from lhcq.events.layout import write_event_file
 
-PROGRESS = re.compile(r"\w+ [\w.-]+: [\d,]+/[\d,]+ \w+.*")
+PROGRESS = re.compile(r"\w+ [\w.-]+: [\d,]+/[\d,]+ \w+.*|lhcq: workers are starting; .*")
 TIMEOUT_SECONDS = 240
 
 # A shell makes what it runs in the background ignore Ctrl-C, and so would every command that these tests interrupt.
