@@ -3,7 +3,7 @@
 import os
 import sys
 
-from benchmarks import clustering, generator, job, kernels, memory, prediction, profile, rehearsal
+from benchmarks import clustering, exporting, generator, job, kernels, memory, prediction, profile, rehearsal
 from benchmarks.rows import say, store, table
 
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "memory": memory.measure,
     "rehearsal": rehearsal.measure,
     "prediction": prediction.measure,
+    "exporting": exporting.measure,
     "generator": generator.measure,
 }
 
