@@ -3,7 +3,18 @@
 import os
 import sys
 
-from benchmarks import clustering, exporting, generator, job, kernels, memory, prediction, profile, rehearsal
+from benchmarks import (
+    checks,
+    clustering,
+    exporting,
+    generator,
+    job,
+    kernels,
+    memory,
+    prediction,
+    profile,
+    rehearsal,
+)
 from benchmarks.rows import say, store, table
 
 BENCHMARKS = {
@@ -15,6 +26,7 @@ BENCHMARKS = {
     "rehearsal": rehearsal.measure,
     "prediction": prediction.measure,
     "exporting": exporting.measure,
+    "checks": checks.measure,
     "generator": generator.measure,
 }
 

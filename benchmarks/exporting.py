@@ -1,8 +1,7 @@
 """What the check before an export is committed costs, with bitsandbytes' own packing of NF4 on a CPU and with lhcq's.
 
-The demo's base model and prompts; the run is short, since how well it learnt changes nothing. Each export is a command
-in a process of its own, the two ways in turn. What the libraries take to import is counted apart: the command has
-imported most of them before, for the base model's identity and the card.
+The demo's base model and prompts; the run is short, since how well it learnt changes nothing. Each export is a
+command in a process of its own, the two ways in turn. What the libraries take to import is counted apart.
 """
 
 import json
@@ -31,7 +30,7 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
         root = Path(scratch) / "workspace"
         say("exporting: a run of a few steps")
-        watch(root, "run", "demo", *(word for one in FEW.items() for word in ("--set", "{}={}".format(*one))))
+        run_briefly(root)
         for way in WAYS:
             export(root, way)  # once before it counts: a loop is compiled, a file read
         found: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
@@ -49,6 +48,11 @@ def measure() -> list[Row]:
         row("CPU time, lhcq's over bitsandbytes'", ratios(ours, theirs), "", at_most=1.0),
         row("the whole command", of(ours, "command"), "s"),
     ]
+
+
+def run_briefly(root: Path) -> None:
+    """The demo with few events and few steps, in the workspace `root`."""
+    watch(root, "run", "demo", *(word for one in FEW.items() for word in ("--set", "{}={}".format(*one))))
 
 
 def of(rounds: list[dict[str, Any]], name: str) -> list[float]:

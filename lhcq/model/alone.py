@@ -1,8 +1,9 @@
 """What an exported directory says to others: by the program of its card, which needs transformers and PEFT alone.
 
-Nothing of lhcq's own computes here but what packs a base into NF4 on a CPU, which is held to bitsandbytes' bits in this
-process (`lhcq.model.kernels.nf4`). So a base that was loaded otherwise, a kernel, another tokenization or an adapter
-that PEFT understands otherwise shows before the export is given away, and so does a card whose program is wrong.
+Nothing of lhcq's own computes here but what packs a base into NF4 on a CPU, which is held to bitsandbytes' bits in
+this process (`lhcq.model.kernels.nf4`). So a base that was loaded otherwise, a kernel, another tokenization or an
+adapter that PEFT understands otherwise shows before the export is given away, and so does a card whose program is
+wrong.
 """
 
 import contextlib

@@ -25,7 +25,9 @@ def packed():
     whole = [quantize_4bit(weight, quant_type="nf4", compress_statistics=True) for weight in weights]
     found = [codes for codes, _ in whole] + [dequantize_4bit(codes, state) for codes, state in whole]
     for size in (64, 128, 256):
-        found += [part for weight in weights if not weight.numel() % size for part in kernel(weight, size, "nf4", torch.uint8)]
+        for weight in weights:
+            if not weight.numel() % size:
+                found += kernel(weight, size, "nf4", torch.uint8)
     for weight in left_alone:
         found += kernel(weight, 64, "nf4", torch.uint8)
     found += kernel(weights[0], 64, "fp4", torch.uint8)

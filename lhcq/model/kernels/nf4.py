@@ -92,7 +92,9 @@ def _probe() -> torch.Tensor:
     random = np.random.default_rng(1).normal(size=(256, _BLOCK)).astype(np.float32)
     sizes = np.float32(10.0) ** np.arange(-45, 38, dtype=np.float32)[:, None]
     bounds = _bounds()
-    beside = np.concatenate([bounds, np.nextafter(bounds, np.float32(-2)), np.nextafter(bounds, np.float32(2))])
+    beside = np.concatenate(
+        [bounds, np.nextafter(bounds, np.float32(-2)), np.nextafter(bounds, np.float32(2))]
+    )
     near = np.zeros((5, _BLOCK), np.float32)
     near[:, : len(beside)] = beside
     near[:, -1] = 1.0
