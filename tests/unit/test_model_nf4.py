@@ -11,7 +11,15 @@ from tests.tiny_models import write_model
 
 # In a process of its own: what is registered with torch stays for the process's life.
 FRESH = """
+import sys
 import torch
+from lhcq.model.library_output import import_bitsandbytes
+
+compiler = torch.compile
+import_bitsandbytes()
+assert torch.compile is compiler
+assert "torch._inductor.compile_fx" not in sys.modules, "bitsandbytes had torch's compiler imported"
+
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from lhcq.model.kernels import nf4
 
