@@ -21,7 +21,7 @@ from lhcq.errors import BadInput, NotThere
 from lhcq.report.dataset import CLASSES, DatasetView, bin_values, collect_dataset
 from lhcq.report.dataset_page import describe_picture, render_dataset, said_config
 from lhcq.report.quantities import QUANTITIES, plan_edges, plan_quantities
-from lhcq.report.spectra import draw_png, draw_spectrum, plan_grid
+from lhcq.report.spectra import draw_picture, draw_spectrum, plan_grid
 from lhcq.storage import write_manifest
 from lhcq.workspace import Workspace
 
@@ -260,7 +260,7 @@ def test_falling_spectra_are_drawn_on_a_logarithmic_axis(place: Workspace):
 
 def test_a_picture_of_one_event_and_of_a_very_long_name_can_be_drawn(place: Workspace):
     make_dataset(place, make_events(1, (1,)), source=f"/data/{'a' * 200}.h5")
-    assert draw_png(collect_dataset(place, "mini")).startswith(PNG)
+    assert draw_picture(collect_dataset(place, "mini")).startswith(PNG)
 
 
 @pytest.mark.parametrize(

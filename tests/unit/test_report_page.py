@@ -40,7 +40,7 @@ from lhcq.report.plots import (
     reliability,
     running_mean,
 )
-from lhcq.report.style import DARK, darkened, draw_svg
+from lhcq.report.style import DARK, Plot, darkened
 from lhcq.report.table import COLUMNS, checkpoint_table, digits_apart, printed_interval, printed_row
 from lhcq.results import Run
 from lhcq.storage import MANIFEST, append_line, read_json, write_json, write_manifest
@@ -567,13 +567,14 @@ def test_a_name_from_outside_cannot_become_markup(finished: Workspace) -> None:
 
 def test_equal_views_draw_equal_bytes(finished: Workspace) -> None:
     view = collect_run(finished, "demo")
-    once, again = (draw_svg(partial(draw_roc, view=view), left="demo", right="test") for _ in range(2))
+    once, again = (Plot(draw=partial(draw_roc, view=view), left="demo", right="test").svg() for _ in range(2))
     assert once == again
 
 
 def test_the_dark_picture_differs_in_colours_alone(finished: Workspace) -> None:
     view = collect_run(finished, "demo")
-    light = draw_svg(partial(draw_by_checkpoint, view=view, name="accuracy"), left="demo", right="validation")
+    plot = Plot(draw=partial(draw_by_checkpoint, view=view, name="accuracy"), left="demo", right="validation")
+    light = plot.svg()
     dark = darkened(light)
     assert not any(colour in dark for colour in DARK)
     back = {value: key for key, value in DARK.items()}
