@@ -175,7 +175,7 @@ def draw_sic(axes: Axes, view: RunView) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.6 * largest)
     axes.set_xlabel(r"Signal efficiency $\varepsilon_S$")
-    axes.set_ylabel(r"Significance improvement $\varepsilon_S/\sqrt{\varepsilon_B}$")
+    axes.set_ylabel(r"Significance improvement $\varepsilon_S/$√$\varepsilon_B$")
     axes.legend(loc="upper left")
 
 

@@ -61,7 +61,6 @@ PARAMETERS: Any = {
         "DejaVu Sans",
     ],  # the second, matplotlib's own, has the Greek letters
     "font.size": 10.5,
-    "mathtext.fontset": "stixsans",  # the style's own has no root
     "hatch.linewidth": 0.6,
     "legend.borderpad": 0.4,
     "legend.fontsize": 9.5,
