@@ -16,7 +16,6 @@ from typing import Any
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import split_host_and_port
-from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
 from lhcq.errors import BadInput, LhcqError, NotThere, TransientError
@@ -67,16 +66,16 @@ class LivePage:
 @contextlib.contextmanager
 def live_page(workspace: Workspace, port: int | None) -> Iterator[LivePage]:
     """Serve the page from a thread of this process for the body."""
-    sockets = _bind(port)
+    listening = _bind(port)
     login, kept = login_to_look(workspace)
     loop = asyncio.new_event_loop()
     with ThreadPoolExecutor(1, "lhcq-live") as reader:
         application = application_of(workspace, login, reader)
         thread = threading.Thread(
-            target=_serve, args=(loop, application, sockets), name="lhcq-live", daemon=True
+            target=_serve, args=(loop, application, listening), name="lhcq-live", daemon=True
         )
         thread.start()
-        url = f"http://{_HOST}:{sockets[0].getsockname()[1]}"
+        url = f"http://{_HOST}:{listening.getsockname()[1]}"
         try:
             yield LivePage(url=url, login=login, login_file=kept, thread=thread)
         finally:
@@ -86,20 +85,21 @@ def live_page(workspace: Workspace, port: int | None) -> Iterator[LivePage]:
             reader.shutdown(cancel_futures=True)
 
 
-def _bind(wanted: int | None) -> list[socket.socket]:
-    """The wanted port, or the default one, or a free one; on loopback alone."""
+def _bind(wanted: int | None) -> socket.socket:
+    """A socket at the wanted port, or the default one, or a free one; on loopback alone."""
     for port in [wanted] if wanted else [DEFAULT_PORT, 0]:
         with contextlib.suppress(OSError):
-            return bind_sockets(port, _HOST)
+            return socket.create_server((_HOST, port))
     raise BadInput(f"port {wanted} is taken. Choose another with --port.")
 
 
-def _serve(loop: asyncio.AbstractEventLoop, application: Application, sockets: list[socket.socket]) -> None:
+def _serve(loop: asyncio.AbstractEventLoop, application: Application, listening: socket.socket) -> None:
     asyncio.set_event_loop(loop)
+    listening.setblocking(False)
 
     async def begin() -> HTTPServer:
         server = HTTPServer(application, max_body_size=_LONGEST_REQUEST, idle_connection_timeout=600)
-        server.add_sockets(sockets)
+        server.add_socket(listening)
         return server
 
     server = loop.run_until_complete(begin())

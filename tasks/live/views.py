@@ -81,9 +81,7 @@ class LiveViews:
             raise NotThere(str(error)) from error
         return load_job(self._workspace, kind, name)
 
-    def _recent(
-        self, key: tuple[str, ...], collect: Callable[[], _T], at_least: float = _FRESH_SECONDS
-    ) -> _T:
+    def _recent(self, key: tuple[str, ...], collect: Callable[[], _T], at_least: float = 0.0) -> _T:
         """What was collected under `key`, collected again where that is too long ago."""
         now = time.monotonic()
         kept = self._kept.get(key)
@@ -95,7 +93,7 @@ class LiveViews:
         took = time.monotonic() - now
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[min(self._kept, key=lambda one: self._kept[one][1])]
-        self._kept[key] = (now + max(at_least, _SHARE * took), now, value)
+        self._kept[key] = (now + max(at_least, _FRESH_SECONDS, _SHARE * took), now, value)
         return value
 
     def _read_rows(self) -> tuple[list[Row], str | None]:
@@ -147,8 +145,8 @@ class LiveViews:
         from lhcq.report.table import COLUMNS, checkpoint_table, printed_row
 
         view = collect_run(self._workspace, job.name)
-        # Of a run that has not ended the picture is drawn again now and then; of one that has, once.
-        state = ("loss", job.name, view.state if view.finished else "")
+        # The first picture is there with the first step, the last one with the end; between, one now and then.
+        state = ("loss", job.name, str(view.history.steps.size > 0), str(view.finished))
         return {
             "alarms": [said_alarm(*found, paused=view.state == "paused") for found in view.alarms],
             "verdict": verdict_of(view),
