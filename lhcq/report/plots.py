@@ -85,7 +85,7 @@ def _draw_rate(axes: Axes, view: RunView) -> None:
     right = axes.twinx()
     right.plot(view.history.steps, rate / 10.0**power, color=RATE, lw=1.2, ls="--")
     right.set_ylim(0, 2.6 * max(float(np.nanmax(rate)) / 10.0**power, 1e-3))
-    right.set_ylabel(rf"Learning rate [$10^{{{power}}}$]", color=RATE)
+    right.set_ylabel(rf"Learning rate [$\mathrm{{10^{{{power}}}}}$]", color=RATE)
     right.tick_params(axis="y", which="both", colors=RATE)
     axes.tick_params(axis="y", which="both", right=False)
 

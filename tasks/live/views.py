@@ -19,8 +19,9 @@ from tasks.observe.log_reader import LogReader, is_about
 from tasks.workers.flower import flower_address
 
 _SHARE = 10.0
-"""What is shown is at least so many times as old as it took to collect: looking costs a core a tenth of its time."""
-_FRESH_SECONDS = 1.0
+"""What is shown is kept for so many times the CPU's time that it took to collect: looking costs a tenth of a core."""
+_FRESH_SECONDS, _STALE_SECONDS = 1.0, 15.0
+"""But at least, and at most, so long."""
 _PICTURE_SECONDS = 10.0
 """A picture is drawn again when it is older: it takes longer to draw than all else, and changes less."""
 _MOST_KEPT = 64
@@ -89,11 +90,13 @@ class LiveViews:
             self._kept[key] = (kept[0], now, kept[2])
             value: _T = kept[2]
             return value
+        began = time.thread_time()
         value = collect()
-        took = time.monotonic() - now
+        took = time.thread_time() - began
+        age = max(at_least, _FRESH_SECONDS, min(_SHARE * took, _STALE_SECONDS))
         if len(self._kept) >= _MOST_KEPT:
             del self._kept[min(self._kept, key=lambda one: self._kept[one][1])]
-        self._kept[key] = (now + max(at_least, _FRESH_SECONDS, _SHARE * took), now, value)
+        self._kept[key] = (time.monotonic() + age, now, value)
         return value
 
     def _read_rows(self) -> tuple[list[Row], str | None]:

@@ -273,7 +273,7 @@ def test_a_job_is_followed_from_its_chunks_to_its_end(
     end_job(place, job, "done", "30 events in the dataset")
     words = served.ask().words
     assert "Nothing is under way" in words
-    assert "lhco cluster done 30 events in the dataset" in words
+    assert "done 30 events in the dataset" in words
 
 
 def test_a_run_shows_its_loss_and_checkpoints_as_they_come(
@@ -287,7 +287,7 @@ def test_a_run_shows_its_loss_and_checkpoints_as_they_come(
     assert "5 of 10 steps; loss 0.450" in answer.words
     pictures = re.findall(r'(?:src|srcset)="(data:image/svg[^"]*)"', answer.body)
     assert len(set(pictures)) == 2, "the loss, for a light and a dark page"
-    assert "first train open 5 of 10 steps" in served.ask().words
+    assert "open 5 of 10 steps; loss 0.450" in served.ask().words
 
 
 def test_many_ended_jobs_are_paged_newest_first_and_can_be_narrowed(

@@ -344,3 +344,25 @@ def test_real_records_have_all_that_is_drawn():
     drawn, left_out = plan_quantities(schema_of("jets"))
     assert set(left_out) == {"tau21_heavier", "tau21_lighter"}
     assert len(drawn) == len(QUANTITIES) - 2
+
+
+@pytest.mark.parametrize(("ending", "start"), [("pdf", b"%PDF"), ("PNG", PNG), ("svg", b"<?xml")])
+def test_the_picture_alone_is_written_as_the_file_s_ending_says(
+    place: Workspace, tmp_path: Path, ending: str, start: bytes
+):
+    make_dataset(place, make_events(230, (0, 1)))
+    out = tmp_path / f"talk.{ending}"
+    answer = json.loads(run(place, "plot", "mini", "--json", "--out", out).stdout)
+    assert answer[ending.lower()] == str(out)
+    assert out.read_bytes().startswith(start)
+    assert sorted(tmp_path.glob("talk*")) == [out]
+
+
+def test_a_file_of_another_ending_is_no_place_for_a_picture(place: Workspace, tmp_path: Path):
+    make_dataset(place, make_events(30, (0, 1)))
+    out = tmp_path / "notes.txt"
+    out.write_text("mine")
+    refused = run(place, "plot", "mini", "--out", out)
+    assert isinstance(refused.exception, BadInput)
+    assert "is a file" in str(refused.exception)
+    assert out.read_text() == "mine"
