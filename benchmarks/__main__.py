@@ -3,7 +3,7 @@
 import os
 import sys
 
-from benchmarks import clustering, generator, job, kernels, memory, prediction, profile, rehearsal
+from benchmarks import clustering, generator, job, kernels, live, memory, prediction, profile, rehearsal
 from benchmarks.rows import say, store, table
 
 BENCHMARKS = {
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "kernels": kernels.measure,
     "profile": profile.measure,
     "job": job.measure,
+    "live": live.measure,
     "memory": memory.measure,
     "rehearsal": rehearsal.measure,
     "prediction": prediction.measure,

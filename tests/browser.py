@@ -121,8 +121,10 @@ def running_browser(profile: Path) -> Iterator[Browser]:
     loop = asyncio.new_event_loop()
     try:
         line = loop.run_until_complete(_connect(_first_page(profile / "DevToolsActivePort")))
-        yield Browser(loop, line)
-        line.close()
+        try:
+            yield Browser(loop, line)
+        finally:
+            line.close()
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)

@@ -30,8 +30,8 @@ def test_a_browser_follows_a_run_that_trains_its_checkpoints_and_its_end(
 
     with running_browser(tmp_path / "profile") as browser:
         browser.open(f"http://{address}/jobs/train/first")
-        assert "Log in" in browser.text
         assert "first" not in browser.text
+        assert browser.ask("document.querySelector('section')") is None
         browser.open(f"http://{login}@{address}/")
         for seen in ("made", "small", "first", "Flower"):
             browser.until(f"document.body.innerText.includes({seen!r})")
