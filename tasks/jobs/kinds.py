@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lhcq.errors import BadInput
-from lhcq.records import predictions, searches
+from lhcq.records import predictions
 from lhcq.records.job_control import wish_of
 from lhcq.records.jobs import Job
 from lhcq.records.run_state import committed_steps, current_course, reached_step, validated_steps
@@ -263,6 +263,12 @@ def _describe_search(job: Job, unit: Unit) -> Caption:
     return {**caption, "seed": str(chunk.seed), "fold": str(chunk.fold)}
 
 
+def _page_of_search(workspace: Workspace, job: Job) -> Path:
+    from lhcq.records.searches import page_file
+
+    return page_file(workspace.search(job.name))
+
+
 def baseline_unit(split: str) -> Unit:
     """The unit that fits trees on a split and ends its job."""
     return Unit(task="lhcq.baseline", args=(split,))
@@ -414,7 +420,7 @@ KINDS: dict[str, Kind] = {
             makes="search",
             shelf=Workspace.search,
             made_of=lambda workspace, job: [workspace.dataset(job.spec_of(SearchSpec).dataset)],
-            page=lambda workspace, job: searches.page_file(workspace.search(job.name)),
+            page=_page_of_search,
             rounds=_rounds_of_search,
             describe=_describe_search,
         ),
