@@ -175,6 +175,8 @@ _WIDE, _NARROW = 2.0, 0.7
 
 def _plain(value: float) -> str:
     """A number without a power of ten, unless it would be long."""
+    if value <= 0:  # asked of places beyond the axis as well
+        return ""
     if 1e-3 <= value < 1e5:
         return f"{value:,.10g}"
     power = math.floor(math.log10(value) + 1e-9)
