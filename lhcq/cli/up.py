@@ -51,7 +51,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
         connect(url)
         ask_broker(workspace)
         stack.enter_context(explained_silence(workspace))
-        running = stack.enter_context(local_workers(workspace, url, wanted))
+        running = stack.enter_context(local_workers(workspace, url, wanted, click.echo))
         flower = stack.enter_context(local_flower(workspace, url, port))
         page = stack.enter_context(live_page(workspace, None))
         stop_at_signals(stop)
