@@ -41,11 +41,24 @@ class Frozen(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(place) for place in fault['loc']) or 'value'}: {fault['msg']}"
-                for fault in error.errors()
-            )
-            raise BadInput(f"{cls.__name__}: {faults}.") from error
+            faults = error.errors()
+            said = "; ".join(map(explain_fault, faults)).rstrip(".")
+            # What a class says of several of its values is a sentence that needs no more.
+            of = f"{cls.__name__}: " if any(fault["loc"] for fault in faults) else ""
+            raise BadInput(f"{of}{said}.") from error
+
+
+def explain_fault(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a value, by pydantic's description of it. The value is not told: it may be a secret."""
+    where, said = ".".join(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
+    if not where:
+        return said
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is no value that there is"
+    wanted = said.removeprefix("Input ")
+    return f"{where} {wanted}" if wanted != said else f"{where}: {said}"
 
 
 class Grown(Frozen):
