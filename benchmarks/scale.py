@@ -15,7 +15,6 @@ stage measures takes the place of what stands in the result for it.
 
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -158,7 +157,7 @@ def noops(scratch: Path, n: int) -> dict[str, Any]:
     }
 
 
-def write_parts(directory: Path, n: int, features: Any) -> list[Path]:
+def write_parts(directory: Path, n: int, features: Any) -> None:
     """Real parts of one event each."""
     import pyarrow as pa
 
@@ -172,32 +171,35 @@ def write_parts(directory: Path, n: int, features: Any) -> list[Path]:
     config = CLUSTER_PRESETS["lhco"].model_copy(update={"features": features})
     records = cluster_events(particles, config, rows=np.arange(64), labels=np.zeros(64, np.int8))
     table = with_contents(records, hash_events(particles, np.full(64, 30)))
-    place, paths, host = table.schema.get_field_index("row"), [], fingerprint()
+    place, host = table.schema.get_field_index("row"), fingerprint()
     for index in range(n):
         row = pa.array([index], table.schema.field(place).type)
         one = table.slice(index % 64, 1).set_column(place, table.schema.field(place), row)
-        paths.append(directory / f"{index:06d}.parquet")
-        write_part(paths[-1], [one], host)
-    return paths
+        write_part(directory / f"{index:06d}.parquet", [one], host)
 
 
-def merge(paths: list[Path], final: Path, features: Any) -> tuple[float, float, float]:
-    """Seconds, CPU seconds, and the peak of this process in MB.
+MERGE = """
+import json, sys, time
+from pathlib import Path
+from lhcq.jets.merge import merge_parts
+paths, final = sorted(Path(sys.argv[1]).iterdir()), Path(sys.argv[2])
+began, spent = time.time(), time.process_time()
+merge_parts(paths, final, n_events=len(paths), manifest_fields={"name": "merged"}, features="jets")
+seconds, cpu = time.time() - began, time.process_time() - spent
+lines = Path("/proc/self/status").read_text().splitlines()
+peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+print(json.dumps([seconds, cpu, 1024 * peak / 1e6]))
+"""
+"""Seconds, CPU seconds, and the peak in MB of a process that does nothing else.
 
-    The peak as /proc tells it: `ru_maxrss` of a process begins with that of the one that started it.
-    """
-    from benchmarks.job import peak_of
-    from lhcq.jets.merge import merge_parts
-
-    began, spent = time.time(), time.process_time()
-    merge_parts(paths, final, n_events=len(paths), manifest_fields={"name": "merged"}, features=features)
-    return time.time() - began, time.process_time() - spent, peak_of("self") / 1e6
+Not by `ru_maxrss`, which begins with that of the process that started it.
+"""
 
 
 def merged(scratch: Path, n: int) -> dict[str, Any]:
-    paths = write_parts(scratch / "parts", n, "jets")
-    with multiprocessing.get_context("spawn").Pool(1) as fresh:
-        seconds, cpu, peak = fresh.apply(merge, (paths, scratch / "merged", "jets"))
+    write_parts(scratch / "parts", n, "jets")
+    command = [sys.executable, "-c", MERGE, str(scratch / "parts"), str(scratch / "merged")]
+    seconds, cpu, peak = json.loads(subprocess.check_output(command, text=True))
     return {
         "parts": n,
         "seconds": round(seconds, 1),
