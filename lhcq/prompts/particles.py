@@ -100,7 +100,7 @@ class Constituents:
         n, _, most, _ = self.values.shape
         # As bytes, two a letter, in one piece: joining letters one by one takes ten times as long.
         shown = np.full((n, 2, most * QUANTITIES, 2), ord(" "), np.uint8)
-        shown[..., 1] = np.frombuffer(LETTERS.encode(), np.uint8)[self.bins()].reshape(n, 2, -1)
+        shown[..., 1] = np.frombuffer(LETTERS.encode(), np.uint8)[self.bins()].reshape(shown.shape[:3])
         text, width = shown.tobytes().decode(), 2 * QUANTITIES * most
         lengths = 2 * QUANTITIES * (self.values[..., 0] > 0).sum(axis=2)
         return [
