@@ -304,6 +304,7 @@ def _middles(constituents: Constituents) -> NDArray[np.float64]:
     middles = []
     for edges in (SHARES, DISTANCES, DISTANCES):
         inner = (np.array(edges[1:]) + edges[:-1]) / 2
-        middles.append(np.concatenate([[edges[0]], inner, [edges[-1]]]))
+        below = edges[0] - (edges[1] - edges[0]) / 2
+        middles.append(np.concatenate([[below], inner, [edges[-1]]]))
     bins = constituents.bins()
     return np.stack([middles[at][bins[..., at]] for at in range(3)], axis=-1) * there

@@ -101,7 +101,7 @@ def mean_difference(
 ) -> Record:
     """The mean over seeds of the AUC's difference, each paired.
 
-    Its interval has the scatter of the seeds, where there are several, and the choice of test events, which they share.
+    Its interval has the scatter of the seeds, where there are several, and the choice of test events, which is one.
     """
     differences = [auc_difference(labels, one, other) for one, other in pairs]
     shifts = [shift for shift, _, _ in differences]

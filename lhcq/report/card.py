@@ -11,7 +11,7 @@ from lhcq.records.events import events_sha256
 from lhcq.records.letters import split_prompt
 from lhcq.records.metrics import Metrics
 from lhcq.report.dataset_page import said_config
-from lhcq.report.table import printed_interval, printed_metric, printed_sic
+from lhcq.report.table import printed_interval, printed_metric, printed_sic, printed_template
 from lhcq.report.views import RunView
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
@@ -223,7 +223,7 @@ def _data(workspace: Workspace, view: RunView) -> list[tuple[str, str]]:
         ("Jets", _jets(workspace, manifest)),
         (
             "Template",
-            f"{template['name']} v{template['version']}, made of {', '.join(template['columns'])} "
+            f"{printed_template(template)}, made of {', '.join(template['columns'])} "
             f"(sha256 {template['sha256']})"
             if template
             else "",
