@@ -57,8 +57,11 @@ class Constituents:
         values[swapped] = values[swapped, ::-1]
         features = compute_features(records, [one for one in FEATURES if one.columns == ("pt",)])
         pt = np.column_stack([features["pt_heavy"], features["pt_light"]])
-        np.divide(values[..., 0], pt[..., None], out=values[..., 0], where=values[..., 0] > 0)
-        return cls(np.nan_to_num(values))
+        # What no jet has, of a damaged dataset, counts as absent.
+        there = np.isfinite(values).all(axis=-1) & (values[..., 0] > 0) & (pt[..., None] > 0)
+        values[~there] = 0.0
+        np.divide(values[..., 0], pt[..., None], out=values[..., 0], where=there)
+        return cls(values)
 
     @classmethod
     def joined(cls, pieces: Iterable["Constituents"]) -> Self:

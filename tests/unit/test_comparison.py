@@ -18,6 +18,7 @@ from lhcq.evaluate.metrics import delong_error
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.scores import Scores
+from lhcq.report.table import printed_template
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
 from tests.older import without_prompt_trees
 from tests.specs import job_of
