@@ -22,6 +22,7 @@ from lhcq.report.table import (
     printed_interval,
     printed_metric,
     printed_row,
+    printed_template,
 )
 from lhcq.report.templates import html_template
 from lhcq.report.views import RunView
@@ -320,9 +321,7 @@ def _provenance(view: RunView) -> list[tuple[str, str]]:
         ("Dataset", str(manifest.get("dataset", "the split is gone"))),
         (
             "Template",
-            f"{template.get('name')} v{template.get('version')}, sha256 {template.get('sha256')}"
-            if template
-            else "",
+            f"{printed_template(template)}, sha256 {template.get('sha256')}" if template else "",
         ),
         (
             "Split",
