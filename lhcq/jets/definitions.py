@@ -12,8 +12,10 @@ _REMEDY = "Cluster with `--axes onepass-kt` or `wta-kt`, which agree with them i
 
 
 def axes_of(manifest: Mapping[str, Any]) -> str:
-    """`kt`, `onepass-kt` or `wta-kt` of a dataset that was clustered, else `PUBLISHED`."""
-    config = manifest.get("config")
+    """`kt`, `onepass-kt` or `wta-kt` where that is known, else `PUBLISHED`."""
+    if told := manifest.get("tau_axes"):
+        return str(told)
+    config = manifest.get("config")  # of an earlier lhcq
     return config.get("axes", "kt") if config else PUBLISHED
 
 

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from lhcq.errors import NameTaken
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 from lhcq.records.duplicates import find_duplicates, hash_columns, write_duplicates
-from lhcq.records.events import KINEMATICS, ROW_GROUP, SUBSTRUCTURE, events_writer, names_of_jet, schema_of
+from lhcq.records.events import (
+    KINEMATICS,
+    ROW_GROUP,
+    SUBSTRUCTURE,
+    events_writer,
+    names_of_jet,
+    schema_of,
+    with_axes,
+)
 from lhcq.records.labels import count_labels
 from lhcq.storage import read_manifest, staged_directory, write_manifest
 
@@ -77,7 +85,7 @@ def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fi
     n_jets: Counter[int] = Counter()
     rows, contents, classes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], [np.zeros(0, np.int8)]
     with staged_directory(final) as directory:
-        with events_writer(directory, schema) as writer:
+        with events_writer(directory, with_axes(schema, fields.get("tau_axes"))) as writer:
             for block in blocks:
                 records = build_records(block, schema)
                 writer.write_table(records.combine_chunks(), row_group_size=ROW_GROUP)
