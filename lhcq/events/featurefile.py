@@ -8,19 +8,27 @@ Source: the released files, Zenodo record 6466204.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import AS_RELEASED, Conventions
+from lhcq.config import AS_RELEASED, Axes, Conventions
 from lhcq.errors import BadInput
-from lhcq.events.columns import BOTH_WIDTHS, UNLABELLED_WIDTH, refuse_near_label, refuse_objects
+from lhcq.events.columns import (
+    BOTH_WIDTHS,
+    OF_A_PARTICLE,
+    UNLABELLED_WIDTH,
+    refuse_near_label,
+    refuse_objects,
+)
 from lhcq.events.faults import WRONG_LABEL, Fault
 from lhcq.events.frames import Column, Frame, find_frame
 from lhcq.events.layout import map_labels
 from lhcq.events.names import LABEL
 from lhcq.events.storage import opened, reading, refuse_no_file
+from lhcq.records.events import AXES_KEY
 
 Floats = NDArray[np.float64]
 
@@ -51,6 +59,8 @@ class FeatureFile:
     """Of each column: the HDF5 data set, and the position in it."""
     conventions: Conventions = AS_RELEASED
     """What its labels mean."""
+    axes: str | None = None
+    """About which axes its tau_N are, where it says so: lhcq's own exports do."""
 
     @property
     def labelled(self) -> bool:
@@ -82,6 +92,7 @@ def open_feature_file(path: Path, conventions: Conventions = AS_RELEASED) -> Fea
     refuse_no_file(path)
     with reading(path) as file:
         frame = find_frame(file, path)
+        said = file[frame.name].attrs.get(AXES_KEY)
     named = _named(frame, path)
     columns = _check_columns(named, path)
     ignored = [name for name in named if name not in columns]
@@ -97,7 +108,14 @@ def open_feature_file(path: Path, conventions: Conventions = AS_RELEASED) -> Fea
         ignored=tuple(ignored),
         places={name: (named[name].table, named[name].position) for name in columns},
         conventions=conventions,
+        axes=_axes(said),
     )
+
+
+def _axes(said: object) -> str | None:
+    """What an attribute says, if that is a kind of axes."""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return str(text) if text in get_args(Axes) else None
 
 
 def read_features(file: FeatureFile, *, rows: int) -> Iterator[FeatureBlock]:
@@ -143,6 +161,8 @@ def _named(frame: Frame, path: Path) -> dict[str, Column]:
 def _to_name(text: str, *, first: int) -> str | None:
     """A column's name in the released files, whose numbers begin at `first`; None for one of the particles'."""
     numbered = (*OF_JETS, LABEL)
+    if OF_A_PARTICLE.fullmatch(text):
+        return None
     if text.isdecimal():
         number = int(text) - first
         return None if number < 0 else numbered[number] if number < len(numbered) else text

@@ -23,8 +23,8 @@ from lhcq.jets.desk import count_of
 from lhcq.jets.lanes import N_LANES, apart, get, inlined, put
 from lhcq.jets.recombination import N_AXES
 
-PLAIN, ONE_PASS, WINNER = 0, 1, 2
-KINDS: dict[Axes, int] = {"kt": PLAIN, "onepass-kt": ONE_PASS, "wta-kt": WINNER}
+ONE_PASS, WINNER = 1, 2
+KINDS: dict[Axes, int] = {"kt": 0, "onepass-kt": ONE_PASS, "wta-kt": WINNER}
 _ACCURACY, _MOST_ROUNDS = 1e-4, 1000  # fjcontrib's
 
 

@@ -13,7 +13,7 @@ width of the CPU's vectors.
 import math
 from typing import Any
 
-from lhcq.jets.axes import ONE_PASS, PLAIN, WINNER, minimise
+from lhcq.jets.axes import ONE_PASS, WINNER, minimise
 from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.correlations import correlate
 from lhcq.jets.desk import N_PARTICLES, count_of, lay_out, links_of, momentum_of, set_count
@@ -224,9 +224,9 @@ def measure_jets(
 
     `px` to `e` (n_particles,) are momenta in GeV; the constituents of jet k of the list are the particles
     `members[starts[k]:starts[k + 1]]`; `jet_pt` (n_chosen,) are the pt of the chosen ones in GeV. `order` (n_chosen,)
-    has the places in `chosen` by the number of constituents; `kind` is that of the axes (`axes.KINDS`); the rooms are at
-    least `room_for(most)`, `AXES_ROOM` and `room_to_correlate(most)` doubles. `ties` (n_chosen,) becomes 1 where equal
-    distances decided in one of the reclusterings and 0 elsewhere.
+    has the places in `chosen` by the number of constituents; `kind` is that of the axes (`axes.KINDS`); the rooms are
+    at least `room_for(most)`, `AXES_ROOM` and `room_to_correlate(most)` doubles. `ties` (n_chosen,), zeros, becomes 1
+    where equal distances decided in one of the reclusterings.
     """
     most = 1
     for jet in chosen:
@@ -245,37 +245,42 @@ def measure_jets(
             set_count(desk, lane, n)
         set_directions(desk, n_most, by_libm)
         find_neighbours(desk, n_most, EVERYWHERE)
+        if kind == WINNER:
+            _recluster(desk, n_most, n_lanes, WTA_KT, by_libm, axes, order[begin:], ties)
+            _put_taus(desk, n_most, n_lanes, axes, order[begin:], out)
+        _recluster(desk, n_most, n_lanes, KT, by_libm, axes, order[begin:], ties)
+        put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, 1))
+        for lane in range(n_lanes):  # the one kt axis is the jet's own
+            out[order[begin + lane], _WIDTH] = get(desk.scratch, lane)
+            if kind == ONE_PASS:
+                minimise(desk, lane, axes)
+        if kind != WINNER:
+            _put_taus(desk, n_most, n_lanes, axes, order[begin:], out)
         for lane in range(n_lanes):
-            ties[order[begin + lane]] = 0
-        for turn in range(0 if kind == WINNER else 1, 3):
-            power = WTA_KT if turn == 0 else (KT if turn == 1 else CAMBRIDGE)
-            cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
-            resolve_ties(desk, n_lanes, power, EVERYWHERE, by_libm, axes)
-            if (power == KT) & (kind != PLAIN):  # the width is about the jet's own axis, which is the kt axis
-                put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, 1))
-                for lane in range(n_lanes):
-                    out[order[begin + lane], _WIDTH] = get(desk.scratch, lane)
-                    if kind == ONE_PASS:
-                        minimise(desk, lane, axes)
-            if (power == WTA_KT) | ((power == KT) & (kind != WINNER)):
-                for n_axes in range(1, N_AXES + 1):
-                    put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, n_axes))
-                    for lane in range(n_lanes):
-                        out[order[begin + lane], _TAU + n_axes - 1] = get(desk.scratch, lane)
-            for lane in range(n_lanes):
-                index = order[begin + lane]
-                ties[index] |= int(tied(desk, lane))
-                if power == WTA_KT:
-                    continue
-                if power == KT:
-                    _compare_subjets(desk, lane, axes, jet_pt[index], out[index])
-                else:
-                    _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[index])
+            _compare_subjets(desk, lane, axes, jet_pt[order[begin + lane]], out[order[begin + lane]])
+        _recluster(desk, n_most, n_lanes, CAMBRIDGE, by_libm, axes, order[begin:], ties)
         for lane in range(n_lanes):
-            index = order[begin + lane]
-            if kind == PLAIN:
-                out[index, _WIDTH] = out[index, _TAU]
-            _correlate(desk, lane, space, out[index])
+            _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[order[begin + lane]])
+            _correlate(desk, lane, space, out[order[begin + lane]])
+
+
+@inlined
+def _recluster(
+    desk: Any, n_most: int, n_lanes: int, power: int, by_libm: int, axes: int, order: Integers, ties: Integers
+) -> None:
+    """Find the last subjets of all lanes, whose places are the first of `order`, and note ties."""
+    cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
+    resolve_ties(desk, n_lanes, power, EVERYWHERE, by_libm, axes)
+    for lane in range(n_lanes):
+        ties[order[lane]] |= int(tied(desk, lane))
+
+
+@inlined
+def _put_taus(desk: Any, n_most: int, n_lanes: int, axes: int, order: Integers, out: Floats) -> None:
+    for n_axes in range(1, N_AXES + 1):
+        put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, n_axes))
+        for lane in range(n_lanes):
+            out[order[lane], _TAU + n_axes - 1] = get(desk.scratch, lane)
 
 
 @inlined

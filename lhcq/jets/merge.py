@@ -157,9 +157,10 @@ def merge_parts(
     `tolerate` of the rows may be gaps that the parts know, damaged or impossible in the source: then the manifest
     lists them, else `RowsMissing` is raised. `labels` (n_events,), by source row, take the place of the parts' own.
     Where `final` stands already, its manifest is given if it has the same `manifest_fields`, else `NameTaken` is
-    raised. `axes` are those of the parts' tau_N, which its columns and the manifest say. Which rows are duplicates of others is counted in the manifest and listed in a file beside the events;
-    None where a part has no contents; so are the events that equal distances decided (`ties`). Each part is read once,
-    as a stream: memory holds one row group, and some bytes a row.
+    raised. `axes` are those of the parts' tau_N, which its columns and the manifest say. Which rows are duplicates of
+    others is counted in the manifest and listed in a file beside the events; None where a part has no contents; so
+    are the events that equal distances decided (`ties`). Each part is read once, as a stream: memory holds one row
+    group, and some bytes a row.
     """
     if (final / MANIFEST).exists():
         return read_standing(final, manifest_fields)

@@ -66,8 +66,9 @@ def write_part(
 ) -> None:
     """Commit `tables`, at least one, as a part; the same rows give the same bytes, however they come.
 
-    `gaps` are the rows of its chunk that it lacks, `ties` how many events of each table were decided by equal distances
-    (None: not counted): both are read after the last table, so that they may be found on the way. Memory holds `ROW_GROUP` rows.
+    `gaps` are the rows of its chunk that it lacks, `ties` how many events of each table were decided by equal
+    distances (None: not counted): both are read after the last table, so that they may be found on the way. Memory
+    holds `ROW_GROUP` rows.
     """
     rest = iter(tables)
     first = next(rest)

@@ -42,8 +42,8 @@ def measure_substructure(
 ) -> tuple[Floats, Integers]:
     """The columns of `records.SUBSTRUCTURE`, (n_chosen, 11), of the jets `chosen` (n_chosen,) of a list.
 
-    Jet k of the list consists of `particles` number `members[starts[k]:starts[k + 1]]`; `pt` (n_chosen,) are the
-    pt of the chosen ones, GeV; tau_N is about `axes`. Beside it where equal distances decided: 1, else 0, (n_chosen,).
+    Jet k of the list consists of `particles` number `members[starts[k]:starts[k + 1]]`; `pt` (n_chosen,) are the pt
+    of the chosen ones, GeV; tau_N is about `axes`. Beside it where equal distances decided: 1, else 0, (n_chosen,).
     """
     out, ties = np.empty((len(chosen), len(MEASURES))), np.zeros(len(chosen), np.int64)
     counts = starts[chosen + 1] - starts[chosen]
