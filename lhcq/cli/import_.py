@@ -77,7 +77,7 @@ def command(
         "config": None,
         **conventions.model_dump(),
     }
-    if "tau1j1" in source.columns or axes:
+    if any(column.startswith("tau") for column in source.columns) or axes:
         fields["tau_axes"] = resolve_axes(source.axes, axes, source=str(source.path))
     readable = key is None or key.is_file()  # else it is refused where it is read
     if force and readable:

@@ -36,6 +36,8 @@ Block = tuple[Integers, dict[str, Floats], NDArray[np.int8] | None]
 def imported_schema(columns: Iterable[str]) -> pa.Schema:
     """The schema of the records that can be made of these columns of a features file."""
     there = set(columns)
+    if "mjj" in there:
+        return _reduced_schema(there)
     taus = [field for field in SUBSTRUCTURE if {f"{field.name}j1", f"{field.name}j2"} <= there]
     jet = pa.struct([*KINEMATICS, *taus])
     full = schema_of("full")
@@ -56,6 +58,8 @@ def build_records(block: Block, schema: pa.Schema) -> pa.Table:
     0.0, and the energy is that of mass and momentum. `mjj` (GeV), `delta_r` and `delta_eta` are null where an event
     has fewer than two jets.
     """
+    if "mjj" in block[1]:
+        return _build_reduced(block, schema)
     rows, values, labels = block
     jets = [_measure_jet(values, rank, schema) for rank in (1, 2)]
     there = np.column_stack([jet["pt"] > 0 for jet in jets])
@@ -71,6 +75,37 @@ def build_records(block: Block, schema: pa.Schema) -> pa.Table:
     } | {
         name: pa.array(np.where(both, column, 0.0), mask=~both)
         for name, column in _measure_pairs(columns).items()
+    }
+    return pa.table({name: table[name] for name in schema.names}, schema=schema)
+
+
+def _reduced_schema(columns: set[str]) -> pa.Schema:
+    """Of events of which m_jj, the masses and tau2/tau1 are known, and no momentum (`lhcq.events.reduced`)."""
+    jet = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("m", "tau21")])
+    full = schema_of("full")
+    return pa.schema(
+        [
+            full.field("row"),
+            full.field("label"),
+            pa.field("jets", pa.list_(pa.field("element", jet, nullable=False)), nullable=False),
+            *(full.field(name) for name in ("mjj", "delta_r") if name in columns),
+        ]
+    )
+
+
+def _build_reduced(block: Block, schema: pa.Schema) -> pa.Table:
+    """Records of two jets each, the heavier one first, since their pt is not known."""
+    rows, values, labels = block
+    light, heavy = values["m_light"], values["m_light"] + values["m_apart"]
+    columns = {
+        "m": np.column_stack([heavy, light]),
+        "tau21": np.column_stack([values["tau21_heavy"], values["tau21_light"]]),
+    }
+    table: dict[str, pa.Array] = {
+        "row": pa.array(rows, pa.int64()),
+        "label": pa.nulls(len(rows), pa.int8()) if labels is None else pa.array(labels, pa.int8()),
+        "jets": _list_jets(columns, np.ones((len(rows), 2), bool), schema),
+        **{name: pa.array(values[name]) for name in ("mjj", "delta_r") if name in values},
     }
     return pa.table({name: table[name] for name in schema.names}, schema=schema)
 

@@ -72,7 +72,7 @@ def mix_datasets(
         raise BadInput("a dataset is named twice as background: its events would stand in the mixture twice.")
     sources = [*(_Source(path, 0) for path in backgrounds), _Source(signal, 1)]
     schema = _common_schema(sources)
-    axes = axes_of(sources[0].manifest) if "tau1" in names_of_jet(schema) else None
+    axes = axes_of(sources[0].manifest) if _has_taus(schema) else None
     fields = {
         "name": final.name,
         "source": ", ".join(source.directory.name for source in sources),
@@ -136,6 +136,10 @@ def _standing(final: Path, fields: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def _has_taus(schema: pa.Schema) -> bool:
+    return any(name.startswith("tau") for name in names_of_jet(schema))
+
+
 def _common_schema(sources: Sequence[_Source]) -> pa.Schema:
     """Of all sources, whose jets were made alike."""
     first = sources[0]
@@ -143,7 +147,7 @@ def _common_schema(sources: Sequence[_Source]) -> pa.Schema:
     for source in sources[1:]:
         other = read_schema(source.directory)
         ours, theirs = axes_of(first.manifest), axes_of(source.manifest)
-        if ours != theirs and "tau1" in names_of_jet(schema):
+        if ours != theirs and _has_taus(schema):
             raise BadInput(
                 f"{source.directory.name}: its tau_N are about {theirs} axes, those of {first.directory.name} about "
                 f"{ours}. Cluster both with one `--axes`, or import them with the same."

@@ -88,7 +88,7 @@ SCHEMA = schema_of("jets")
 
 AXES_KEY = "lhcq.axes"
 """In the metadata of a column of tau_N, and of a features file that lhcq wrote: about which axes it is."""
-_TAU = re.compile(r"(j\d+_)?tau\d")
+_TAU = re.compile(r"(j\d+_)?tau\d+")
 
 
 def with_axes(schema: pa.Schema, axes: str | None) -> pa.Schema:

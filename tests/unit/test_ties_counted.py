@@ -44,7 +44,7 @@ def test_a_tie_in_a_jet_alone_counts_where_its_substructure_is_measured() -> Non
     particles[:, :, 0] = rng.uniform(20, 40, (300, 5))
     particles[:, :, 1:] = 0.125 * rng.integers(0, 5, (300, 5, 2))
     particles[:, 0] = [900.0, 0.26, 0.27]
-    assert 0 < count(particles) < count(particles, ClusterConfig(features="full"))
+    assert count(particles) < count(particles, ClusterConfig(features="full"))
 
 
 def merged(tmp_path, ties):
