@@ -16,6 +16,11 @@ _LEAST_COLUMNS, _MOST_COLUMNS = 8, 2101
 _SHOWN = 4
 _LONGEST_HEAD = 1 << 18  # bytes, of the names of a few thousand columns
 _TO_HDF5 = "import h5py, numpy as np{}; d = {}; f = h5py.File('events.h5', 'w'); f['particles'] = {}{}"
+_TO_FEATURES = (
+    "import numpy as np, pathlib{}; from lhcq.events.pytables import write_frame; d = {}; "
+    "write_frame(pathlib.Path('events.features.h5'), [np.column_stack([d[k] for k in d.column_names])], "
+    "rows=d.num_rows, columns=d.column_names)"
+)
 HINT = (
     "Write its particles as (n, M, 3) of pt, eta, phi with M up to 700, and `labels` (n,), into an HDF5 file."
 )
@@ -84,9 +89,7 @@ def _describe_csv(path: Path) -> str:
 def _describe_columns(path: Path, names: Sequence[str], more: str, source: str) -> str:
     found = f"It has {len(names)} columns ({', '.join(names[:_SHOWN])}, ...)."
     if "pxj1" in names:
-        reader = "parquet" if "parquet" in source else "csv"
-        code = f"import pandas as pd; pd.read_{reader}({str(path)!r}).to_hdf('events.features.h5', key='df')"
-        return f"{found} Make a features file of it: `{_python(code)}` (with pandas and tables)."
+        return f"{found} Make a features file of it: `{_python(_TO_FEATURES.format(more, source))}`."
     labels = [name for name in names if _means_label(name)]
     particles = [name for name in names if name not in labels]
     if len(labels) > 1 or len(particles) % 3 > (not labels) or len(particles) > _MOST_COLUMNS:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhcq.errors import BadInput
+from lhcq.events.featurefile import OF_JETS, open_feature_file, read_features
 from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, read_rows
 from tests.unit.test_events_frames import PARTICLES, TRUTH
@@ -63,16 +64,20 @@ def test_what_is_packed_by_gzip_is_unpacked_by_the_command_that_is_given(tmp_pat
     assert open_event_file(tmp_path / "a file.h5").n_events == 24
 
 
-def test_features_in_parquet_become_a_features_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    names = [f"{name}j{rank}" for rank in (1, 2) for name in ("px", "py", "pz", "m")]
-    pq.write_table(pa.table({name: np.ones(3) for name in names}), path)
+@pytest.mark.parametrize("write", [pq.write_table, pyarrow.csv.write_csv])
+def test_features_in_parquet_and_csv_become_a_features_file(tmp_path: Path, write) -> None:
+    path = tmp_path / "a table"
+    values = {name: np.linspace(1.0, 2.0, 3) + place for place, name in enumerate(OF_JETS)}
+    write(pa.table({**values, "label": [0, 1, 0]}), path)
     with pytest.raises(BadInput, match="Make a features file of it: ") as raised:
         open_event_file(path)
     (command,) = re.findall(r"`(.*)`", str(raised.value))
-    python, option, code = shlex.split(command)
-    assert (python, option) == ("python", "-c")
-    assert re.search(r"read_parquet\(.*\)\.to_hdf\('events\.features\.h5', key='df'\)", code)
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=tmp_path, check=True)
+    (block,) = read_features(open_feature_file(tmp_path / "events.features.h5"), rows=10)
+    assert block.labels is not None
+    assert block.labels.tolist() == [0, 1, 0]
+    for name, column in values.items():
+        np.testing.assert_array_equal(block.values[name], column)
 
 
 @pytest.mark.parametrize(
