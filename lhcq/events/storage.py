@@ -61,7 +61,8 @@ def opened(path: Path) -> h5py.File:
         if "signature not found" in str(error):
             if (arrays := as_hdf5(path)) is not None:
                 return arrays
-            raise BadInput(f"{path}: not an HDF5 file{describe_foreign(path)}.") from error
+            found = describe_foreign(path).removesuffix(".")
+            raise BadInput(f"{path}: not an HDF5 file{found}.") from error
         raise BadInput(f"{path}: HDF5 cannot open it ({first_line(error)}).") from error
 
 
