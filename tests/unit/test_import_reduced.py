@@ -11,6 +11,7 @@ from lhcq.events.inspect import inspect_file
 from lhcq.prompts.features import compute_features
 from lhcq.prompts.templates import describe_template
 from lhcq.records.events import read_dataset, read_events, read_schema
+from lhcq.report.quantities import plan_quantities
 from lhcq.workspace import Workspace
 from tests.unit.test_import import make_values
 
@@ -100,3 +101,10 @@ def test_another_order_another_unit_and_impossible_values_are_refused(array, tmp
         list(read_features(open_feature_file(tmp_path / "other.npy"), rows=16))
     assert run("import", tmp_path / "other.npy", "--name", "other").exit_code != 0
     assert not Workspace(tmp_path / "place").dataset("other").exists()
+
+
+def test_what_is_known_can_be_drawn(array, tmp_path) -> None:
+    run("import", array, "--name", "reduced")
+    drawn, _ = plan_quantities(read_schema(Workspace(tmp_path / "place").dataset("reduced")))
+    names = {"mjj", "m_heavier", "m_lighter", "tau21_heavier", "tau21_lighter"}
+    assert {one.name for one in drawn} >= names
