@@ -103,7 +103,8 @@ def plan_cluster(
     """The job that clusters a file's events into the dataset `name`; nothing is done yet.
 
     `config` overrides values of the preset (`lhco` or `diary`): algorithm (antikt, kt, cambridge), radius (in
-    rapidity and azimuth), pt_min (GeV), max_jets (None: all), features (jets, or full with substructure).
+    rapidity and azimuth), pt_min (GeV), max_jets (None: all), features (jets, or full with substructure),
+    axes (of tau_N: wta-kt, onepass-kt, kt), constituents (hardest ones kept of each leading jet).
     `labels` is the master key of a file without labels, `tolerate` the share in [0, 1] of the events that may be left
     out, `events_per_chunk` the size of a task (None: some three seconds of it).
 

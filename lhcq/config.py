@@ -214,15 +214,16 @@ class ClusterConfig(Conventions):
     features: FeatureSet = "jets"
     """`jets`: momenta and constituents; `full`: the substructure of the two leading jets too."""
     axes: Axes = "kt"
-    """Of N-subjettiness (`lhcq.jets.axes`)."""
+    """Of N-subjettiness (`lhcq.jets.axes`). Where a record has none they are kt: an earlier lhcq knew no others."""
     constituents: int = Field(default=0, ge=0, le=1000)
     """Hardest constituents kept of each of the two leading jets (`lhcq.jets.constituents`)."""
 
 
-# `lhco` is the definition of the official features files, with what they hold and more; `diary` is the reference
+# `lhco` is the definition of the official features files, with what they hold and more (docs/dataset.md says why its
+# axes are those); `diary` is the reference
 # study's: R=0.5 in its diary, the 1200 GeV cut and all jets above it in its code.
 CLUSTER_PRESETS: dict[str, ClusterConfig] = {
-    "lhco": ClusterConfig(features="full"),
+    "lhco": ClusterConfig(features="full", axes="wta-kt"),
     "diary": ClusterConfig(radius=0.5, pt_min=1200.0, max_jets=None),
 }
 

@@ -12,13 +12,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.config import FeatureSet
+from lhcq.config import Axes, FeatureSet
 from lhcq.errors import BadInput, DamagedChunk, NameTaken, RowsMissing
-from lhcq.jets.parts import CONTENT, FINGERPRINT_KEY, Gap, read_fingerprint, read_gaps, regroup, with_contents
+from lhcq.jets.parts import (
+    CONTENT,
+    FINGERPRINT_KEY,
+    Gap,
+    read_fingerprint,
+    read_gaps,
+    read_ties,
+    regroup,
+    with_contents,
+)
 from lhcq.jets.vectors import Integers
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
-from lhcq.records.events import ROW_GROUP, events_writer, schema_of
+from lhcq.records.events import ROW_GROUP, events_writer, schema_of, with_axes
 from lhcq.records.labels import KNOWN_LABELS, count_labels
 from lhcq.seals import check_seal
 from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
@@ -71,6 +80,7 @@ class _Survey:
         self._hosts: Counter[str] = Counter()
         self._told: dict[bytes, str] = {}
         """Fingerprints as they were found, and as they are counted: most parts have the same."""
+        self._ties: list[int | None] = []
 
     def begin_part(self, path: Path, file: pq.FileMetaData) -> None:
         """Note who computed a part, what it lacks, and how many rows it has."""
@@ -80,6 +90,7 @@ class _Survey:
             self._told[raw] = json.dumps(read_fingerprint(metadata, path), sort_keys=True)
         self._hosts[self._told[raw]] += 1
         self.gaps += read_gaps(metadata, path)
+        self._ties.append(read_ties(metadata, path))
         self._sizes.append(file.num_rows)
 
     def add(self, table: pa.Table) -> None:
@@ -128,9 +139,15 @@ class _Survey:
         return {
             "rows": len(classes),
             "labels": count_labels(labels),
+            "ties": self._n_tied(),
             "events_by_n_jets": {str(count): self._n_jets[count] for count in sorted(self._n_jets)},
             "fingerprints": [{**json.loads(host), "parts": n} for host, n in sorted(self._hosts.items())],
         }
+
+    def _n_tied(self) -> int | None:
+        """Events that equal distances decided; None where a part did not count."""
+        counted = [n for n in self._ties if n is not None]
+        return sum(counted) if len(counted) == len(self._ties) else None
 
     def duplicates(self, key: NDArray[np.int8] | None) -> Duplicates | None:
         """The rows of the parts, in order, that hold an event again; None where a part has no contents."""
@@ -148,6 +165,7 @@ def merge_parts(
     n_events: int,
     manifest_fields: dict[str, Any],
     features: FeatureSet = "jets",
+    axes: Axes | None = None,
     constituents: bool = False,
     tolerate: float = 0.0,
     labels: NDArray[np.int8] | None = None,
@@ -158,17 +176,21 @@ def merge_parts(
     `tolerate` of the rows may be gaps that the parts know, damaged or impossible in the source: then the manifest
     lists them, else `RowsMissing` is raised. `labels` (n_events,), by source row, take the place of the parts' own.
     Where `final` stands already, its manifest is given if it has the same `manifest_fields`, else `NameTaken` is
-    raised. Which rows are duplicates of others is counted in the manifest and listed in a file beside the events;
-    None where a part has no contents. Each part is read once, as a stream: memory holds one row group, and some bytes
-    a row.
+    raised. `axes` are those of the parts' tau_N, which its columns and the manifest say. Which rows are duplicates of
+    others is counted in the manifest and listed in a file beside the events; None where a part has no contents; so
+    are the events that equal distances decided (`ties`). Each part is read once, as a stream: memory holds one row
+    group, and some bytes a row.
     """
     if (final / MANIFEST).exists():
         return read_standing(final, manifest_fields)
     schema = schema_of(features, constituents=constituents)
+    if features == "full":
+        schema = with_axes(schema, axes)
+    told = {**manifest_fields, **({"tau_axes": axes} if features == "full" else {})}
     try:
-        _merge(part_paths, final, n_events, manifest_fields, schema, tolerate, labels)
+        _merge(part_paths, final, n_events, told, schema, tolerate, labels)
     except _OutOfOrder as wrong:
-        _merge(wrong.paths, final, n_events, manifest_fields, schema, tolerate, labels)
+        _merge(wrong.paths, final, n_events, told, schema, tolerate, labels)
     return read_standing(final, manifest_fields)
 
 

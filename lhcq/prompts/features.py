@@ -1,7 +1,7 @@
 """Feature columns of events, from what a dataset's records of events hold."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -119,9 +119,16 @@ def features_of(schema: pa.Schema, among: Iterable[Feature] = FEATURES) -> tuple
     """Those features that records of this schema have, in the order of `among`."""
     of_event = set(schema.names)
     of_jet = set(names_of_jet(schema))
-    return tuple(
-        feature for feature in among if (of_jet if feature.jet else of_event).issuperset(feature.columns)
-    )
+    found = (_made_of(feature, of_jet if feature.jet else of_event) for feature in among)
+    return tuple(feature for feature in found if feature)
+
+
+def _made_of(feature: Feature, there: set[str]) -> Feature | None:
+    """A feature as it comes from the columns that are there, of which a ratio may be one; None where it cannot."""
+    if there.issuperset(feature.columns):
+        return feature
+    itself = feature.name.removesuffix(f"_{feature.jet}")
+    return replace(feature, columns=(itself,)) if itself in there else None
 
 
 def compute_features(records: pa.Table, among: Iterable[Feature] = FEATURES) -> dict[str, Floats]:

@@ -85,7 +85,7 @@ class ClusterSpec(Spec):
     """A dataset, from the events of a file."""
 
     kind: Literal["cluster"] = "cluster"
-    bytes_version = 2
+    bytes_version = 3
     terms_model = ClusterTerms
     source_sha256: str
     labels_sha256: str | None

@@ -123,6 +123,12 @@ def _printed(value: float, spectrum: Spectrum) -> str:
     return f"{value:,.1f}" if quantity.unit or quantity.whole else f"{value:.3f}"
 
 
+def _said_ties(ties: int | None, n_events: int) -> str:
+    if ties is None:
+        return ""
+    return f"in {ties:,} of {n_events:,} events equal distances decided which particles merge"
+
+
 def _provenance(view: DatasetView) -> list[tuple[str, str]]:
     manifest = view.manifest
     gaps = sum(gap["stop"] - gap["start"] for gap in manifest.get("gaps") or [])
@@ -135,6 +141,8 @@ def _provenance(view: DatasetView) -> list[tuple[str, str]]:
         ("Source", str(manifest.get("source", ""))),
         ("sha256", str(manifest.get("source_sha256", ""))),
         ("Left out", f"{gaps:,} rows of the source, which could not be used" if gaps else ""),
+        ("Axes of tau_N", str(manifest.get("tau_axes") or "")),
+        ("Ties", _said_ties(manifest.get("ties"), view.n_events)),
         ("To cite", cite),
     ]
     return [(name, text) for name, text in lines if text]

@@ -17,6 +17,7 @@ from lhcq.evaluate.comparison import auc_difference, compare_scores
 from lhcq.evaluate.metrics import delong_error
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
+from lhcq.records.events import events_sha256
 from lhcq.records.scores import Scores
 from lhcq.report.table import printed_template
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
@@ -189,3 +190,25 @@ def test_a_template_with_constituents_says_how_many_and_in_which_frame():
     assert printed_template(wide) == "wide v1"
     ten = {**wide, "name": "particles", "constituents": 10, "frame": "detector"}
     assert printed_template(ten) == "particles v1 (10 constituents, detector)"
+
+
+@pytest.mark.parametrize(("axes", "told"), [(("kt", "wta-kt"), True), (("wta-kt", "wta-kt"), False)])
+def test_runs_on_tau_about_other_axes_are_told_apart(runs, axes, told) -> None:
+    for split, kind in zip(("one", "two"), axes, strict=True):
+        directory = runs.dataset(f"of-{split}")
+        directory.mkdir(parents=True)
+        (directory / "events.parquet").write_text(split)
+        write_manifest(directory, tau_axes=kind)
+        manifest = read_json(runs.split(split) / MANIFEST)
+        manifest["template"]["columns"].append("tau21_heavy")
+        write_json(
+            runs.split(split) / MANIFEST,
+            {
+                **manifest,
+                "dataset": directory.name,
+                "dataset_sha256": events_sha256(read_json(directory / MANIFEST)),
+            },
+        )
+    (pair,) = [one for one in json.loads(compare("good", "other", "--json"))["pairs"] if "axes" in one]
+    assert bool(pair["axes"]) == told
+    assert ("Beware: their tau_N are about other axes (kt and wta-kt)" in compare("good", "other")) == told
