@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -130,6 +131,17 @@ def test_the_wheel_holds_the_two_packages_and_what_they_read(wheel: Path) -> Non
         }
         assert files <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_its_description_has_no_link_that_leads_nowhere_on_a_package_index(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        _, _, text = archive.read(metadata).decode().partition("\n\n")
+    assert text.startswith("# lhcq\n")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert "docs/tutorial.md" in text
 
 
 def test_the_application_is_found_from_any_directory(installed: Installed) -> None:

@@ -106,7 +106,8 @@ def test_a_stored_configuration_comes_back_the_same(preset: Frozen) -> None:
 
 def test_the_cluster_presets_are_the_published_definitions() -> None:
     lhco = CLUSTER_PRESETS["lhco"]
-    assert lhco == ClusterConfig(algorithm="antikt", radius=1.0, pt_min=20.0, max_jets=2, features="full")
+    jets = {"algorithm": "antikt", "radius": 1.0, "pt_min": 20.0, "max_jets": 2}
+    assert lhco == ClusterConfig(**jets, features="full", axes="wta-kt")
     diary = CLUSTER_PRESETS["diary"]
     assert (diary.algorithm, diary.radius, diary.pt_min, diary.max_jets) == ("antikt", 0.5, 1200.0, None)
 
