@@ -36,7 +36,8 @@ PT_MIN = 1200.0  # GeV, the study's; its code has R=1.0 and keeps all jets above
 STUDY = ClusterConfig(pt_min=PT_MIN, max_jets=None)
 DEFINITION = fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)
 STUDY_STEP = 27  # 896 of the events: the study's loop would need ten minutes for all
-STUDY_ROUNDS, PLAIN_ROUNDS, SUBSTRUCTURE_ROUNDS = 3, 7, 3
+STUDY_ROUNDS, PLAIN_ROUNDS, SUBSTRUCTURE_ROUNDS, AXES_ROUNDS = 3, 7, 3, 7
+MOST_FOR_AXES = {"wta-kt": 1.2, "onepass-kt": 1.6}
 TINY = 1e-3  # what differences are relative to where the value itself is less, in its own unit
 
 Values = NDArray[np.float64]
@@ -53,6 +54,7 @@ def measure() -> list[Row]:
             *against_study(source, Path(scratch)),
             *against_fastjet(source, Path(scratch)),
             *against_fjcontrib(source, Path(scratch)),
+            *of_axes(source, Path(scratch)),
         ]
 
 
@@ -143,6 +145,21 @@ def against_fjcontrib(source: Path, scratch: Path) -> list[Row]:
             note=f"{int((~np.isnan(values)).sum()):,} values; relative to at least {TINY:g}",
             by_column=dict(zip(names, largest.tolist(), strict=True)),
         ),
+    ]
+
+
+def of_axes(source: Path, scratch: Path) -> list[Row]:
+    """What tau_N about other axes costs a chunk task, over the kt axes that the C++ program has."""
+    rounds: dict[str, list[float]] = {axes: [] for axes in MOST_FOR_AXES}
+    for number in range(AXES_ROUNDS):
+        say(f"clustering: axes, round {number + 1} of {AXES_ROUNDS}")
+        usual = seconds(chunk_task, source, scratch / f"kt-{number}.parquet", FULL)
+        for axes, ratios in rounds.items():
+            config = FULL.model_copy(update={"axes": axes})
+            ratios.append(seconds(chunk_task, source, scratch / f"{axes}-{number}.parquet", config) / usual)
+    return [
+        row(f"chunk task, full: {axes} axes over kt axes", ratios, "times", at_most=MOST_FOR_AXES[axes])
+        for axes, ratios in rounds.items()
     ]
 
 

@@ -103,7 +103,8 @@ def plan_cluster(
     """The job that clusters a file's events into the dataset `name`; nothing is done yet.
 
     `config` overrides values of the preset (`lhco` or `diary`): algorithm (antikt, kt, cambridge), radius (in
-    rapidity and azimuth), pt_min (GeV), max_jets (None: all), features (jets, or full with substructure).
+    rapidity and azimuth), pt_min (GeV), max_jets (None: all), features (jets, or full with substructure),
+    axes (of tau_N: wta-kt, onepass-kt, kt), constituents (hardest ones kept of each leading jet).
     `labels` is the master key of a file without labels, `tolerate` the share in [0, 1] of the events that may be left
     out, `events_per_chunk` the size of a task (None: some three seconds of it).
 
@@ -136,10 +137,11 @@ def plan_prepare(
 ) -> "Record":
     """The job that turns a dataset into the prompts of the split `name`; nothing is done yet, but a model fetched.
 
-    `config` is that of `lhcq prepare`: ratio (signal:background as 1:K, or natural), template (compact, wide, diary;
-    for a search in m_jj compact-without-mass or wide-without-mass), seed, limit (events over all subsets), copies (of
-    each training prompt). Tokens are counted for `model`, and a prompt of more than `max_tokens` of them is refused
-    when the job is done; model None is the default one, or none without lhcq[train].
+    `config` is that of `lhcq prepare`: ratio (signal:background as 1:K, or natural), template (compact, wide,
+    particles, diary; for a search in m_jj compact-without-mass or wide-without-mass), constituents (of each leading
+    jet) and frame of particles, seed, limit (events over all subsets), copies (of each training prompt). Tokens are
+    counted for `model`, and a prompt of more than `max_tokens` of them is refused when the job is done; model None
+    is the default one, or none without lhcq[train].
 
     Raises `NotThere` without the dataset, `BadInput` for a model or a value that cannot be used.
     """

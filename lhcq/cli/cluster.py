@@ -63,7 +63,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 @_option(
     "--axes",
     type=choice_of(ClusterConfig, "axes"),
-    help="Axes of N-subjettiness; others than kt agree with the released files in shape.",
+    help="Axes of N-subjettiness; all but kt agree with the released files in shape.",
 )
 @padding_option
 @label_map_option
@@ -166,7 +166,8 @@ def _config(preset: str, **overrides: Any) -> Any:
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:
     keys = ("rows", "gaps", "duplicates", "labels", "events_by_n_jets", "config", "source_sha256", "files")
-    return {key: manifest[key] for key in keys}
+    # None in a dataset that an earlier lhcq made
+    return {**{key: manifest[key] for key in keys}, "ties": manifest.get("ties")}
 
 
 def _text(final: Path, manifest: dict[str, Any], took: str) -> str:
@@ -184,6 +185,11 @@ def _text(final: Path, manifest: dict[str, Any], took: str) -> str:
         *(
             [f"  rows left out, since they cannot be used: {left_out:,} (the manifest lists them)"]
             if left_out
+            else []
+        ),
+        *(
+            [f"  events in which equal distances decided (docs/dataset.md): {manifest['ties']:,}"]
+            if manifest.get("ties")
             else []
         ),
         *(

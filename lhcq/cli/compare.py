@@ -40,16 +40,35 @@ def compared(workspace: "Workspace", runs: Sequence[str]) -> tuple[dict[str, Any
 
     views = [collect_run(workspace, run) for run in dict.fromkeys(runs)]
     rows = [comparison_row(view) for view in views]
-    pairs = _pairs(views)
+    pairs = _pairs(views, {view.name: _axes(workspace, view) for view in views})
     return {"runs": rows, "pairs": pairs}, "\n".join([_table(rows), *(_sentence(pair) for pair in pairs)])
 
 
-def _pairs(views: "list[RunView]") -> list[dict[str, Any]]:
+def _axes(workspace: "Workspace", view: "RunView") -> str | None:
+    """About which axes the tau_N in a run's prompts are; None where it has none, or its dataset is gone."""
+    from lhcq.errors import LhcqError
+    from lhcq.jets.definitions import axes_of
+    from lhcq.records.events import events_sha256, find_dataset
+
+    split = view.manifest
+    if split is None or not any(name.startswith("tau") for name in split["template"]["columns"]):
+        return None
+    try:
+        dataset = find_dataset(workspace.dataset(split["dataset"]))
+    except LhcqError:
+        return None
+    return axes_of(dataset) if events_sha256(dataset) == split["dataset_sha256"] else None
+
+
+def _pairs(views: "list[RunView]", axes: dict[str, str | None]) -> list[dict[str, Any]]:
     """Every pair of runs, then every run with its trees: the comparison, or the reason that there is none."""
-    between = [
-        _pair(first.name, second.name, first.test, second.test, reason=_other_events(first, second))
-        for first, second in itertools.combinations(views, 2)
-    ]
+    from lhcq.jets.definitions import compared_axes
+
+    between = []
+    for first, second in itertools.combinations(views, 2):
+        one, other = axes[first.name], axes[second.name]
+        pair = _pair(first.name, second.name, first.test, second.test, reason=_other_events(first, second))
+        between.append({**pair, "axes": compared_axes(one, other) if one and other else None})
     return between + [
         _pair(view.name, trees.name, view.test, trees.test, reason=trees.missing)
         for view in views
@@ -92,6 +111,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _sentence(pair: dict[str, Any]) -> str:
+    warning = pair.get("axes")
+    return f"{_compared(pair)} Beware: {warning}." if warning else _compared(pair)
+
+
+def _compared(pair: dict[str, Any]) -> str:
     from lhcq.report.table import digits_apart
 
     title, found = f"{pair['first']} against {pair['second']}", pair["comparison"]

@@ -75,16 +75,19 @@ def _export_one(dataset: Path, form: str, path: Path) -> Path:
 def _export_lhco_features(dataset: Path, path: Path) -> Path:
     """The jets' side says what stands in the file, the events' side how such a file is written."""
     from lhcq.events.pytables import write_frame
-    from lhcq.jets.definitions import export_warning
+    from lhcq.jets.definitions import PUBLISHED, axes_of, export_warning
     from lhcq.jets.export import refuse_existing
     from lhcq.jets.lhco_features import read_lhco_features
-    from lhcq.records.events import read_dataset
+    from lhcq.records.events import AXES_KEY, read_dataset
     from lhcq.storage import staged_file
 
     features = read_lhco_features(dataset)
     refuse_existing(path)
-    if warning := export_warning(read_dataset(dataset)):
+    manifest = read_dataset(dataset)
+    if warning := export_warning(manifest):
         click.echo(f"lhcq: {dataset.name}: {warning}", err=True)
+    axes = axes_of(manifest)
+    says = {} if axes == PUBLISHED else {AXES_KEY: axes}
     with staged_file(path) as temporary:
-        write_frame(temporary, features.blocks, rows=features.n_events, columns=features.columns)
+        write_frame(temporary, features.blocks, rows=features.n_events, columns=features.columns, says=says)
     return path

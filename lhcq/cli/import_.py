@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.conventions import label_map_option
-from lhcq.cli.options import answer, force_option, json_option
+from lhcq.cli.options import answer, choice_of, force_option, json_option
 from lhcq.cli.parameters import FilePath, example
 from lhcq.cli.progress import Update, progress
+from lhcq.config import ClusterConfig
 
 if TYPE_CHECKING:
     from lhcq.events.featurefile import FeatureFile
@@ -28,11 +29,22 @@ _BYTES_PER_EVENT = 250
     type=FilePath(),
     help="The master key of a file without labels: one number an event, 0 background. Default: none.",
 )
+@click.option(
+    "--axes",
+    type=choice_of(ClusterConfig, "axes"),
+    help="About which axes the file's tau_N are. Default: as it says, else as in the published files.",
+)
 @label_map_option
 @force_option
 @json_option
 def command(
-    file: Path, name: str, key: Path | None, label_map: dict[str, int] | None, force: bool, as_json: bool
+    file: Path,
+    name: str,
+    key: Path | None,
+    axes: str | None,
+    label_map: dict[str, int] | None,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Make the dataset NAME of the jets in a published features FILE (*.features.h5), as if clustered.
 
@@ -44,6 +56,7 @@ def command(
     from lhcq.errors import BadInput
     from lhcq.events.featurefile import open_feature_file
     from lhcq.events.sandboxed_read import read_apart
+    from lhcq.jets.definitions import resolve_axes
     from lhcq.jets.import_features import imported_schema, write_imported
     from lhcq.storage import check_room, sha256_of
     from tasks.client import refuse_used_name
@@ -64,6 +77,8 @@ def command(
         "config": None,
         **conventions.model_dump(),
     }
+    if any(column.startswith("tau") for column in source.columns) or axes:
+        fields["tau_axes"] = resolve_axes(source.axes, axes, source=str(source.path))
     readable = key is None or key.is_file()  # else it is refused where it is read
     if force and readable:
         clear_way(workspace, "cluster", name, final)
@@ -82,6 +97,7 @@ def command(
         key: manifest[key]
         for key in ("rows", "duplicates", "labels", "jet_columns", "source_sha256", "files")
     }
+    facts["tau_axes"] = manifest.get("tau_axes")
     ignored = {"ignored_columns": list(source.ignored)}
     answer(
         as_json,
@@ -93,6 +109,7 @@ def command(
 
 def _imported_before(final: Path, fields: dict[str, Any]) -> dict[str, Any] | None:
     """The manifest of the dataset where it is of the same events, wherever their file stood; else None."""
+    from lhcq.jets.definitions import axes_of
     from lhcq.records.commits import differing
     from lhcq.records.events import read_dataset
     from lhcq.storage import MANIFEST
@@ -101,6 +118,8 @@ def _imported_before(final: Path, fields: dict[str, Any]) -> dict[str, Any] | No
         return None
     manifest = read_dataset(final)
     asked = {key: value for key, value in fields.items() if key != "source"}
+    if asked.get("tau_axes") == axes_of(manifest):  # which an earlier lhcq did not write down
+        del asked["tau_axes"]
     return None if differing(manifest, asked) else manifest
 
 
@@ -120,6 +139,7 @@ def _read_blocks(source: "FeatureFile", mtime_ns: int, key: Path | None, update:
 
 
 def _text(final: Path, manifest: dict[str, Any], took: str, ignored: tuple[str, ...]) -> str:
+    from lhcq.jets.definitions import PUBLISHED
     from lhcq.records.duplicates import describe_duplicates
 
     labels, counts = manifest["labels"], manifest["events_by_listed_jets"]
@@ -130,6 +150,10 @@ def _text(final: Path, manifest: dict[str, Any], took: str, ignored: tuple[str, 
         f"  events by number of jets: {jets}",
         f"  of each jet: {', '.join(manifest['jet_columns'])}",
     ]
+    if manifest.get("tau_axes") == PUBLISHED:
+        lines.append(
+            "  its tau_N are about axes that it does not name: as those of the published files, which kt are not"
+        )
     if ignored:
         lines.append(f"  not read: {', '.join(ignored)}")
     if manifest["duplicates"]["rows"]:

@@ -65,6 +65,13 @@ _BOXES = Record(
     licence="CC-BY-4.0",
     citation="G. Kasieczka, B. Nachman, D. Shih: Official Datasets for LHC Olympics 2020 Anomaly Detection Challenge",
 )
+_EXTRA = Record(
+    page="https://zenodo.org/records/8370758",
+    address=_ZENODO.format(record=8370758),
+    doi="10.5281/zenodo.8370758",
+    licence="licence: its page",
+    citation="Extra QCD events of the R&D set (https://zenodo.org/records/8370758 says how they want to be cited)",
+)
 # The commit is named, so that the file cannot change under its md5. The repository states no licence of its own:
 # the events are the R&D set's.
 _EXAMPLE = _RND.model_copy(
@@ -163,22 +170,23 @@ CATALOGUE: tuple[ArchiveFile, ...] = (
         holds=_BOX,
         record=_BOXES,
     ),
+    ArchiveFile(
+        name="extra-qcd",
+        file="events_anomalydetection_qcd_extra_inneronly_4vecs_and_features.h5",
+        what="more QCD dijet events in the R&D set's signal region: particles, and features of the two leading jets",
+        record=_EXTRA,
+    ),
+    ArchiveFile(
+        name="extra-qcd-features",
+        file="events_anomalydetection_qcd_extra_inneronly_features.h5",
+        what="jet momenta, masses and tau_N of more QCD dijet events in the R&D set's signal region",
+        record=_EXTRA,
+    ),
 )
 
 
-_EXTRA_QCD = "https://zenodo.org/records/8370758"
 _SUBJETTINESS = "https://github.com/uhh-pd-ml/treebased_anomaly_detection"
 COMPANIONS: tuple[Companion, ...] = (
-    Companion(
-        file="events_anomalydetection_qcd_extra_inneronly_4vecs_and_features.h5",
-        what="more QCD events in the signal region, particles and features",
-        page=_EXTRA_QCD,
-    ),
-    Companion(
-        file="events_anomalydetection_qcd_extra_inneronly_features.h5",
-        what="features of more QCD events in the signal region",
-        page=_EXTRA_QCD,
-    ),
     Companion(
         file="events_anomalydetection_v2.extratau_2.features.h5",
         what="features of the R&D set with tau_N of beta 0.5, 1 and 2",

@@ -21,7 +21,10 @@ WIDTH = UNLABELLED_WIDTH + 1
 FEATURE_WIDTHS = (14, 15)
 BOTH_WIDTHS = tuple(UNLABELLED_WIDTH + width for width in FEATURE_WIDTHS)
 """Particles, then the columns of a features file: the companions of the R&D set."""
-_OF_A_PARTICLE = re.compile(rf"({'|'.join(QUANTITIES)})_?(\d{{1,9}})")
+_MISNAMED = {"px": "pt", "py": "eta", "pz": "phi"}
+"""The extra QCD events of Zenodo record 8370758 are called so, and are pt, eta, phi (a pt is never negative). Other
+files with such names hold momenta."""
+OF_A_PARTICLE = re.compile(rf"({'|'.join((*QUANTITIES, *_MISNAMED))})_?(\d{{1,9}})")
 _NUMBERED = re.compile(r"(.*?)(\d{1,9})")
 _SHOWN = 4
 
@@ -129,11 +132,12 @@ def _numbers(columns: list[Column]) -> dict[int, int]:
     names = [str(column.name) for column in columns]
     if all(map(str.isdecimal, names)):
         return dict(enumerate(map(int, names)))
-    quantities = {place: m for place, name in enumerate(names) if (m := _OF_A_PARTICLE.fullmatch(name))}
-    if len(quantities) >= UNLABELLED_WIDTH:
+    quantities = {place: m for place, name in enumerate(names) if (m := OF_A_PARTICLE.fullmatch(name))}
+    misnamed = any(match[1] in _MISNAMED for match in quantities.values())
+    if len(quantities) >= UNLABELLED_WIDTH and (not misnamed or "pxj1" in names):
         first = min(int(match[2]) for match in quantities.values())
         return {
-            place: 3 * (int(match[2]) - first) + QUANTITIES.index(match[1])
+            place: 3 * (int(match[2]) - first) + QUANTITIES.index(_MISNAMED.get(match[1], match[1]))
             for place, match in quantities.items()
         }
     numbered = {place: m for place, name in enumerate(names) if (m := _NUMBERED.fullmatch(name))}

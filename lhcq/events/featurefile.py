@@ -1,26 +1,36 @@
 """The `*.features.h5` files: a pandas "fixed" HDF5 table with the two leading jets of one event a row.
 
 Columns pxj1 pyj1 pzj1 mj1 tau1j1 tau2j1 tau3j1, the same for j2, all in GeV, then the label (1 is signal), which not
-all files have; the names may also be the numbers from 0. An event with one jet has zeros for the other.
+all files have; the names may also be the numbers from 0. An event with one jet has zeros for the other. What CATHODE
+makes of them is read too (`lhcq.events.reduced`).
 Source: the released files, Zenodo record 6466204.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import AS_RELEASED, Conventions
+from lhcq.config import AS_RELEASED, Axes, Conventions
 from lhcq.errors import BadInput
-from lhcq.events.columns import BOTH_WIDTHS, UNLABELLED_WIDTH, refuse_near_label, refuse_objects
+from lhcq.events.columns import (
+    BOTH_WIDTHS,
+    OF_A_PARTICLE,
+    UNLABELLED_WIDTH,
+    refuse_near_label,
+    refuse_objects,
+)
 from lhcq.events.faults import WRONG_LABEL, Fault
 from lhcq.events.frames import Column, Frame, find_frame
 from lhcq.events.layout import map_labels
 from lhcq.events.names import LABEL
+from lhcq.events.reduced import check_reduced, find_reduced, to_gev
 from lhcq.events.storage import opened, reading, refuse_no_file
+from lhcq.records.events import AXES_KEY
 
 Floats = NDArray[np.float64]
 
@@ -51,6 +61,8 @@ class FeatureFile:
     """Of each column: the HDF5 data set, and the position in it."""
     conventions: Conventions = AS_RELEASED
     """What its labels mean."""
+    axes: str | None = None
+    """About which axes its tau_N are, where it says so: lhcq's own exports do."""
 
     @property
     def labelled(self) -> bool:
@@ -81,9 +93,11 @@ def open_feature_file(path: Path, conventions: Conventions = AS_RELEASED) -> Fea
     """
     refuse_no_file(path)
     with reading(path) as file:
-        frame = find_frame(file, path)
-    named = _named(frame, path)
-    columns = _check_columns(named, path)
+        reduced = find_reduced(file)
+        frame = reduced or find_frame(file, path)
+        said = file[frame.name].attrs.get(AXES_KEY)
+    named = {str(column.name): column for column in reduced.columns} if reduced else _named(frame, path)
+    columns = tuple(named) if reduced else _check_columns(named, path)
     ignored = [name for name in named if name not in columns]
     try:
         refuse_near_label(named.get(LABEL), [named[name] for name in ignored], path)
@@ -97,7 +111,14 @@ def open_feature_file(path: Path, conventions: Conventions = AS_RELEASED) -> Fea
         ignored=tuple(ignored),
         places={name: (named[name].table, named[name].position) for name in columns},
         conventions=conventions,
+        axes=_axes(said),
     )
+
+
+def _axes(said: object) -> str | None:
+    """What an attribute says, if that is a kind of axes."""
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return str(text) if text in get_args(Axes) else None
 
 
 def read_features(file: FeatureFile, *, rows: int) -> Iterator[FeatureBlock]:
@@ -143,6 +164,8 @@ def _named(frame: Frame, path: Path) -> dict[str, Column]:
 def _to_name(text: str, *, first: int) -> str | None:
     """A column's name in the released files, whose numbers begin at `first`; None for one of the particles'."""
     numbered = (*OF_JETS, LABEL)
+    if OF_A_PARTICLE.fullmatch(text):
+        return None
     if text.isdecimal():
         number = int(text) - first
         return None if number < 0 else numbered[number] if number < len(numbered) else text
@@ -182,7 +205,7 @@ def read_columns(file: FeatureFile, handle: h5py.File, start: int, stop: int) ->
     }
     if LABEL in columns:
         columns[LABEL] = map_labels(columns[LABEL], file.conventions)
-    return columns
+    return to_gev(columns)
 
 
 def find_wrong_labels(labels: Floats, *, first_row: int) -> list[Fault]:
@@ -203,6 +226,8 @@ def find_wrong_labels(labels: Floats, *, first_row: int) -> list[Fault]:
 
 
 def _check_values(values: dict[str, Floats], path: Path, first_row: int) -> None:
+    if "mjj" in values:
+        check_reduced(values, path, first_row)
     for name, column in values.items():
         if name == LABEL:
             for fault in find_wrong_labels(column, first_row=first_row):
@@ -212,7 +237,7 @@ def _check_values(values: dict[str, Floats], path: Path, first_row: int) -> None
         _refuse(np.abs(column) > LARGEST, f"beyond {LARGEST:g} GeV", name, column, path, first_row)
         if name.startswith("tau"):
             _refuse(column < 0, "negative", name, column, path, first_row)
-    for rank in ("j1", "j2"):
+    for rank in ("j1", "j2") if OF_JETS[0] in values else ():
         px, py, pz, m = (values[f"{name}{rank}"] for name in _MOMENTA)
         momentum = np.sqrt(px * px + py * py + pz * pz)
         _refuse(m < -ROUNDED * momentum, "negative", f"m{rank}", m, path, first_row)

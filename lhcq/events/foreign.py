@@ -5,24 +5,25 @@ Only headers are read. The commands hold the whole table in memory, which lhcq i
 
 import gzip
 import shlex
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
 
-import numpy as np
-
+from lhcq.events.arrays import NPY, ZIP, stored_arrays
 from lhcq.events.names import LABEL, NEAR_LABELS
 
-GZIP, ZIP, NPY, PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"\x93NUMPY", b"PAR1"
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 _LEAST_COLUMNS, _MOST_COLUMNS = 8, 2101
 _SHOWN = 4
 _LONGEST_HEAD = 1 << 18  # bytes, of the names of a few thousand columns
 _TO_HDF5 = "import h5py, numpy as np{}; d = {}; f = h5py.File('events.h5', 'w'); f['particles'] = {}{}"
-_HINT = (
+_TO_FEATURES = (
+    "import numpy as np, pathlib{}; from lhcq.events.pytables import write_frame; d = {}; "
+    "write_frame(pathlib.Path('events.features.h5'), [np.column_stack([d[k] for k in d.column_names])], "
+    "rows=d.num_rows, columns=d.column_names)"
+)
+HINT = (
     "Write its particles as (n, M, 3) of pt, eta, phi with M up to 700, and `labels` (n,), into an HDF5 file."
 )
-Shapes = dict[str, tuple[int, ...]]
 
 
 def describe_foreign(path: Path) -> str:
@@ -33,14 +34,14 @@ def describe_foreign(path: Path) -> str:
         if head.startswith(GZIP):
             return f" but packed by gzip. Unpack it: `gunzip --keep {shlex.quote(str(path))}`{_packed(path)}"
         if head.startswith(ZIP):
-            return f" but a zip or .npz archive. {_describe_npz(path)}"
+            return f" but a zip or .npz archive. {_describe_numpy(path, head)}"
         if head.startswith(NPY):
-            return f" but a .npy file. {_describe_npy(path)}"
+            return f" but a .npy file. {_describe_numpy(path, head)}"
         if head.startswith(PARQUET):
             return f" but a parquet file. {_describe_parquet(path)}"
         return _describe_csv(path)
     except Exception:  # whatever a reader makes of a file that only begins like one of its own
-        return f" but looks like another format, and is damaged. {_HINT}"
+        return f" but looks like another format, and is damaged. {HINT}"
 
 
 def _packed(path: Path) -> str:
@@ -49,29 +50,19 @@ def _packed(path: Path) -> str:
     return "" if inside.startswith(b"\x89HDF") else ", then see what is in it by `lhcq inspect`"
 
 
-def _describe_npz(path: Path) -> str:
-    shapes: Shapes = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".npy"):
-                with archive.open(name) as stream:
-                    shapes[name.removesuffix(".npy")] = _shape(stream)
-    listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:_SHOWN]) or "no array"
-    particles = [name for name, shape in shapes.items() if _are_particles(shape)]
+def _describe_numpy(path: Path, head: bytes) -> str:
+    """Of arrays that cannot be read in place: compressed, in Fortran's order, or of something else than numbers."""
+    arrays = {one.name: one.shape for one in stored_arrays(path)}
+    listed = ", ".join(f"{name} {shape}" for name, shape in list(arrays.items())[:_SHOWN]) or "no numbers"
+    particles = [name for name, shape in arrays.items() if _are_particles(shape)]
     if len(particles) != 1:
-        return f"It holds {listed}. {_HINT}"
-    n = shapes[particles[0]][0]
-    labels = [name for name, shape in shapes.items() if shape == (n,) and _means_label(name)]
+        return f"It holds {listed}. {HINT}"
+    n = arrays[particles[0]][0]
+    labels = [name for name, shape in arrays.items() if shape == (n,) and _means_label(name)]
     source = f"np.load({str(path)!r})"
+    if head.startswith(NPY):
+        return f"It holds an array {arrays[particles[0]]}. {_command('', source, 'd', [])}"
     return f"It holds {listed}. {_command('', source, _item(particles[0]), [_item(name) for name in labels[:1]])}"
-
-
-def _describe_npy(path: Path) -> str:
-    with path.open("rb") as stream:
-        shape = _shape(stream)
-    if not _are_particles(shape):
-        return f"It holds an array {shape}. {_HINT}"
-    return f"It holds an array {shape}. {_command('', f'np.load({str(path)!r})', 'd', [])}"
 
 
 def _describe_parquet(path: Path) -> str:
@@ -98,13 +89,11 @@ def _describe_csv(path: Path) -> str:
 def _describe_columns(path: Path, names: Sequence[str], more: str, source: str) -> str:
     found = f"It has {len(names)} columns ({', '.join(names[:_SHOWN])}, ...)."
     if "pxj1" in names:
-        reader = "parquet" if "parquet" in source else "csv"
-        code = f"import pandas as pd; pd.read_{reader}({str(path)!r}).to_hdf('events.features.h5', key='df')"
-        return f"{found} Make a features file of it: `{_python(code)}` (with pandas and tables)."
+        return f"{found} Make a features file of it: `{_python(_TO_FEATURES.format(more, source))}`."
     labels = [name for name in names if _means_label(name)]
     particles = [name for name in names if name not in labels]
     if len(labels) > 1 or len(particles) % 3 > (not labels) or len(particles) > _MOST_COLUMNS:
-        return f"{found} {_HINT}"
+        return f"{found} {HINT}"
     columns = f"np.column_stack([d[k] for k in d.column_names if k not in {labels!r}])"
     return f"{found} {_command(more, source, columns, [_item(name) for name in labels])}"
 
@@ -129,12 +118,3 @@ def _means_label(name: str) -> bool:
 
 def _are_particles(shape: tuple[int, ...]) -> bool:
     return (len(shape) == 3 and shape[2] == 3) or (len(shape) == 2 and shape[1] > _LEAST_COLUMNS)
-
-
-def _shape(stream: IO[bytes]) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(stream)
-    read: Any = (
-        np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    )
-    shape: tuple[int, ...] = read(stream)[0]
-    return shape

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from lhcq.errors import BadInput
+from lhcq.events.arrays import is_of_numpy
 from lhcq.events.storage import check_storage, own_node
 
 MOST_COLUMNS = 10_000
@@ -68,6 +69,8 @@ def find_frame(file: h5py.File, path: Path) -> Frame:
                 f"{path}: in pandas' table format. Save it again with to_hdf(..., format='fixed'): `python -c \""
                 f"import pandas as pd; pd.read_hdf({str(path)!r}, {key!r}).to_hdf('events.h5', key='df')\"`."
             )
+        if is_of_numpy(file):
+            raise NoFrame(f"{path}: arrays of numpy, none of which is a table of particles.")
         raise NoFrame(f"{path}: no table df/block0_values, and no pandas table of another name, in it.")
     if len(found) > 1 and "/df" not in found:
         names = ", ".join(name.removeprefix("/") for name in found)

@@ -14,7 +14,6 @@ from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.contents import hash_events
 from lhcq.events.faults import Fault, find_faults
 from lhcq.events.featurefile import (
-    OF_JETS,
     SpoiltFeatures,
     find_wrong_labels,
     open_feature_file,
@@ -113,7 +112,7 @@ def _report_features(path: Path, conventions: Conventions) -> FileReport | None:
     except BadInput:
         return None
     with opened(path) as handle:
-        table = handle[features.places[OF_JETS[0]][0]]
+        table = handle[features.places[features.columns[0]][0]]
         file = Table(
             path=path,
             n_events=features.n_events,

@@ -19,6 +19,7 @@ from lhcq.errors import BadInput, TransientError
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, Arrangement, arrange
 from lhcq.events.error_keeping_file import Sink
 from lhcq.events.faults import find_faults
+from lhcq.events.foreign import HINT
 from lhcq.events.frames import Column, NoFrame, find_frame
 from lhcq.events.plain import describe_contents, find_plain
 from lhcq.events.pytables import create_frame
@@ -137,7 +138,7 @@ def _find(file: h5py.File, path: Path) -> Arrangement:
     except NoFrame as error:
         plain = find_plain(file, path)
         if plain is None:
-            raise BadInput(f"{error} It holds {describe_contents(file)}.") from error
+            raise BadInput(f"{error} It holds {describe_contents(file)}. {HINT}") from error
         return plain
 
 

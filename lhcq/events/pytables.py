@@ -41,14 +41,17 @@ def write_frame(
     rows: int,
     columns: Sequence[str],
     storage_rows: int = 4096,
+    says: Mapping[str, str] | None = None,
 ) -> None:
     """Stream `blocks`, each float64 (k, n_columns), into a new pandas frame `df` of named columns.
 
+    `says` becomes attributes of the frame, which pandas leaves alone.
     `path` is written in place: give a staged one (`lhcq.storage.staged_file`). Raises `ValueError` when the blocks
     do not hold `rows` rows.
     """
     with Sink(path) as sink, h5py.File(sink, "w", libver="earliest") as file:
         values = create_frame(file, rows=rows, width=len(columns), storage_rows=storage_rows, columns=columns)
+        _write_attributes(file["df"], says or {}, charset=h5py.h5t.CSET_UTF8)
         start = 0
         for block in blocks:
             stop = start + len(block)

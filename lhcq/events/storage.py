@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 
 from lhcq.errors import BadInput
+from lhcq.events.arrays import as_hdf5, is_of_numpy
 from lhcq.events.foreign import describe_foreign
 from lhcq.events.pytables import BLOSC
 
@@ -49,7 +50,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
 
 
 def opened(path: Path) -> h5py.File:
-    """Open for reading, without the lock that some shared filesystems refuse."""
+    """Open for reading, without the lock that some shared filesystems refuse; numpy's arrays as if they were HDF5."""
     try:
         return h5py.File(path, "r", locking=False)
     except PermissionError as error:
@@ -58,7 +59,10 @@ def opened(path: Path) -> h5py.File:
         if "truncated" in str(error):
             raise BadInput(f"{path}: truncated, the end is missing. Download or copy it again.") from error
         if "signature not found" in str(error):
-            raise BadInput(f"{path}: not an HDF5 file{describe_foreign(path)}.") from error
+            if (arrays := as_hdf5(path)) is not None:
+                return arrays
+            found = describe_foreign(path).removesuffix(".")
+            raise BadInput(f"{path}: not an HDF5 file{found}.") from error
         raise BadInput(f"{path}: HDF5 cannot open it ({first_line(error)}).") from error
 
 
@@ -76,6 +80,8 @@ def own_node(group: h5py.Group, name: str) -> Any:
 
 def check_storage(path: Path, values: h5py.Dataset) -> None:
     """Raise `BadInput` where a table lies in other files, is a bomb (few bytes for very many), or packed by LZF."""
+    if is_of_numpy(values):
+        return
     if values.external or values.is_virtual:
         raise BadInput(
             f"{path}: {values.name} takes its values from other files. Copy them into one (`h5repack`)."
@@ -101,6 +107,8 @@ def check_storage(path: Path, values: h5py.Dataset) -> None:
 
 def describe_filter(values: h5py.Dataset) -> str:
     """How the storage chunks of a table are compressed, for people."""
+    if is_of_numpy(values):
+        return "none, an array of numpy"
     plist = values.id.get_create_plist()
     names = []
     for index in range(plist.get_nfilters()):

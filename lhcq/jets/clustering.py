@@ -13,8 +13,8 @@ from lhcq.jets.constituents import hardest_constituents
 from lhcq.jets.desk import room_for
 from lhcq.jets.kernels import are_orderly, find_jets
 from lhcq.jets.libm import lanes_for_libm
-from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT, N_AXES
-from lhcq.jets.substructure import N_LEADING, measure_substructure, measure_taus
+from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT
+from lhcq.jets.substructure import N_LEADING, measure_substructure
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 from lhcq.records.events import CONSTITUENT, LISTED_CONSTITUENTS, SUBSTRUCTURE, schema_of
 
@@ -36,7 +36,8 @@ class Jets:
     members: Integers
     pt_lead: Floats
     ties: Integers
-    """(n_events,): 1 where equal distances decided which particles merge (`lhcq.jets.ties`)."""
+    """(n_events,): 1 where equal distances decided which particles merge, in the event or in one of the jets whose
+    substructure was measured (`lhcq.jets.ties`)."""
     substructure: Floats | None = None
 
     @property
@@ -53,7 +54,16 @@ class Jets:
 def cluster_events(
     particles: Floats, config: ClusterConfig, *, rows: Integers, labels: NDArray[np.int8] | None
 ) -> pa.Table:
+    """The records of `cluster_and_count` alone."""
+    return cluster_and_count(particles, config, rows=rows, labels=labels)[0]
+
+
+def cluster_and_count(
+    particles: Floats, config: ClusterConfig, *, rows: Integers, labels: NDArray[np.int8] | None
+) -> tuple[pa.Table, int]:
     """Cluster events into the records that `config` asks for, one a row of the input and in its order.
+
+    Beside them, in how many events equal distances decided.
 
     `particles` (n_events, n_slots, 3) holds (pt in GeV, eta, phi), in any order, and pt == 0 where a slot is
     empty; `rows` (n_events,) are the rows of the source file, `labels` (n_events,) 1 for signal and 0 for
@@ -62,7 +72,7 @@ def cluster_events(
     vectors = FourVectors.massless(particles)
     jets = cluster_four_vectors(vectors, config)
     listed = _list_constituents(jets, particles, vectors.counts, config) if config.constituents else None
-    return _build_table(jets, vectors.counts, rows, labels, config, listed)
+    return _build_table(jets, vectors.counts, rows, labels, config, listed), int(np.count_nonzero(jets.ties))
 
 
 def compile_kernels() -> None:
@@ -118,18 +128,18 @@ def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:
     )
     if config.features == "jets":
         return jets
-    return replace(jets, substructure=_measure_leading(jets, vectors, config.axes))
+    return _measure_leading(jets, vectors, config.axes)
 
 
-def _measure_leading(jets: Jets, particles: FourVectors, axes: Axes) -> Floats:
+def _measure_leading(jets: Jets, particles: FourVectors, axes: Axes) -> Jets:
     leading = np.flatnonzero(jets.rank < N_LEADING)
-    columns = np.zeros((len(jets.pt_lead), len(SUBSTRUCTURE)))
-    columns[leading] = measure_substructure(
-        particles, jets.starts, jets.members, leading, jets.vectors.pt[leading]
+    columns, ties = np.zeros((len(jets.pt_lead), len(SUBSTRUCTURE))), jets.ties.copy()
+    columns[leading], of_jets = measure_substructure(
+        particles, jets.starts, jets.members, leading, jets.vectors.pt[leading], axes
     )
-    if axes != "kt":
-        columns[leading, :N_AXES] = measure_taus(particles, jets.starts, jets.members, leading, axes)
-    return columns
+    event_of = np.repeat(np.arange(len(ties)), jets.vectors.counts)
+    np.bitwise_or.at(ties, event_of[leading], of_jets)
+    return replace(jets, substructure=columns, ties=ties)
 
 
 def _build_table(

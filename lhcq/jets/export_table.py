@@ -10,10 +10,17 @@ import pyarrow.parquet as pq
 
 from lhcq.jets.definitions import axes_of
 from lhcq.jets.export import refuse_existing
-from lhcq.records.events import BATCH, ROW_GROUP, names_of_jet, read_dataset, read_event_batches, read_schema
+from lhcq.records.events import (
+    AXES_KEY,
+    BATCH,
+    ROW_GROUP,
+    names_of_jet,
+    read_dataset,
+    read_event_batches,
+    read_schema,
+    with_axes,
+)
 from lhcq.storage import staged_file
-
-AXES_KEY = b"lhcq.axes"
 
 
 def export_csv(dataset_dir: Path, path: Path) -> Path:
@@ -44,10 +51,10 @@ def export_parquet(dataset_dir: Path, path: Path) -> Path:
     refuse_existing(path)
     with staged_file(path) as temporary:
         schema, batches = flatten_dataset(dataset_dir, size=ROW_GROUP)
-        schema = schema.with_metadata({AXES_KEY: axes})
+        schema = with_axes(schema, axes).with_metadata({AXES_KEY: axes})
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for batch in batches:
-                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+                writer.write_batch(batch)
     return path
 
 

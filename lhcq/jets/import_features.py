@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from lhcq.errors import NameTaken
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
 from lhcq.records.duplicates import find_duplicates, hash_columns, write_duplicates
-from lhcq.records.events import KINEMATICS, ROW_GROUP, SUBSTRUCTURE, events_writer, names_of_jet, schema_of
+from lhcq.records.events import (
+    KINEMATICS,
+    ROW_GROUP,
+    SUBSTRUCTURE,
+    events_writer,
+    names_of_jet,
+    schema_of,
+    with_axes,
+)
 from lhcq.records.labels import count_labels
 from lhcq.storage import read_manifest, staged_directory, write_manifest
 
@@ -28,6 +36,8 @@ Block = tuple[Integers, dict[str, Floats], NDArray[np.int8] | None]
 def imported_schema(columns: Iterable[str]) -> pa.Schema:
     """The schema of the records that can be made of these columns of a features file."""
     there = set(columns)
+    if "mjj" in there:
+        return _reduced_schema(there)
     taus = [field for field in SUBSTRUCTURE if {f"{field.name}j1", f"{field.name}j2"} <= there]
     jet = pa.struct([*KINEMATICS, *taus])
     full = schema_of("full")
@@ -48,6 +58,8 @@ def build_records(block: Block, schema: pa.Schema) -> pa.Table:
     0.0, and the energy is that of mass and momentum. `mjj` (GeV), `delta_r` and `delta_eta` are null where an event
     has fewer than two jets.
     """
+    if "mjj" in block[1]:
+        return _build_reduced(block, schema)
     rows, values, labels = block
     jets = [_measure_jet(values, rank, schema) for rank in (1, 2)]
     there = np.column_stack([jet["pt"] > 0 for jet in jets])
@@ -67,6 +79,37 @@ def build_records(block: Block, schema: pa.Schema) -> pa.Table:
     return pa.table({name: table[name] for name in schema.names}, schema=schema)
 
 
+def _reduced_schema(columns: set[str]) -> pa.Schema:
+    """Of events of which m_jj, the masses and tau2/tau1 are known, and no momentum (`lhcq.events.reduced`)."""
+    jet = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("m", "tau21")])
+    full = schema_of("full")
+    return pa.schema(
+        [
+            full.field("row"),
+            full.field("label"),
+            pa.field("jets", pa.list_(pa.field("element", jet, nullable=False)), nullable=False),
+            *(full.field(name) for name in ("mjj", "delta_r") if name in columns),
+        ]
+    )
+
+
+def _build_reduced(block: Block, schema: pa.Schema) -> pa.Table:
+    """Records of two jets each, the heavier one first, since their pt is not known."""
+    rows, values, labels = block
+    light, heavy = values["m_light"], values["m_light"] + values["m_apart"]
+    columns = {
+        "m": np.column_stack([heavy, light]),
+        "tau21": np.column_stack([values["tau21_heavy"], values["tau21_light"]]),
+    }
+    table: dict[str, pa.Array] = {
+        "row": pa.array(rows, pa.int64()),
+        "label": pa.nulls(len(rows), pa.int8()) if labels is None else pa.array(labels, pa.int8()),
+        "jets": _list_jets(columns, np.ones((len(rows), 2), bool), schema),
+        **{name: pa.array(values[name]) for name in ("mjj", "delta_r") if name in values},
+    }
+    return pa.table({name: table[name] for name in schema.names}, schema=schema)
+
+
 def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fields: Any) -> dict[str, Any]:
     """Commit the dataset directory `final` from blocks in order of row, and give its manifest.
 
@@ -77,7 +120,7 @@ def write_imported(blocks: Iterable[Block], final: Path, schema: pa.Schema, **fi
     n_jets: Counter[int] = Counter()
     rows, contents, classes = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)], [np.zeros(0, np.int8)]
     with staged_directory(final) as directory:
-        with events_writer(directory, schema) as writer:
+        with events_writer(directory, with_axes(schema, fields.get("tau_axes"))) as writer:
             for block in blocks:
                 records = build_records(block, schema)
                 writer.write_table(records.combine_chunks(), row_group_size=ROW_GROUP)

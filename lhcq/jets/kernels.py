@@ -13,6 +13,7 @@ width of the CPU's vectors.
 import math
 from typing import Any
 
+from lhcq.jets.axes import ONE_PASS, WINNER, minimise
 from lhcq.jets.compiling import Floats, Integers, compiled
 from lhcq.jets.correlations import correlate
 from lhcq.jets.desk import N_PARTICLES, count_of, lay_out, links_of, momentum_of, set_count
@@ -35,7 +36,7 @@ from lhcq.jets.lanes import (
 )
 from lhcq.jets.neighbours import BEYOND, find_neighbours
 from lhcq.jets.order import order_jets, pt2_of
-from lhcq.jets.recombination import CAMBRIDGE, EVERYWHERE, KT, N_AXES, cluster, tied
+from lhcq.jets.recombination import CAMBRIDGE, EVERYWHERE, KT, N_AXES, WTA_KT, cluster, tied
 from lhcq.jets.ties import resolve_ties
 
 # The columns of the result of `measure_jets`, in this order.
@@ -211,18 +212,21 @@ def measure_jets(
     order: Integers,
     jet_pt: Floats,
     z_cut: float,
+    kind: int,
     by_libm: int,
     room: Floats,
     axes_room: Floats,
     matrix_room: Floats,
     out: Floats,
+    ties: Integers,
 ) -> None:
     """Fill `out` (n_chosen, 11) with the `MEASURES` of the jets `chosen` (n_chosen,) of a list.
 
     `px` to `e` (n_particles,) are momenta in GeV; the constituents of jet k of the list are the particles
     `members[starts[k]:starts[k + 1]]`; `jet_pt` (n_chosen,) are the pt of the chosen ones in GeV. `order` (n_chosen,)
-    has the places in `chosen` by the number of constituents; the rooms are at least `room_for(most)`, `AXES_ROOM` and
-    `room_to_correlate(most)` doubles.
+    has the places in `chosen` by the number of constituents; `kind` is that of the axes (`axes.KINDS`); the rooms are
+    at least `room_for(most)`, `AXES_ROOM` and `room_to_correlate(most)` doubles. `ties` (n_chosen,), zeros, becomes 1
+    where equal distances decided in one of the reclusterings.
     """
     most = 1
     for jet in chosen:
@@ -241,21 +245,42 @@ def measure_jets(
             set_count(desk, lane, n)
         set_directions(desk, n_most, by_libm)
         find_neighbours(desk, n_most, EVERYWHERE)
-        for power in range(KT, CAMBRIDGE - 1, CAMBRIDGE - KT):
-            cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
-            resolve_ties(desk, n_lanes, power, EVERYWHERE, by_libm, axes)
-            if power == KT:
-                _sum_to_axes(desk, n_most, axes)
-            for lane in range(n_lanes):
-                index = order[begin + lane]
-                if power == KT:
-                    for n_axes in range(1, N_AXES + 1):
-                        out[index, _TAU + n_axes - 1] = get(desk.scratch, N_LANES * (n_axes - 1) + lane)
-                    _compare_subjets(desk, lane, axes, jet_pt[index], out[index])
-                else:
-                    _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[index])
+        if kind == WINNER:
+            _recluster(desk, n_most, n_lanes, WTA_KT, by_libm, axes, order[begin:], ties)
+            _put_taus(desk, n_most, n_lanes, axes, order[begin:], out)
+        _recluster(desk, n_most, n_lanes, KT, by_libm, axes, order[begin:], ties)
+        put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, 1))
+        for lane in range(n_lanes):  # the one kt axis is the jet's own
+            out[order[begin + lane], _WIDTH] = get(desk.scratch, lane)
+            if kind == ONE_PASS:
+                minimise(desk, lane, axes)
+        if kind != WINNER:
+            _put_taus(desk, n_most, n_lanes, axes, order[begin:], out)
         for lane in range(n_lanes):
+            _compare_subjets(desk, lane, axes, jet_pt[order[begin + lane]], out[order[begin + lane]])
+        _recluster(desk, n_most, n_lanes, CAMBRIDGE, by_libm, axes, order[begin:], ties)
+        for lane in range(n_lanes):
+            _soft_drop(desk, lane, get_int(axes, N_LANES * 2 + lane), z_cut, out[order[begin + lane]])
             _correlate(desk, lane, space, out[order[begin + lane]])
+
+
+@inlined
+def _recluster(
+    desk: Any, n_most: int, n_lanes: int, power: int, by_libm: int, axes: int, order: Integers, ties: Integers
+) -> None:
+    """Find the last subjets of all lanes, whose places are the first of `order`, and note ties."""
+    cluster(desk, n_most, power, EVERYWHERE, by_libm, axes)
+    resolve_ties(desk, n_lanes, power, EVERYWHERE, by_libm, axes)
+    for lane in range(n_lanes):
+        ties[order[lane]] |= int(tied(desk, lane))
+
+
+@inlined
+def _put_taus(desk: Any, n_most: int, n_lanes: int, axes: int, order: Integers, out: Floats) -> None:
+    for n_axes in range(1, N_AXES + 1):
+        put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, n_axes))
+        for lane in range(n_lanes):
+            out[order[lane], _TAU + n_axes - 1] = get(desk.scratch, lane)
 
 
 @inlined
@@ -272,27 +297,26 @@ def _set_out(
 
 @inlined
 def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
-    """C2, D2 and the width of a jet."""
+    """C2, D2 and the width of a jet, of which `out` has the sum of pt times the distance to it."""
     e2, e3, total = correlate(desk, lane, count_of(desk, lane), space)
-    out[_WIDTH] = out[_TAU] / total if total > 0.0 else 0.0
+    out[_WIDTH] = out[_WIDTH] / total if total > 0.0 else 0.0
     out[_C2], out[_D2] = 0.0, 0.0
     if total * total * total > 0.0 and e2 * e2 * e2 > 0.0:
         out[_C2], out[_D2] = e3 / (e2 * e2), e3 / (e2 * e2 * e2)
 
 
 @inlined
-def _sum_to_axes(desk: Any, n_most: int, axes: int) -> None:
-    """tau1 to tau4 of all lanes into the first four rows of `scratch`."""
+def _sum_to_axes(desk: Any, n_most: int, axes: int, n_axes: int) -> Any:
+    """tau of all lanes about so many axes."""
     n_particles = int_row(desk.notes, N_PARTICLES)
-    for n_axes in range(1, N_AXES + 1):
-        total, first = spread(0.0), 3 * (n_axes * (n_axes - 1) // 2)
-        for k in range(n_most):
-            rap, phi, square = row(desk.particle_rap, k), row(desk.particle_phi, k), spread(BEYOND)
-            for axis in range(first, first + 3 * n_axes, 3):
-                square = least(separations(rap, phi, row(axes, axis), row(axes, axis + 1)), square)
-            term = root(row(desk.particle_pt2, k)) * root(square)
-            total = total + choose(n_particles > k, term, 0.0)
-        put_row(desk.scratch, n_axes - 1, choose(n_particles >= n_axes, total, 0.0))
+    total, first = spread(0.0), 3 * (n_axes * (n_axes - 1) // 2)
+    for k in range(n_most):
+        rap, phi, square = row(desk.particle_rap, k), row(desk.particle_phi, k), spread(BEYOND)
+        for axis in range(first, first + 3 * n_axes, 3):
+            square = least(separations(rap, phi, row(axes, axis), row(axes, axis + 1)), square)
+        term = root(row(desk.particle_pt2, k)) * root(square)
+        total = total + choose(n_particles > k, term, 0.0)
+    return choose(n_particles >= n_axes, total, 0.0)
 
 
 @inlined

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, NameTaken
+from lhcq.jets.definitions import axes_of
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Duplicates, read_firsts, write_duplicates
 from lhcq.records.events import (
@@ -21,6 +22,7 @@ from lhcq.records.events import (
     read_event_batches,
     read_events,
     read_schema,
+    with_axes,
 )
 from lhcq.records.labels import LABELS, count_labels
 from lhcq.storage import MANIFEST, read_manifest, sha256_of_json, staged_directory, write_manifest
@@ -70,6 +72,7 @@ def mix_datasets(
         raise BadInput("a dataset is named twice as background: its events would stand in the mixture twice.")
     sources = [*(_Source(path, 0) for path in backgrounds), _Source(signal, 1)]
     schema = _common_schema(sources)
+    axes = axes_of(sources[0].manifest) if _has_taus(schema) else None
     fields = {
         "name": final.name,
         "source": ", ".join(source.directory.name for source in sources),
@@ -105,7 +108,7 @@ def mix_datasets(
     jets: Counter[int] = Counter()
     with staged_directory(final) as directory:
         write_duplicates(directory, duplicates)
-        with events_writer(directory, schema) as writer:
+        with events_writer(directory, with_axes(schema, axes)) as writer:
             for table in _mixed(sources, taken, is_signal, schema):
                 jets.update(table["n_jets"].to_pylist() if "n_jets" in schema.names else _listed(table))
                 writer.write_table(table, row_group_size=ROW_GROUP)
@@ -114,6 +117,7 @@ def mix_datasets(
             directory,
             **fields,
             kind="mix",
+            tau_axes=axes,
             columns=schema.names,
             jet_columns=names_of_jet(schema),
             rows=len(is_signal),
@@ -132,12 +136,22 @@ def _standing(final: Path, fields: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def _has_taus(schema: pa.Schema) -> bool:
+    return any(name.startswith("tau") for name in names_of_jet(schema))
+
+
 def _common_schema(sources: Sequence[_Source]) -> pa.Schema:
     """Of all sources, whose jets were made alike."""
     first = sources[0]
     schema = read_schema(first.directory)
     for source in sources[1:]:
         other = read_schema(source.directory)
+        ours, theirs = axes_of(first.manifest), axes_of(source.manifest)
+        if ours != theirs and _has_taus(schema):
+            raise BadInput(
+                f"{source.directory.name}: its tau_N are about {theirs} axes, those of {first.directory.name} about "
+                f"{ours}. Cluster both with one `--axes`, or import them with the same."
+            )
         if not other.equals(schema) or source.manifest["config"] != first.manifest["config"]:
             raise BadInput(
                 f"{source.directory.name}: its events have other columns or other jets than those of "

@@ -21,6 +21,7 @@ from lhcq.storage import staged_file
 
 FINGERPRINT_KEY = b"lhcq.fingerprint"
 GAPS_KEY = b"lhcq.gaps"
+TIES_KEY = b"lhcq.ties"
 # Rows in a row group of a part: few, so that a worker's memory does not depend on the length of its chunk.
 ROW_GROUP = 1024
 _MOST_SMALL = 256
@@ -57,12 +58,17 @@ class Gap(Frozen):
 
 
 def write_part(
-    path: Path, tables: Iterable[pa.Table], fingerprint: dict[str, str], gaps: Sequence[Gap] = ()
+    path: Path,
+    tables: Iterable[pa.Table],
+    fingerprint: dict[str, str],
+    gaps: Sequence[Gap] = (),
+    ties: Sequence[int] | None = None,
 ) -> None:
     """Commit `tables`, at least one, as a part; the same rows give the same bytes, however they come.
 
-    `gaps` are the rows of its chunk that it lacks: read after the last table, so that they may be found on the way.
-    Memory holds `ROW_GROUP` rows.
+    `gaps` are the rows of its chunk that it lacks, `ties` how many events of each table were decided by equal
+    distances (None: not counted): both are read after the last table, so that they may be found on the way. Memory
+    holds `ROW_GROUP` rows.
     """
     rest = iter(tables)
     first = next(rest)
@@ -73,6 +79,8 @@ def write_part(
             metadata = {**OPEN, FINGERPRINT_KEY: json.dumps(fingerprint, sort_keys=True)}
             if gaps:
                 metadata[GAPS_KEY] = json.dumps([gap.model_dump() for gap in gaps])
+            if ties is not None:
+                metadata[TIES_KEY] = str(sum(ties))
             writer.add_key_value_metadata(metadata)
         seal(temporary)
 
@@ -107,6 +115,14 @@ def read_gaps(metadata: Mapping[bytes, bytes], path: Path) -> list[Gap]:
         return [Gap.checked(**gap) for gap in json.loads(metadata.get(GAPS_KEY, b"[]"))]
     except (ValueError, TypeError, RecursionError) as error:
         raise DamagedChunk.at(path, "its list of gaps cannot be read") from error
+
+
+def read_ties(metadata: Mapping[bytes, bytes], path: Path) -> int | None:
+    """How many events of the part at `path` were decided by equal distances; None where nobody counted."""
+    try:
+        return int(metadata[TIES_KEY]) if TIES_KEY in metadata else None
+    except ValueError as error:
+        raise DamagedChunk.at(path, "its count of ties cannot be read") from error
 
 
 def read_fingerprint(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, str]:

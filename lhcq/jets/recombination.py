@@ -91,6 +91,9 @@ from lhcq.jets.neighbours import BEAM, BEYOND, UNKNOWN
 
 # The power of pt in the weight of a pseudojet, as `p` of generalised kt, doubled.
 ANTIKT, CAMBRIDGE, KT = -2, 0, 2
+# kt's weights, but the sum of two has the direction of the harder one, and their pt added up (arXiv:1401.2158). Sums
+# have no momentum of their own then: only their directions and weights mean something.
+WTA_KT = 3
 
 EVERYWHERE = 1e6  # R^2 of a clustering that has no beam: FastJet's `max_allowable_R`, squared
 _AWAY = 1e200  # rapidity of an empty slot: R^2 to it is infinite
@@ -102,7 +105,7 @@ def weights_of(pt2: Vector, power: int) -> Any:
     """pt^2p of eight pseudojets."""
     if power == ANTIKT:
         return choose(pt2 > 1.0 / BEYOND, 1.0 / pt2, BEYOND)
-    if power == KT:
+    if (power == KT) | (power == WTA_KT):
         return pt2
     return spread(1.0)
 
@@ -126,7 +129,9 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
         put_int_row(notes, MERGED, spread(0))
         n_slots = 0
         for lane in range(desk.n_lanes):  # apart, so that eight lanes wait for memory at once
-            n_slots = max(n_slots, _act(desk, lane))
+            n_slots = max(n_slots, _act(desk, lane, power))
+        if power == WTA_KT:  # the turns knew the directions
+            continue
         px, py, pz, e = look_up_four(desk.sums, numbers())
         pt2, rap, phi = directions_of(px, py, pz, e, by_libm, desk.scratch)
         merged = int_row(notes, MERGED) != 0
@@ -253,7 +258,7 @@ def _choose(desk: Any, lane: int, axes: int) -> None:
 
 
 @inlined
-def _act(desk: Any, lane: int) -> Any:
+def _act(desk: Any, lane: int, power: int) -> Any:
     """The turn of the chosen pseudojet of a lane; how many are left."""
     mine = desk.notes + 8 * lane
     left = get_int(mine, N_LANES * LEFT)
@@ -285,8 +290,14 @@ def _act(desk: Any, lane: int) -> Any:
     if (equal != 0) | ((its_merit == merit) & (get_int(desk.near, N_LANES * other + lane) != name)):
         put_int(mine, N_LANES * TIED, 1)
     node = get_int(mine, N_LANES * N_NODES)
-    one, partner = momentum_of(desk, lane, name), momentum_of(desk, lane, near)
-    add_fours(one, partner, momentum_of(desk, lane, node), desk.sums + 32 * lane)
+    if power == WTA_KT:
+        rap, phi, weight = winner_of(desk, lane, slot, other)
+        put(mine, N_LANES * ASKED_RAP, rap)
+        put(mine, N_LANES * ASKED_PHI, phi)
+        put(mine, N_LANES * ASKED_WEIGHT, weight)
+    else:
+        one, partner = momentum_of(desk, lane, name), momentum_of(desk, lane, near)
+        add_fours(one, partner, momentum_of(desk, lane, node), desk.sums + 32 * lane)
     parents = links_of(desk, lane, node)
     put_int(parents, 0, name if slot < other else near)
     put_int(parents, 1, near if slot < other else name)
@@ -301,6 +312,16 @@ def _act(desk: Any, lane: int) -> Any:
     _ask(desk, lane, slot, node)
     _move_last(desk, lane, left - 1, other)
     return left - 1
+
+
+@inlined
+def winner_of(desk: Any, lane: int, slot: int, other: int) -> Any:
+    """Rapidity, azimuth and weight of the sum of two slots in which the harder takes all; of equal ones the lower."""
+    low, high = N_LANES * min(slot, other) + lane, N_LANES * max(slot, other) + lane
+    weight, its_weight = get(desk.weight, low), get(desk.weight, high)
+    harder = high if its_weight > weight else low
+    pt = math.sqrt(weight) + math.sqrt(its_weight)
+    return get(desk.rap, harder), get(desk.phi, harder), pt * pt
 
 
 @inlined

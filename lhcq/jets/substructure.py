@@ -3,13 +3,13 @@
 All from the constituents of a jet as the clustering left them, reclustered in the E-scheme; R_ij is the distance in
 rapidity and azimuth (GeV and radians throughout):
 
-- tau1 to tau4: N-subjettiness (arXiv:1011.2268) with beta = 1, sum_i pt_i min_k R_ik, not normalised, in GeV. The
-  axes k are the N exclusive kt subjets (fjcontrib's `KT_Axes` with `UnnormalizedMeasure(1)`), not minimised, so that
-  tau_{N+1} may exceed tau_N a little. 0.0 where a jet has no more than N constituents. `lhcq.jets.axes` has others.
+- tau1 to tau4: N-subjettiness (arXiv:1011.2268) with beta = 1, sum_i pt_i min_k R_ik, not normalised, in GeV
+  (fjcontrib's `UnnormalizedMeasure(1)`), about one of the sets of axes k of `lhcq.jets.axes`. 0.0 where a jet has no
+  more than N constituents.
 - m_sd, z_g: mass and momentum fraction after soft drop (arXiv:1402.2657) with beta = 0, z_cut = 0.1, where the
   choice of R0 does not matter; Cambridge/Aachen tree, the harder branch is followed. Where no splitting passes, the
   last particle of that branch is the groomed jet and z_g is 0.0.
-- width: sum_i pt_i R_i,jet / sum_i pt_i.
+- width: tau1 about the kt axis, which is the jet's own, over sum_i pt_i.
 - z1, z2: pt of the harder and the softer of the two exclusive kt subjets over the jet's pt; 1.0 and 0.0 for a jet of
   one particle, and for one whose pt vanishes.
 - c2, d2: e3 / e2^2 and e3 / e2^3 (arXiv:1305.0007, arXiv:1409.6298) of the energy correlators with beta = 1 and pt,
@@ -21,13 +21,12 @@ A mass is 0.0 where rounding makes its square negative. No value is ever NaN or 
 import numpy as np
 
 from lhcq.config import Axes
-from lhcq.jets.axes import KINDS, measure_about_axes
+from lhcq.jets.axes import KINDS
 from lhcq.jets.compiling import room_of
 from lhcq.jets.correlations import room_to_correlate
 from lhcq.jets.desk import room_for
 from lhcq.jets.kernels import AXES_ROOM, MEASURES, measure_jets
 from lhcq.jets.libm import lanes_for_libm
-from lhcq.jets.recombination import N_AXES
 from lhcq.jets.vectors import Floats, FourVectors, Integers
 from lhcq.records.events import SUBSTRUCTURE
 
@@ -39,14 +38,14 @@ if [field.name for field in SUBSTRUCTURE] != list(MEASURES):  # two lists of one
 
 
 def measure_substructure(
-    particles: FourVectors, starts: Integers, members: Integers, chosen: Integers, pt: Floats
-) -> Floats:
+    particles: FourVectors, starts: Integers, members: Integers, chosen: Integers, pt: Floats, axes: Axes
+) -> tuple[Floats, Integers]:
     """The columns of `records.SUBSTRUCTURE`, (n_chosen, 11), of the jets `chosen` (n_chosen,) of a list.
 
-    Jet k of the list consists of `particles` number `members[starts[k]:starts[k + 1]]`; `pt` (n_chosen,) are the
-    pt of the chosen ones, GeV.
+    Jet k of the list consists of `particles` number `members[starts[k]:starts[k + 1]]`; `pt` (n_chosen,) are the pt
+    of the chosen ones, GeV; tau_N is about `axes`. Beside it where equal distances decided: 1, else 0, (n_chosen,).
     """
-    out = np.empty((len(chosen), len(MEASURES)))
+    out, ties = np.empty((len(chosen), len(MEASURES))), np.zeros(len(chosen), np.int64)
     counts = starts[chosen + 1] - starts[chosen]
     most = int(counts.max(initial=1))
     measure_jets(
@@ -60,20 +59,12 @@ def measure_substructure(
         np.argsort(counts, kind="stable"),
         pt,
         Z_CUT,
+        KINDS[axes],
         lanes_for_libm("directions"),
         room_of("desk", room_for(most)),
         room_of("axes", AXES_ROOM),
         room_of("matrix", room_to_correlate(most)),
         out,
+        ties,
     )
-    return out
-
-
-def measure_taus(
-    particles: FourVectors, starts: Integers, members: Integers, chosen: Integers, axes: Axes
-) -> Floats:
-    """tau1 to tau4, (n_chosen, 4) in GeV, about other axes than `kt`; arguments as `measure_substructure`."""
-    out = np.zeros((len(chosen), N_AXES))
-    momenta = (particles.px, particles.py, particles.pz, particles.e)
-    measure_about_axes(*momenta, starts, members, chosen, KINDS[axes], out)
-    return out
+    return out, ties

@@ -20,7 +20,7 @@ from typing import Any
 from lhcq.jets.desk import N_DONE, count_of, links_of, momentum_of
 from lhcq.jets.directions import directions_of
 from lhcq.jets.lanes import N_LANES, apart, get, get_int, inlined, put, put_int, put_row, row, spread
-from lhcq.jets.recombination import N_AXES, note_axes, tied, weights_of
+from lhcq.jets.recombination import N_AXES, WTA_KT, note_axes, tied, weights_of, winner_of
 
 _NONE = -1
 
@@ -61,7 +61,11 @@ def _recluster(desk: Any, lane: int, power: int, limit: float, by_libm: int, axe
             parents = links_of(desk, lane, n_nodes)
             put_int(parents, 0, max(name, other))
             put_int(parents, 1, min(name, other))
-            _add(desk, lane, name, other, n_nodes, low, power, by_libm)
+            if power == WTA_KT:
+                rap, phi, weight = winner_of(desk, lane, low, high)
+                _stand(desk, lane, n_nodes, low, rap, phi, weight)
+            else:
+                _add(desk, lane, name, other, n_nodes, low, power, by_libm)
             n_nodes += 1
         left -= 1
         _move(desk, lane, left, high)
@@ -133,13 +137,20 @@ def _add(desk: Any, lane: int, one: int, other: int, node: int, slot: int, power
         put(to, component, get(a, component) + get(b, component))
     px, py, pz, e = spread(get(to, 0)), spread(get(to, 1)), spread(get(to, 2)), spread(get(to, 3))
     pt2, rap, phi = directions_of(px, py, pz, e, by_libm, desk.scratch)
-    weight, at = weights_of(pt2, power), N_LANES * slot + lane
     put_row(desk.scratch, 0, rap)
     put_row(desk.scratch, 1, phi)
-    put_row(desk.scratch, 2, weight)
-    put(desk.rap, at, get(desk.scratch, 0))
-    put(desk.phi, at, get(desk.scratch, N_LANES))
-    put(desk.weight, at, get(desk.scratch, 2 * N_LANES))
+    put_row(desk.scratch, 2, weights_of(pt2, power))
+    first, second, third = get(desk.scratch, 0), get(desk.scratch, N_LANES), get(desk.scratch, 2 * N_LANES)
+    _stand(desk, lane, node, slot, first, second, third)
+
+
+@inlined
+def _stand(desk: Any, lane: int, node: int, slot: int, rap: float, phi: float, weight: float) -> None:
+    """A node takes a slot."""
+    at = N_LANES * slot + lane
+    put(desk.rap, at, rap)
+    put(desk.phi, at, phi)
+    put(desk.weight, at, weight)
     put_int(desk.name, at, node)
 
 

@@ -1,5 +1,6 @@
 """The events of a dataset, clustered or imported: what the columns are, who writes them, and how they are read."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,23 @@ def schema_of(features: FeatureSet, *, constituents: bool = False) -> pa.Schema:
 
 SCHEMA = schema_of("jets")
 
+AXES_KEY = "lhcq.axes"
+"""In the metadata of a column of tau_N, and of a features file that lhcq wrote: about which axes it is."""
+_TAU = re.compile(r"(j\d+_)?tau\d+")
+
+
+def with_axes(schema: pa.Schema, axes: str | None) -> pa.Schema:
+    """The same columns; those of tau_N, of the jets in a list too, say about which axes they are. None: unchanged."""
+    return pa.schema([_with_axes(field, axes) for field in schema]) if axes else schema
+
+
+def _with_axes(field: pa.Field, axes: str) -> pa.Field:
+    if pa.types.is_list(field.type):
+        return field.with_type(pa.list_(_with_axes(field.type.value_field, axes)))
+    if pa.types.is_struct(field.type):
+        return field.with_type(pa.struct([_with_axes(part, axes) for part in field.type]))
+    return field.with_metadata({AXES_KEY: axes}) if _TAU.fullmatch(field.name) else field
+
 
 def events_writer(directory: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Writes the events of a dataset that is being made in `directory`, in row groups of `ROW_GROUP`."""
@@ -108,6 +126,12 @@ def events_sha256(manifest: Mapping[str, Any]) -> str:
     """What tells the events of a dataset from any others, by its manifest."""
     sha256: str = manifest["files"][_FILE]["sha256"]
     return sha256
+
+
+def kept_constituents(manifest: Mapping[str, Any]) -> int | None:
+    """How many constituents of a leading jet a dataset keeps at most, by its manifest; None: it does not say."""
+    kept: int | None = (manifest.get("config") or {}).get("constituents")
+    return kept
 
 
 def read_schema(dataset_dir: Path) -> pa.Schema:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -88,6 +88,9 @@ def plan_quantities(schema: pa.Schema) -> tuple[list[Quantity], dict[str, str]]:
     drawn, left_out = [], {}
     for quantity in QUANTITIES:
         there = of_jet if quantity.jet else set(schema.names)
+        itself = quantity.name.rpartition("_")[0]  # a ratio may be a column of its own
+        if quantity.jet and len(quantity.columns) > 1 and itself in there:
+            quantity = replace(quantity, columns=(itself,))  # noqa: PLW2901
         missing = [name for name in quantity.needs if name not in there]
         if missing:
             where = "the jets have" if quantity.jet else "the events have"

@@ -51,13 +51,14 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     from lhcq.events.blocks import read_blocks
     from lhcq.events.contents import hash_events
     from lhcq.events.layout import EventBlock
-    from lhcq.jets.clustering import cluster_events
+    from lhcq.jets.clustering import cluster_and_count
     from lhcq.jets.parts import Gap, fingerprint, part_schema_of, with_contents, write_part
 
     spec, terms = job.spec_of(ClusterSpec), job.terms_of(ClusterTerms)
     file, chunk = open_source(workspace, spec, terms), chunks_of(spec)[index]
     note_span(events=chunk.stop - chunk.start)
     gaps: list[Gap] = []
+    ties: list[int] = []
 
     def tables() -> "Iterator[pa.Table]":
         schema = part_schema_of(spec.config.features, constituents=spec.config.constituents > 0)
@@ -65,13 +66,16 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
         for block in read_blocks(file, chunk.start, chunk.stop, skip_wrong=terms.tolerate > 0):
             if isinstance(block, EventBlock):
                 contents = hash_events(block.particles, block.n_particles)  # while they are in the cache
-                records = cluster_events(block.particles, spec.config, rows=block.rows, labels=block.labels)
+                records, n_tied = cluster_and_count(
+                    block.particles, spec.config, rows=block.rows, labels=block.labels
+                )
+                ties.append(n_tied)
                 yield with_contents(records, contents)
             else:
                 gaps.append(Gap(start=block.start, stop=block.stop, reason=block.reason))
             held.check()
 
-    write_part(path, tables(), fingerprint(), gaps)
+    write_part(path, tables(), fingerprint(), gaps, ties)
 
 
 def open_source(workspace: Workspace, spec: ClusterSpec, terms: ClusterTerms) -> "EventFile":
@@ -116,6 +120,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
             n_events=spec.n_events,
             manifest_fields=fields,
             features=spec.config.features,
+            axes=spec.config.axes,
             constituents=spec.config.constituents > 0,
             tolerate=terms.tolerate,
             labels=read_key(workspace, terms.labels, spec.labels_sha256, spec.n_events),

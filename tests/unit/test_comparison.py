@@ -17,7 +17,9 @@ from lhcq.evaluate.comparison import auc_difference, compare_scores
 from lhcq.evaluate.metrics import delong_error
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
+from lhcq.records.events import events_sha256
 from lhcq.records.scores import Scores
+from lhcq.report.table import printed_template
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
 from tests.older import without_prompt_trees
 from tests.specs import job_of
@@ -181,3 +183,32 @@ def test_trees_of_an_earlier_version_are_compared_as_what_they_are(runs) -> None
 def test_a_run_that_does_not_exist_is_named(runs) -> None:
     with pytest.raises(NotThere, match="nobody"):
         compare("good", "nobody")
+
+
+def test_a_template_with_constituents_says_how_many_and_in_which_frame():
+    wide = {"name": "wide", "version": 1, "columns": ["mjj"], "sha256": ""}
+    assert printed_template(wide) == "wide v1"
+    ten = {**wide, "name": "particles", "constituents": 10, "frame": "detector"}
+    assert printed_template(ten) == "particles v1 (10 constituents, detector)"
+
+
+@pytest.mark.parametrize(("axes", "told"), [(("kt", "wta-kt"), True), (("wta-kt", "wta-kt"), False)])
+def test_runs_on_tau_about_other_axes_are_told_apart(runs, axes, told) -> None:
+    for split, kind in zip(("one", "two"), axes, strict=True):
+        directory = runs.dataset(f"of-{split}")
+        directory.mkdir(parents=True)
+        (directory / "events.parquet").write_text(split)
+        write_manifest(directory, tau_axes=kind)
+        manifest = read_json(runs.split(split) / MANIFEST)
+        manifest["template"]["columns"].append("tau21_heavy")
+        write_json(
+            runs.split(split) / MANIFEST,
+            {
+                **manifest,
+                "dataset": directory.name,
+                "dataset_sha256": events_sha256(read_json(directory / MANIFEST)),
+            },
+        )
+    (pair,) = [one for one in json.loads(compare("good", "other", "--json"))["pairs"] if "axes" in one]
+    assert bool(pair["axes"]) == told
+    assert ("Beware: their tau_N are about other axes (kt and wta-kt)" in compare("good", "other")) == told

@@ -76,7 +76,8 @@ def test_a_number_that_is_missing_in_a_particle_is_no_padding(tmp_path: Path) ->
 
 def test_what_is_usual_leaves_no_trace_in_a_jobs_record() -> None:
     older = {"algorithm": "antikt", "radius": 1.0, "pt_min": 20.0, "max_jets": 2, "features": "full"}
-    assert CLUSTER_PRESETS["lhco"].model_dump() == older
+    assert ClusterConfig(features="full").model_dump() == older
+    assert CLUSTER_PRESETS["lhco"].model_dump() == {**older, "axes": "wta-kt"}
     asked = ClusterConfig(padding="nan", label_map={"2": 1})
     assert ClusterConfig.checked(**asked.model_dump()) == asked
     assert asked.model_dump()["label_map"] == {"2": 1}

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhcq.errors import BadInput
+from lhcq.events.featurefile import OF_JETS, open_feature_file, read_features
 from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, read_rows
 from tests.deployed import ROOT
@@ -30,10 +31,8 @@ def table() -> pa.Table:
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "3d.npz": lambda path: np.savez(path, x=FEW.reshape(24, 30, 3), y=TRUTH.astype(int)),
     "packed.npz": lambda path: np.savez_compressed(path, particles=FEW, labels=TRUTH, other=np.zeros(3)),
-    "3d.npy": lambda path: np.save(path, FEW.reshape(24, 30, 3)),
-    "2d.npy": lambda path: np.save(path, np.column_stack([FEW, TRUTH])),
+    "fortran.npy": lambda path: np.save(path, np.asfortranarray(FEW.reshape(24, 30, 3))),
     "events.parquet": lambda path: pq.write_table(table(), path),
     "events.csv": lambda path: pyarrow.csv.write_csv(table(), path),
 }
@@ -51,7 +50,7 @@ def test_the_command_that_is_given_makes_a_file_that_is_read(tmp_path: Path, nam
     events = read_rows(file, 0, 24)
     np.testing.assert_array_equal(events.particles.reshape(24, 2100)[:, :90], FEW)
     assert not events.particles[:, 30:].any()
-    assert (events.labels is None) == (name == "3d.npy")
+    assert (events.labels is None) == (name == "fortran.npy")
     assert events.labels is None or events.labels.tolist() == TRUTH.astype(int).tolist()
 
 
@@ -66,16 +65,20 @@ def test_what_is_packed_by_gzip_is_unpacked_by_the_command_that_is_given(tmp_pat
     assert open_event_file(tmp_path / "a file.h5").n_events == 24
 
 
-def test_features_in_parquet_become_a_features_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    names = [f"{name}j{rank}" for rank in (1, 2) for name in ("px", "py", "pz", "m")]
-    pq.write_table(pa.table({name: np.ones(3) for name in names}), path)
+@pytest.mark.parametrize("write", [pq.write_table, pyarrow.csv.write_csv])
+def test_features_in_parquet_and_csv_become_a_features_file(tmp_path: Path, write) -> None:
+    path = tmp_path / "a table"
+    values = {name: np.linspace(1.0, 2.0, 3) + place for place, name in enumerate(OF_JETS)}
+    write(pa.table({**values, "label": [0, 1, 0]}), path)
     with pytest.raises(BadInput, match="Make a features file of it: ") as raised:
         open_event_file(path)
     (command,) = re.findall(r"`(.*)`", str(raised.value))
-    python, option, code = shlex.split(command)
-    assert (python, option) == ("python", "-c")
-    assert re.search(r"read_parquet\(.*\)\.to_hdf\('events\.features\.h5', key='df'\)", code)
+    subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=tmp_path, check=True)
+    (block,) = read_features(open_feature_file(tmp_path / "events.features.h5"), rows=10)
+    assert block.labels is not None
+    assert block.labels.tolist() == [0, 1, 0]
+    for name, column in values.items():
+        np.testing.assert_array_equal(block.values[name], column)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +86,11 @@ def test_features_in_parquet_become_a_features_file(tmp_path: Path) -> None:
     [
         (
             lambda path: np.savez(path, a=np.zeros(4)),
-            r"\.npz archive\. It holds a \(4,\)\. Write its particles",
+            r"arrays of numpy, none of which is a table of particles\. It holds a float64 \(4,\)\. Write its",
         ),
         (
             lambda path: np.save(path, np.zeros(4)),
-            r"a \.npy file\. It holds an array \(4,\)\. Write its particles",
+            r"arrays of numpy, none of which is a table of particles\. It holds array float64 \(4,\)\. Write its",
         ),
         (
             lambda path: path.write_bytes(b"PK\x03\x04" + bytes(1000)),
@@ -103,7 +106,7 @@ def test_features_in_parquet_become_a_features_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_has_no_plain_meaning_is_said_to_be_what_it_is(tmp_path: Path, write, said: str) -> None:
-    path = tmp_path / "events.npz" if "npz" in said else tmp_path / "events.npy"
+    path = tmp_path / ("events.npz" if "holds a float64" in said else "events.npy")
     write(path)
     with pytest.raises(BadInput, match=said):
         open_event_file(path)
@@ -129,7 +132,7 @@ def test_columns_of_any_number_of_particles_are_read_from_plain_hdf5(
 def test_a_shell_reads_nothing_of_a_name_that_stands_in_a_command(tmp_path: Path) -> None:
     """Whoever made the archive chose it, and the command is there to be pasted."""
     path = tmp_path / "of others.npz"
-    np.savez(path, **{"$(touch ran)": FEW.reshape(24, 30, 3), "labels": TRUTH})
+    np.savez_compressed(path, **{"$(touch ran)": FEW.reshape(24, 30, 3), "labels": TRUTH})
     (problem,) = inspect_file(path).problems
     (command,) = re.findall(r"`(.*)`", problem)
     python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}'

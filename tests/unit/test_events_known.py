@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from lhcq.config import Conventions
-from lhcq.errors import NotThere
-from lhcq.events.archive import COMPANIONS, find_file
-from lhcq.events.featurefile import OF_JETS
+from lhcq.errors import BadInput, NotThere
+from lhcq.events.archive import COMPANIONS, file_address, find_file
+from lhcq.events.featurefile import OF_JETS, open_feature_file
 from lhcq.events.inspect import inspect_file
 from lhcq.events.known import published_as
+from lhcq.events.layout import open_event_file, read_rows
 from tests.unit.test_events_frames import NUMBERS, PARTICLES, TRUTH, columns_of, write_pandas
 
 DATA = os.environ.get("LHCQ_TEST_DATA")
@@ -74,3 +75,31 @@ def test_what_is_next_repeats_how_the_file_was_understood(tmp_path: Path) -> Non
 def test_a_companion_is_not_loaded_and_where_it_lies_is_said(companion) -> None:
     with pytest.raises(NotThere, match=companion.page):
         find_file(companion.file)
+
+
+MISNAMED = [f"{axis}{number}" for number in range(700) for axis in ("px", "py", "pz")]
+
+
+def test_the_extra_qcd_events_are_read_although_their_columns_are_called_after_momenta(
+    tmp_path: Path,
+) -> None:
+    """Record 8370758 has pt, eta, phi under px0, py0, pz0, ..., then the columns of a features file."""
+    features = dict.fromkeys(OF_JETS, np.linspace(1.0, 2.0, len(PARTICLES)))
+    path = write_pandas(tmp_path / "extra.h5", {**columns_of(MISNAMED, PARTICLES), **features})
+    np.testing.assert_array_equal(
+        read_rows(open_event_file(path), 0, 24).particles.reshape(-1, 2100), PARTICLES
+    )
+    file = open_feature_file(path)
+    assert (file.columns, file.ignored) == (OF_JETS, ())
+
+
+def test_momenta_are_still_refused(tmp_path: Path) -> None:
+    path = write_pandas(tmp_path / "momenta.h5", columns_of(MISNAMED, PARTICLES))
+    with pytest.raises(BadInput, match="called px0, py0, pz0"):
+        open_event_file(path)
+
+
+def test_the_extra_qcd_events_can_be_fetched_by_name() -> None:
+    entry = find_file("extra-qcd")
+    assert file_address(entry) == f"https://zenodo.org/records/8370758/files/{entry.file}?download=1"
+    assert find_file(find_file("extra-qcd-features").file).name == "extra-qcd-features"

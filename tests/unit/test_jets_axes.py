@@ -2,16 +2,28 @@
 
 import awkward as ak
 import fastjet
+import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
-from lhcq.config import ClusterConfig
+from lhcq.cli.main import cli
+from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 from lhcq.errors import BadInput
+from lhcq.events.featurefile import open_feature_file
 from lhcq.jets.clustering import cluster_events, cluster_four_vectors
-from lhcq.jets.definitions import axes_of, compare_axes, export_warning
+from lhcq.jets.definitions import axes_of, compare_axes, compared_axes, export_warning
+from lhcq.jets.export_table import export_parquet
+from lhcq.jets.merge import merge_parts
+from lhcq.jets.parts import write_part
 from lhcq.jets.vectors import FourVectors
+from lhcq.records.events import AXES_KEY, read_dataset, read_schema
+from lhcq.workspace import Workspace
 from tests.unit.test_jets_clustering import DATA, make_events, needs_data, real_events  # noqa: F401
 
+WINNER = ClusterConfig(features="full", axes="wta-kt")
 FJCONTRIB = {"kt": "KT_Axes", "onepass-kt": "OnePass_KT_Axes", "wta-kt": "WTA_KT_Axes"}
 
 
@@ -93,5 +105,108 @@ def test_two_definitions_are_refused_where_both_are_known_and_told_where_one_is_
 
 
 def test_an_export_for_code_of_the_released_files_says_where_tau_is_another():
-    assert "--axes onepass-kt" in str(export_warning(KT))
+    assert "--axes wta-kt" in str(export_warning(KT))
     assert export_warning(WTA) is export_warning(IMPORTED) is None
+
+
+def test_a_clustering_as_the_released_files_has_axes_that_agree_with_them():
+    assert CLUSTER_PRESETS["lhco"].axes == "wta-kt"
+    assert axes_of({"config": CLUSTER_PRESETS["lhco"].model_dump()}) == "wta-kt"
+
+
+def test_sums_in_which_the_winner_takes_all_do_not_depend_on_the_neighbours_of_an_event():
+    """On a grid, where ties are resolved by the other loop."""
+    particles = make_events(24, 11)
+    particles[::2, :, 1:] = np.round(particles[::2, :, 1:] / 0.1) * 0.1
+    together = cluster_events(particles, WINNER, rows=np.arange(24), labels=None)
+    alone = [cluster_events(particles[k : k + 1], WINNER, rows=np.array([k]), labels=None) for k in range(24)]
+    assert together.equals(pa.concat_tables(alone).combine_chunks())
+
+
+def make_dataset(place, name, config, *, seed=7):
+    labels = (np.arange(12) % 3 == 0).astype(np.int8)
+    table = cluster_events(make_events(12, seed), config, rows=np.arange(12), labels=labels)
+    part = place.root / f"{name}.part"
+    write_part(part, [table], {"cpu": "any"})
+    fields = {"name": name, "source": f"{name}.h5", "source_sha256": name, "config": config.model_dump()}
+    return merge_parts(
+        [part], place.dataset(name), n_events=12, manifest_fields=fields, features="full", axes=config.axes
+    )
+
+
+def metadata_of(schema, *path):
+    field = schema.field(path[0])
+    for name in path[1:]:
+        field = field.type.value_type.field(name)
+    return (field.metadata or {}).get(AXES_KEY.encode())
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(tmp_path / "place"))
+    (tmp_path / "place").mkdir()
+    return Workspace(tmp_path / "place")
+
+
+def run(*arguments):
+    done = CliRunner().invoke(cli, [str(one) for one in arguments])
+    return done.exit_code, done.output + str(done.exception)
+
+
+def test_each_column_of_a_dataset_says_about_which_axes_it_is_and_so_do_its_exports(place, tmp_path):
+    assert make_dataset(place, "winner", WINNER)["tau_axes"] == "wta-kt"
+    schema = read_schema(place.dataset("winner"))
+    for name in ("tau1", "tau2", "tau3", "tau4"):
+        assert metadata_of(schema, "jets", name) == b"wta-kt"
+    assert metadata_of(schema, "jets", "m") is None
+    assert metadata_of(schema, "row") is None
+    flat = pq.read_schema(export_parquet(place.dataset("winner"), tmp_path / "flat.parquet"))
+    assert metadata_of(flat, "j2_tau3") == flat.metadata[AXES_KEY.encode()] == b"wta-kt"
+    assert metadata_of(flat, "j2_pt") is None
+
+
+def test_an_exported_features_file_keeps_its_axes_and_another_word_is_refused(place, tmp_path):
+    make_dataset(place, "winner", WINNER)
+    file = tmp_path / "a.features.h5"
+    assert run("export", "winner", "--format", "lhco-features", "--out", file)[0] == 0
+    assert open_feature_file(file).axes == "wta-kt"
+    code, said = run("import", file, "--name", "back", "--axes", "kt")
+    assert code == 1
+    assert "about wta-kt axes, not kt" in said
+    assert run("import", file, "--name", "back")[0] == 0
+    manifest = read_dataset(place.dataset("back"))
+    assert axes_of(manifest) == manifest["tau_axes"] == "wta-kt"
+    assert metadata_of(read_schema(place.dataset("back")), "jets", "tau2") == b"wta-kt"
+
+
+def test_a_features_file_that_does_not_say_has_published_axes_unless_its_owner_knows(place, tmp_path):
+    make_dataset(place, "winner", WINNER)
+    file = tmp_path / "a.features.h5"
+    run("export", "winner", "--format", "lhco-features", "--out", file)
+    with h5py.File(file, "a") as opened:
+        del opened["df"].attrs[AXES_KEY]
+    code, said = run("import", file, "--name", "one")
+    assert (code, "axes that it does not name" in said) == (0, True)
+    assert run("import", file, "--name", "two", "--axes", "onepass-kt")[0] == 0
+    axes = [axes_of(read_dataset(place.dataset(name))) for name in ("one", "two")]
+    assert axes == ["published", "onepass-kt"]
+
+
+def test_datasets_about_other_axes_are_not_mixed(place):
+    make_dataset(place, "winner", WINNER)
+    make_dataset(place, "plain", ClusterConfig(features="full"), seed=8)
+    make_dataset(place, "alike", WINNER, seed=9)
+    asked = ("--background", "winner", "--signal-events", 2)
+    code, said = run("mix", "mixed", *asked, "--signal", "plain")
+    assert code == 1
+    assert "about kt axes, those of winner about wta-kt" in said
+    assert run("mix", "mixed", *asked, "--signal", "alike")[0] == 0
+    assert read_dataset(place.dataset("mixed"))["tau_axes"] == "wta-kt"
+    assert metadata_of(read_schema(place.dataset("mixed")), "jets", "tau1") == b"wta-kt"
+
+
+def test_what_a_comparison_says_of_axes():
+    assert compared_axes("kt", "wta-kt")
+    assert compared_axes("onepass-kt", "wta-kt")
+    assert "a published file's" in str(compared_axes("kt", "published"))
+    assert compared_axes("published", "wta-kt") is compared_axes("kt", "kt") is None

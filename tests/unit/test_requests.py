@@ -134,7 +134,7 @@ TERMS = {
     "train": set(),
     "predict": {"labels"},
 }
-BYTES_VERSIONS = {"generate": 1, "cluster": 2, "prepare": 1, "train": 1, "predict": 2}
+BYTES_VERSIONS = {"generate": 1, "cluster": 3, "prepare": 1, "train": 1, "predict": 2}
 
 
 @pytest.fixture
