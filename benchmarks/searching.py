@@ -73,7 +73,7 @@ def _read(workspace: Workspace, spec: SearchSpec, name: str, label: int) -> Weak
     sha256 = events_sha256(read_dataset(workspace.dataset(name)))
     spec = spec.model_copy(update={"dataset": name, "dataset_sha256": sha256})
     events = stage._read_events(workspace, spec)
-    _, labels = stage._read_looks(workspace, spec, events.rows)
+    labels = stage.read_labels(workspace, spec, events.rows)
     kept = labels == label
     return WeakEvents(
         rows=events.rows[kept], mjj=events.mjj[kept], folds=events.folds[kept], values=events.values[kept]
