@@ -244,8 +244,8 @@ def plan_search(
     None is the dataset's, with a language model's after it.
 
     `model` is `trees`, or a language model (a directory, `smollm2` or OWNER/MODEL of the hub), for whose trainings
-    `epochs`, `max_steps`, `batch_size` and `learning_rate` mean what they do in `plan_train`; `beside` is the search by
-    trees, a finished one, to show beside it (None: one that fits, if it is there).
+    `epochs`, `max_steps`, `batch_size` and `learning_rate` mean what they do in `plan_train`; `beside` is the search
+    by trees, a finished one, to show beside it (None: one that fits, if it is there).
 
     Raises `NotThere` without the dataset, `BadInput` for a template that holds the mass, for values that cannot be,
     and where the dataset lacks m_jj or what the template is made of.
