@@ -88,17 +88,17 @@ def markdown(rows: list[Row]) -> list[str]:
     return lines
 
 
-def put_table(name: str, lines: Sequence[str], made_by: str) -> None:
-    """Put a table between its marks in docs/results.md; what stands around it stays."""
-    text = DOCUMENT.read_text()
+def put_table(name: str, lines: Sequence[str], made_by: str, document: Path = DOCUMENT) -> None:
+    """Put a table between its marks in a document, docs/results.md; what stands around it stays."""
+    text = document.read_text()
     begin, end = marks(name, made_by)
     before, _, rest = text.partition(begin)
     _, _, after = rest.partition(end)
-    DOCUMENT.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}")
+    document.write_text(f"{before}{begin}\n" + "\n".join(lines) + f"\n{end}{after}")
 
 
 def marks(name: str, made_by: str) -> tuple[str, str]:
-    """What stands before and after a table in docs/results.md."""
+    """What stands before and after a table in a document."""
     return f"<!-- {name}: made by `{made_by}` -->", f"<!-- end of {name}: made by `{made_by}` -->"
 
 

@@ -40,7 +40,7 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     place = Workspace(tmp_path_factory.mktemp("search"))
-    write_events(place.dataset("mixed"), 3000, 100)
+    write_events(place.dataset("mixed"), 5000, 200)
     return place
 
 
@@ -264,7 +264,7 @@ def test_a_search_that_nothing_stood_beside_is_the_same_when_something_could(
     tmp_path: Path, tiny: Path
 ) -> None:
     place = Workspace(tmp_path)
-    write_events(place.dataset("mixed"), 3000, 100)
+    write_events(place.dataset("mixed"), 5000, 200)
     asked: dict[str, Any] = {"workspace": place, "model": str(tiny), "max_steps": 1, **ONE_REGION}
     first = lhcq.search("mixed", **asked)
     assert "beside" not in first.found
