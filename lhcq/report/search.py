@@ -1,6 +1,7 @@
 """The page of a search: how sure, where in m_jj, what the events look like, and every spectrum with its fit."""
 
 import math
+from pathlib import PurePath
 from typing import Any
 
 from lhcq.records.metrics import Sculpting
@@ -168,7 +169,7 @@ def _named(test: dict[str, Any]) -> str:
 
 def rows_of_tests(found: dict[str, Any]) -> list[dict[str, str]]:
     """The cells of a table of all tests by column, region by region, the inclusive ones with them."""
-    own = found["config"]["model"]
+    own = PurePath(found["config"]["model"]).name  # of a directory or a hub's OWNER/MODEL its own name
     tests = [(own, test, known) for test, known in _with_truth(found)]
     if beside := found.get("beside"):
         tests += [(beside["model"], test, known) for test, known in _with_truth(beside)]

@@ -233,7 +233,7 @@ def test_rows_of_both_stand_in_one_table_and_its_json(by_model: Search, by_trees
     assert found["beside"]["tests"] == by_trees.found["tests"]
     rows = rows_of_tests(found)
     learners = [row["learner"] for row in rows]
-    assert learners == ["–", found["config"]["model"], "trees"]
+    assert learners == ["–", "tiny", "trees"]
     assert rows[2]["seen"] == rows_of_tests(by_trees.found)[1]["seen"]
     assert "trees" in table_of_tests(found)
     assert "by" not in table_of_tests(by_trees.found).split()
