@@ -1,6 +1,5 @@
 """Searches by a language model: what it is given to learn, where it is trained, and what stands beside its rows."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,16 @@ from lhcq.evaluate.weak import WeakEvents, drawn_rows
 from lhcq.prompts.features import KNOWN, compute_features
 from lhcq.prompts.templates import describe_template, render_as, render_features
 from lhcq.records.events import read_event_stretch, read_schema
+from lhcq.records.searches import read_found
 from lhcq.records.specs import ModelIdentity, SearchSpec
 from lhcq.report.search import rows_of_tests, search_verdict, table_of_tests
 from lhcq.requests.fine_tuning import fine_tuning
 from lhcq.requests.search import default_name, rounds_of, search_config, search_request
 from lhcq.results import Search
 from lhcq.workspace import Workspace
-from tasks.client import workers_for
+from tasks.client import do_here, workers_for
 from tasks.jobs.kinds import KINDS, chunk_unit, merge_unit, queue_of, queues_of_job
+from tasks.jobs.store import create_job
 from tests.search_events import FEW, write_events
 from tests.tiny_models import write_model
 
@@ -260,24 +261,21 @@ def test_scores_are_of_all_events_and_a_search_cut_off_goes_on_to_the_same_bytes
     assert ((scores > 0) & (scores < 1)).all()
 
 
-def test_a_search_that_nothing_stood_beside_is_the_same_when_something_could(
-    tmp_path: Path, tiny: Path
-) -> None:
+def test_what_stands_beside_is_settled_when_a_search_is_asked_for(tmp_path: Path, tiny: Path) -> None:
     place = Workspace(tmp_path)
     write_events(place.dataset("mixed"), 5000, 200)
     asked: dict[str, Any] = {"workspace": place, "model": str(tiny), "max_steps": 1, **ONE_REGION}
-    first = lhcq.search("mixed", **asked)
-    assert "beside" not in first.found
+    first = create_job(place, lhcq.plan_search("mixed", **asked))
     lhcq.search("mixed", workspace=place, **ONE_REGION)
-    stood = first.report.stat().st_mtime_ns
-    assert lhcq.search("mixed", **asked).report.stat().st_mtime_ns == stood
+    assert first.spec.beside is None
+    assert (
+        lhcq.plan_search("mixed", **asked).spec == first.spec
+    )  # the same command goes on with the same search
     later = lhcq.plan_search("mixed", "later", **asked)
-    assert later.spec_of(SearchSpec).beside is not None
+    assert later.spec.beside.name == "mixed"
     # Gone before the merge: the search ends all the same, and says so.
     shutil.rmtree(place.search("mixed"))
-    from tasks.client import do_here
-
     do_here(place, later)
-    found = json.loads((place.search("later") / "search.json").read_text())
+    found = read_found(place.search("later"))
     assert found["beside"] is None
     assert "is gone" in " ".join(search_verdict(found))
