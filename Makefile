@@ -42,9 +42,12 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# docs/api.md, from the docstrings.
+# The pages that are made from the code, and of all pages the site in build/site, which needs no server and no network.
 docs: setup
 	$(BIN)/python docs/make_api.py
+	$(BIN)/python docs/make_configuration.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 bench: setup
 	$(BIN)/python -m benchmarks

@@ -3,7 +3,19 @@
 import os
 import sys
 
-from benchmarks import clustering, generator, job, kernels, memory, prediction, profile, rehearsal
+from benchmarks import (
+    checks,
+    clustering,
+    exporting,
+    generator,
+    job,
+    kernels,
+    live,
+    memory,
+    prediction,
+    profile,
+    rehearsal,
+)
 from benchmarks.rows import say, store, table
 
 BENCHMARKS = {
@@ -11,9 +23,12 @@ BENCHMARKS = {
     "kernels": kernels.measure,
     "profile": profile.measure,
     "job": job.measure,
+    "live": live.measure,
     "memory": memory.measure,
     "rehearsal": rehearsal.measure,
     "prediction": prediction.measure,
+    "exporting": exporting.measure,
+    "checks": checks.measure,
     "generator": generator.measure,
 }
 

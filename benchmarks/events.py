@@ -59,7 +59,8 @@ def make_part(part: GeneratePart, path: Path) -> None:
 
 def repeat_events(source: Path, out: Path, n_rows: int) -> None:
     """Write a file of `n_rows` events, those of the generated file `source` over and over."""
-    n_stored = N_EVENTS // STORAGE_ROWS
+    with opened(source) as given:
+        n_stored = len(given[VALUES]) // STORAGE_ROWS
     _copy(source, out, (place % n_stored for place in range(-(-n_rows // STORAGE_ROWS))), n_rows)
 
 

@@ -45,7 +45,7 @@ Features = Mapping[str, NDArray[np.float64]]
 def make_data(place: Workspace, n_events: int, processes: int) -> None:
     """`n_events` of each class, clustered and split; what stands already is left."""
     config = GenerateConfig(background=n_events, signal=n_events, seed=SEED)
-    scratch, n_parts = _make_parts(place, config, processes, tuple(CLUSTERING))
+    scratch, n_parts = make_parts(place, config, processes, CLUSTERING)
     for features, clustering in CLUSTERING.items():
         merge_parts(
             [scratch / features / f"{index:05d}.parquet" for index in range(n_parts)],
@@ -54,7 +54,7 @@ def make_data(place: Workspace, n_events: int, processes: int) -> None:
             manifest_fields={
                 "name": features,
                 "source": f"{n_events} + {n_events} events, seed {SEED}",
-                "source_sha256": _key(config),
+                "source_sha256": key_of(config),
                 "config": clustering.model_dump(mode="json"),
             },
             features=features,
@@ -73,7 +73,7 @@ def make_more(place: Workspace, n_events: int, processes: int) -> None:
                 f"{path}: holds the events of {there}, not of {asked}. Remove it, or take another --place."
             )
         return
-    scratch, n_parts = _make_parts(place, config, processes, ("full",))
+    scratch, n_parts = make_parts(place, config, processes, {"full": CLUSTERING["full"]})
     records = pa.concat_tables(
         pq.read_table(scratch / "full" / f"{index:05d}.parquet") for index in range(n_parts)
     )
@@ -91,12 +91,12 @@ def events_of_more(place: Workspace) -> dict[str, Any] | None:
     return json.loads(pq.read_schema(path).metadata[CONFIG_KEY]) if path.exists() else None
 
 
-def _make_parts(
-    place: Workspace, config: GenerateConfig, processes: int, sets: tuple[FeatureSet, ...]
+def make_parts(
+    place: Workspace, config: GenerateConfig, processes: int, sets: Mapping[str, ClusterConfig]
 ) -> tuple[Path, int]:
-    """Generate and cluster; the directory of the parts, by set of features, and how many there are."""
+    """Generate and cluster; the directory of the parts, by name of the clustering, and how many there are."""
     parts = plan_parts(config)
-    scratch = place.root / "parts" / _key(config)[:12]
+    scratch = place.root / "parts" / key_of(config)[:12]
     say(f"data: {config.background + config.signal:,} events in {len(parts)} parts on {processes} processes")
     compile_kernels()
     starts = np.cumsum([0, *(part.n_events for part in parts)]).tolist()
@@ -112,20 +112,21 @@ def _make_parts(
     return scratch, len(parts)
 
 
-def _key(config: GenerateConfig) -> str:
+def key_of(config: GenerateConfig) -> str:
+    """What tells generated events from others; that of a dataset made of them."""
     return sha256_of_json([config.model_dump(), version("pythia8mc")])
 
 
-def make_part(work: tuple[GeneratePart, int, Path, tuple[FeatureSet, ...]]) -> None:
+def make_part(work: tuple[GeneratePart, int, Path, Mapping[str, ClusterConfig]]) -> None:
     """Generate one part and cluster it; the particles themselves are not kept."""
     part, start, scratch, sets = work
-    paths = {features: scratch / features / f"{part.index:05d}.parquet" for features in sets}
+    paths = {name: scratch / name / f"{part.index:05d}.parquet" for name in sets}
     if all(path.exists() for path in paths.values()):
         return
     particles, labels = generate_part(part)
     rows = np.arange(start, start + part.n_events)
-    for features, path in paths.items():
-        table = cluster_events(particles, CLUSTERING[features], rows=rows, labels=labels)
+    for name, path in paths.items():
+        table = cluster_events(particles, sets[name], rows=rows, labels=labels)
         write_part(path, [table], fingerprint())
 
 

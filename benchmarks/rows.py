@@ -89,7 +89,7 @@ def markdown(rows: list[Row]) -> list[str]:
 
 
 def put_table(name: str, lines: Sequence[str], made_by: str, document: Path = DOCUMENT) -> None:
-    """Put a table between its marks in a document, docs/results.md; what stands around it stays."""
+    """Put a table between its marks in a page, docs/results.md as a rule; what stands around it stays."""
     text = document.read_text()
     begin, end = marks(name, made_by)
     before, _, rest = text.partition(begin)
@@ -98,7 +98,7 @@ def put_table(name: str, lines: Sequence[str], made_by: str, document: Path = DO
 
 
 def marks(name: str, made_by: str) -> tuple[str, str]:
-    """What stands before and after a table in a document."""
+    """What stands before and after a table in a page."""
     return f"<!-- {name}: made by `{made_by}` -->", f"<!-- end of {name}: made by `{made_by}` -->"
 
 

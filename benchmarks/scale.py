@@ -6,26 +6,31 @@
 million of them. `publishing` is `lhcq cluster --detach` of 50,000 parts, with its peak memory. `merge` is of real
 parts. `scan` is one of the reconciler. `million` is no measurement: what these constants, and the parts a second of
 `benchmarks.overhead`, amount to.
+
+    python -m benchmarks.scale --only noops
+
+`noops` is a job of 100,000 parts that do nothing but commit a line, by real workers: minutes to an hour. What one
+stage measures takes the place of what stands in the result for it.
 """
 
 import argparse
 import json
-import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.machine import machine
-from tests.faults.noop import noop_file
-from tests.faults.rig import running_rig
+from benchmarks.overhead import Account
+from tests.faults.noop import noop_file, serial_noop
+from tests.faults.rig import Rig, running_rig
 from tests.specs import job_of
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
@@ -37,6 +42,7 @@ BOUNDS = {
     "publishing.seconds": 15.0,
     "publishing.peak_mb": 200.0,
     "merge.peak_mb": 300.0,
+    "noops.command_peak_mb": 200.0,
 }
 
 
@@ -92,29 +98,66 @@ print(time.time() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrs
 """Runs the command, and prints its seconds and its peak memory in MB."""
 
 
+def ask_for(rig: Rig, events: Path, name: str) -> tuple[float, float]:
+    """Ask for a clustering of one event a part, and do not wait: the command's seconds and its peak in MB."""
+    words = ("cluster", str(events), "--name", name, "--events-per-chunk", "1", "--detach")
+    environment = {**os.environ, "LHCQ_WORKSPACE": str(rig.place.root), "LHCQ_BROKER_URL": rig.broker.url}
+    said = subprocess.check_output([sys.executable, "-c", WATCHED, *words], env=environment, text=True)
+    seconds, peak = map(float, said.split())
+    return seconds, peak
+
+
+def memory_of(rig: Rig) -> float:
+    """What the broker holds, in MB."""
+    with rig.broker.client() as client:
+        return float(client.info("memory")["used_memory"]) / 1e6
+
+
 def publishing(scratch: Path, n: int) -> dict[str, Any]:
     """The command that asks for `n` parts, from its start to its end."""
     with running_rig(scratch / "rig") as rig:
-        events = noop_file(scratch / "published.h5", n)
-        words = ("cluster", str(events), "--name", "many", "--events-per-chunk", "1", "--detach")
-        environment = {
-            **os.environ,
-            "LHCQ_WORKSPACE": str(rig.place.root),
-            "LHCQ_BROKER_URL": rig.broker.url,
-        }
-        said = subprocess.check_output([sys.executable, "-c", WATCHED, *words], env=environment, text=True)
-        with rig.broker.client() as client:
-            before = client.info("memory")["used_memory"]
-    seconds, peak = map(float, said.split())
+        seconds, peak = ask_for(rig, noop_file(scratch / "published.h5", n), "many")
+        held = memory_of(rig)
     return {
         "parts": n,
         "seconds": round(seconds, 2),
         "peak_mb": round(peak, 1),
-        "broker_mb": round(before / 1e6, 2),
+        "broker_mb": round(held, 2),
     }
 
 
-def write_parts(directory: Path, n: int, features: Any) -> list[Path]:
+def noops(scratch: Path, n: int) -> dict[str, Any]:
+    """A job of `n` parts that do nothing, made by one worker with two processes; every part is in what is merged."""
+    os.environ["LHCQ_NOOP_SECONDS"] = "0"
+    with running_rig(scratch / "noops", noop=True) as rig:
+        worker = rig.start_worker(processes=2, include="benchmarks.noop_worker")
+        rig.await_ready()
+        account = Account(rig, worker.process.pid)
+        seconds, peak = ask_for(rig, noop_file(scratch / "noops.h5", n), "noops")
+        job = rig.job("cluster", "noops")
+        held, told = memory_of(rig), 0.0
+        while not rig.is_over(job):
+            time.sleep(1)
+            held = max(held, memory_of(rig))
+            if time.monotonic() - told > 60:
+                print(f"{rig.finished(job):,} of {n:,} parts", file=sys.stderr, flush=True)
+                told = time.monotonic()
+        outcome = rig.await_end(job, 1)
+        spent, took = account.spent(), outcome.finished - job.created
+        merged = (rig.place.dataset("noops") / "events.parquet").read_bytes()
+    return {
+        "parts": n,
+        "as_serial": merged == serial_noop(n),
+        "seconds": round(took, 1),
+        "parts_per_second": round(n / took, 1),
+        "cpu_ms_per_part": round(1000 * spent / n, 3),
+        "command_seconds": round(seconds, 2),
+        "command_peak_mb": round(peak, 1),
+        "broker_peak_mb": round(held, 2),
+    }
+
+
+def write_parts(directory: Path, n: int, features: Any) -> None:
     """Real parts of one event each."""
     import pyarrow as pa
 
@@ -128,29 +171,35 @@ def write_parts(directory: Path, n: int, features: Any) -> list[Path]:
     config = CLUSTER_PRESETS["lhco"].model_copy(update={"features": features})
     records = cluster_events(particles, config, rows=np.arange(64), labels=np.zeros(64, np.int8))
     table = with_contents(records, hash_events(particles, np.full(64, 30)))
-    place, paths, host = table.schema.get_field_index("row"), [], fingerprint()
+    place, host = table.schema.get_field_index("row"), fingerprint()
     for index in range(n):
         row = pa.array([index], table.schema.field(place).type)
         one = table.slice(index % 64, 1).set_column(place, table.schema.field(place), row)
-        paths.append(directory / f"{index:06d}.parquet")
-        write_part(paths[-1], [one], host)
-    return paths
+        write_part(directory / f"{index:06d}.parquet", [one], host)
 
 
-def merge(paths: list[Path], final: Path, features: Any) -> tuple[float, float, float]:
-    """Seconds, CPU seconds, and the peak of this process in MB."""
-    from lhcq.jets.merge import merge_parts
+MERGE = """
+import json, sys, time
+from pathlib import Path
+from lhcq.jets.merge import merge_parts
+paths, final = sorted(Path(sys.argv[1]).iterdir()), Path(sys.argv[2])
+began, spent = time.time(), time.process_time()
+merge_parts(paths, final, n_events=len(paths), manifest_fields={"name": "merged"}, features="jets")
+seconds, cpu = time.time() - began, time.process_time() - spent
+lines = Path("/proc/self/status").read_text().splitlines()
+peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+print(json.dumps([seconds, cpu, 1024 * peak / 1e6]))
+"""
+"""Seconds, CPU seconds, and the peak in MB of a process that does nothing else.
 
-    began, spent = time.time(), time.process_time()
-    merge_parts(paths, final, n_events=len(paths), manifest_fields={"name": "merged"}, features=features)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    return time.time() - began, time.process_time() - spent, peak
+Not by `ru_maxrss`, which begins with that of the process that started it.
+"""
 
 
 def merged(scratch: Path, n: int) -> dict[str, Any]:
-    paths = write_parts(scratch / "parts", n, "jets")
-    with multiprocessing.get_context("spawn").Pool(1) as fresh:
-        seconds, cpu, peak = fresh.apply(merge, (paths, scratch / "merged", "jets"))
+    write_parts(scratch / "parts", n, "jets")
+    command = [sys.executable, "-c", MERGE, str(scratch / "parts"), str(scratch / "merged")]
+    seconds, cpu, peak = json.loads(subprocess.check_output(command, text=True))
     return {
         "parts": n,
         "seconds": round(seconds, 1),
@@ -202,22 +251,33 @@ def main() -> None:
     words.add_argument("--merged", type=int, default=50_000, help="That are merged.")
     words.add_argument("--each", type=int, default=60, help="Parts that are made in a round.")
     words.add_argument("--finished", type=int, default=1_000)
+    words.add_argument("--noops", type=int, default=100_000)
+    words.add_argument("--only", choices=["part", "publishing", "scan", "merge", "noops"], help="One stage.")
     words.add_argument("--out", type=Path, default=RESULT)
     given = words.parse_args()
-    result: dict[str, Any] = {}
+    stages: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "part": lambda scratch: parts_cpu(scratch, given.each),
+        "publishing": lambda scratch: publishing(scratch, given.parts),
+        "scan": lambda _: scan(given.finished),
+        "merge": lambda scratch: merged(scratch, given.merged),
+        "noops": lambda scratch: noops(scratch, given.noops),
+    }
+    result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {}
+    chosen = [given.only] if given.only else [name for name in stages if name != "noops"]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         scratch = Path(directory)
         os.environ["LHCQ_WORKSPACE"] = str(scratch / "workspace")
-        result["part"] = parts_cpu(scratch, given.each)
-        result["publishing"] = publishing(scratch, given.parts)
-        result["scan"] = scan(given.finished)
-        result["merge"] = merged(scratch, given.merged)
-    result["million"] = million(result)
+        for name in chosen:
+            result[name] = stages[name](scratch)
+    if "merge" in result:
+        result["million"] = million(result)
     result["holds"] = {
-        name: result[name.partition(".")[0]][name.partition(".")[2]] <= bound
+        name: result[stage][figure] <= bound
         for name, bound in BOUNDS.items()
+        for stage, _, figure in [name.partition(".")]
+        if stage in result
     }
-    given.out.write_text(json.dumps({"machine": machine(), **result}, indent=1, sort_keys=True) + "\n")
+    given.out.write_text(json.dumps({**result, "machine": machine()}, indent=1, sort_keys=True) + "\n")
     print(json.dumps(result, indent=1))
 
 

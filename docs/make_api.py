@@ -142,8 +142,9 @@ def _text_after(body: list[ast.stmt], at: int) -> str:
 
 def _item(signature: str, text: str) -> str:
     paragraphs = [" ".join(one.split()) for one in text.split("\n\n") if one.strip()]
-    return "\n\n  ".join(
-        [f"- `{signature}`" + (f"  \n  {paragraphs[0]}" if paragraphs else ""), *paragraphs[1:]]
+    # Four spaces, which every Markdown takes for a part of the item.
+    return "\n\n    ".join(
+        [f"- `{signature}`" + (f"  \n    {paragraphs[0]}" if paragraphs else ""), *paragraphs[1:]]
     )
 
 

@@ -41,11 +41,24 @@ class Frozen(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(place) for place in fault['loc']) or 'value'}: {fault['msg']}"
-                for fault in error.errors()
-            )
-            raise BadInput(f"{cls.__name__}: {faults}.") from error
+            faults = error.errors()
+            said = "; ".join(map(explain_fault, faults)).rstrip(".")
+            # What a class says of several of its values is a sentence that needs no more.
+            of = f"{cls.__name__}: " if any(fault["loc"] for fault in faults) else ""
+            raise BadInput(f"{of}{said}.") from error
+
+
+def explain_fault(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a value, by pydantic's description of it. The value is not told: it may be a secret."""
+    where, said = ".".join(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
+    if not where:
+        return said
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is no value that there is"
+    wanted = said.removeprefix("Input ")
+    return f"{where} {wanted}" if wanted != said else f"{where}: {said}"
 
 
 class Grown(Frozen):
@@ -159,6 +172,8 @@ class GenerateConfig(Frozen):
 Algorithm = Literal["antikt", "kt", "cambridge"]
 Axes = Literal["kt", "onepass-kt", "wta-kt"]
 FeatureSet = Literal["jets", "full"]
+Frame = Literal["principal-axis", "detector"]
+"""How a jet is turned before its constituents are written (`lhcq.prompts.particles`)."""
 ModelFormat = Literal["adapter", "merged", "classifier"]
 """What a checkpoint is exported as."""
 
@@ -215,11 +230,13 @@ CLUSTER_PRESETS: dict[str, ClusterConfig] = {
 class SplitConfig(Grown):
     """Which events of a dataset become prompts, and how they read."""
 
-    LATER: ClassVar[Mapping[str, Any]] = {"copies": 1}
+    LATER: ClassVar[Mapping[str, Any]] = {"copies": 1, "constituents": 10, "frame": "principal-axis"}
 
     ratio: str = "1:1"
     """signal:background as `1:K`, or `natural` for what the file holds."""
-    template: Literal["compact", "wide", "diary", "compact-without-mass", "wide-without-mass"] = "compact"
+    template: Literal[
+        "compact", "wide", "particles", "diary", "compact-without-mass", "wide-without-mass"
+    ] = "compact"
     """`-without-mass`: no m_jj and nothing that determines it, so that a selection can be looked for in m_jj."""
     seed: int = Field(default=1, ge=0, lt=2**31)
     limit: int | None = Field(default=None, ge=20)
@@ -227,6 +244,10 @@ class SplitConfig(Grown):
     copies: int = Field(default=1, ge=1, le=64)
     """How often the training subset holds each event. With more than one, the numbers of each copy are moved a little
     at random, which keeps a model from learning events by heart."""
+    constituents: int = Field(default=10, ge=1, le=1000)
+    """Hardest constituents of each leading jet in a prompt of `particles`."""
+    frame: Frame = "principal-axis"
+    """How `particles` turns a jet first: onto its principal axis, or not at all."""
 
     @field_validator("ratio")
     @classmethod
@@ -241,6 +262,15 @@ class SplitConfig(Grown):
             raise ValueError(
                 "copies move whole numbers, and the diary's prompts have none: take compact or wide"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_constituents(self) -> Self:
+        for name in ("constituents", "frame"):
+            if self.template != "particles" and getattr(self, name) != self.LATER[name]:
+                raise ValueError(
+                    f"{name} is of what template particles writes, and {self.template} writes no constituents"
+                )
         return self
 
     @property
@@ -258,6 +288,11 @@ def template_without_mass(template: str) -> str:
     """The template of the same numbers without m_jj and what determines it; `BadInput` where there is none."""
     if template == "diary":
         raise BadInput("the diary's prompts are four-momenta, which determine m_jj: take compact or wide.")
+    if template == "particles":
+        raise BadInput(
+            "constituents tell D2 and tau32, and by these a selection prefers background at high m_jj "
+            "(docs/results.md): there is no particles without the mass. Take compact or wide."
+        )
     return template.removesuffix(WITHOUT_MASS) + WITHOUT_MASS
 
 

@@ -213,6 +213,10 @@ class Workspace:
         """Where a dataset is drawn, unless another place is named."""
         return self.root / "plots" / check_name(dataset, what="dataset")
 
+    def plots_page(self, dataset: str) -> Path:
+        """The page about a dataset that is drawn there."""
+        return self.plots(dataset) / f"{dataset}.html"
+
     @property
     def events(self) -> Path:
         """Where recipes have files of events loaded and generated."""

@@ -125,10 +125,12 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(workspace: Workspace, wanted: list[LocalWorker], *, detach: bool = False) -> Iterator[Session]:
+def session(
+    workspace: Workspace, wanted: list[LocalWorker], *, detach: bool = False, say: Tell = lambda _: None
+) -> Iterator[Session]:
     """Meet the configured broker, or that of `lhcq up`, or bring a broker and the `wanted` workers.
 
-    `detach`: nobody will wait, so workers have to be there already.
+    `detach`: nobody will wait, so workers have to be there already. `say` is told where their start takes long.
     """
     url = Settings.from_environment().broker_url or (running_broker(workspace) if is_up(workspace) else None)
     if url:
@@ -142,7 +144,7 @@ def session(workspace: Workspace, wanted: list[LocalWorker], *, detach: bool = F
         )
     with embedded_broker(workspace) as url, explained_silence(workspace):
         connect(url)
-        with local_workers(workspace, url, wanted) as workers:
+        with local_workers(workspace, url, wanted, say) as workers:
             yield Session(workspace=workspace, workers=workers)
 
 

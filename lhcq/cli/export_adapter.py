@@ -52,7 +52,9 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
     from lhcq.model.identity import identify, require_same
     from lhcq.model.sources import check_model_directory, require_training
     from lhcq.model.tokens import end_tokens, tokens_before
-    from lhcq.prompts.numbers import explain, prompt_program, values_of
+    from lhcq.prompts.numbers import explain, values_of
+    from lhcq.prompts.particles import explain_letters
+    from lhcq.prompts.program import prompt_program
     from lhcq.records.jobs import load_job
     from lhcq.records.specs import Template, TrainSpec
     from lhcq.records.subsets import split_of_run
@@ -95,6 +97,7 @@ def command(run: str, step: str, directory: Path, model_format: ModelFormat, as_
             base=base,
             identity=identity.model_dump(),
             numbers=explain(template),
+            letters=explain_letters(template.frame) if template.frame else (),
             example=example,
             program=program(base=base.name, revision=base.revision, here="."),
             dtype=precision(),

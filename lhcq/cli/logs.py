@@ -40,16 +40,10 @@ def command(job: str, part: int | None, kind: str | None, follow: bool, as_json:
             outcome_of(workspace, one) for one in found
         )  # asked before the last reading
         for line in reader.lines(lambda line: any(is_about(line, one, part) for one in found)):
-            click.echo(_json(line) if as_json else _text(line))
+            click.echo(_json(line) if as_json else line.text)
         if ended:
             return
         time.sleep(_POLL_SECONDS)
-
-
-def _text(line: "Line") -> str:
-    attempt = f" attempt {line.attempt}" if line.attempt is not None else ""
-    lead = f"{line.time} {line.level:<7} {line.host}/{line.process} {line.unit}{attempt}"
-    return "\n".join(f"{lead}  {message}" for message in line.message.splitlines() or [""])
 
 
 def _json(line: "Line") -> str:

@@ -22,7 +22,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Results": ("report", "compare", "tag", "predict", "search", "ask", "export-adapter"),
     "Jobs": ("status", "why", "logs", "retry", "watch", "pause", "resume", "cancel"),
     "Clearing up": ("ls", "rm", "prune"),
-    "Broker and workers": ("up", "worker", "workers", "doctor", "metrics", "flower"),
+    "Broker and workers": ("up", "worker", "workers", "doctor", "serve", "metrics", "flower"),
 }
 """The verbs by what they are for, in the order of the work."""
 VERBS = tuple(verb for section in SECTIONS.values() for verb in section)

@@ -8,12 +8,13 @@ from lhcq.cli.options import answer, json_option
 from lhcq.cli.parameters import FilePath, NameOf, example
 
 
-@click.command("plot", epilog=example("lhcq plot lhco --out plots/"))
+@click.command("plot", epilog=example("lhcq plot lhco --out plots/", "lhcq plot lhco --out lhco.pdf"))
 @click.argument("name", type=NameOf("datasets"))
 @click.option(
     "--out",
-    type=FilePath(file_okay=False),
-    help="Directory to write NAME.png and NAME.html into. Default: plots/NAME in the workspace.",
+    type=FilePath(),
+    help="Directory to write NAME.png and NAME.html into, or a file that ends in .pdf, .png or .svg, for the picture "
+    "alone. Default: plots/NAME in the workspace.",
 )
 @json_option
 def command(name: str, out: Path | None, as_json: bool) -> int:
@@ -23,19 +24,24 @@ def command(name: str, out: Path | None, as_json: bool) -> int:
     name are replaced.
     """
     from lhcq.cli.session import find_workspace
-    from lhcq.report.dataset_page import write_plots
+    from lhcq.errors import BadInput
+    from lhcq.report.dataset_page import PICTURES, write_picture, write_plots
 
     workspace = find_workspace()
-    plots = write_plots(workspace, name, out or workspace.plots(name))
-    view = plots.view
+    if out is not None and out.suffix.lower() in PICTURES and not out.is_dir():
+        view, files = write_picture(workspace, name, out), {out.suffix.lower().removeprefix("."): str(out)}
+    elif out is not None and out.is_file():
+        raise BadInput(f"{out}: is a file. Name a directory, or a file that ends in {', '.join(PICTURES)}.")
+    else:
+        plots = write_plots(workspace, name, out or workspace.plots(name))
+        view, files = plots.view, {"png": str(plots.png), "page": str(plots.page)}
     value = {
-        "png": str(plots.png),
-        "page": str(plots.page),
+        **files,
         "events": view.n_events,
         "labels": view.n_by_class,
         "quantities": [one.quantity.name for one in view.spectra],
         "left_out": view.left_out,
     }
-    lines = [str(plots.png), str(plots.page), *(f"not drawn: {reason}" for reason in view.left_out.values())]
+    lines = [*files.values(), *(f"not drawn: {reason}" for reason in view.left_out.values())]
     answer(as_json, value, "\n".join(lines))
     return 0

@@ -31,6 +31,20 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Prompts of compact or wide without m_jj and what determines it, to select by and then look at m_jj.",
 )
+@click.option(
+    "--constituents",
+    type=click.IntRange(1, 1000),
+    default=10,
+    show_default=True,
+    help="Hardest constituents of each leading jet in a prompt of particles.",
+)
+@click.option(
+    "--frame",
+    type=choice_of(SplitConfig, "frame"),
+    default="principal-axis",
+    show_default=True,
+    help="Whether particles turns each jet onto its principal axis first.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option(
     "--limit", type=click.IntRange(min=20), help="At most this many events over all subsets. Default: all."
@@ -128,8 +142,14 @@ def _text(final: Any, manifest: dict[str, Any], n_prompts: int, took: str, copie
     if unlabelled := manifest["unlabelled"]:
         lines.append(f"  left out, since they have no label: {unlabelled:,} events")
     lines.append(f"  a prompt is made of {', '.join(manifest['template']['columns'])}")
+    if most := manifest["template"].get("constituents"):
+        lines.append(f"    and of at most {most} constituents of either jet")
     if tokens := manifest["tokens"]:
         lines.append(
             f"  tokens ({tokens['model']}): mean {tokens['mean']:.1f}, p99 {tokens['p99']:.0f}, max {tokens['max']}"
         )
+        if tokens.get("letter", 1) > 1:
+            lines.append(
+                f"    a letter of a constituent takes up to {tokens['letter']}: another model reads it as one"
+            )
     return "\n".join(lines)

@@ -28,7 +28,7 @@ def command(
 
     What is finished is kept, and nothing else is done again. `lhcq why NAME` tells why each was given up.
     """
-    from lhcq.cli.session import find_workspace, follow, telling_what_is_left
+    from lhcq.cli.session import find_workspace, follow, say, telling_what_is_left
     from lhcq.records.job_control import is_held
     from lhcq.records.jobs import GOES_ON, failures_of, named_job, outcome_of
     from tasks.client import progress_of, session, try_again, workers_for
@@ -49,7 +49,7 @@ def command(
 
     with (
         telling_what_is_left(workspace, job, f"Run `lhcq resume {name}` to go on."),
-        session(workspace, workers_for(job, workers, units=len(units)), detach=not wait) as current,
+        session(workspace, workers_for(job, workers, units=len(units)), detach=not wait, say=say) as current,
     ):
         waited = follow(
             current,

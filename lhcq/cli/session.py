@@ -109,7 +109,7 @@ def have_done(
             renew_terms(
                 workspace, job
             )  # before workers start that find messages of a command that was killed
-            with session(workspace, list(workers), detach=not wait) as current:
+            with session(workspace, list(workers), detach=not wait, say=say) as current:
                 begin(current)
                 return follow(
                     current, job, lambda: submit(current, job), measure=measure, again=again, wait=wait
@@ -172,7 +172,7 @@ def have_all_done(
         return waited
     for job in left:
         renew_terms(workspace, job)
-    with session(workspace, list(workers)) as current:
+    with session(workspace, list(workers), say=say) as current:
         published = [(job, submit(current, job)) for job in left]
         for job, following in published:
             waited[job.title] = follow(

@@ -7,10 +7,8 @@ import click
 
 from lhcq.cli.options import answer, json_option
 from lhcq.cli.parameters import example
-from lhcq.errors import LhcqError
 
 if TYPE_CHECKING:
-    from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
 
 
@@ -22,18 +20,18 @@ if TYPE_CHECKING:
 def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int:
     """List the jobs of the workspace: what they are, whose, how far they got, how they ended."""
     from lhcq.cli.session import find_workspace
-    from lhcq.records.jobs import read_jobs, this_user
+    from lhcq.records.jobs import this_user
     from tasks.client import meet_broker
+    from tasks.observe.job_rows import JobRows
 
     if mine and user is not None:
         raise click.UsageError("--mine and --user name two users: leave one out.")
     user = this_user() if mine else user
     workspace = find_workspace()
     meet_broker(workspace)  # which counts; without one the workspace is read
-    jobs, damaged = read_jobs(workspace)
-    rows = [_row_of_any(workspace, job) for job in jobs if user in (None, job.owner)]
-    if user is None:  # whose a damaged one is, its record does not tell
-        rows += [_damaged_row(one.kind, one.name, one.message) for one in damaged]
+    rows = JobRows(workspace).read()
+    if user is not None:  # whose a damaged one is, its record does not tell
+        rows = [row for row in rows if row["owner"] == user]
     if only_open:
         rows = [row for row in rows if row["finished"] is None]
     answer(
@@ -42,56 +40,6 @@ def command(only_open: bool, mine: bool, user: str | None, as_json: bool) -> int
         _text(workspace, rows, narrowed=only_open or user is not None),
     )
     return 0
-
-
-def _row_of_any(workspace: "Workspace", job: "Job") -> dict[str, Any]:
-    """The row of a job; of one whose records are damaged, what is wrong with them: it must hide no other."""
-    try:
-        return _row(workspace, job)
-    except (LhcqError, OSError) as error:
-        known = {
-            "owner": job.owner,
-            "priority": job.priority,
-            "max_parallel": job.max_parallel,
-            "created": job.created,
-        }
-        return {**_damaged_row(job.kind, job.name, str(error)), **known}
-
-
-def _damaged_row(kind: str, name: str, message: str) -> dict[str, Any]:
-    unknown = dict.fromkeys(
-        ("owner", "priority", "max_parallel", "done", "total", "unit", "created", "finished")
-    )
-    return {"kind": kind, "name": name, "state": "damaged", **unknown, "message": message, "alarms": []}
-
-
-def _row(workspace: "Workspace", job: "Job") -> dict[str, Any]:
-    from lhcq.records.job_control import is_paused
-    from lhcq.records.jobs import outcome_of
-    from lhcq.records.run_state import alarms_of
-    from tasks.client import progress_of
-
-    alarms = alarms_of(workspace.run(job.name)) if job.kind == "train" else []
-    outcome = outcome_of(workspace, job)
-    done, total, unit, _ = progress_of(workspace, job)
-    state: str = outcome.state if outcome else "open"
-    if state == "open" and is_paused(workspace, job):
-        state = "paused"
-    return {
-        "kind": job.kind,
-        "name": job.name,
-        "owner": job.owner,
-        "priority": job.priority,
-        "max_parallel": job.max_parallel,
-        "state": state,
-        "done": done,
-        "total": total,
-        "unit": unit,
-        "created": job.created,
-        "finished": outcome.finished if outcome else None,
-        "message": outcome.message if outcome else "",
-        "alarms": [alarm.model_dump(exclude={"after", "round"}) for alarm in alarms],
-    }
 
 
 def _text(workspace: "Workspace", rows: list[dict[str, Any]], *, narrowed: bool) -> str:

@@ -18,10 +18,10 @@ from lhcq.cli.parameters import example
 )
 @workers_option
 def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
-    """Keep a broker, workers and Flower running for this workspace until Ctrl-C.
+    """Keep a broker, workers, the live page and Flower running for this workspace until Ctrl-C.
 
     Other commands of the workspace use them, and their jobs go on when the command ends. With LHCQ_BROKER_URL set,
-    workers and Flower join that broker.
+    workers and Flower join that broker. `lhcq serve` shows the page alone.
     """
     import importlib.util
 
@@ -37,6 +37,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
         local_workers,
         staying_up,
     )
+    from tasks.live.server import live_page
     from tasks.workers.flower import local_flower
 
     workspace = open_workspace()
@@ -50,13 +51,16 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
         connect(url)
         ask_broker(workspace)
         stack.enter_context(explained_silence(workspace))
-        running = stack.enter_context(local_workers(workspace, url, wanted))
+        running = stack.enter_context(local_workers(workspace, url, wanted, click.echo))
         flower = stack.enter_context(local_flower(workspace, url, port))
+        page = stack.enter_context(live_page(workspace, None))
         stop_at_signals(stop)
         click.echo(f"workspace  {workspace.root}")
         click.echo(f"workers    {', '.join(worker.kind for worker in wanted)} (logs in {workspace.logs})")
+        click.echo(f"page       {page.said}")
         click.echo(f"Flower     {flower.url}  login {flower.login} (kept in {flower.login_file})")
         click.echo("Ctrl-C stops them; open jobs go on with the next `lhcq up`.")
         while not stop.wait(0.5):
             running.check()
+            page.check()
     return 0

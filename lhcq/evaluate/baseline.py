@@ -6,7 +6,7 @@ the prompt as it writes them, say how well the model reads; trees on all feature
 
 import re
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.records.commits import digests_of
+from lhcq.records.letters import LETTERS, split_prompt
 from lhcq.records.scores import Scores
 from lhcq.records.subsets import read_split, read_subset, subset_file
 from lhcq.records.validations import Scored, commit_baseline
@@ -46,6 +47,9 @@ PARAMETERS: dict[str, Any] = {
 
 _NUMBER = re.compile(r"-?\b\d+(?:\.\d+)?")
 """A number of a prompt; that of `jet1` is a part of a name."""
+
+
+_BIN = {letter: float(at) for at, letter in enumerate(LETTERS)}
 
 
 class Events(NamedTuple):
@@ -156,17 +160,35 @@ def numbers_of(prompts: Iterable[str]) -> NDArray[np.float64]:
     """The numbers that prompts are made of, (n_prompts, most numbers of one), as they are written there.
 
     In order, but the last one first: of four-momenta some prompts have more than others, and end in a number that
-    all have. What a prompt does not have is NaN.
+    all have. The letters of constituents are the numbers of their bins, behind all others: those of the first jet in
+    any prompt, then those of the second. What a prompt does not have is NaN.
     """
-    counts, flat = array("q"), array("d")
+    numbers, *jets = (_Rows() for _ in range(3))
     for prompt in prompts:
-        numbers = [float(one) for one in _NUMBER.findall(prompt)]
-        counts.append(len(numbers))
-        flat.extend(numbers[-1:] + numbers[:-1])
-    n = np.array(counts, dtype=np.int64)
-    values = np.full((n.size, n.max(initial=0)), np.nan)
-    values[np.arange(values.shape[1]) < n[:, None]] = np.array(flat)
-    return values
+        written, letters = split_prompt(prompt)
+        found = [float(one) for one in _NUMBER.findall(written)]
+        numbers.add(found[-1:] + found[:-1])
+        for at, rows in enumerate(jets):
+            rows.add([_BIN[one] for one in letters[at]] if at < len(letters) else [])
+    return np.hstack([one.padded() for one in (numbers, *jets)])
+
+
+class _Rows:
+    """Rows of numbers, some longer than others."""
+
+    def __init__(self) -> None:
+        self._counts, self._flat = array("q"), array("d")
+
+    def add(self, row: Sequence[float]) -> None:
+        self._counts.append(len(row))
+        self._flat.extend(row)
+
+    def padded(self) -> NDArray[np.float64]:
+        """(n_rows, longest one), NaN behind those that end before."""
+        n = np.array(self._counts, dtype=np.int64)
+        values = np.full((n.size, n.max(initial=0)), np.nan)
+        values[np.arange(values.shape[1]) < n[:, None]] = np.array(self._flat)
+        return values
 
 
 def _events(table: pa.Table, values: NDArray[np.float64]) -> Events:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.events.compiling import compiled
+from lhcq.compiling import compiled
 
 Contents = NDArray[np.uint64]
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.events.compiling import compiled
+from lhcq.compiling import compiled
 from lhcq.events.faults import ETA_MAX, N_VALUES, PT_MAX
 
 Floats = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import FeatureSet
 from lhcq.errors import BadInput, DamagedChunk, NameTaken, RowsMissing
-from lhcq.jets.parts import CONTENT, FINGERPRINT_KEY, Gap, read_fingerprint, read_gaps, regroup
+from lhcq.jets.parts import CONTENT, FINGERPRINT_KEY, Gap, read_fingerprint, read_gaps, regroup, with_contents
 from lhcq.jets.vectors import Integers
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
@@ -51,55 +51,65 @@ class _OutOfOrder(Exception):
 
 
 class _Survey:
-    """What the small columns of all parts say, gathered while the parts are read: a few bytes a row."""
+    """What the small columns of all parts say, gathered while their events are written: a few bytes a row."""
 
     def __init__(self, paths: Sequence[Path], n_events: int) -> None:
         self.paths = list(paths)
         self.gaps: list[Gap] = []
         self.foreign = False
         """Whether a row is not in the source: then nothing can be written any more."""
+        self.lacks_contents = False
+        """Whether a part has no contents: then nothing is known of duplicates."""
         self._n_events = n_events
+        self._sizes: list[int] = []
+        """Rows of each part that was begun."""
+        self._n_rows = 0
         self._rows: list[Integers] = [np.zeros(0, np.int64)]
-        self._contents: list[Contents] | None = [np.zeros(0, np.uint64)]
+        self._contents: list[Contents] = [np.zeros(0, np.uint64)]
         self._classes: list[NDArray[np.int8]] = [np.zeros(0, np.int8)]
         self._n_jets: Counter[int] = Counter()
         self._hosts: Counter[str] = Counter()
         self._told: dict[bytes, str] = {}
         """Fingerprints as they were found, and as they are counted: most parts have the same."""
-        self._firsts: list[int] = []
 
-    def begin_part(self, path: Path, metadata: Mapping[bytes, bytes], *, contents: bool) -> None:
-        """Note who computed a part, what it lacks, and whether it has contents."""
+    def begin_part(self, path: Path, file: pq.FileMetaData) -> None:
+        """Note who computed a part, what it lacks, and how many rows it has."""
+        metadata = file.metadata or {}
         raw = metadata.get(FINGERPRINT_KEY, b"")
         if raw not in self._told:
             self._told[raw] = json.dumps(read_fingerprint(metadata, path), sort_keys=True)
         self._hosts[self._told[raw]] += 1
         self.gaps += read_gaps(metadata, path)
-        self._firsts.append(-1)
-        if not contents:
-            self._contents = None
+        self._sizes.append(file.num_rows)
 
-    def add(self, path: Path, table: pa.Table) -> None:
-        """Note some rows of the part that was begun last."""
-        rows = np.array(table["row"])
-        classes = np.array(table["label"].fill_null(-1))
+    def add(self, table: pa.Table) -> None:
+        """Note the rows that follow, of however many parts: for one alone numpy costs more than reading it."""
+        rows = table["row"].to_numpy()
+        classes = table["label"].fill_null(-1).to_numpy()
         unlabelled = classes == -1
         known = {-1, *KNOWN_LABELS} if unlabelled.sum() == table["label"].null_count else KNOWN_LABELS
         if foreign := set(np.unique(classes).tolist()) - known:
-            raise DamagedChunk.at(path, f"has the label {min(foreign)}, which no event has")
-        if self._firsts[-1] < 0 and len(rows):
-            self._firsts[-1] = int(rows[0])
+            label = min(foreign)
+            path = self._path_of(self._n_rows + int(np.argmax(classes == label)))
+            raise DamagedChunk.at(path, f"has the label {label}, which no event has")
         self.foreign = self.foreign or bool(len(rows) and (rows.min() < 0 or rows.max() >= self._n_events))
-        self._rows.append(rows)
-        self._classes.append(classes)
-        counts, times = np.unique(np.array(table["n_jets"]), return_counts=True)
+        self._n_rows += len(rows)
+        self._rows.append(rows.copy())  # else they would keep the table
+        self._classes.append(classes.copy())
+        counts, times = np.unique(table["n_jets"].to_numpy(), return_counts=True)
         self._n_jets.update(dict(zip(counts.tolist(), times.tolist(), strict=True)))
-        if self._contents is not None:
-            self._contents.append(np.array(table[CONTENT.name]))
+        self._contents.append(table[CONTENT.name].to_numpy().copy())
+
+    def _path_of(self, position: int) -> Path:
+        """The part that the row at a position, counted from the first part's first, is of."""
+        return self.paths[int(np.searchsorted(np.cumsum(self._sizes), position, side="right"))]
 
     def require_order(self) -> None:
         """Raise `_OutOfOrder` unless each part's first row comes after that of the part before."""
-        order = sorted(range(len(self.paths)), key=self._firsts.__getitem__)
+        sizes = np.array(self._sizes, np.int64)
+        firsts = np.full(len(sizes), -1)  # of a part without rows
+        firsts[sizes > 0] = self.rows[(np.cumsum(sizes) - sizes)[sizes > 0]]
+        order = np.argsort(firsts, kind="stable").tolist()
         if order != list(range(len(order))):
             raise _OutOfOrder([self.paths[at] for at in order])
 
@@ -124,7 +134,7 @@ class _Survey:
 
     def duplicates(self, key: NDArray[np.int8] | None) -> Duplicates | None:
         """The rows of the parts, in order, that hold an event again; None where a part has no contents."""
-        if self._contents is None or not self.paths:
+        if self.lacks_contents or not self.paths:
             return None
         rows = self.rows
         labels = np.concatenate(self._classes) if key is None else key[rows]
@@ -244,22 +254,22 @@ def check_coverage(rows: Integers, n_events: int, gaps: Sequence[Gap] = (), *, d
 
 
 def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of all parts, a row group at a time, each surveyed on the way."""
+    """The rows of all parts with their contents, a row group at a time; of parts without contents these are 0."""
     whole = schema.append(CONTENT)
     for path in survey.paths:
         try:
             check_seal(path)
-            with pa.OSFile(str(path)) as source, pq.ParquetFile(source) as file:
-                found = file.schema_arrow.remove_metadata()
-                if not (found.equals(whole) or found.equals(schema)):
-                    raise DamagedChunk.at(path, "has other columns than this version writes")
-                survey.begin_part(path, file.metadata.metadata or {}, contents=found.equals(whole))
+            # Neither its threads nor reading ahead pay for what is read so soon: a small part waits for them only.
+            with pa.OSFile(str(path)) as source, pq.ParquetFile(source, pre_buffer=False) as file:
+                survey.begin_part(path, file.metadata)
                 for group in range(file.num_row_groups):
-                    table = file.read_row_group(
-                        group, use_threads=False
-                    )  # threads cost more than a small part
-                    survey.add(path, table)
-                    yield table.select(schema.names).replace_schema_metadata(None)
+                    table = file.read_row_group(group, use_threads=False).replace_schema_metadata(None)
+                    if table.schema.equals(schema):
+                        survey.lacks_contents = True
+                        table = with_contents(table, np.zeros(len(table), np.uint64))
+                    if not table.schema.equals(whole):
+                        raise DamagedChunk.at(path, "has other columns than this version writes")
+                    yield table
         except FileNotFoundError as error:
             raise ChunkMissing(f"{path}: the chunk is not there. Run the same command again.") from error
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -280,8 +290,9 @@ def _write_events(
     # The schema without metadata: who computed what is in the manifest, not in the bytes of the events.
     with events_writer(directory, schema) as writer:
         for group in regroup(tables, ROW_GROUP):
+            survey.add(group)
             if not survey.foreign:  # else it will be refused, and is read on to say all that is wrong
-                writer.write_table(_labelled(group, labels), row_group_size=ROW_GROUP)
+                writer.write_table(_labelled(group.select(schema.names), labels), row_group_size=ROW_GROUP)
             del group
 
 

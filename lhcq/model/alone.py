@@ -1,7 +1,9 @@
 """What an exported directory says to others: by the program of its card, which needs transformers and PEFT alone.
 
-Nothing of lhcq's own computes here, so a base that was loaded otherwise, a kernel, another tokenization or an adapter
-that PEFT understands otherwise shows before the export is given away, and so does a card whose program is wrong.
+Nothing of lhcq's own computes here but what packs a base into NF4 on a CPU, which is held to bitsandbytes' bits in
+this process (`lhcq.model.kernels.nf4`). So a base that was loaded otherwise, a kernel, another tokenization or an
+adapter that PEFT understands otherwise shows before the export is given away, and so does a card whose program is
+wrong.
 """
 
 import contextlib
@@ -11,8 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lhcq.errors import BadInput
 from lhcq.model.export import Said, Tried
+from lhcq.model.kernels.nf4 import pack_quickly_if_large
 from lhcq.model.library_output import quiet_transformers
 from lhcq.model.tokens import encode_prompts
 from lhcq.records.labels import LABELS
@@ -41,6 +46,8 @@ def try_program(
     with quiet_transformers(), warnings.catch_warnings():
         # peft asks transformers by a name that transformers 5 calls deprecated.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        if not torch.cuda.is_available():
+            pack_quickly_if_large(model_dir)
         made = _run(program, directory)
         _compare_tokens(made["tokens"], said.prompts, model_dir)
         with _explained(directory):

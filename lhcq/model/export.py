@@ -220,8 +220,10 @@ def _merge(model_dir: Path, adapter: Path) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    from lhcq.model.kernels.nf4 import pack_quickly_if_large
     from lhcq.model.loading import load_checked
 
+    pack_quickly_if_large(model_dir)  # it is rounded on the CPU, whatever it was trained on
     model = load_checked(AutoModelForCausalLM, model_dir, dtype=getattr(torch, precision()))
     layers = _linear_layers(model)
     adapted = PeftModel.from_pretrained(model, adapter)

@@ -1,19 +1,36 @@
-"""Libraries without progress bars and advice, which would mix with lhcq's own output."""
+"""Libraries without progress bars and advice, which would mix with lhcq's own output, or what nobody uses."""
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 
 def import_bitsandbytes() -> None:
-    """Import bitsandbytes without its advice to install another product of a 4-bit layer, which none would use."""
+    """Import bitsandbytes without its advice to install another product of a 4-bit layer, which none would use.
+
+    And without torch's compiler, a third of what a process that trains takes to import: bitsandbytes wraps two
+    functions in it, neither of which is called where it has a kernel, as it has for CPUs and GPUs.
+    """
+    if "bitsandbytes" in sys.modules:
+        return
+    import torch
+
     advice = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    level = advice.level
+    level, compiler = advice.level, torch.compile
     advice.setLevel(logging.ERROR)
+    torch.compile = _leave_as_it_is
     try:
         import bitsandbytes  # noqa: F401
     finally:
+        torch.compile = compiler
         advice.setLevel(level)
+
+
+def _leave_as_it_is(function: Any = None, **_: Any) -> Any:
+    """In place of `torch.compile`, as a function and as a decorator with options."""
+    return _leave_as_it_is if function is None else function
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lhcq.errors import BadInput
+from lhcq.model.kernels.nf4 import pack_quickly_if_large
 from lhcq.model.library_output import import_bitsandbytes, quiet_transformers
 
 
@@ -16,6 +17,8 @@ def load_quantized(directory: Path, device: torch.device, dtype: torch.dtype) ->
     Raises `BadInput` where transformers cannot load it, and where weights are missing, left over or of another shape.
     """
     import_bitsandbytes()
+    if device.type == "cpu":
+        pack_quickly_if_large(directory)
     from bitsandbytes.nn import Linear4bit
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 

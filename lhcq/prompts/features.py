@@ -138,10 +138,15 @@ def compute_features(records: pa.Table, among: Iterable[Feature] = FEATURES) -> 
     }
 
 
-def record_columns(schema: pa.Schema) -> list[str]:
-    """The columns of a dataset that prompts and features are made of."""
+def second_is_heavier(records: pa.Table) -> NDArray[np.bool_]:
+    """Whether of the two leading jets by pt the second has the larger mass, (n_events,)."""
+    return _Pairs(*flatten_jets(records)).swapped
+
+
+def record_columns(schema: pa.Schema, *others: str) -> list[str]:
+    """The columns of a dataset that features are made of, and those of the `others` that it has."""
     wanted = {"row", "label", "jets", *(name for one in FEATURES if not one.jet for name in one.columns)}
-    return [name for name in schema.names if name in wanted]
+    return [name for name in schema.names if name in wanted | set(others)]
 
 
 def flatten_jets(records: pa.Table) -> tuple[NDArray[np.int64], dict[str, NDArray[np.generic]]]:
@@ -164,7 +169,7 @@ class _Pairs:
         self._has_one, self._has_two = counts >= 1, counts >= 2
         self._first, self._second = offsets[:-1][self._has_one], offsets[:-1][self._has_two] + 1
         one, two = self._by_pt("m")
-        self._swapped = two > one  # False where a jet is absent
+        self.swapped: NDArray[np.bool_] = two > one  # False where a jet is absent
 
     def pick(self, feature: Feature) -> Floats:
         """A feature of one jet, (n_events,)."""
@@ -178,7 +183,7 @@ class _Pairs:
 
     def _by_mass(self, column: str, *, heavy: bool) -> Floats:
         one, two = self._by_pt(column)
-        return np.asarray(np.where(self._swapped == heavy, two, one), dtype=np.float64)
+        return np.asarray(np.where(self.swapped == heavy, two, one), dtype=np.float64)
 
     def _by_pt(self, column: str) -> tuple[Floats, Floats]:
         one, two = (np.full(len(self._has_one), np.nan) for _ in range(2))

@@ -1,4 +1,7 @@
-"""The numbers of a prompt: what each one is, a prompt of one's own, and a program for others that writes one."""
+"""The numbers of a prompt: what each one is, and a prompt of one's own.
+
+Of `particles` they are what stands before the constituents, whose letters `lhcq.prompts.particles` writes.
+"""
 
 import re
 from collections.abc import Sequence
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from lhcq.errors import BadInput
 from lhcq.prompts.features import meaning_of
 from lhcq.prompts.templates import count_units, units_of
+from lhcq.records.letters import LETTERS, QUANTITIES, SEPARATOR, split_prompt
 from lhcq.records.specs import Template
 
 _FAR = 2.0
@@ -38,7 +42,10 @@ _OF_DIARY = (
 
 
 def explain(template: Template) -> tuple[Number, ...]:
-    """The numbers of a prompt in its order; of `diary`, those of each jet, then that of the event."""
+    """The numbers of a prompt in its order; of `diary`, those of each jet, then that of the event.
+
+    Of `particles`, those before the letters, which `lhcq.prompts.particles.explain_letters` explains.
+    """
     units = units_of(template.name, template.version)
     if not units:
         return _OF_DIARY
@@ -91,23 +98,48 @@ def check_prompt(template: Template, prompt: str) -> None:
                 "[/INST]."
             )
         return
-    n = len(template.columns)
-    if not _NUMBERS.fullmatch(prompt) or prompt.count(" ") != n - 1:
+    n, most = len(template.columns), template.constituents
+    numbers, jets = split_prompt(prompt)
+    right = _NUMBERS.fullmatch(f"{numbers}:") and numbers.count(" ") == n - 1 and prompt.endswith(":")
+    if most:
+        right = (
+            right
+            and len(jets) == 2
+            and all(_are_letters(one, most) for one in prompt[:-1].split(SEPARATOR)[1:])
+        )
+        behind = f", and for each of two jets a semicolon and at most {most} constituents of three letters"
+        example = f"'{' '.join(['12'] * n)}{SEPARATOR} W a Q{SEPARATOR} X Z b:'"
+    else:
+        right = right and not jets
+        behind, example = "", f"'{' '.join(['12'] * n)}:'"
+    if not right:
         raise BadInput(
-            f"{prompt[:40]!r} is no prompt of template {template.name}: {n} whole numbers and a colon, such as "
-            f"'{' '.join(['12'] * n)}:'."
+            f"{prompt[:40]!r} is no prompt of template {template.name}: {n} whole numbers{behind} and a colon, "
+            f"such as {example}."
         )
 
 
+def _are_letters(text: str, most: int) -> bool:
+    count, rest = divmod(len(text), 2 * QUANTITIES)
+    return (
+        not rest
+        and count <= most
+        and all(
+            space == " " and letter in LETTERS for space, letter in zip(text[::2], text[1::2], strict=True)
+        )
+    )
+
+
 def read_numbers(prompts: Sequence[str]) -> NDArray[np.int64]:
-    """The numbers that prompts of a row of numbers hold, (n_prompts, n_numbers)."""
-    words = " ".join(prompts).replace(":", "").split()
+    """The numbers that prompts begin with, (n_prompts, n_numbers)."""
+    words = " ".join(split_prompt(one)[0] for one in prompts).split()
     return np.array(words, dtype=np.int64).reshape(len(prompts), -1)
 
 
 def values_of(template: Template, prompt: str) -> dict[str, float] | None:
-    """What a prompt says of its event, by feature, in the units of `explain`; None where it is no row of numbers."""
-    if not units_of(template.name, template.version):
+    """What a prompt says of its event, by feature, in the units of `explain`; None where it is no row of numbers, or
+    says more than that."""
+    if template.constituents or not units_of(template.name, template.version):
         return None
     counted = read_numbers([prompt])[0].tolist()
     return {
@@ -116,42 +148,16 @@ def values_of(template: Template, prompt: str) -> dict[str, float] | None:
     }
 
 
-def prompt_program(template: Template) -> str:
-    """A Python function `write_prompt` that writes an event's prompt as this template does, and needs no lhcq."""
-    if not units_of(template.name, template.version):
-        return _DIARY_PROGRAM
-    numbers = explain(template)
-    names = [number.feature for number in numbers]
-    pairs = [f"        ({number.feature}, {number.step:g})," for number in numbers]
-    return "\n".join(
-        [
-            f"def write_prompt({', '.join(names)}):",
-            '    """The prompt of an event: masses and momenta in GeV, None for what it does not have."""',
-            "    numbers = [",
-            *pairs,
-            "    ]",
-            "    counted = [0 if one is None or one != one else round(one / unit) for one, unit in numbers]",
-            '    return " ".join(map(str, counted)) + ":"',
-        ]
-    )
-
-
-_DIARY_PROGRAM = '''\
-def write_prompt(jets, n_particles):
-    """The prompt of an event: px, py, pz and energy of each jet in GeV, by falling pt, and its particles."""
-    lines = [
-        f"  jet{rank}: px={px:.10f} py={py:.10f} pz={pz:.10f} E={e:.10f}"
-        for rank, (px, py, pz, e) in enumerate(jets, start=1)
-    ]
-    head = ["[INST] Classify this event as 'signal' or 'background'.", "jets:"]
-    return "\\n".join([*head, *lines, f"num_particles: {n_particles}[/INST]"])'''
-
-
 def _numbers_of(template: Template) -> tuple[Number, ...]:
     if not units_of(template.name, template.version):
         raise BadInput(
             f"prompts of template {template.name} hold jets, not a row of numbers. Ask by a row of a dataset or by a "
             "prompt."
+        )
+    if template.constituents:
+        raise BadInput(
+            f"prompts of template {template.name} hold constituents, not numbers alone. Ask by a row of a dataset or "
+            "by a prompt."
         )
     return explain(template)
 

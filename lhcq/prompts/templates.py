@@ -1,7 +1,7 @@
 """How an event reads. A template's hash covers what it renders, so that a change of code shows.
 
 A template takes what a dataset has: `compact` and `wide` read substructure where it is there, and say so in their
-columns.
+columns. `particles` is `wide` with the hardest constituents of the leading jets behind its numbers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lhcq.config import Frame, SplitConfig
 from lhcq.errors import BadInput
 from lhcq.prompts.features import KNOWN, compute_features, features_of, flatten_jets
+from lhcq.prompts.particles import COLUMN, Constituents
+from lhcq.prompts.probe import probe_records
 from lhcq.records.specs import Template
 from lhcq.storage import sha256_of_json
 
@@ -25,6 +28,7 @@ class Column(NamedTuple):
     unit: float
 
 
+PARTICLES = "particles"
 _LARGEST = 10**18
 
 Place = tuple[Column, ...]
@@ -47,6 +51,16 @@ def _either(*places: tuple[Place, Place]) -> tuple[Place, Place]:
 #          a little better than tau21 in its place; both together, or both kinds of mass, add length and nothing else
 #   0.962  mjj, masses, tau21: of a features file
 # `wide` is for many events, from which a model learns more than six numbers can tell: docs/results.md.
+_WIDE: tuple[Place, ...] = (
+    (Column("mjj", 10.0),),
+    *_both("m", 1.0),
+    *_both("m_sd", 1.0),
+    (Column("n_particles", 1.0),),
+    *_both("n", 1.0),
+    *_both("d2", 0.01),
+    *_both("tau21", 0.01),
+    *_both("tau32", 0.01),
+)
 _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
     "compact": {
         2: ((Column("mjj", 10.0),), *_both("m", 1.0), (Column("n_particles", 10.0),), *_both("n", 10.0)),
@@ -57,18 +71,8 @@ _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
             *_either(_both("d2", 0.1), _both("tau21", 0.01), _both("n", 10.0)),
         ),
     },
-    "wide": {
-        1: (
-            (Column("mjj", 10.0),),
-            *_both("m", 1.0),
-            *_both("m_sd", 1.0),
-            (Column("n_particles", 1.0),),
-            *_both("n", 1.0),
-            *_both("d2", 0.01),
-            *_both("tau21", 0.01),
-            *_both("tau32", 0.01),
-        ),
-    },
+    "wide": {1: _WIDE},
+    PARTICLES: {1: _WIDE},
     # Without m_jj, and with masses divided by the jet's pt. No distance of the jets and no pt: near the trigger's
     # threshold either gives m_jj away. Nor is every ratio innocent: D2, tau32, and tau21 without the constituents
     # make trees prefer background at high m_jj, as the number of particles does beside them (KS distance of the 1%
@@ -103,7 +107,7 @@ _NOISE = {
 }
 """How far a copy's numbers are moved at most: little beside what either class is spread over, more than a digit."""
 _NEEDS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("compact", "wide"), ("mjj", "m_heavy", "m_light")),
+    **dict.fromkeys(("compact", "wide", PARTICLES), ("mjj", "m_heavy", "m_light")),
     **dict.fromkeys(
         ("compact-without-mass", "wide-without-mass"),
         ("m_over_pt_heavy", "m_over_pt_light", "n_heavy", "n_light"),
@@ -115,6 +119,7 @@ _MOMENTUM = ("px", "py", "pz", "e")
 NEWEST: dict[str, int] = {
     "compact": 3,
     "wide": 1,
+    PARTICLES: 1,
     "diary": 1,
     "compact-without-mass": 1,
     "wide-without-mass": 1,
@@ -124,15 +129,36 @@ NEWEST: dict[str, int] = {
 def render(name: str, records: pa.Table, *, version: int | None = None) -> list[str]:
     """The prompts of `records` (as clustering or import writes them), one each, without the label.
 
-    `version` None is the newest. Raises `BadInput` where the records lack what the template needs.
+    `version` None is the newest; constituents are written as `SplitConfig` has them by default. Raises `BadInput`
+    where the records lack what the template needs.
     """
-    return _render(name, records, choose_columns(name, records.schema, version=version), version)
+    return _render(describe_template(name, records.schema, version=version), records)
 
 
-def describe_template(name: str, schema: pa.Schema, *, version: int | None = None) -> Template:
-    """The identity of a template on records of this schema; raises `BadInput` as `render` does."""
+def describe_template(
+    name: str,
+    schema: pa.Schema,
+    *,
+    version: int | None = None,
+    constituents: int | None = None,
+    frame: Frame | None = None,
+) -> Template:
+    """The identity of a template on records of this schema; raises `BadInput` as `render` does.
+
+    `constituents` of each leading jet are written, turned as `frame` says, by `particles` alone; None: as
+    `SplitConfig` has them by default.
+    """
     columns = choose_columns(name, schema, version=version)
-    return _describe(name, version or NEWEST[name], columns)
+    if name != PARTICLES:
+        return _describe(name, version or NEWEST[name], columns, 0, None)
+    usual = SplitConfig(template="particles")
+    return _describe(
+        name,
+        version or NEWEST[name],
+        columns,
+        constituents or usual.constituents,
+        frame or usual.frame,
+    )
 
 
 def render_as(template: Template, records: pa.Table) -> list[str]:
@@ -141,7 +167,7 @@ def render_as(template: Template, records: pa.Table) -> list[str]:
     Raises `BadInput` as `check_renders` does.
     """
     check_renders(template, records.schema)
-    return _render(template.name, records, template.columns, template.version)
+    return _render(template, records)
 
 
 def check_renders(template: Template, schema: pa.Schema) -> None:
@@ -151,13 +177,14 @@ def check_renders(template: Template, schema: pa.Schema) -> None:
     has = {one.name for one in features_of(schema, KNOWN)} | {
         jet.field(index).name for index in range(jet.num_fields)
     }
-    missing = [name for name in template.columns if name not in has]
+    has.update({COLUMN} & set(schema.names))
+    missing = [name for name in (*template.columns, *read_beside(template)) if name not in has]
     if missing:
         raise BadInput(
             f"its events have no {', '.join(missing)}, which the prompts of this training are made of "
             f"(template {template.name}). Make it as the training's own dataset was made."
         )
-    if _describe(template.name, template.version, template.columns).sha256 != template.sha256:
+    if _describe_again(template).sha256 != template.sha256:
         raise BadInput(
             f"this version of lhcq writes template {template.name} v{template.version} otherwise than the one that "
             "made the training's prompts. Use that one, or train again."
@@ -174,6 +201,11 @@ def choose_columns(name: str, schema: pa.Schema, *, version: int | None = None) 
         _check_needs(name, _MOMENTUM, {jet.field(index).name for index in range(jet.num_fields)})
         return (*_MOMENTUM, "n_particles")
     _check_needs(name, _NEEDS[name], has)
+    if name == PARTICLES and COLUMN not in schema.names:
+        raise BadInput(
+            f"template {name} needs constituents, which this dataset does not have. Cluster the event file again, "
+            "under another name, with --constituents and as many of each jet as a prompt shall have."
+        )
     there = ([one.feature for one in place if one.feature in has] for place in _places(name, version))
     return tuple(names[0] for names in there if names)
 
@@ -190,21 +222,33 @@ def render_numbers(
 
 
 def render_features(template: Template, features: Mapping[str, NDArray[np.float64]]) -> list[str]:
-    """The prompts of events with these features, (n_events,) each: what `render_as` writes of their records."""
+    """The prompts of events with these features, (n_events,) each: what `render_as` writes of their records.
+
+    Of a template of features alone: constituents have none.
+    """
     return _join_numbers(template.name, features, template.columns, template.version)
 
 
 def render_moved(
-    template: Template, features: Mapping[str, NDArray[np.float64]], seed: Sequence[int]
+    template: Template,
+    features: Mapping[str, NDArray[np.float64]],
+    seed: Sequence[int],
+    constituents: Constituents | None = None,
 ) -> list[str]:
-    """The prompts of events with these features, (n_events,) each, numbers moved as far as `noise_of` lets."""
+    """The prompts of events with these features, (n_events,) each, numbers moved as far as `noise_of` lets.
+
+    So are their `constituents`, where the template has such.
+    """
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     moved = {}
     for name in template.columns:
         values = features[name]
         # No number of a template is below zero, and what is absent (NaN) stays so.
         moved[name] = np.maximum(values + noise_of(name) * random.uniform(-1.0, 1.0, len(values)), 0.0)
-    return render_features(template, moved)
+    numbers = render_features(template, moved)
+    if constituents is None or template.frame is None:
+        return numbers
+    return _with_constituents(numbers, constituents.moved(template.frame, random).turned(template.frame))
 
 
 def noise_of(feature: str) -> float:
@@ -261,21 +305,39 @@ def _places(name: str, version: int | None) -> tuple[Place, ...]:
     return _PLACES[name][version or NEWEST[name]]
 
 
-def _render(name: str, records: pa.Table, columns: tuple[str, ...], version: int | None) -> list[str]:
-    if name == "diary":
+def _render(template: Template, records: pa.Table) -> list[str]:
+    if template.name == "diary":
         return render_diary(records)
-    return render_numbers(name, records, columns, version=version)
+    numbers = render_numbers(template.name, records, template.columns, version=template.version)
+    if template.frame is None:
+        return numbers
+    return _with_constituents(numbers, Constituents.of(records, template.constituents).turned(template.frame))
+
+
+def _with_constituents(prompts: list[str], constituents: Constituents) -> list[str]:
+    return [f"{prompt[:-1]}{letters}:" for prompt, letters in zip(prompts, constituents.write(), strict=True)]
+
+
+def read_beside(template: Template) -> tuple[str, ...]:
+    """What of a record its prompts read beside features."""
+    return (COLUMN,) if template.constituents else ()
 
 
 @cache
-def _describe(name: str, version: int, columns: tuple[str, ...]) -> Template:
-    prompts = _render(name, _probe_records(), columns, version)
-    return Template(
-        name=name,
-        version=version,
-        sha256=sha256_of_json({"name": name, "version": version, "prompts": prompts}),
-        columns=columns,
+def _describe(
+    name: str, version: int, columns: tuple[str, ...], constituents: int, frame: Frame | None
+) -> Template:
+    template = Template(
+        name=name, version=version, sha256="", columns=columns, constituents=constituents, frame=frame
     )
+    identity = {"name": name, "version": version, "prompts": _render(template, probe_records())}
+    if constituents:  # events with more of them than any number that is asked for would be long
+        identity |= {"constituents": constituents, "frame": frame}
+    return template.model_copy(update={"sha256": sha256_of_json(identity)})
+
+
+def _describe_again(template: Template) -> Template:
+    return _describe(template.name, template.version, template.columns, template.constituents, template.frame)
 
 
 def _check_known(name: str, version: int | None) -> None:
@@ -295,56 +357,3 @@ def _check_needs(name: str, needed: Iterable[str], has: set[str]) -> None:
         raise BadInput(
             f"template {name} needs {', '.join(missing)}, which this dataset does not have. {remedy}"
         )
-
-
-def _probe_records() -> pa.Table:
-    """Events with 0, 1, 2 and 3 jets, the heavier one first or second, and values that round both ways.
-
-    With every column that a template may read: a template's hash must not depend on who made the records.
-    """
-    momenta = [
-        (
-            1286.7276854490954,
-            106.91212895959227,
-            36,
-            -1195.9301781079894,
-            -474.78326170135693,
-            240.06963161424423,
-        ),
-        (
-            1283.2207326902046,
-            463.16421456404189,
-            103,
-            1185.0550829874608,
-            492.23967647028195,
-            83.45395978844432,
-        ),
-        (24.499999999999996, 0.5, 1, -24.4, 2.2, -0.0),
-    ]
-    jets = [
-        {
-            "pt": pt,
-            "m": m,
-            "m_sd": 0.9 * m,
-            "tau1": 0.3 * m,
-            "tau2": 0.07 * m + (0.05 * n if n > 1 else 0.0),
-            "tau3": 0.04 * m,
-            "d2": 0.0 if n == 1 else 250.0 / m,
-            "n_constituents": n,
-            "px": px,
-            "py": py,
-            "pz": pz,
-            "e": (px**2 + py**2 + m**2) ** 0.5,
-        }
-        for pt, m, n, px, py, pz in momenta
-    ]
-    lists = [[], jets[:1], jets[:2], jets, jets[1::-1]]
-    return pa.table(
-        {
-            "jets": lists,
-            "n_particles": [0, 47, 109, 482, 174],
-            "n_jets": [0, 1, 2, 3, 12],
-            "mjj": [None, None, 2580.489567709059, 9994.9, 995.0],
-            "delta_r": [None, None, 3.1281437446318963, 3.05, 0.0],
-        }
-    )

@@ -6,6 +6,7 @@ import numpy as np
 
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
+from lhcq.records.letters import LETTERS, SEPARATOR
 
 _BATCH = 4096
 
@@ -49,4 +50,21 @@ def audit(
         p99=int(np.percentile(lengths, 99, method="higher")),
         max=int(lengths.max()),
         n=len(lengths),
+    )
+
+
+def tokens_of_letter(encode: Callable[[list[str]], list[list[int]]]) -> int:
+    """The most tokens that a letter of a constituent takes, wherever it stands: 1 for what was made for them."""
+    around = [
+        f"1{SEPARATOR}{{}} A{SEPARATOR}:",
+        f"1{SEPARATOR} A{{}}{SEPARATOR}:",
+        f"1{SEPARATOR}{SEPARATOR} A{{}}:",
+    ]
+    without, *by_letter = (
+        encode([one.format(text) for one in around]) for text in ("", *(f" {letter}" for letter in LETTERS))
+    )
+    return max(
+        len(longer) - len(shorter)
+        for found in by_letter
+        for longer, shorter in zip(found, without, strict=True)
     )

@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.prompts.features import RATIOS, Feature, compute_features, features_of, record_columns
+from lhcq.prompts.particles import Constituents, check_kept
 from lhcq.prompts.split import Integers, assign_subsets, select
-from lhcq.prompts.templates import describe_template, render, render_moved
-from lhcq.prompts.tokens import audit
+from lhcq.prompts.templates import describe_template, read_beside, render_as, render_moved
+from lhcq.prompts.tokens import audit, tokens_of_letter
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import duplicates_sha256, read_firsts
-from lhcq.records.events import events_sha256, read_dataset, read_event_batches, read_events, read_schema
+from lhcq.records.events import (
+    events_sha256,
+    kept_constituents,
+    read_dataset,
+    read_event_batches,
+    read_events,
+    read_schema,
+)
 from lhcq.records.labels import LABELS
 from lhcq.records.specs import Template
 from lhcq.records.subsets import ROW_GROUP, split_schema, write_subset
@@ -45,7 +53,11 @@ def write_split(
     dataset = read_dataset(dataset_dir)
     schema = read_schema(dataset_dir)
     with _naming(dataset_dir.name):
-        template = describe_template(config.template, schema)
+        template = describe_template(
+            config.template, schema, constituents=config.constituents, frame=config.frame
+        )
+        if template.constituents:
+            check_kept(template.constituents, kept_constituents(dataset))
     stored = _stored_features(schema, template)
     features = [feature.name for feature in stored]
     fields = {
@@ -63,12 +75,16 @@ def write_split(
     with _naming(dataset_dir.name):
         chosen, counts, unlabelled = _plan(dataset_dir, dataset, config)
     positions = np.sort(np.concatenate(list(chosen.values())))
-    events = _render_events(dataset_dir, positions, config.template, stored)
+    events = _render_events(dataset_dir, positions, template, stored)
     places = {name: np.searchsorted(positions, order) for name, order in chosen.items()}
-    copies = (
-        [] if config.copies == 1 else _moved_copies(events.take(pa.array(places["train"])), template, config)
-    )
-    tokens = _audit([events, *copies], encode, max_tokens, model_name)
+    copies = []
+    if config.copies > 1:
+        train = places["train"]
+        constituents = _read_constituents(dataset_dir, positions, template)
+        copies = _moved_copies(
+            events.take(pa.array(train)), template, config, constituents and constituents.take(train)
+        )
+    tokens = _audit([events, *copies], encode, max_tokens, model_name, template)
     with staged_directory(final) as directory:
         for name, order in places.items():
             moved = copies if name == "train" else []
@@ -132,18 +148,27 @@ def _stored_features(schema: pa.Schema, template: Template) -> list[Feature]:
 
 
 def _render_events(
-    dataset_dir: Path, positions: Integers, template: str, features: Sequence[Feature]
+    dataset_dir: Path, positions: Integers, template: Template, features: Sequence[Feature]
 ) -> pa.Table:
     """The events at `positions` (sorted) with prompt and features."""
     # In pieces: in one, a million events with all features would be in memory twice for a moment.
     return pa.concat_tables(
-        _to_prompts(records, template, features) for records in _read_records(dataset_dir, positions)
+        _to_prompts(records, template, features)
+        for records in _read_records(dataset_dir, positions, template)
     )
 
 
-def _read_records(dataset_dir: Path, positions: Integers) -> Iterator[pa.Table]:
+def _read_constituents(dataset_dir: Path, positions: Integers, template: Template) -> Constituents | None:
+    """The constituents that the prompts of the events at `positions` (sorted) hold; None where they hold none."""
+    if not template.constituents:
+        return None
+    pieces = _read_records(dataset_dir, positions, template)
+    return Constituents.joined(Constituents.of(records, template.constituents) for records in pieces)
+
+
+def _read_records(dataset_dir: Path, positions: Integers, template: Template) -> Iterator[pa.Table]:
     start = 0
-    columns = record_columns(read_schema(dataset_dir))
+    columns = record_columns(read_schema(dataset_dir), *read_beside(template))
     for batch in read_event_batches(dataset_dir, columns, size=ROW_GROUP):
         stop = start + batch.num_rows
         low, high = np.searchsorted(positions, [start, stop])
@@ -152,9 +177,9 @@ def _read_records(dataset_dir: Path, positions: Integers) -> Iterator[pa.Table]:
         start = stop
 
 
-def _to_prompts(records: pa.Table, template: str, features: Sequence[Feature]) -> pa.Table:
+def _to_prompts(records: pa.Table, template: Template, features: Sequence[Feature]) -> pa.Table:
     computed = compute_features(records, features)
-    columns = [records["row"], records["label"], pa.array(render(template, records), pa.large_string())]
+    columns = [records["row"], records["label"], pa.array(render_as(template, records), pa.large_string())]
     # In memory the prompts of a whole split may exceed the 2 GiB that 32-bit offsets address.
     return pa.Table.from_arrays(
         [*columns, *(pa.array(values) for values in computed.values())],
@@ -162,7 +187,9 @@ def _to_prompts(records: pa.Table, template: str, features: Sequence[Feature]) -
     )
 
 
-def _moved_copies(events: pa.Table, template: Template, config: SplitConfig) -> list[pa.Table]:
+def _moved_copies(
+    events: pa.Table, template: Template, config: SplitConfig, constituents: Constituents | None
+) -> list[pa.Table]:
     """The training events as often as asked for, with other numbers in each copy's prompts."""
     features = {name: events[name].to_numpy() for name in template.columns}
     place = events.schema.get_field_index("prompt")
@@ -170,20 +197,25 @@ def _moved_copies(events: pa.Table, template: Template, config: SplitConfig) -> 
         events.set_column(
             place,
             events.schema.field(place),
-            pa.array(render_moved(template, features, [config.seed, copy]), pa.large_string()),
+            pa.array(render_moved(template, features, [config.seed, copy], constituents), pa.large_string()),
         )
         for copy in range(config.copies)
     ]
 
 
 def _audit(
-    tables: list[pa.Table], encode: Encode | None, max_tokens: int, model_name: str | None
+    tables: list[pa.Table],
+    encode: Encode | None,
+    max_tokens: int,
+    model_name: str | None,
+    template: Template,
 ) -> dict[str, Any] | None:
     if encode is None:
         return None
     events = pa.concat_tables(table.select(["row", "prompt"]) for table in tables)
     found = audit(events["prompt"].to_pylist(), encode, max_tokens=max_tokens, rows=events["row"].to_pylist())
-    return {"model": model_name, "mean": found.mean, "p99": found.p99, "max": found.max}
+    letter = {"letter": tokens_of_letter(encode)} if template.constituents else {}
+    return {"model": model_name, "mean": found.mean, "p99": found.p99, "max": found.max, **letter}
 
 
 def _groups(events: pa.Table, order: Integers) -> Iterator[pa.Table]:

@@ -110,6 +110,12 @@ def events_sha256(manifest: Mapping[str, Any]) -> str:
     return sha256
 
 
+def kept_constituents(manifest: Mapping[str, Any]) -> int | None:
+    """How many constituents of a leading jet a dataset keeps at most, by its manifest; None: it does not say."""
+    kept: int | None = (manifest.get("config") or {}).get("constituents")
+    return kept
+
+
 def read_schema(dataset_dir: Path) -> pa.Schema:
     """The columns of a dataset's events; raises `BadInput` where they cannot be read, as all readers here do."""
     return parquet.read_schema(dataset_dir / _FILE)

@@ -10,7 +10,16 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from lhcq.config import ClusterConfig, Frozen, GenerateConfig, Grown, SearchConfig, SplitConfig, TrainConfig
+from lhcq.config import (
+    ClusterConfig,
+    Frame,
+    Frozen,
+    GenerateConfig,
+    Grown,
+    SearchConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000
@@ -160,14 +169,20 @@ class PredictTerms(Terms):
     """The finished prediction whose scores are used; None where a model gives them. They are the same."""
 
 
-class Template(Frozen):
+class Template(Grown):
     """The identity of a template on a dataset: two splits with the same `sha256` read alike."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {"constituents": 0, "frame": None}
 
     name: str
     version: int
     sha256: str
     columns: tuple[str, ...]
     """What a prompt consists of, in its order: features, except of `diary`."""
+    constituents: int = Field(default=0, ge=0)
+    """How many of each leading jet at most are written behind them."""
+    frame: Frame | None = None
+    """The one that those are written in."""
 
 
 class PredictSpec(OfBase):

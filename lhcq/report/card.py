@@ -8,9 +8,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lhcq.config import ModelFormat
 from lhcq.records.events import events_sha256
+from lhcq.records.letters import split_prompt
 from lhcq.records.metrics import Metrics
 from lhcq.report.dataset_page import said_config
-from lhcq.report.table import printed_interval, printed_metric, printed_sic
+from lhcq.report.table import printed_interval, printed_metric, printed_sic, printed_template
 from lhcq.report.views import RunView
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
@@ -78,6 +79,7 @@ def model_card(
     base: Base,
     identity: Mapping[str, str],
     numbers: Sequence[tuple[str, float, str, str]],
+    letters: Sequence[tuple[str, str, str]],
     example: str,
     program: str,
     dtype: str,
@@ -86,7 +88,8 @@ def model_card(
     """The text of `README.md` for the checkpoint of the run `view` at `step`, exported as `model_format`.
 
     `identity` has the digests of the base model by what they are of; `numbers` are those of a prompt, each with its
-    feature, what one more of it is, the unit of that and its meaning; `example` is a prompt of the training. `tried`
+    feature, what one more of it is, the unit of that and its meaning, and `letters` those of each constituent behind
+    them, each with its name, its bins and its meaning; `example` is a prompt of the training. `tried`
     is what came of `program`, computing in `dtype`: on how many events, how far logits of P(signal) were from the
     run's at most, how many of them were asked in words, and for how many of these the answer was a label.
     """
@@ -104,7 +107,9 @@ def model_card(
         apart=f"{apart:.1g}",
         n_asked=n_asked,
         in_words=in_words,
-        numbers=_explained(numbers, example),
+        numbers=_explained(numbers, split_prompt(example)[0] if letters else example),
+        letters=_explained_letters(letters, example),
+        most=(view.manifest or {}).get("template", {}).get("constituents"),
         data=_data(workspace, view),
         metrics=[_row(*found) for found in evaluations],
         training=_training(workspace, view, step, identity),
@@ -120,6 +125,15 @@ def _explained(numbers: Sequence[tuple[str, float, str, str]], example: str) -> 
     return [
         [one, f"`{feature}`", f"{step:g} {unit}".strip(), meaning]
         for one, (feature, step, unit, meaning) in zip(shown, numbers, strict=True)
+    ]
+
+
+def _explained_letters(letters: Sequence[tuple[str, str, str]], example: str) -> list[list[str]]:
+    """A row a letter of a constituent: what the heavier jet's hardest has in the example, and the rest."""
+    _, jets = split_prompt(example)
+    shown = jets[0][: len(letters)] if jets and jets[0] else [""] * len(letters)
+    return [
+        [one, f"`{name}`", bins, meaning] for one, (name, bins, meaning) in zip(shown, letters, strict=True)
     ]
 
 
@@ -209,7 +223,7 @@ def _data(workspace: Workspace, view: RunView) -> list[tuple[str, str]]:
         ("Jets", _jets(workspace, manifest)),
         (
             "Template",
-            f"{template['name']} v{template['version']}, made of {', '.join(template['columns'])} "
+            f"{printed_template(template)}, made of {', '.join(template['columns'])} "
             f"(sha256 {template['sha256']})"
             if template
             else "",

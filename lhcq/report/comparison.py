@@ -3,7 +3,7 @@
 from typing import Any
 
 from lhcq.records.validations import Evaluation, Trees
-from lhcq.report.table import printed_interval, printed_metric, printed_sic
+from lhcq.report.table import printed_interval, printed_metric, printed_sic, printed_template
 from lhcq.report.views import RunView
 
 COLUMNS = {
@@ -22,6 +22,8 @@ COLUMNS = {
     "trees": "AUC, trees on all features",
 }
 """Printed columns in order, with their headings."""
+
+_TEMPLATE = ("name", "version", "columns", "constituents", "frame")
 
 _METRICS = (
     "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "auc", "auc_low", "auc_high", "max_sic",
@@ -43,7 +45,7 @@ def comparison_row(view: RunView) -> dict[str, Any]:
         "state": view.state,
         "split": view.split,
         "model": view.model,
-        "template": {key: template.get(key) for key in ("name", "version", "columns")} if template else None,
+        "template": {key: template[key] for key in _TEMPLATE if key in template} or None,
         "steps": int(steps[-1]) if steps.size else 0,
         "total_steps": view.total_steps,
         "best_step": view.best_step,
@@ -62,7 +64,7 @@ def printed_comparison(row: dict[str, Any]) -> dict[str, str]:
         "run": row["run"],
         "split": row["split"],
         "model": row["model"],
-        "template": f"{template['name']} v{template['version']}" if template else "–",
+        "template": printed_template(template) if template else "–",
         "steps": f"{row['steps']}/{row['total_steps']}" if row["total_steps"] else str(row["steps"]),
         "step": "–" if row["step"] is None else str(row["step"]),
         "part": row["part"] or "–",

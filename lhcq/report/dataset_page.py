@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 from lhcq.records.labels import LABELS, UNLABELLED
 from lhcq.report.dataset import ClassSpectrum, DatasetView, Spectrum, collect_dataset
-from lhcq.report.spectra import draw_png
+from lhcq.report.spectra import draw_picture
 from lhcq.report.templates import html_template
 from lhcq.storage import write_bytes, write_text
 from lhcq.workspace import Workspace
 
+PICTURES = (".pdf", ".png", ".svg")
+"""Endings of files that hold a picture alone."""
 COLUMNS = ("Class", "Events", "Missing", "Mean", "Median", "Smallest", "Largest")
 
 _ALGORITHMS = {"antikt": "anti-kt", "kt": "kt", "cambridge": "Cambridge/Aachen"}
@@ -31,11 +33,21 @@ def write_plots(workspace: Workspace, name: str, out_dir: Path) -> DatasetPlots:
     Raises `NotThere` when there is no dataset of that name, `BadInput` when it is empty or cannot be read.
     """
     view = collect_dataset(workspace, name)
-    png = draw_png(view)
+    png = draw_picture(view)
     plots = DatasetPlots(png=out_dir / f"{name}.png", page=out_dir / f"{name}.html", view=view)
     write_bytes(plots.png, png)
     write_text(plots.page, render_dataset(view, png))
     return plots
+
+
+def write_picture(workspace: Workspace, name: str, out: Path) -> DatasetView:
+    """Write the picture alone, as the ending of `out` says: `.pdf`, `.png` or `.svg`; replaces an earlier one.
+
+    Raises as `write_plots` does.
+    """
+    view = collect_dataset(workspace, name)
+    write_bytes(out, draw_picture(view, out.suffix.lower().removeprefix(".")))
+    return view
 
 
 def render_dataset(view: DatasetView, png: bytes) -> str:

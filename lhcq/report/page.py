@@ -13,7 +13,7 @@ from lhcq.records.run_state import Alarm, Answer
 from lhcq.report.calibrated import calibrated_section
 from lhcq.report.collect import collect_run
 from lhcq.report.plots import STUDY_ACCURACY, plot_run
-from lhcq.report.style import darkened, data_uri
+from lhcq.report.style import pictured
 from lhcq.report.table import (
     COLUMNS,
     METRIC_ROWS,
@@ -22,10 +22,11 @@ from lhcq.report.table import (
     printed_interval,
     printed_metric,
     printed_row,
+    printed_template,
 )
 from lhcq.report.templates import html_template
 from lhcq.report.views import RunView
-from lhcq.storage import write_text
+from lhcq.storage import write_bytes, write_text
 from lhcq.version import version
 from lhcq.workspace import RunPaths, Workspace
 
@@ -106,6 +107,21 @@ def write_report(workspace: Workspace, run: str, out: Path | None = None) -> Pat
     path = out or RunPaths(workspace.run(run)).page
     write_text(path, render_page(view))
     return path
+
+
+def write_figures(workspace: Workspace, run: str, directory: Path) -> list[Path]:
+    """Write each picture of a run's page as `RUN-PICTURE.png` and `.pdf`, replacing earlier ones; gives their paths.
+
+    Raises `NotThere` when there is no such run.
+    """
+    written = []
+    for name, plot in plot_run(collect_run(workspace, run)).items():
+        if plot is None:
+            continue
+        for form in ("png", "pdf"):
+            written.append(directory / f"{run}-{name}.{form}")
+            write_bytes(written[-1], plot.file(form))
+    return written
 
 
 def render_page(view: RunView) -> str:
@@ -292,8 +308,7 @@ def _pictures(view: RunView) -> list[dict[str, str]]:
             "title": picture.title,
             "caption": picture.caption,
             "missing": picture.missing,
-            "light": data_uri(drawn[name] or "") if drawn[name] else "",
-            "dark": data_uri(darkened(drawn[name] or "")) if drawn[name] else "",
+            **pictured(drawn[name]),
         }
         for name, picture in PICTURES.items()
     ]
@@ -306,9 +321,7 @@ def _provenance(view: RunView) -> list[tuple[str, str]]:
         ("Dataset", str(manifest.get("dataset", "the split is gone"))),
         (
             "Template",
-            f"{template.get('name')} v{template.get('version')}, sha256 {template.get('sha256')}"
-            if template
-            else "",
+            f"{printed_template(template)}, sha256 {template.get('sha256')}" if template else "",
         ),
         (
             "Split",

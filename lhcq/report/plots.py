@@ -1,4 +1,4 @@
-"""The plots of a report, each an SVG, or None while its data is not there yet."""
+"""The plots of a report, each drawn when it is asked for, or None while its data is not there yet."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,8 @@ from lhcq.report.style import (
     SIGNAL,
     STUDY,
     TREES,
-    draw_svg,
+    Plot,
+    scale_log,
 )
 from lhcq.report.views import Checkpoint, RunView
 
@@ -34,7 +35,7 @@ STUDY_ACCURACY = 0.835
 CALIBRATION_BINS = 10
 
 
-def plot_run(view: RunView) -> dict[str, str | None]:
+def plot_run(view: RunView) -> dict[str, Plot | None]:
     """Every plot of the report by name."""
     return {
         "loss": _drawn(view, draw_loss if view.history.steps.size else None, subset="training"),
@@ -84,7 +85,7 @@ def _draw_rate(axes: Axes, view: RunView) -> None:
     right = axes.twinx()
     right.plot(view.history.steps, rate / 10.0**power, color=RATE, lw=1.2, ls="--")
     right.set_ylim(0, 2.6 * max(float(np.nanmax(rate)) / 10.0**power, 1e-3))
-    right.set_ylabel(rf"Learning rate [$10^{{{power}}}$]", color=RATE)
+    right.set_ylabel(rf"Learning rate [$\mathrm{{10^{{{power}}}}}$]", color=RATE)
     right.tick_params(axis="y", which="both", colors=RATE)
     axes.tick_params(axis="y", which="both", right=False)
 
@@ -131,10 +132,9 @@ def draw_roc(axes: Axes, view: RunView) -> None:
         _draw_roc_curve(axes, one)
     efficiency = np.linspace(0.01, 1, 100)
     axes.plot(efficiency, 1 / efficiency, color=FAINT, lw=1, ls=":", label="coin toss")
-    axes.set_yscale("log")
     axes.set_xlim(0, 1)
     n_background = int((shown.scores.labels == 0).sum())
-    axes.set_ylim(1, max(20.0, 1.5 * n_background))
+    scale_log(axes, 1, max(20.0, 1.5 * n_background))
     floor = shown.metrics.max_sic_background_floor
     if n_background > floor:
         axes.axhline(n_background / floor, color=FAINT, lw=0.8)
@@ -175,7 +175,7 @@ def draw_sic(axes: Axes, view: RunView) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.6 * largest)
     axes.set_xlabel(r"Signal efficiency $\varepsilon_S$")
-    axes.set_ylabel(r"Significance improvement $\varepsilon_S/\sqrt{\varepsilon_B}$")
+    axes.set_ylabel(r"Significance improvement $\varepsilon_S/$√$\varepsilon_B$")
     axes.legend(loc="upper left")
 
 
@@ -239,7 +239,7 @@ def draw_scores(axes: Axes, view: RunView) -> None:
     axes.set_yscale("log")
     axes.set_xlim(0, 1)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high * 6)
+    scale_log(axes, low, high * 6)
     axes.set_xlabel("P(signal)")
     axes.set_ylabel("Share of events / 0.04")
     axes.legend(loc="upper center", ncols=2)
@@ -291,8 +291,7 @@ def draw_spectrum(axes: Axes, view: RunView, name: str, label: str) -> None:
     axes.set_xlim(edges[0], edges[-1])
     top = max(1.0, axes.get_ylim()[1])
     if is_signal.mean() < 0.2:  # a rare signal only shows on a logarithmic axis
-        axes.set_yscale("log")
-        axes.set_ylim(0.5, 30 * top)
+        scale_log(axes, 0.5, 30 * top)
     else:
         axes.set_ylim(0, 1.35 * top)
     axes.set_xlabel(label)
@@ -345,24 +344,24 @@ def nice_edges(values: NDArray[np.float64], *, target: int = 30) -> NDArray[np.f
     return width * np.arange(first, max(math.ceil(high / width), first + 1) + 1)
 
 
-def _by_checkpoint(view: RunView, name: str) -> str | None:
+def _by_checkpoint(view: RunView, name: str) -> Plot | None:
     known = any(_metrics(one).get(name) is not None for one in view.checkpoints)
     return _drawn(view, partial(draw_by_checkpoint, name=name) if known else None, subset="validation")
 
 
-def _spectrum(view: RunView, name: str, label: str) -> str | None:
+def _spectrum(view: RunView, name: str, label: str) -> Plot | None:
     known = view.masses is not None and bool(np.isfinite(view.masses[name]).any())
     return _drawn(view, partial(draw_spectrum, name=name, label=label) if known else None)
 
 
-def _drawn(view: RunView, draw: Callable[[Axes, RunView], None] | None, *, subset: str = "") -> str | None:
+def _drawn(view: RunView, draw: Callable[[Axes, RunView], None] | None, *, subset: str = "") -> Plot | None:
     """The plot, labelled with the run and with the subset that its events are from."""
     if draw is None:
         return None
     subset = subset or view.shown_subset
     one = {"validation": view.validation, "test": view.test}.get(subset)
     events = f", {one.scores.labels.size:,} events" if one else ""
-    return draw_svg(lambda axes: draw(axes, view), left=view.name, right=f"{subset}{events}")
+    return Plot(draw=lambda axes: draw(axes, view), left=view.name, right=f"{subset}{events}")
 
 
 def _metrics(one: Checkpoint) -> dict[str, Any]:

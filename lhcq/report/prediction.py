@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from lhcq.records.labels import LABELS
 from lhcq.records.metrics import Sculpting
 from lhcq.report.sculpting import mass_warning, said_expectation, said_sculpting
-from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, darkened, data_uri, draw_svg
+from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, Plot, pictured, scale_log
 from lhcq.report.table import printed, printed_interval, printed_sic
 from lhcq.report.templates import html_template
 
@@ -25,13 +25,11 @@ _METRICS = {
 
 def render_prediction(summary: dict[str, Any]) -> str:
     """The page as text, from a prediction's summary."""
-    svg = _draw(summary)
     page: str = html_template("prediction.html.j2").render(
         summary=summary,
         facts=_facts(summary),
         verdict=prediction_verdict(summary),
-        light=data_uri(svg) if svg else "",
-        dark=data_uri(darkened(svg)) if svg else "",
+        **pictured(plot_selection(summary)),
         alt=f"Histogram of the dijet mass of {summary['judged']['n']:,} events, of which "
         f"{summary['selection']['n_selected']:,} are selected.",
         metrics=prediction_metrics(summary),
@@ -121,13 +119,13 @@ def _top_row(event: dict[str, Any]) -> list[str]:
     ]
 
 
-def _draw(summary: dict[str, Any]) -> str | None:
-    """The spectrum as SVG; None where no event has an m_jj."""
+def plot_selection(summary: dict[str, Any]) -> Plot | None:
+    """The spectrum of a prediction; None where no event has an m_jj."""
     if not summary["spectrum"]["edges"]:
         return None
     judged = summary["judged"]
-    return draw_svg(
-        lambda axes: draw_selection(axes, summary),
+    return Plot(
+        draw=lambda axes: draw_selection(axes, summary),
         left=summary["name"],
         right=f"{judged['events']}, {judged['n']:,} events",
     )
@@ -163,8 +161,7 @@ def draw_selection(axes: Axes, summary: dict[str, Any]) -> None:
         color=MODEL,
         label=f"selected, p-value up to {summary['selection']['largest_p_value']:g}",
     )
-    axes.set_yscale("log")
-    axes.set_ylim(0.3, 30 * max(counts["all"].max(), 1.0))
+    scale_log(axes, 0.3, 30 * max(counts["all"].max(), 1.0))
     axes.set_xlabel(r"$m_{jj}$ [GeV]", color=INK)
     axes.set_ylabel(f"Events / {edges[1] - edges[0]:g} GeV")
     axes.legend(loc="upper right")

@@ -6,8 +6,8 @@ from typing import Any
 
 from lhcq.records.metrics import Sculpting
 from lhcq.report.sculpting import said_sculpting
-from lhcq.report.search_plots import draw_tests, plot_look, plot_spectrum
-from lhcq.report.style import darkened, data_uri
+from lhcq.report.search_plots import plot_look, plot_spectrum, plot_tests
+from lhcq.report.style import data_uri, pictured
 from lhcq.report.templates import html_template
 
 _CLAIMED = 1e-3
@@ -230,20 +230,20 @@ def render_search(found: dict[str, Any]) -> str:
     if excess:
         names = [*_mass_names(excess["looks"])]
         names += [name for name in LOOKS if name in excess["looks"] and name.startswith(("tau21", "n_"))]
-        looks = {name: _pictured(plot_look(excess, name, LOOKS[name])) for name in names}
+        looks = {name: pictured(plot_look(excess, name, LOOKS[name])) for name in names}
     page: str = html_template("search.html.j2").render(
         found=found,
         facts=_facts(found),
         verdict=search_verdict(found),
         headings=columns_of(found),
         rows=rows_of_tests(found),
-        overview=_pictured(draw_tests(found)),
+        overview=pictured(plot_tests(found)),
         spectra=[
             {
                 "title": f"{_named(test)}, {test['share']:.2%} selected",
                 "best": place == found["best"],
                 # Twenty pictures in two colours would be megabytes; these are on white.
-                "picture": data_uri(plot_spectrum(found, test)),
+                "picture": data_uri(plot_spectrum(found, test).svg()),
             }
             for place, test in enumerate(found["tests"])
             if test["fit"] is not None
@@ -261,10 +261,6 @@ def _median(look: dict[str, Any], unit: str) -> str:
         return "not known"
     digits = max(0, -math.floor(math.log10(look["error"] or 1)))
     return f"{look['median']:,.{digits}f} ± {look['error']:,.{digits}f} {unit}".rstrip()
-
-
-def _pictured(svg: str) -> dict[str, str]:
-    return {"light": data_uri(svg), "dark": data_uri(darkened(svg))}
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:

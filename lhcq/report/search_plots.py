@@ -6,17 +6,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
-from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, RATE, SIGNAL, draw_svg
+from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, RATE, SIGNAL, Plot, scale_log
 
 _COLOURS = (MODEL, RATE, SIGNAL, BACKGROUND)
 _MARKERS = "osD^"
 _SMALLEST = 1e-300
 
 
-def draw_tests(found: dict[str, Any]) -> str:
-    """The SVG of local p-values by m_jj, one line a selection, with that of all events and lines of equal σ."""
-    return draw_svg(
-        lambda axes: _draw_tests(axes, found),
+def plot_tests(found: dict[str, Any]) -> Plot:
+    """Local p-values by m_jj, one line a selection, with that of all events and lines of equal σ."""
+    return Plot(
+        draw=lambda axes: _draw_tests(axes, found),
         left=found["name"],
         right=f"{found['n_events']:,} events, {len(found['tests'])} tests",
     )
@@ -57,24 +57,23 @@ def _draw_tests(axes: Axes, found: dict[str, Any]) -> None:
             axes.annotate(f"{sigma}σ", (1, norm.sf(sigma)), (-4, 2), xycoords=("axes fraction", "data"),
                           textcoords="offset points", ha="right", fontsize=8.5, color=FAINT)  # fmt: skip
         sigma += 1
-    axes.set_yscale("log")
-    axes.set_ylim(norm.sf(most), 3.0)
+    scale_log(axes, norm.sf(most), 3.0)
     axes.set_xlim(max(edges[0], found["config"]["low"] - 200), found["config"]["high"] + 200)
     axes.set_xlabel(r"$m_{jj}$ [GeV]", color=INK)
     axes.set_ylabel("Local p-value")
     axes.legend(loc="lower left")
 
 
-def plot_spectrum(found: dict[str, Any], test: dict[str, Any]) -> str:
-    """The SVG of the selected events of a test with what was fitted beside its region, and pulls."""
+def plot_spectrum(found: dict[str, Any], test: dict[str, Any]) -> Plot:
+    """The selected events of a test with what was fitted beside its region, and pulls."""
     edges = np.array(found["edges"])
     counts = np.array(test["counts"], float)
     expected, band = (np.array(test["fit"][name]) for name in ("expected", "band"))
     last = np.flatnonzero((counts > 0) | (expected > 0.2))
     stop = int(last[-1]) + 1 if len(last) else len(counts)
     shown = slice(0, min(stop + 1, len(counts)))
-    return draw_svg(
-        lambda axes: _draw_spectrum(axes, edges, counts, expected, band, test, shown),
+    return Plot(
+        draw=lambda axes: _draw_spectrum(axes, edges, counts, expected, band, test, shown),
         left=f"{test['low']:,.0f}–{test['high']:,.0f} GeV",
         right=f"{test['share']:.2%} selected, {test['z']:.1f} σ",
         below=lambda axes: _draw_pulls(axes, edges, counts, expected, test, shown),
@@ -116,8 +115,7 @@ def _draw_spectrum(
         color=MODEL,
         label="selected events",
     )
-    axes.set_yscale("log")
-    axes.set_ylim(0.2, 8 * max(counts.max(), expected.max(), 1.0))
+    scale_log(axes, 0.2, 8 * max(counts.max(), expected.max(), 1.0))
     axes.set_xlim(shown_edges[0], shown_edges[-1])
     axes.set_xlabel(r"$m_{jj}$ [GeV]", color=INK)
     axes.set_ylabel(f"Events / {edges[1] - edges[0]:g} GeV")
@@ -142,12 +140,12 @@ def _draw_pulls(
     axes.set_ylabel("Pull", loc="center")
 
 
-def plot_look(excess: dict[str, Any], name: str, meaning: tuple[str, str]) -> str:
-    """The SVG of one feature of the selected events of a region, beside what background gives of them."""
+def plot_look(excess: dict[str, Any], name: str, meaning: tuple[str, str]) -> Plot:
+    """One feature of the selected events of a region, beside what background gives of them."""
     look = excess["looks"][name]
     title, unit = meaning
-    return draw_svg(
-        lambda axes: _draw_look(axes, look, f"{title} [{unit}]" if unit else title),
+    return Plot(
+        draw=lambda axes: _draw_look(axes, look, f"{title} [{unit}]" if unit else title),
         left=f"{excess['low']:,.0f}–{excess['high']:,.0f} GeV",
         right=f"{excess['share']:.2%} selected",
     )

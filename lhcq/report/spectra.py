@@ -1,6 +1,5 @@
 """The picture of a dataset: its quantities by class, as experiments draw theirs."""
 
-import io
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lhcq.records.labels import LABELS, UNLABELLED
 from lhcq.report.dataset import DatasetView, Spectrum
-from lhcq.report.style import BACKGROUND, FAINT, INK, SIGNAL
+from lhcq.report.style import BACKGROUND, FAINT, INK, PARAMETERS, SIGNAL, saved, scale_log
 
 _BACKGROUND, _SIGNAL = LABELS
 COLOURS = {_BACKGROUND: BACKGROUND, _SIGNAL: SIGNAL, UNLABELLED: "#717581"}
@@ -30,13 +29,12 @@ _HEADER = 0.75
 _LEFT = 0.95
 _DPI = 120
 
-# The style's sizes are for one plot a page.
+# Sizes of a picture of many panels, which is shown half as large.
 _PARAMETERS: Any = {
-    "axes.labelsize": 16,
+    **PARAMETERS,
     "axes.labelpad": 5,
+    "axes.labelsize": 16,
     "axes.linewidth": 1.1,
-    "axes.edgecolor": INK,
-    "axes.formatter.limits": (-4, 5),
     "errorbar.capsize": 0,
     "font.size": 13,
     "lines.linewidth": 1.8,
@@ -50,12 +48,11 @@ _PARAMETERS: Any = {
 }
 
 
-def draw_png(view: DatasetView) -> bytes:
-    """The picture: a panel a quantity under one heading and one legend."""
+def draw_picture(view: DatasetView, form: str = "png") -> bytes:
+    """The picture as the bytes of a `png`, `pdf` or `svg`: a panel a quantity under one heading and one legend."""
     n_columns, n_rows = plan_grid(len(view.spectra))
     width, height = n_columns * _PANEL[0], n_rows * _PANEL[1] + _HEADER
-    # ATLAS's style for axes and fonts (which the package ships); no experiment's label, since this is none's result.
-    with mpl.rc_context({**mplhep.style.ATLAS, **_PARAMETERS}):
+    with mpl.rc_context(_PARAMETERS):
         figure = Figure(figsize=(width, height), dpi=_DPI)
         figure.subplots_adjust(
             left=_LEFT / width,
@@ -71,9 +68,7 @@ def draw_png(view: DatasetView) -> bytes:
         for axes in panels[len(view.spectra) :]:
             axes.set_axis_off()
         _draw_heading(figure, view, width, height)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+        return saved(figure, form, dpi=_DPI)
 
 
 def plan_grid(n_panels: int) -> tuple[int, int]:
@@ -98,8 +93,7 @@ def draw_spectrum(axes: Axes, spectrum: Spectrum) -> None:
     axes.set_xlim(edges[0], edges[-1])
     low, high = _range(spectrum)
     if quantity.log:
-        axes.set_yscale("log")
-        axes.set_ylim(0.4 * low, 2 * high)
+        scale_log(axes, 0.4 * low, 2 * high)
     else:
         axes.set_ylim(0, 1.08 * high)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))

@@ -1,7 +1,7 @@
 """The table of checkpoints, as plain rows for the page, the terminal and JSON."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lhcq.records.metrics import Metrics
@@ -190,3 +190,11 @@ def _row(
         "only_previous_right": judgement and judgement.only_previous_right,
         **{name: known.get(name) for name in _METRICS},
     }
+
+
+def printed_template(recorded: Mapping[str, Any]) -> str:
+    """A template as a split's manifest has it: `wide v1`, or `particles v1 (10 constituents, principal-axis)`."""
+    name = f"{recorded['name']} v{recorded['version']}"
+    if not (most := recorded.get("constituents")):
+        return name
+    return f"{name} ({most} constituents, {recorded['frame']})"

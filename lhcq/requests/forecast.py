@@ -26,7 +26,8 @@ from lhcq.model.preflight import estimate_needs
 from lhcq.model.sources import default_model, directory_of_model
 from lhcq.prompts.split import expected_prompts
 from lhcq.records.events import read_dataset
-from lhcq.records.specs import TrainSpec
+from lhcq.records.letters import QUANTITIES
+from lhcq.records.specs import Template, TrainSpec
 from lhcq.records.subsets import read_split
 from lhcq.requests.cluster import find_events
 from lhcq.requests.recipe import Recipe, config_of
@@ -39,8 +40,8 @@ _SECONDS_A_PROMPT = 2e-4
 """Of writing it, counting its tokens and fitting trees to it."""
 _SECONDS_TO_BEGIN = 5.0
 """Of a stage: its workers, the first message, what is imported."""
-_TOKENS = {"compact": 20, "wide": 48, "diary": 177}
-"""Of a prompt, by its template (docs/results.md)."""
+_TOKENS = {"compact": 20, "wide": 48, "particles": 50, "diary": 177}
+"""Of a prompt, by its template (docs/results.md), without constituents."""
 
 
 class Forecast(Frozen):
@@ -216,10 +217,9 @@ def _prepare(workspace: Workspace, recipe: Recipe, events: _Known, _: int) -> Fo
 def _train(workspace: Workspace, recipe: Recipe, events: _Known, _: int) -> Forecast:
     assert recipe.train is not None  # noqa: S101
     config = TrainConfig(**config_of(recipe.train, TrainConfig))
-    counts, template = _split(workspace, recipe, events)
+    counts, tokens = _split(workspace, recipe, events)
     name = recipe.train.model or default_model()
     directory, pace = directory_of_model(name, workspace), pace_here()
-    tokens = _TOKENS.get((template or "").partition("-")[0])
     tasks = rows = seconds = megabytes = None
     note = f"{name}, which has to be obtained" if directory is None else name
     if counts is not None:
@@ -250,16 +250,25 @@ def _train(workspace: Workspace, recipe: Recipe, events: _Known, _: int) -> Fore
     )
 
 
-def _split(workspace: Workspace, recipe: Recipe, events: _Known) -> tuple[dict[str, int] | None, str | None]:
-    """Prompts of each subset of the split that is trained on, and its template, where they are known."""
+def _split(workspace: Workspace, recipe: Recipe, events: _Known) -> tuple[dict[str, int] | None, int | None]:
+    """Prompts of each subset of the split that is trained on, and the tokens of one, where they are known."""
     if recipe.prepare is not None:
-        return _counts(recipe, events), recipe.prepare.template
+        return _counts(recipe, events), _tokens_of(recipe.prepare.template, recipe.prepare.constituents)
     try:
         manifest = read_split(workspace.split(recipe.split))
     except LhcqError:
         return None, None
     counts = {subset: sum(found.values()) for subset, found in manifest["counts"].items()}
-    return counts | {"train": training_prompts(manifest)}, manifest["template"]["name"]
+    template = Template.checked(**manifest["template"])
+    tokens = _tokens_of(template.name, template.constituents)
+    return counts | {"train": training_prompts(manifest)}, tokens
+
+
+def _tokens_of(template: str, constituents: int) -> int | None:
+    known = _TOKENS.get(template.partition("-")[0])
+    if known is None or template != "particles":
+        return known
+    return known + 2 * QUANTITIES * constituents
 
 
 def _predict(workspace: Workspace, recipe: Recipe, events: _Known, _: int) -> Forecast:
@@ -268,8 +277,7 @@ def _predict(workspace: Workspace, recipe: Recipe, events: _Known, _: int) -> Fo
     directory, pace = directory_of_model(name, workspace), pace_here()
     other = recipe.predict.dataset not in (None, recipe.dataset)
     found = _known_dataset(workspace, recipe.predict.dataset or "") if other else events
-    counts, template = _split(workspace, recipe, events)
-    tokens = _TOKENS.get((template or "").partition("-")[0])
+    counts, tokens = _split(workspace, recipe, events)
     rows = found.rows
     seconds = None
     if rows is not None and counts is not None and None not in (directory, pace, tokens):

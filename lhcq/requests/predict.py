@@ -9,10 +9,11 @@ from lhcq.errors import BadInput, NotThere
 from lhcq.events.masterkey import read_master_key
 from lhcq.jets.definitions import compare_axes
 from lhcq.jets.plan import Chunks, plan_chunks
+from lhcq.prompts.particles import check_kept
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import read_verified
-from lhcq.records.events import events_sha256, read_dataset, read_schema
+from lhcq.records.events import events_sha256, kept_constituents, read_dataset, read_schema
 from lhcq.records.jobs import Job, load_job
 from lhcq.records.predictions import has_scores_of
 from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
@@ -165,6 +166,7 @@ def check_events(
         raise BadInput(f"{dataset}: has no events.")
     try:
         check_renders(template, read_schema(directory))
+        check_kept(template.constituents, kept_constituents(events))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
     try:

@@ -36,6 +36,7 @@ from lhcq.config import (
     SplitConfig,
     TrainConfig,
     check_name,
+    explain_fault,
     whole_path,
 )
 from lhcq.errors import BadInput, NotThere
@@ -332,8 +333,7 @@ def _fault(fault: dict[str, Any]) -> str:
         return f"{where}: there is no such {'value' if len(fault['loc']) > 1 else 'section'}" + (
             f", did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
         )
-    said = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{where}: {said}" if where else said
+    return explain_fault(fault)
 
 
 def _known(place: Sequence[Any]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lhcq.errors import BadInput
+from lhcq.records import predictions
 from lhcq.records.job_control import wish_of
 from lhcq.records.jobs import Job
 from lhcq.records.run_state import committed_steps, current_course, reached_step, validated_steps
@@ -26,7 +27,7 @@ from lhcq.records.specs import (
     TrainSpec,
 )
 from lhcq.storage import MANIFEST
-from lhcq.workspace import Workspace
+from lhcq.workspace import RunPaths, Workspace
 from tasks.jobs.units import Unit
 
 Queue = Literal["cpu", "gpu", "validate"]
@@ -63,6 +64,8 @@ class Kind:
     """What belongs to the result of a name and stands elsewhere."""
     made_of: Callable[[Workspace, Job], list[Path]] = lambda *_: []
     """What a job's result was made of: it cannot be made or explained again without."""
+    page: Callable[[Workspace, Job], Path | None] = lambda *_: None
+    """Where the page about a job's result stands, once there is one; None where its kind has none."""
     chunk_suffix: str | None = None
     """Of the files of a fan-out's chunks; None where there is no fan-out."""
     stretch: Callable[[Job, int], Stretch] | None = None
@@ -99,6 +102,7 @@ def fan_out(
     makes: str | None = None,
     shelf: Callable[[Workspace, str], Path] | None = None,
     made_of: Callable[[Workspace, Job], list[Path]] = lambda *_: [],
+    page: Callable[[Workspace, Job], Path | None] = lambda *_: None,
 ) -> Kind:
     """The kind of a stage whose tasks are `lhcq.KIND_part` for each chunk and `lhcq.KIND_merge`, and `more`."""
     name: str = spec.model_fields["kind"].default
@@ -118,6 +122,7 @@ def fan_out(
         makes=makes or name,
         shelf=shelf,
         made_of=made_of,
+        page=page,
         chunk_suffix=suffix,
         stretch=stretch,
         rounds=rounds,
@@ -287,6 +292,12 @@ def _describe_search(job: Job, unit: Unit) -> Caption:
     return {**caption, "seed": str(chunk.seed), "fold": str(chunk.fold)}
 
 
+def _page_of_search(workspace: Workspace, job: Job) -> Path:
+    from lhcq.records.searches import page_file
+
+    return page_file(workspace.search(job.name))
+
+
 def baseline_unit(split: str) -> Unit:
     """The unit that fits trees on a split and ends its job."""
     return Unit(task="lhcq.baseline", args=(split,))
@@ -387,6 +398,7 @@ KINDS: dict[str, Kind] = {
             makes="dataset",
             shelf=Workspace.dataset,
             made_of=lambda _, job: [Path(job.terms_of(ClusterTerms).source)],
+            page=lambda workspace, job: workspace.plots_page(job.name),
         ),
         Kind(
             name="prepare",
@@ -415,6 +427,7 @@ KINDS: dict[str, Kind] = {
             makes="run",
             shelf=Workspace.run,
             made_of=_parents_of_run,
+            page=lambda workspace, job: RunPaths(workspace.run(job.name)).page,
         ),
         fan_out(
             PredictSpec,
@@ -425,6 +438,7 @@ KINDS: dict[str, Kind] = {
             makes="prediction",
             shelf=Workspace.prediction,
             made_of=_parents_of_prediction,
+            page=lambda workspace, job: predictions.page_file(workspace.prediction(job.name)),
             more={"lhcq.predict_select": "cpu"},  # it needs no model
         ),
         fan_out(
@@ -436,6 +450,7 @@ KINDS: dict[str, Kind] = {
             shelf=Workspace.search,
             made_of=_parents_of_search,
             more={"lhcq.search_train": "gpu"},
+            page=_page_of_search,
             rounds=_rounds_of_search,
             chunk_task=_task_of_search,
             describe=_describe_search,

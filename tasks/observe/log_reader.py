@@ -36,6 +36,13 @@ class Line(Frozen):
         words = self.unit.split(":")
         return int(words[2]) if len(words) > 2 else None
 
+    @property
+    def text(self) -> str:
+        """For people: as many lines as the message has, each with when, where and about what."""
+        attempt = f" attempt {self.attempt}" if self.attempt is not None else ""
+        lead = f"{self.time} {self.level:<7} {self.host}/{self.process} {self.unit}{attempt}"
+        return "\n".join(f"{lead}  {message}" for message in self.message.splitlines() or [""])
+
 
 def read_line(raw: bytes) -> Line | None:
     """The line of a log, in either format, that is about a unit; None for any other."""
@@ -62,8 +69,10 @@ def is_about(line: Line, job: Job, part: int | None = None) -> bool:
 class LogReader:
     """Reads what came to the logs of a workspace since it read last."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, *, last_bytes: int | None = None) -> None:
+        """From the beginning of each log, or, to see the newest of long ones, from its last bytes on."""
         self._directory = workspace.logs
+        self._last_bytes = last_bytes
         self._read: dict[tuple[int, int], int] = {}
         """How far each file was read, by its device and number, which it keeps when it is renamed."""
 
@@ -82,9 +91,10 @@ class LogReader:
 
     def _new_lines(self, file: tuple[int, int], stream: BinaryIO) -> Iterator[Line]:
         stream.seek(0, 2)
-        start = self._read.get(file, 0)
-        stream.seek(start if start <= stream.tell() else 0)  # one that was emptied begins anew
-        at = stream.tell()
+        end = stream.tell()
+        first = 0 if self._last_bytes is None else max(0, end - self._last_bytes)
+        start = self._read.get(file, first)
+        at = stream.seek(start if start <= end else 0)  # one that was emptied begins anew
         for raw in stream:
             if not raw.endswith(b"\n"):
                 break  # the rest of it is still to come

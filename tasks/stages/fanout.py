@@ -3,17 +3,21 @@
 import logging
 import shutil
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
+
+import redis
 
 from lhcq.errors import ChunkAgain, DamagedChunk, LhcqError, RowsMissing
 from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, find_job
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
-from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, missing_chunks
+from tasks.engine.publish import publish_rest
+from tasks.jobs.kinds import chunk_path, chunk_unit, kind_of, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
 from tasks.jobs.planner import pending_chunks
-from tasks.jobs.store import end_with_failures
+from tasks.jobs.store import OpenJob, end_with_failures
 from tasks.jobs.units import Unit
 
 log = logging.getLogger(__name__)
@@ -29,7 +33,10 @@ def chunk_work(make: MakeChunk) -> Work:
 
     def work(workspace: Workspace, job: Job, unit: Unit, held: Lease) -> None:
         index = unit.number or 0
-        make(workspace, job, index, chunk_path(workspace, job, index), held)
+        try:
+            make(workspace, job, index, chunk_path(workspace, job, index), held)
+        except DamagedChunk as error:  # one of the round before, which this one reads
+            raise _discarded(workspace, job, error) from error
 
     return work
 
@@ -52,33 +59,55 @@ def merge_work(merge: Merge) -> Work:
             end_job(workspace, job, "incomplete", str(error))
             return
         except DamagedChunk as error:
-            raise _discarded(job, error, chunks) from error
+            raise _discarded(workspace, job, error) from error
         end_job(workspace, job, "done", message)
         shutil.rmtree(directory_of(workspace, job) / "parts", ignore_errors=True)
 
     return work
 
 
-def _discarded(job: Job, error: DamagedChunk, chunks: dict[int, Path]) -> LhcqError:
+def _discarded(workspace: Workspace, job: Job, error: DamagedChunk) -> LhcqError:
     """Have a damaged chunk made again, it alone: what does not stand is left to do."""
-    for index, path in chunks.items():
-        if path == error.path:
-            path.unlink(missing_ok=True)
-            log.warning("%s: chunk %d is made again: %s", job.title, index, error)
-            return ChunkAgain(f"{job.title}: chunk {index} was damaged and is made again")
-    return error
+    stem = error.path.name.partition(".")[0] if error.path else ""
+    if not stem.isdecimal() or error.path != chunk_path(workspace, job, int(stem)):
+        return error
+    error.path.unlink(missing_ok=True)
+    log.warning("%s: chunk %d is made again: %s", job.title, int(stem), error)
+    return ChunkAgain(f"{job.title}: chunk {int(stem)} was damaged and is made again")
 
 
 def perform_chunk(kind: str, name: str, index: int, make: MakeChunk) -> str:
-    """Make chunk `index` of a job, unless it stands."""
-    job = find_job(own_workspace(), kind, name)
+    """Make chunk `index` of a job, unless it stands.
+
+    One that needs a chunk of the round before which does not stand, or was found damaged, waits for it: that round is
+    published again, and its end publishes this one.
+    """
+    workspace = own_workspace()
+    job = find_job(workspace, kind, name)
     if job is None or not 0 <= index < job.parts:  # a message of an earlier job of that name
         return "closed"
-    return perform(
-        chunk_unit(job, index),
-        chunk_work(make),
-        done=lambda workspace, job: chunk_path(workspace, job, index).exists(),
-    )
+    status: str = "waiting"
+    if not _comes_early(workspace, job, index):
+        status = perform(
+            chunk_unit(job, index),
+            chunk_work(make),
+            done=lambda workspace, job: chunk_path(workspace, job, index).exists(),
+        )
+    if status == "waiting" or (status == "again" and _comes_early(workspace, job, index)):
+        try:
+            publish_rest(workspace, job)
+        except redis.RedisError as error:
+            log.warning("%s: the broker is away, so this waits for the reconciler: %s", job.title, error)
+    return status
+
+
+def _comes_early(workspace: Workspace, job: Job, index: int) -> bool:
+    """Whether a chunk of an earlier round than that of chunk `index` does not stand, of a job that is open."""
+    begin = max((end for end in accumulate(kind_of(job).rounds(job)) if end <= index), default=0)
+    if not begin or OpenJob(workspace, job).ended():
+        return False
+    missing = missing_chunks(workspace, job)
+    return bool(missing) and missing[0] < begin
 
 
 def perform_merge(kind: str, name: str, merge: Merge) -> str:

@@ -85,12 +85,12 @@ def _read_events(
 ) -> tuple[dict[str, Any], list[str]]:
     """Rows, labels and masses of a stretch of the dataset, and its prompts as the run's split would have them."""
     from lhcq.prompts.features import record_columns
-    from lhcq.prompts.templates import render_as
+    from lhcq.prompts.templates import read_beside, render_as
     from lhcq.records.events import events_sha256, read_dataset, read_event_stretch, read_schema
 
     dataset = workspace.dataset(spec.dataset)
     _refuse_remade(dataset, events_sha256(read_dataset(dataset, remedy=REMADE)), spec.dataset_sha256)
-    columns = record_columns(read_schema(dataset))
+    columns = record_columns(read_schema(dataset), *read_beside(spec.template))
     records = read_event_stretch(dataset, stretch.start, stretch.stop, columns)
     prompts = render_as(spec.template, records)
     mjj = records["mjj"] if "mjj" in columns else None

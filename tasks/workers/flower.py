@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 import stat
@@ -15,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.storage import explained_os_errors, lock_file, rotate
+from lhcq.storage import explained_os_errors, lock_file, remove_file, rotate, write_text
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.workers.lifecycle import PARENT_VARIABLE, leave_with_parent
 from tasks.workers.local import worker_environment
+from tasks.workers.login import kept_login
 
 DEFAULT_PORT = 5555
 _START_SECONDS = 30.0
 _SAVE_MILLISECONDS = 30_000
 _LOGIN_VARIABLE = "FLOWER_BASIC_AUTH"
 API_VARIABLE = "FLOWER_UNAUTHENTICATED_API"
+_ADDRESS = "address"
 _COLUMNS = "name,args,kwargs,state,started,runtime,worker"
 
 
@@ -58,7 +59,7 @@ def local_flower(workspace: Workspace, broker_url: str, port: int | None) -> Ite
 def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: Path) -> Iterator[Flower]:
     address = _choose_port(port)
     login_file = workspace.flower_login
-    login = _login(login_file)
+    login = kept_login(login_file)
     environment = worker_environment(workspace, broker_url, "gpu")
     environment[_LOGIN_VARIABLE] = login  # not an argument: `ps` would show it
     environment[PARENT_VARIABLE] = str(os.getpid())
@@ -84,8 +85,10 @@ def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: 
     url = f"http://127.0.0.1:{address}"
     try:
         _await_port(process, address, log)
+        write_text(state / _ADDRESS, url)
         yield Flower(url=url, login=login, login_file=login_file, process=process, log=log)
     finally:
+        remove_file(state / _ADDRESS)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -93,6 +96,15 @@ def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def flower_address(workspace: Workspace) -> str | None:
+    """Where Flower answers for this workspace on this host; None where it does not, or is another user's."""
+    with contextlib.suppress(OSError, ValueError):
+        url = (workspace.flower / _ADDRESS).read_text("utf-8")
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=0.5):
+            return url
+    return None
 
 
 def _private_state(workspace: Workspace) -> Path:
@@ -106,22 +118,6 @@ def _private_state(workspace: Workspace) -> Path:
             f"{directory}: must be a directory of yours with mode 0700. Move it elsewhere and start again."
         )
     return directory
-
-
-def _login(path: Path) -> str:
-    """`user:password`, the same each time; the file is for its owner alone.
-
-    Anything else under its name may be known to others, and makes way for a new one.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-            path.unlink()
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(f"lhcq:{secrets.token_urlsafe(12)}\n")
-    return path.read_text("utf-8").strip()
 
 
 def _choose_port(wanted: int | None) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from lhcq.config import Frozen, Settings
@@ -21,6 +21,7 @@ from tasks.settings import with_again
 from tasks.workers.lifecycle import PARENT_VARIABLE, READY_KEY
 
 WorkerKind = Literal["cpu", "gpu", "validate"]
+Tell = Callable[[str], None]
 
 # A GPU worker validates first. A `validate` worker with a GPU of its own takes the same messages beside it.
 _QUEUES: dict[WorkerKind, tuple[str, ...]] = {
@@ -28,7 +29,11 @@ _QUEUES: dict[WorkerKind, tuple[str, ...]] = {
     "gpu": ("validate", "gpu"),
     "validate": ("validate",),
 }
-_START_SECONDS = 180.0  # the first one on a machine compiles the loops, on a busy one slowly
+# One that dies is noticed at once, so this is for one that hangs. The first on a machine compiles the loops, which
+# took more than three minutes where ten processes wanted each core.
+_START_SECONDS = 900.0
+_SLOW_SECONDS = 10.0
+"""So long they may take before a word is said of it."""
 _STOP_SECONDS = 1.0
 _MAX_RESTARTS = 5
 
@@ -89,12 +94,15 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
 
 @contextlib.contextmanager
 def local_workers(
-    workspace: Workspace, broker_url: str, wanted: list[LocalWorker]
+    workspace: Workspace, broker_url: str, wanted: list[LocalWorker], say: Tell = lambda _: None
 ) -> Iterator["LocalWorkers"]:
-    """Run workers for the body; they end with it, and by themselves when this process is killed."""
+    """Run workers for the body; they end with it, and by themselves when this process is killed.
+
+    `say` is told where their start takes long.
+    """
     workers = LocalWorkers(workspace, broker_url, wanted)
     try:
-        workers.start()
+        workers.start(say)
         yield workers
     finally:
         workers.stop()
@@ -123,7 +131,7 @@ class LocalWorkers:
         if self.given_up:
             raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
 
-    def start(self) -> None:
+    def start(self, say: Tell) -> None:
         """Start all of them, and wait until they are up."""
         self._workspace.logs.mkdir(parents=True, exist_ok=True)
         for worker in self._wanted:
@@ -131,13 +139,19 @@ class LocalWorkers:
                 self._launch(worker)
             )  # one by one: what was started is stopped in any case
         self._keeper.start()
-        deadline = time.monotonic() + _START_SECONDS
+        began = time.monotonic()
+        deadline, slow = began + _START_SECONDS, began + _SLOW_SECONDS
         while len(up := set(self._names) & redis_client().smembers(READY_KEY)) < len(self._wanted):
             self.check()
             if time.monotonic() > deadline:
                 raise TransientError(
                     f"{len(self._wanted) - len(up)} local workers did not start within {_START_SECONDS:.0f} s; "
                     f"see {self._workspace.logs}."
+                )
+            if time.monotonic() > slow:
+                slow = deadline
+                say(
+                    "workers are starting; on their first time here they compile what finds jets, about half a minute"
                 )
             time.sleep(0.05)
 

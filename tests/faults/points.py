@@ -38,9 +38,10 @@ def _reach(name: str) -> None:
         return
     action = ""
     with contextlib.suppress(FileNotFoundError):
-        action = armed.read_text()
-        if not action.endswith("!"):  # armed for good otherwise
+        told = armed.read_text()
+        if not told.endswith("!"):  # armed for good otherwise
             _rename(armed, _ARMS / f"{name}.taken")
+        action = told  # now: of two processes that read it at once, one finds it taken, and lives
     if action:
         (_ARMS / f"{name}.reached").write_text(f"{time.time()} {os.getpgid(0)}\n")
         _ACTIONS[action.rstrip("!")](name)

@@ -1,5 +1,6 @@
 """kill -9 of a worker's whole process group at each place where it can lose or double something."""
 
+import os
 import time
 
 import pytest
@@ -24,18 +25,25 @@ POINTS = {
     "delivered@lhcq.cluster_part": 5,
 }
 SHORT = ("popped@lhcq.cluster_part", "chord-claimed")
+REPEATS = int(os.environ.get("LHCQ_KILL_REPEATS", "1"))
+"""How often each is killed: what goes wrong once in many times is seen by many times."""
 
 
 @pytest.mark.parametrize(
-    ("point", "after"),
+    ("point", "after", "repeat"),
     [
-        pytest.param(point, after, marks=() if point in SHORT else pytest.mark.torture, id=point)
+        pytest.param(
+            *(point, after, repeat),
+            marks=() if point in SHORT else pytest.mark.torture,
+            id=f"{point}-{repeat}" if repeat else point,
+        )
         for point, after in POINTS.items()
+        for repeat in range(REPEATS)
     ],
 )
-def test_a_worker_killed_at(rig, events, serial, recovered, point: str, after: int) -> None:
+def test_a_worker_killed_at(rig, events, serial, recovered, point: str, after: int, repeat: int) -> None:
     rig.arm(point, after=after)
-    job = rig.submit(events, point.replace("@", "-").replace(".", "-"), per_chunk=PER_CHUNK)
+    job = rig.submit(events, f"{point}-{repeat}".replace("@", "-").replace(".", "-"), per_chunk=PER_CHUNK)
     killed = rig.reached(point)
     rig.victim(point).process.wait()
     outcome = rig.await_end(job, RECOVERY_LEASES * LEASE_SECONDS)

@@ -30,7 +30,7 @@ def attack_configuration(data: tuple[int, dict[str, Any]], _: Path) -> None:
 
 def records(random: Random, features: Any) -> pa.Table:
     """Four events with numbers as they come."""
-    schema = schema_of(features)
+    schema = schema_of(features, constituents=random.random() < 0.7)
 
     def value(field: pa.Field) -> Any:
         if field.nullable and random.random() < 0.2:
@@ -56,7 +56,7 @@ def make_prompts(random: Random) -> tuple[pa.Table, str, int | None]:
         table = table.drop_columns([random.choice([name for name in table.column_names if name != "jets"])])
     if random.random() < 0.1:
         table = table.slice(0, 0)
-    name = random.choice(("compact", "compact", "diary", str(strange_value(random))))
+    name = random.choice(("compact", "particles", "diary", str(strange_value(random))))
     return table, name, random.choice((None, None, 1, 2, 3, -1, 10**30))
 
 

@@ -75,13 +75,13 @@ def test_a_broker_directory_of_another_user_is_refused(place: Workspace) -> None
 def test_a_login_for_flower_that_others_may_know_makes_way_for_a_new_one(
     place: Workspace, tmp_path: Path, trap: str
 ) -> None:
-    from tasks.workers.flower import _login
+    from tasks.workers.login import kept_login
 
     path = place.root / "flower-login"
     place.root.mkdir()
-    made = _login(path)
+    made = kept_login(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert _login(path) == made
+    assert kept_login(path) == made
     if trap == "open to others":
         path.chmod(0o644)
     elif trap == "a link":
@@ -91,6 +91,6 @@ def test_a_login_for_flower_that_others_may_know_makes_way_for_a_new_one(
         os.chown(path, 65534, 65534)
     else:
         pytest.skip("only root can make another user's file")
-    assert _login(path) != made
+    assert kept_login(path) != made
     assert not path.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

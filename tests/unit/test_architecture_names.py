@@ -14,7 +14,7 @@ PAGES = (
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
-    *sorted(f"docs/{one.name}" for one in (ROOT / "docs").glob("*.md")),
+    *sorted(str(one.relative_to(ROOT)) for one in (ROOT / "docs").rglob("*.md")),
 )
 NAMES_ON_THE_WIRE = ("docs/api.md", "docs/glossary.md", "docs/monitoring.md")
 """Pages with names of columns, of tasks and in traces."""

@@ -41,6 +41,7 @@ from tasks.jobs.progress import Progress
 from tasks.jobs.store import create_job, discard_job
 from tasks.jobs.turns import Claim, note_end
 from tasks.stages.cluster import cluster_merge, cluster_part
+from tasks.workers.lifecycle import READY_KEY
 from tasks.workers.local import LocalWorker, LocalWorkers, local_workers
 from tests.specs import job_of
 
@@ -394,6 +395,26 @@ def test_a_run_that_waits_for_a_person_is_not_waited_for(place: Workspace) -> No
         do_here(place, job)
 
 
+@pytest.mark.parametrize(("slow", "lines"), [(0.0, 1), (60.0, 0)])
+def test_workers_that_take_long_to_start_are_told_of_once(
+    place: Workspace, broker_url: str, broker: Any, monkeypatch: pytest.MonkeyPatch, slow: float, lines: int
+) -> None:
+    told: list[str] = []
+
+    def launch(self: LocalWorkers, worker: LocalWorker) -> "subprocess.Popen[bytes]":
+        self._names.append("cpu-slow@here")
+        then = f"import redis; redis.Redis(unix_socket_path={path!r}).sadd({READY_KEY!r}, 'cpu-slow@here')"
+        source = f"import time; time.sleep(0.5); {then}; time.sleep(60)"
+        return subprocess.Popen([sys.executable, "-c", source], start_new_session=True)
+
+    path = redis_client().connection_pool.connection_kwargs["path"]
+    monkeypatch.setattr(LocalWorkers, "_launch", launch)
+    monkeypatch.setattr("tasks.workers.local._SLOW_SECONDS", slow)
+    with local_workers(place, broker_url, [LocalWorker(kind="cpu")], told.append):
+        assert len(told) == lines
+    assert all("on their first time here they compile" in line for line in told)
+
+
 def test_a_broker_that_dies_while_workers_start_is_told_in_one_line(
     place: Workspace, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,7 +422,7 @@ def test_a_broker_that_dies_while_workers_start_is_told_in_one_line(
     place.create()
 
     @contextlib.contextmanager
-    def dies(workspace: Workspace, url: str, wanted: Any) -> Iterator[LocalWorkers]:
+    def dies(workspace: Workspace, url: str, wanted: Any, say: Any) -> Iterator[LocalWorkers]:
         os.kill(read_json(place.broker / "server.json")["pid"], signal.SIGKILL)
         with local_workers(workspace, url, []) as workers:  # which asks who is up
             redis_client().smembers("lhcq:ready")

@@ -18,6 +18,7 @@ from lhcq.evaluate.metrics import delong_error
 from lhcq.evaluate.validation import write_validation
 from lhcq.records.commits import digests_of
 from lhcq.records.scores import Scores
+from lhcq.report.table import printed_template
 from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
 from tests.older import without_prompt_trees
 from tests.specs import job_of
@@ -181,3 +182,10 @@ def test_trees_of_an_earlier_version_are_compared_as_what_they_are(runs) -> None
 def test_a_run_that_does_not_exist_is_named(runs) -> None:
     with pytest.raises(NotThere, match="nobody"):
         compare("good", "nobody")
+
+
+def test_a_template_with_constituents_says_how_many_and_in_which_frame():
+    wide = {"name": "wide", "version": 1, "columns": ["mjj"], "sha256": ""}
+    assert printed_template(wide) == "wide v1"
+    ten = {**wide, "name": "particles", "constituents": 10, "frame": "detector"}
+    assert printed_template(ten) == "particles v1 (10 constituents, detector)"

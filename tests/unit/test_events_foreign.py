@@ -18,6 +18,7 @@ import pytest
 from lhcq.errors import BadInput
 from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, read_rows
+from tests.deployed import ROOT
 from tests.unit.test_events_frames import PARTICLES, TRUTH
 
 FEW = PARTICLES[:, :90]
@@ -135,3 +136,21 @@ def test_a_shell_reads_nothing_of_a_name_that_stands_in_a_command(tmp_path: Path
     subprocess.run(["sh", "-c", f"{python}; {command}"], cwd=tmp_path, check=True)
     assert not (tmp_path / "ran").exists()
     assert open_event_file(tmp_path / "events.h5").n_events == 24
+
+
+def test_the_program_of_the_pages_makes_a_file_of_momenta_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/howto/own-files.md").read_text("utf-8"), re.S
+    )
+    rng = np.random.default_rng(1)
+    particles, labels = rng.normal(0.0, 30.0, (40, 20, 3)), rng.integers(0, 2, 40)
+    particles[:, 15:] = 0.0
+    monkeypatch.chdir(tmp_path)
+    exec(program, {"particles": particles, "labels": labels})  # noqa: S102
+    block = read_rows(open_event_file(tmp_path / "mine.h5"), 0, 40)
+    pt, eta, phi = np.moveaxis(block.particles[:, :20], 2, 0)
+    back = np.stack([pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)], axis=2)
+    np.testing.assert_allclose(back, particles, atol=1e-9)
+    np.testing.assert_array_equal(block.labels, labels)

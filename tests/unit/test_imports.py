@@ -21,7 +21,7 @@ HEAVY = (
     "numpy",
 )
 WAITING = ("generate", "cluster", "prepare", "train", "resume", "predict", "search", "retry")
-ANSWERING = [verb for verb in VERBS if verb not in ("up", "worker", "workers", "metrics", "flower")]
+ANSWERING = [verb for verb in VERBS if verb not in ("up", "worker", "workers", "serve", "metrics", "flower")]
 
 
 def loaded_by(program: str, cwd: Path) -> set[str]:

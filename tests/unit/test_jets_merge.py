@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lhcq.config import ClusterConfig
-from lhcq.errors import BadInput, NameTaken
+from lhcq.errors import BadInput, DamagedChunk, NameTaken
 from lhcq.jets import merge
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import ChunkMissing, merge_parts
@@ -176,6 +176,19 @@ def test_a_part_that_is_absent_or_damaged_is_named(tmp_path):
     pq.write_table(make_records(10), tmp_path / "unsigned.parquet")
     with pytest.raises(BadInput, match=r"unsigned\.parquet: damaged, or no chunk"):
         merge_parts([tmp_path / "unsigned.parquet"], tmp_path / "mini", n_events=10, manifest_fields={})
+
+
+def test_of_many_parts_the_one_with_an_impossible_label_is_named(tmp_path):
+    records = make_records(30)
+    place = records.schema.get_field_index("label")
+    field = records.schema.field(place)
+    paths = [tmp_path / f"{index}.parquet" for index in range(4)]
+    for path, start, size, label in zip(paths, (0, 10, 10, 20), (10, 0, 10, 10), (0, 0, 7, 1), strict=True):
+        labels = pa.array([label] * size, field.type)
+        write_part(path, [records.slice(start, size).set_column(place, field, labels)], HOST)
+    with pytest.raises(DamagedChunk, match="has the label 7") as raised:
+        merge_parts(paths, tmp_path / "mini", n_events=30, manifest_fields={})
+    assert raised.value.path == paths[2]
 
 
 def test_a_second_merge_gives_the_standing_manifest_even_without_its_parts(tmp_path):

@@ -1,12 +1,14 @@
 """The plots of a dataset: what is counted, what is drawn, and what the page says."""
 
 import base64
+import itertools
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,10 +20,10 @@ from matplotlib.figure import Figure
 
 from lhcq.cli.main import cli
 from lhcq.errors import BadInput, NotThere
-from lhcq.report.dataset import CLASSES, DatasetView, bin_values, collect_dataset
+from lhcq.report.dataset import CLASSES, ClassSpectrum, DatasetView, Spectrum, bin_values, collect_dataset
 from lhcq.report.dataset_page import describe_picture, render_dataset, said_config
 from lhcq.report.quantities import QUANTITIES, plan_edges, plan_quantities
-from lhcq.report.spectra import draw_png, draw_spectrum, plan_grid
+from lhcq.report.spectra import _LEFT, _PARAMETERS, draw_picture, draw_spectrum, plan_grid
 from lhcq.storage import write_manifest
 from lhcq.workspace import Workspace
 
@@ -260,7 +262,7 @@ def test_falling_spectra_are_drawn_on_a_logarithmic_axis(place: Workspace):
 
 def test_a_picture_of_one_event_and_of_a_very_long_name_can_be_drawn(place: Workspace):
     make_dataset(place, make_events(1, (1,)), source=f"/data/{'a' * 200}.h5")
-    assert draw_png(collect_dataset(place, "mini")).startswith(PNG)
+    assert draw_picture(collect_dataset(place, "mini")).startswith(PNG)
 
 
 @pytest.mark.parametrize(
@@ -344,3 +346,52 @@ def test_real_records_have_all_that_is_drawn():
     drawn, left_out = plan_quantities(schema_of("jets"))
     assert set(left_out) == {"tau21_heavier", "tau21_lighter"}
     assert len(drawn) == len(QUANTITIES) - 2
+
+
+@pytest.mark.parametrize(("ending", "start"), [("pdf", b"%PDF"), ("PNG", PNG), ("svg", b"<?xml")])
+def test_the_picture_alone_is_written_as_the_file_s_ending_says(
+    place: Workspace, tmp_path: Path, ending: str, start: bytes
+):
+    make_dataset(place, make_events(230, (0, 1)))
+    out = tmp_path / f"talk.{ending}"
+    answer = json.loads(run(place, "plot", "mini", "--json", "--out", out).stdout)
+    assert answer[ending.lower()] == str(out)
+    assert out.read_bytes().startswith(start)
+    assert sorted(tmp_path.glob("talk*")) == [out]
+
+
+def test_a_file_of_another_ending_is_no_place_for_a_picture(place: Workspace, tmp_path: Path):
+    make_dataset(place, make_events(30, (0, 1)))
+    out = tmp_path / "notes.txt"
+    out.write_text("mine")
+    refused = run(place, "plot", "mini", "--out", out)
+    assert isinstance(refused.exception, BadInput)
+    assert "is a file" in str(refused.exception)
+    assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("falls", [1.0, 0.6, 0.2, 0.01, 1e-4])
+def test_the_numbers_of_a_falling_spectrum_do_not_reach_into_the_title_of_its_axis(falls: float):
+    """However narrow the range of the shares is: `falls` is the last over the first."""
+    edges = np.linspace(1000.0, 3000.0, 25)
+    counts = np.round(2e6 * np.geomspace(1.0, falls, 24)).astype(np.int64)
+    found = ClassSpectrum(
+        counts=counts, n_events=int(counts.sum()), n_missing=0, mean=0.0, median=0.0, low=0.0, high=0.0
+    )
+    quantity = next(one for one in QUANTITIES if one.log)
+    with mpl.rc_context(_PARAMETERS):
+        figure = Figure(figsize=(_LEFT + 4.0, 4.0))
+        axes = figure.add_axes((_LEFT / (_LEFT + 4.0), 0.18, 0.75, 0.75))
+        draw_spectrum(axes, Spectrum(quantity=quantity, edges=edges, classes={"background": found}))
+        figure.canvas.draw()
+        title = axes.yaxis.label.get_window_extent()
+        low, high = axes.get_ylim()
+        numbers = [
+            label.get_window_extent()
+            for label in axes.get_yticklabels(which="both")
+            if label.get_text() and low <= label.get_position()[1] <= high
+        ]
+    assert len(numbers) >= 2
+    assert all(number.x0 >= title.x1 for number in numbers)
+    ordered = sorted(numbers, key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(ordered))

@@ -5,7 +5,7 @@ from lhcq.config import knows_mass
 from lhcq.errors import BadInput
 from lhcq.prompts import templates
 from lhcq.prompts.templates import Column, choose_columns, describe_template, render, render_as
-from lhcq.records.events import schema_of
+from lhcq.records.events import LISTED_CONSTITUENTS, schema_of
 
 FIRST = {
     "pt": 1286.7,
@@ -36,6 +36,7 @@ def make_records() -> pa.Table:
             "delta_r": pa.array([3.13, None, None]),
             "n_particles": pa.array([174, 96, 0], pa.int32()),
             "n_jets": pa.array([2, 1, 0], pa.int32()),
+            "constituents": pa.array([[[], []], [[]], []], LISTED_CONSTITUENTS.type),
         }
     )
 
@@ -195,7 +196,7 @@ def test_no_events_give_no_prompts(name):
 
 
 def test_a_template_that_is_not_there_is_refused_by_name():
-    with pytest.raises(BadInput, match="'haiku' is no template: use one of compact, wide, diary"):
+    with pytest.raises(BadInput, match="'haiku' is no template: use one of compact, wide, particles, diary"):
         render("haiku", make_records())
     with pytest.raises(BadInput, match="'haiku' is no template"):
         describe_template("haiku", make_records().schema)

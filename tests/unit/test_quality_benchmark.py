@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import searching
 from benchmarks.answers import lines_of as lines_of_answers
+from benchmarks.particles_table import tables as tables_of_particles
 from benchmarks.quality_table import auc_difference, tables
 from benchmarks.rows import DOCUMENT, RESULTS, marks
 from benchmarks.sculpting import by_trees, lines_of, one_seed, stored_rows
@@ -36,6 +37,7 @@ def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():
     [
         ("quality", "quality --stage table", tables),
         ("answers", "answers --stage table", lambda found: {"answers": lines_of_answers(found)}),
+        ("particles", "particles --stage table", tables_of_particles),
         ("sculpting", "sculpting", lambda found: {"sculpting": lines_of(stored_rows())}),
     ],
 )

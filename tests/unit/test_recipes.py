@@ -59,11 +59,11 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     assert "\n" not in told
     for fault in (
         "name: 'a/b' cannot name",
-        "generate.background: ",
-        "cluster.radius: ",
+        "generate.background should be greater",
+        "cluster.radius should be less",
         "cluster.file: the events are those that are fetched or generated",
         "train.rnak: there is no such value, did you mean rank?",
-        "train.alpha: ",
+        "train.alpha should be a valid number",
         "predct: there is no such section, did you mean predict?",
     ):
         assert fault in told

@@ -1,5 +1,6 @@
 """The report of a run, from a workspace that holds what the other stages would have written."""
 
+import itertools
 import json
 import re
 import shutil
@@ -9,6 +10,8 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import hypothesis
+import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from lhcq.cli.main import cli
 from lhcq.config import SplitConfig, TrainConfig
@@ -30,7 +34,7 @@ from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course
 from lhcq.records.validations import read_metrics, write_calibrated
 from lhcq.report.card import _evaluations
 from lhcq.report.collect import RunView, collect_run
-from lhcq.report.page import render_page, verdict_of, write_report
+from lhcq.report.page import PICTURES, render_page, verdict_of, write_report
 from lhcq.report.plots import (
     binomial_band,
     draw_by_checkpoint,
@@ -40,11 +44,12 @@ from lhcq.report.plots import (
     reliability,
     running_mean,
 )
-from lhcq.report.style import DARK, darkened, draw_svg
+from lhcq.report.style import DARK, PARAMETERS, SIZE, Plot, darkened, scale_log
 from lhcq.report.table import COLUMNS, checkpoint_table, digits_apart, printed_interval, printed_row
 from lhcq.results import Run
 from lhcq.storage import MANIFEST, append_line, read_json, write_json, write_manifest
 from lhcq.workspace import Workspace
+from tests.browser import running_browser
 from tests.older import without_prompt_trees
 from tests.specs import job_of
 
@@ -567,13 +572,14 @@ def test_a_name_from_outside_cannot_become_markup(finished: Workspace) -> None:
 
 def test_equal_views_draw_equal_bytes(finished: Workspace) -> None:
     view = collect_run(finished, "demo")
-    once, again = (draw_svg(partial(draw_roc, view=view), left="demo", right="test") for _ in range(2))
+    once, again = (Plot(draw=partial(draw_roc, view=view), left="demo", right="test").svg() for _ in range(2))
     assert once == again
 
 
 def test_the_dark_picture_differs_in_colours_alone(finished: Workspace) -> None:
     view = collect_run(finished, "demo")
-    light = draw_svg(partial(draw_by_checkpoint, view=view, name="accuracy"), left="demo", right="validation")
+    plot = Plot(draw=partial(draw_by_checkpoint, view=view, name="accuracy"), left="demo", right="validation")
+    light = plot.svg()
     dark = darkened(light)
     assert not any(colour in dark for colour in DARK)
     back = {value: key for key, value in DARK.items()}
@@ -606,3 +612,100 @@ def test_reliability_of_perfectly_calibrated_scores_lies_on_the_diagonal() -> No
     assert mean.size == 10
     assert np.abs(mean - observed).max() < 0.03
     assert np.all((low <= observed) & (observed <= high))
+
+
+def test_each_picture_is_written_as_png_and_pdf_the_same_each_time(
+    finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(finished.root))
+    told = []
+    for name in ("once", "again"):
+        asked = [
+            "report",
+            "demo",
+            "--out",
+            str(tmp_path / "page.html"),
+            "--figures",
+            str(tmp_path / name),
+            "--json",
+        ]
+        result = CliRunner().invoke(cli, asked, catch_exceptions=False)
+        told.append([Path(path) for path in json.loads(result.output)["figures"]])
+    names = [path.name for path in told[0]]
+    assert names == [f"demo-{name}.{form}" for name in PICTURES for form in ("png", "pdf")]
+    starts = {".png": b"\x89PNG", ".pdf": b"%PDF"}
+    for path, same in zip(*told, strict=True):
+        assert path.read_bytes().startswith(starts[path.suffix])
+        assert path.read_bytes() == same.read_bytes()
+
+
+def test_every_table_says_what_its_headings_are_of_and_scrolls_by_keyboard(finished: Workspace) -> None:
+    page = render_page(collect_run(finished, "demo"))
+    tables = page.count("<table>")
+    assert tables >= 2
+    assert (
+        len(
+            re.findall(
+                r'<div class="card scroll" tabindex="0" role="region" aria-label="[^"]+"><table>', page
+            )
+        )
+        == tables
+    )
+    headings = re.findall(r"<th\b[^>]*>", page)
+    assert headings
+    assert all(re.search(r'scope="(col|row)"', heading) for heading in headings)
+
+
+@given(low=st.floats(1e-7, 1e3), decades=st.floats(0.02, 9.0))
+@hypothesis.settings(max_examples=25)
+def test_numbers_of_a_logarithmic_axis_are_there_and_do_not_overlap(low: float, decades: float) -> None:
+    with mpl.rc_context(PARAMETERS):
+        figure = Figure(figsize=SIZE)
+        axes = figure.add_axes((0.145, 0.135, 0.82, 0.785))
+        scale_log(axes, low, low * 10**decades)
+        figure.canvas.draw()
+        bottom, top = sorted(axes.get_ylim())
+        shown = [
+            label.get_window_extent()
+            for label in axes.get_yticklabels(which="both")
+            if label.get_text() and bottom <= label.get_position()[1] <= top
+        ]
+    assert len(shown) >= 2
+    assert min(box.x0 for box in shown) > 0, "a number is cut off"
+    ordered = sorted(shown, key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(ordered))
+
+
+@pytest.mark.torture
+def test_in_a_browser_nothing_is_cut_at_1280_pixels_on_a_phone_it_scrolls_by_keyboard_and_on_paper_all_is_there(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    write_report(finished, "demo", page)
+    hidden = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    with running_browser(tmp_path / "profile") as browser:
+        browser.resize(1280, 900)
+        browser.open(page.as_uri())
+        assert browser.ask("document.querySelectorAll('.scroll').length") >= 2
+        assert browser.ask(hidden) == 0
+        assert browser.ask("document.documentElement.scrollWidth") <= 1280
+
+        browser.resize(390, 800)
+        assert browser.ask(hidden) >= 2
+        assert browser.ask("document.documentElement.scrollWidth") <= 390
+        browser.press("Tab")
+        assert browser.ask("document.activeElement.className") == "card scroll"
+        browser.press("ArrowRight", 5)
+        browser.until("document.activeElement.scrollLeft > 0", 10)
+
+        browser.tell("Emulation.setEmulatedMedia", media="print")
+        browser.resize(int(186 / 25.4 * 96), 1000)  # A4 without its margins
+        browser.tell("Emulation.setEmulatedMedia", media="print")
+        assert browser.ask(hidden) == 0
+        assert browser.ask("document.documentElement.scrollWidth") <= int(186 / 25.4 * 96)
+        paper = tmp_path / "page.pdf"
+        browser.printed(paper)
+    sizes = {
+        tuple(map(float, box.split())) for box in re.findall(rb"/MediaBox \[([^]]*)\]", paper.read_bytes())
+    }
+    assert {(round(width), round(height)) for _, _, width, height in sizes} == {(595, 842)}

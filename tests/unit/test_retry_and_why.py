@@ -3,6 +3,8 @@
 import json
 import os
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +15,13 @@ from lhcq.errors import BadInput, DamagedChunk, NotThere
 from lhcq.records.job_control import set_wish
 from lhcq.records.jobs import end_job, failures_of, note_stop, outcome_of
 from tasks.app import connect
-from tasks.engine.publish import publish_job, publish_unit, retry_units
+from tasks.engine.publish import publish_job, publish_rest, publish_unit, retry_units
 from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, latest_attempt
-from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit
+from tasks.jobs.kinds import KINDS, chunk_path, chunk_unit, merge_unit, segment_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
+from tasks.jobs.turns import turns_of
 from tasks.observe.unit_status import standing_of
 from tasks.stages.fanout import perform_chunk, perform_merge
 from tests.attempted import count_attempt
@@ -219,6 +222,43 @@ def test_a_damaged_chunk_is_made_again_it_alone(broker, here, new_job) -> None:
     assert perform_chunk("cluster", "made", 1, make) == "done"
     assert perform_merge("cluster", "made", merge) == "done"
     assert outcome_of(here, job).message == "3 merged"
+
+
+def test_a_damaged_chunk_of_the_round_before_is_made_again_before_what_reads_it(
+    broker, here, new_job, monkeypatch
+) -> None:
+    monkeypatch.setitem(KINDS, "cluster", replace(KINDS["cluster"], rounds=lambda _: (2, 2)))
+    job = new_job(parts=4)
+    publish_job(here, job)
+    for index in range(2):
+        assert perform_chunk("cluster", "made", index, touch) == "done"
+    publish_rest(here, job)  # as the merge does that finds chunks left
+    (turn,) = turns_of([job])
+    assert {unit.number for unit in turn.out} == {2, 3}
+    broker.delete("cpu")  # both are at work
+
+    def read(place: Any, job: Any, index: int, path: Path, held: Any) -> None:
+        first = chunk_path(place, job, 0)
+        if first.read_text() != "whole":
+            raise DamagedChunk.at(first, "damaged")
+        path.touch()
+
+    assert perform_chunk("cluster", "made", 2, read) == "again"
+    assert not chunk_path(here, job, 0).exists()
+    (turn,) = turns_of([job])
+    assert [unit.number for unit in turn.out] == [0], "the round before, in what is published"
+    assert perform_chunk("cluster", "made", 3, read) == "waiting", "nor is it tried in vain"
+    assert latest_attempt(job, chunk_unit(job, 3)) is None
+    assert pending_units(here, job) == [chunk_unit(job, 0)]
+
+    def make(place: Any, job: Any, index: int, path: Path, held: Any) -> None:
+        path.write_text("whole")
+
+    assert perform_chunk("cluster", "made", 0, make) == "done"
+    assert [perform_chunk("cluster", "made", index, read) for index in (2, 3)] == ["done", "done"]
+    assert perform_merge("cluster", "made", merged) == "done"
+    assert perform_chunk("cluster", "made", 3, read) == "closed", "nothing is published of a job that ended"
+    assert turns_of([job]) == [None]
 
 
 def test_status_counts_with_and_without_a_broker(broker, broker_url, here, new_job, monkeypatch) -> None:

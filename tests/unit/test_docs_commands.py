@@ -9,7 +9,10 @@ import pytest
 from lhcq.cli.main import cli
 from tests.deployed import ROOT
 
-PAGES = ("README.md", "docs/cluster.md", "docs/recipes.md", "deploy/README.md")
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "deploy/README.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
+)
 
 
 def commands() -> list[str]:
@@ -17,12 +20,14 @@ def commands() -> list[str]:
     text = "\n".join((ROOT / page).read_text() for page in PAGES)
     blocks = (
         re.findall(r"```sh\n(.*?)```", text, re.S)
+        + re.findall(r"(?m)^\$ (.*)$", text)
         + re.findall(r"(?m)^    (.*)$", text)
         + re.findall(r"`([^`\n]+)`", text)
     )
     found = re.findall(r"(?:^|[;']\s*)lhcq ([^>&;|\n]+)", "\n".join(blocks), re.M)
+    said = {re.sub(r"\s#.*", "", words) for words in found}
     return sorted(
-        {re.sub(r"'\s*$", "", words).strip() if words.count("'") % 2 else words.strip() for words in found}
+        {re.sub(r"'\s*$", "", words).strip() if words.count("'") % 2 else words.strip() for words in said}
     )
 
 

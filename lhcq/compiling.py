@@ -1,4 +1,4 @@
-"""Loops over the values of events, compiled for the types that they are called with."""
+"""Loops over numbers, compiled for the types that they are called with. (Those of jets: `lhcq.jets.compiling`.)"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast

@@ -1,0 +1,106 @@
+"""Ways to write constituents into a prompt, and how many tokens each takes. `letters` is lhcq's own."""
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.particles_data import Subset, make_split, read_events
+from benchmarks.rows import say
+from lhcq.config import Frame, SplitConfig
+from lhcq.model.tokens import encode_prompts
+from lhcq.prompts.particles import Constituents
+from lhcq.prompts.tokens import tokens_of_letter
+from lhcq.records.letters import LETTERS, SEPARATOR
+from lhcq.records.subsets import read_subset
+from lhcq.storage import write_json
+from lhcq.workspace import Workspace
+
+COUNTED = 2000
+"""Prompts whose tokens are counted."""
+SIZES = (5, 10, 20, 40)
+
+
+def coarse(constituents: Constituents) -> list[list[list[str]]]:
+    """One of 26 letters for each quantity."""
+    return _words(constituents, constituents.bins() // 2, lambda place: LETTERS[place])
+
+
+def digits(constituents: Constituents) -> list[list[list[str]]]:
+    """`125 -12 30`: thousandths of the jet's pt, and hundredths of eta and phi."""
+    scaled = np.rint(constituents.values * (1000, 100, 100)).astype(np.int64)
+    return _words(constituents, scaled, str)
+
+
+def percents(constituents: Constituents) -> list[list[list[str]]]:
+    """`39 48 02`, the bin of either hundred, which is two digits."""
+    return _words(constituents, constituents.bins(), lambda place: f"{place:02}")
+
+
+CODINGS: dict[str, Callable[[Constituents], list[list[list[str]]]]] = {
+    "letters-26": coarse,
+    "digits": digits,
+    "two-digits": percents,
+}
+"""Beside `letters`; each gives the words of each jet of each event."""
+
+
+def prompts_of(place: Workspace, subset: str, coding: str, most: int, frame: Frame) -> list[str]:
+    """The prompts of the events of a subset in this coding, behind the numbers of `wide`."""
+    if coding == "letters":
+        split = make_split(place, SplitConfig(template="particles", constituents=most, frame=frame))
+        found: list[str] = read_subset(place.split(split), subset, ["prompt"])["prompt"].to_pylist()
+        return found
+    wide = read_subset(place.split("wide"), subset, ["prompt"])["prompt"].to_pylist()
+    return write_behind(wide, read_events(place.root, subset), coding, most, frame)
+
+
+def write_behind(numbers: list[str], events: Subset, coding: str, most: int, frame: Frame) -> list[str]:
+    """Prompts of numbers alone, with constituents behind."""
+    kept = Constituents(events.constituents.values[:, :, :most]).turned(frame)
+    return [
+        f"{prompt[:-1]}{''.join(SEPARATOR + ''.join(f' {word}' for word in jet) for jet in jets)}:"
+        for prompt, jets in zip(numbers, CODINGS[coding](kept), strict=True)
+    ]
+
+
+def _words(
+    constituents: Constituents, values: NDArray[np.int64], show: Callable[[int], str]
+) -> list[list[list[str]]]:
+    counts = (constituents.values[..., 0] > 0).sum(axis=2).tolist()
+    return [
+        [[show(one) for three in jet[:n] for one in three] for jet, n in zip(event, kept, strict=True)]
+        for event, kept in zip(values.tolist(), counts, strict=True)
+    ]
+
+
+def count_tokens(place: Workspace, model: Path, mistral: Path | None) -> None:
+    """Write how many tokens prompts have, on average and at most, by tokenizer, coding and constituents."""
+    encoders = {"SmolLM2": encode_prompts(model)}
+    if mistral is not None:
+        from sentencepiece import SentencePieceProcessor
+
+        encoders["Mistral v3"] = SentencePieceProcessor(model_file=str(mistral)).encode
+    events = read_events(place.root, "validation").first(COUNTED)
+    numbers = read_subset(place.split("wide"), "validation", ["prompt"])["prompt"].to_pylist()[:COUNTED]
+    rows: list[dict[str, Any]] = []
+    for tokenizer, encode in encoders.items():
+        rows.append(
+            {"tokenizer": tokenizer, "coding": "letters", "tokens of a letter": tokens_of_letter(encode)}
+        )
+        written = {("none", 0): numbers}
+        for most in SIZES:
+            letters = Constituents(events.constituents.values[:, :, :most]).turned("principal-axis").write()
+            behind = zip(numbers, letters, strict=True)
+            written["letters", most] = [f"{prompt[:-1]}{one}:" for prompt, one in behind]
+            for coding in CODINGS:
+                written[coding, most] = write_behind(numbers, events, coding, most, "principal-axis")
+        for (coding, most), prompts in written.items():
+            lengths = [len(ids) for ids in encode(prompts)]
+            found = {"mean": statistics.fmean(lengths), "max": max(lengths)}
+            rows.append({"tokenizer": tokenizer, "coding": coding, "constituents": most, **found})
+            say(f"tokens: {rows[-1]}")
+    write_json(place.root / "tokens.json", {"n": len(numbers), "rows": rows})

@@ -1,0 +1,159 @@
+"""The events of the benchmark of particles: those of the quality benchmark, with their constituents kept."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from benchmarks.quality_data import SEED, key_of, make_parts
+from lhcq.config import ClusterConfig, Frame, GenerateConfig, SplitConfig
+from lhcq.evaluate.metrics import metrics_of
+from lhcq.jets.merge import merge_parts
+from lhcq.prompts.features import record_columns
+from lhcq.prompts.particles import COLUMN, Constituents
+from lhcq.prompts.writing import write_split
+from lhcq.records.events import read_event_batches, read_schema
+from lhcq.records.scores import Scores, write_scores
+from lhcq.records.subsets import read_subset
+from lhcq.storage import read_manifest, write_json
+from lhcq.workspace import Workspace
+
+KEPT = 40
+CLUSTERING = ClusterConfig(features="full", constituents=KEPT)
+DATASET = "particles"
+SCORED = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Events of a subset of the split."""
+
+    rows: NDArray[np.int64]
+    """(n,)"""
+    labels: NDArray[np.int64]
+    """(n,)"""
+    features: NDArray[np.float64]
+    """(n, 34); NaN for what an event lacks."""
+    constituents: Constituents
+    """In the detector's frame."""
+
+    def first(self, n: int | None) -> "Subset":
+        """As many of its events, which are in random order; None: all."""
+        return Subset(
+            self.rows[:n], self.labels[:n], self.features[:n], Constituents(self.constituents.values[:n])
+        )
+
+
+def make_events(place: Workspace, n_events: int, processes: int) -> None:
+    """`n_events` of each class, clustered; what stands already is left."""
+    config = GenerateConfig(background=n_events, signal=n_events, seed=SEED)
+    scratch, n_parts = make_parts(place, config, processes, {DATASET: CLUSTERING})
+    merge_parts(
+        [scratch / DATASET / f"{index:05d}.parquet" for index in range(n_parts)],
+        place.dataset(DATASET),
+        n_events=2 * n_events,
+        manifest_fields={
+            "name": DATASET,
+            "source": f"{n_events} + {n_events} events, seed {SEED}",
+            "source_sha256": key_of(config),
+            "config": CLUSTERING.model_dump(mode="json"),
+        },
+        features="full",
+        constituents=True,
+    )
+    for template in ("compact", "wide"):
+        make_split(place, SplitConfig(template=template))
+
+
+def make_split(place: Workspace, config: SplitConfig) -> str:
+    """The name of a split of the events; they are in the same subsets, in the same order, in all."""
+    name = config.template
+    if config.template == "particles":
+        name = f"particles-{config.constituents}-{config.frame}-{config.copies}"
+    write_split(place.dataset(DATASET), place.split(name), config=config)
+    return name
+
+
+def facts_of_events(place: Workspace) -> dict[str, Any]:
+    """What a result says of its events."""
+    manifest = read_manifest(place.split("wide"), what="the split", remedy="Run --stage data.")
+    dataset = read_manifest(place.dataset(DATASET), what="the dataset", remedy="Run --stage data.")
+    return {"counts": manifest["counts"], "events": dataset["source"]}
+
+
+@functools.lru_cache(maxsize=3)
+def read_events(root: Path, name: str) -> Subset:
+    """A subset with all features and constituents."""
+    place = Workspace(root)
+    features: list[str] = read_manifest(place.split("wide"), what="split", remedy="")["features"]
+    table = read_subset(place.split("wide"), name, ["row", "label", *features])
+    rows = table["row"].to_numpy()
+    return Subset(
+        rows=rows,
+        labels=table["label"].to_numpy().astype(np.int64),
+        features=np.column_stack([table[one].to_numpy() for one in features]),
+        constituents=_constituents_at(place, rows),
+    )
+
+
+def _constituents_at(place: Workspace, rows: NDArray[np.int64]) -> Constituents:
+    """Those of the events of these rows, which are their places."""
+    order = np.argsort(rows)
+    found = Constituents.joined(_pieces(place, rows[order]))
+    return found.take(np.argsort(order))
+
+
+def _pieces(place: Workspace, rows: NDArray[np.int64]) -> Iterator[Constituents]:
+    dataset, start = place.dataset(DATASET), 0
+    columns = record_columns(read_schema(dataset), COLUMN)
+    for batch in read_event_batches(dataset, columns):
+        stop = start + batch.num_rows
+        low, high = np.searchsorted(rows, [start, stop])
+        records = pa.Table.from_batches([batch]).take(pa.array(rows[low:high] - start))
+        yield Constituents.of(records, KEPT)
+        start = stop
+
+
+def flattened(events: Subset, most: int, frame: Frame) -> NDArray[np.float64]:
+    """Share and distances of the `most` hardest of either jet, (n, 6 most); NaN where there is none."""
+    kept = Constituents(events.constituents.values[:, :, :most]).turned(frame).values
+    absent = kept[..., :1] == 0
+    return np.where(absent, np.nan, kept).reshape(len(kept), -1)
+
+
+def row_path(place: Workspace, name: str, n_train: int, seed: int) -> Path:
+    """What is known of a training."""
+    return place.root / "rows" / f"{name}-{n_train}-{seed}.json"
+
+
+def scores_path(place: Workspace, name: str, n_train: int, seed: int, subset: str) -> Path:
+    """What it said of the events of a subset."""
+    return place.root / "scores" / f"{name}-{n_train}-{seed}" / f"{subset}.parquet"
+
+
+def keep(
+    place: Workspace,
+    name: str,
+    seed: int,
+    n_train: int,
+    said: dict[str, tuple[NDArray[np.float64], NDArray[np.int8] | None]],
+    **facts: Any,
+) -> float:
+    """Write the scores of a training and what is known of it; the AUC on the validation subset."""
+    for subset, (p_signal, answers) in said.items():
+        events = read_events(place.root, subset)
+        scores = Scores.of(rows=events.rows, labels=events.labels, p_signal=p_signal, answers=answers)
+        write_scores(scores_path(place, name, n_train, seed, subset), scores)
+    validation = metrics_of(read_events(place.root, "validation").labels, *said["validation"])
+    facts |= {"name": name, "seed": seed, "n_train": n_train}
+    # Last: what has a row is done. Of the test subset nothing is said before the choice.
+    write_json(
+        row_path(place, name, n_train, seed), {**facts, "validation": validation.model_dump(mode="json")}
+    )
+    assert validation.auc is not None
+    return validation.auc

@@ -1,0 +1,1 @@
+"""The workspace as a page in a browser, which follows what happens."""
