@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 from benchmarks.events import cache_directory
 from benchmarks.quality_table import auc_difference
-from benchmarks.quality_train import train_whole
 from benchmarks.rows import Row, circumstances, markdown, put_table, row, say, write_result
 from lhcq.config import ANSWER_WEIGHT, TRAIN_PRESETS, TrainConfig
 from lhcq.evaluate.metrics import Z95, metrics_of
 from lhcq.model.base import Base, load_base
 from lhcq.model.checkpoint import write_checkpoint
+from lhcq.model.loop import StepRecord, train_whole
 from lhcq.model.plan import plan_run, recommended_answer_weight
 from lhcq.model.score import Scores, score_prompts
 from lhcq.model.sources import obtain
@@ -304,9 +304,12 @@ def _train(base: Base, config: TrainConfig, weight: float, train: Subset, test: 
     """Trained with this weight of answers, and scored."""
     config = config.model_copy(update={"answer_weight": weight})
     ended: list[float] = []
-    state = train_whole(
-        base, config, train.prompts, train.labels, lambda _: ended.append(time.perf_counter())
-    )
+
+    def on_step(_: StepRecord) -> bool:
+        ended.append(time.perf_counter())
+        return True
+
+    state = train_whole(base, prompts=train.prompts, labels=train.labels, config=config, on_step=on_step)
     with tempfile.TemporaryDirectory() as directory:
         checkpoint = Path(directory) / f"{state.step:08d}"
         write_checkpoint(checkpoint, state, config_hash="benchmark")

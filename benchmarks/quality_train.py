@@ -3,14 +3,12 @@
 import gc
 import time
 import traceback
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmarks import quality_levers
 from benchmarks.quality_data import (
@@ -24,12 +22,10 @@ from benchmarks.quality_data import (
 from benchmarks.quality_trees import stacked_features
 from benchmarks.quality_variants import VARIANTS, Variant
 from benchmarks.rows import say
-from lhcq.config import TrainConfig
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.model.base import Base, load_base
 from lhcq.model.checkpoint import write_checkpoint
-from lhcq.model.loop import StepRecord, TrainState, train_segment
-from lhcq.model.plan import plan_run
+from lhcq.model.loop import StepRecord, train_whole
 from lhcq.model.score import score_prompts
 from lhcq.records.scores import Scores, write_scores
 from lhcq.storage import sha256_of_json, write_json
@@ -127,42 +123,18 @@ def train_variant(place: Workspace, model: Path, name: str, max_steps: int | Non
     say(f"train: {name}: {seconds:.0f} s, accuracy {row['test']['accuracy']:.4f}, AUC {auc}")
 
 
-def train_whole(
-    base: Base,
-    config: TrainConfig,
-    prompts: list[str],
-    labels: NDArray[np.int64],
-    note: Callable[[StepRecord], None] = lambda _: None,
-) -> TrainState:
-    """As a run of lhcq does, in one segment; `note` is told of each step."""
-
-    def on_step(record: StepRecord) -> bool:
-        note(record)
-        return True
-
-    return train_segment(
-        base,
-        prompts=prompts,
-        labels=labels,
-        config=config,
-        checkpoint=None,
-        until_step=plan_run(len(prompts), config).total_steps,
-        on_step=on_step,
-    )
-
-
 def _train(
     place: Workspace, base: Base, name: str, config: Any, events: dict[str, Events]
 ) -> tuple[list[float], dict[str, Any]]:
     """Trained, and scored on all other parts: the losses of the steps, and what is said of each part."""
     losses: list[float] = []
-    state = train_whole(
-        base,
-        config,
-        events["train"].prompts,
-        events["train"].labels,
-        lambda record: losses.append(record.loss),
-    )
+
+    def note(record: StepRecord) -> bool:
+        losses.append(record.loss)
+        return True
+
+    one = events["train"]
+    state = train_whole(base, prompts=one.prompts, labels=one.labels, config=config, on_step=note)
     checkpoint = place.checkpoint(name, state.step)
     write_checkpoint(checkpoint, state, config_hash=sha256_of_json(config.model_dump(mode="json")))
     base.adapter.graphs.clear()  # their memory is wanted for scoring

@@ -109,9 +109,9 @@ def by_trees(numbers: Floats, labels: NDArray[np.int8]) -> Classify:
 
 def by_model(prompts: list[str], labels: NDArray[np.int8], directory: Path) -> Classify:
     """A language model by QLoRA. What has not learnt enough sculpts more: six epochs of these few events."""
-    from benchmarks.quality_train import train_whole
     from lhcq.config import ANSWER_WEIGHT, TrainConfig
     from lhcq.model.base import load_base
+    from lhcq.model.loop import train_whole
     from lhcq.model.score import score_attached
 
     base = load_base(directory)
@@ -121,7 +121,7 @@ def by_model(prompts: list[str], labels: NDArray[np.int8], directory: Path) -> C
             rank=16, alpha=32.0, learning_rate=1e-3, batch_size=512, epochs=EPOCHS, answer_weight=ANSWER_WEIGHT,
             seed=seed + 1,
         )  # fmt: skip
-        train_whole(base, config, [prompts[row] for row in train], labels[train].astype(np.int64))
+        train_whole(base, prompts=[prompts[row] for row in train], labels=labels[train], config=config)
         base.adapter.graphs.clear()  # their memory is wanted for scoring
         return score_attached(
             base, [prompts[row] for row in asked], config.max_tokens, batch_size=32

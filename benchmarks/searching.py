@@ -2,11 +2,13 @@
 
     python -m benchmarks.searching scan WORKSPACE --background DATASET... --signal DATASET
     python -m benchmarks.searching alarms [--samples 20]
+    python -m benchmarks.searching tables
 
 `scan` puts signal events into generated background, so many and by so many seeds, and tests the region where they are
 as `lhcq search` does: significance out against significance in, beside trees that are taught by labels (of other
 signal events, on the same features and folds). `alarms` searches made-up background whole, samples that share no
-event: are the global p-values uniform? Both write results/searching_*.json, `scan` the picture docs/search-scan.png.
+event: are the global p-values uniform? Both write results/searching_*.json and a table of docs/search.md, `scan` the
+picture docs/search-scan.png; `tables` writes the tables of what was measured last.
 """
 
 import argparse
@@ -24,20 +26,21 @@ from scipy.stats import kstest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
-from benchmarks.rows import RESULTS, Row, row, say, table
+from benchmarks.rows import RESULTS, Row, put_table, row, say, table
 from lhcq.evaluate.hunt import RegionTest, bin_edges, hunt, judge_by_truth, pseudo_experiments, summarize
 from lhcq.evaluate.weak import PARAMETERS, WeakEvents, assign_folds, score_all, shuffled
 from lhcq.records.events import events_sha256, read_dataset
 from lhcq.records.specs import SearchSpec
 from lhcq.requests.search import in_range, search_config, search_request
-from lhcq.storage import write_json
+from lhcq.storage import read_json, write_json
 from lhcq.workspace import Workspace
 
 REGION = (3300.0, 3700.0)
 PUT_IN = (0, 200, 400, 700, 1000)
 SEEDS = 3
 SHARES = (0.01, 0.001)
-_PICTURE = Path(__file__).parents[1] / "docs" / "search-scan.png"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "search.md"
+_PICTURE = DOCUMENT.with_name("search-scan.png")
 
 Floats = NDArray[np.float64]
 Bits = NDArray[np.bool_]
@@ -62,6 +65,7 @@ def scan(workspace: Workspace, backgrounds: list[str], signal: str) -> list[Row]
             say(f"searching: {n_signal} signal events, seed {seed}: {points[-1]['out']}")
     facts = {"background": len(background.rows), "signal_there": n_signal_there, "points": points}
     write_json(RESULTS / "searching_scan.json", facts)
+    put_tables()
     _draw(points, len(background.rows))
     return [one for n_signal in PUT_IN for one in _rows(n_signal, points)]
 
@@ -73,7 +77,7 @@ def _read(workspace: Workspace, spec: SearchSpec, name: str, label: int) -> Weak
     sha256 = events_sha256(read_dataset(workspace.dataset(name)))
     spec = spec.model_copy(update={"dataset": name, "dataset_sha256": sha256})
     events = stage._read_events(workspace, spec)
-    _, labels = stage._read_looks(workspace, spec, events.rows)
+    labels = stage.read_labels(workspace, spec, events.rows)
     kept = labels == label
     return WeakEvents(
         rows=events.rows[kept], mjj=events.mjj[kept], folds=events.folds[kept], values=events.values[kept]
@@ -241,10 +245,17 @@ def alarms(samples: int, n_events: int = 20_000) -> list[Row]:
         )
         say(f"searching: sample {sample}: global p-value {found[-1]['p_value']:.3f}")
         write_json(RESULTS / "searching_alarms.json", {"n_events": n_events, "samples": found})
+    put_tables()
+    return alarm_rows(found)
+
+
+def alarm_rows(found: list[dict[str, Any]]) -> list[Row]:
+    """What the samples of background amount to."""
     values = [one["p_value"] for one in found]
     z = np.array([z for one in found for z in one["z"] if z is not None])
     return [
         row("samples of background", len(values), ""),
+        row("local significances among them", len(z), ""),
         row(
             "KS p-value of the global p-values against uniform ones",
             float(kstest(values, "uniform").pvalue),
@@ -261,14 +272,62 @@ def alarms(samples: int, n_events: int = 20_000) -> list[Row]:
     ]
 
 
+def put_tables() -> None:
+    """Put what was measured last into docs/search.md."""
+    for name, lines in (("scan", scan_lines()), ("alarms", alarm_lines())):
+        put_table(f"searching {name}", lines, made_by(name), DOCUMENT)
+
+
+def made_by(name: str) -> str:
+    """The command that measures a table."""
+    return f"python -m benchmarks.searching {name}"
+
+
+def scan_lines() -> list[str]:
+    """What the region shows of so many signal events: the median of the seeds, and the least and the most."""
+    facts = read_json(RESULTS / "searching_scan.json")
+    points = facts["points"]
+    lines = [
+        f"| signal events among {facts['background']:,} | of them in the region | all events | "
+        + " | ".join(f"{100 * share:g}% selected" for share in SHARES)
+        + f" | {100 * SHARES[0]:g}%, trees taught by labels |",
+        "|---" * (4 + len(SHARES)) + "|",
+    ]
+    for n_signal in sorted({point["put_in"] for point in points}):
+        here = [point for point in points if point["put_in"] == n_signal]
+        shown = [[point["inclusive"] for point in here]]
+        shown += [[point["out"][place] for point in here] for place in range(len(SHARES))]
+        shown.append([point["taught"][0] for point in here])
+        cells = [f"{n_signal:,}", f"{_median(here, 'in_region'):.0f}", *map(_spread, shown)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _spread(values: list[float | None]) -> str:
+    known = [one for one in values if one is not None]
+    if not known:
+        return "no fit"
+    return f"{np.median(known):.1f} ({min(known):.1f} to {max(known):.1f})"
+
+
+def alarm_lines() -> list[str]:
+    """What searches in background alone show."""
+    found = read_json(RESULTS / "searching_alarms.json")["samples"]
+    rows = [(one["figure"], f"{one['value']:.3g} {one['unit']}".strip()) for one in alarm_rows(found)]
+    return ["| what | value |", "|---|---|", *(f"| {figure} | {value} |" for figure, value in rows)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("scan", "alarms"))
+    parser.add_argument("what", choices=("scan", "alarms", "tables"))
     parser.add_argument("workspace", nargs="?", type=Path)
     parser.add_argument("--background", action="append", default=[])
     parser.add_argument("--signal", default="signal")
     parser.add_argument("--samples", type=int, default=20)
     options = parser.parse_args()
+    if options.what == "tables":
+        put_tables()
+        return
     if options.what == "alarms":
         rows = alarms(options.samples)
     else:

@@ -229,6 +229,11 @@ def plan_search(
     regions: tuple[float, float, float] = (2900.0, 5100.0, 400.0),
     sideband: float | None = None,
     fit: tuple[float, float] | None = None,
+    epochs: float | None = None,
+    max_steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    beside: "Search | str | None" = None,
     workspace: Workspace | Path | str | None = None,
     **config: Any,
 ) -> "Record":
@@ -237,18 +242,33 @@ def plan_search(
     `regions` are from, to and width in m_jj, GeV, each begun half a width after the one before; `sideband` what lies
     at either side of a region that its classifier compares it with (None: half a width); `fit` the range of the
     background's fit (None: from the first sideband to six widths above the regions). `config` is that of `lhcq
-    search`: folds, seeds, template, selections (shares in (0, 1)), shuffles, pseudo_experiments, seed. `name` None is
-    the dataset's.
+    search`: folds, seeds, model, template, selections (shares in (0, 1)), shuffles, pseudo_experiments, seed. `name`
+    None is the dataset's, with a language model's after it.
+
+    `model` is `trees`, or a language model (a directory, `smollm2` or OWNER/MODEL of the hub), for whose trainings
+    `epochs`, `max_steps`, `batch_size` and `learning_rate` mean what they do in `plan_train`; `beside` is the search
+    by trees, a finished one, to show beside it (None: one that fits, if it is there).
 
     Raises `NotThere` without the dataset, `BadInput` for a template that holds the mass, for values that cannot be,
     and where the dataset lacks m_jj or what the template is made of.
     """
+    from lhcq.requests.fine_tuning import fine_tuning
     from lhcq.requests.search import search_config, search_request
 
     resolved = search_config(regions=regions, sideband=sideband, fit=fit, **config)
-    return search_request(
-        _opened(workspace or _workspace_of(dataset)), _name_of(dataset), resolved, name=name
+    here = _opened(workspace or _workspace_of(dataset))
+    tuning = fine_tuning(
+        here,
+        _name_of(dataset),
+        resolved,
+        say=say_nothing,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
     )
+    chosen = None if beside is None else _name_of(beside)
+    return search_request(here, _name_of(dataset), resolved, name=name, tuning=tuning, beside=chosen)
 
 
 # Done here

@@ -303,6 +303,10 @@ def training_prompts(manifest: Mapping[str, Any]) -> int:
     return n_events * SplitConfig.checked(**manifest["config"]).copies
 
 
+TREES = "trees"
+"""What a search learns by unless it is told a language model."""
+
+
 class SearchConfig(Frozen):
     """A search for a resonance in m_jj without labels: where it is looked for, and by what."""
 
@@ -322,7 +326,8 @@ class SearchConfig(Frozen):
     folds: int = Field(default=5, ge=2, le=20)
     seeds: int = Field(default=1, ge=1, le=100)
     """Trainings whose scores are averaged, for each region and fold."""
-    model: Literal["trees"] = "trees"
+    model: str = Field(default=TREES, min_length=1)
+    """`trees`, or a language model as it was asked for."""
     template: Literal["compact", "wide", "diary", "compact-without-mass", "wide-without-mass"] = (
         "compact-without-mass"
     )

@@ -25,7 +25,7 @@ from tasks.broker.connection import redis_client
 from tasks.broker.embedded import embedded_broker, running_broker
 from tasks.engine.publish import publish_job, retry_units
 from tasks.jobs.attempts import trouble_of
-from tasks.jobs.kinds import chunk_unit, kind_of, queue_of, result_of, segment_unit
+from tasks.jobs.kinds import chunk_unit, kind_of, queue_of, queues_of_job, result_of, segment_unit
 from tasks.jobs.leases import LEASE_SECONDS, NoLease, is_any_leased, is_leased
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import Progress, events_done, progress_of
@@ -212,10 +212,12 @@ def _up_lock(workspace: Workspace) -> IO[str]:
 
 def workers_for(job: Job, processes: int | None = None, *, units: int | None = None) -> list[LocalWorker]:
     """The workers of this program's own that a job needs: not more processes than it has units."""
-    if queue_of(kind_of(job).last(job)) != "cpu":
-        return [LocalWorker(kind="gpu")]
-    most = units or max(1, job.parts)
-    return [LocalWorker(kind="cpu", processes=min(processes or default_processes(), most))]
+    queues = queues_of_job(job)
+    workers = [LocalWorker(kind="gpu")] if queues - {"cpu"} else []
+    if "cpu" in queues:
+        most = units or max(1, job.parts)
+        workers.append(LocalWorker(kind="cpu", processes=min(processes or default_processes(), most)))
+    return workers
 
 
 def default_processes() -> int:

@@ -1,5 +1,6 @@
 """`lhcq search DATASET`."""
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,21 @@ from lhcq.cli.options import (
     choice_of,
     json_option,
     max_parallel_option,
+    preset_option,
     priority_option,
     traced,
     wait_option,
     workers_option,
 )
 from lhcq.cli.parameters import NameOf, example
-from lhcq.config import SearchConfig
+from lhcq.config import TRAIN_PRESETS, TREES, SearchConfig
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
     from lhcq.records.jobs import Job, Priority
     from lhcq.workspace import Workspace
+
+_training = functools.partial(preset_option, presets={"default": TRAIN_PRESETS["default"]})
 
 
 def _numbers(count: int) -> Any:
@@ -48,7 +52,13 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
         ) from None
 
 
-@click.command("search", epilog=example("lhcq search box1 --regions 3000..6000..500"))
+@click.command(
+    "search",
+    epilog=example(
+        "lhcq search box1 --regions 3000..6000..500",
+        "lhcq search box1 --regions 3000..6000..500 --model smollm2 --max-steps 500",
+    ),
+)
 @click.argument("dataset", type=NameOf("datasets"))
 @click.option(
     "--regions",
@@ -86,9 +96,26 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 )
 @click.option(
     "--model",
-    default="trees",
+    default=TREES,
     show_default=True,
-    help="What tells regions from sidebands: trees; a language model is not yet searched with.",
+    help="What tells regions from sidebands: trees, or a language model as `lhcq train` takes it.",
+)
+@_training("--epochs", type=float, help="Of a language model: how often each prompt is read.")
+@_training(
+    "--max-steps", type=int, none="as its epochs have", help="Of a language model: end after so many steps."
+)
+@_training("--batch-size", type=int, help="Of a language model: prompts in a step.")
+@_training(
+    "--learning-rate",
+    type=float,
+    none="1e-3, or 2e-4 from a billion parameters on",
+    help="Of a language model: peak rate.",
+)
+@click.option(
+    "--beside",
+    metavar="NAME",
+    help="Of a language model: the search by trees to show beside it. Default: one of the same dataset, regions, "
+    "folds, selections and fit.",
 )
 @click.option(
     "--template",
@@ -109,8 +136,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 @click.option(
     "--shuffles",
     type=click.IntRange(min=0),
-    default=10,
-    show_default=True,
+    show_default="10; 0 with a language model",
     help="Whole searches among the same events with each other's m_jj, by which significances are calibrated.",
 )
 @click.option(
@@ -121,7 +147,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
     help="Of background alone, for the global p-value.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option("--name", help="Name of the search. Default: DATASET.")
+@click.option("--name", help="Name of the search. Default: DATASET, or DATASET-MODEL.")
 @priority_option
 @max_parallel_option
 @workers_option
@@ -134,6 +160,11 @@ def command(
     sideband: float | None,
     fit: tuple[float, float] | None,
     model: str,
+    epochs: float | None,
+    max_steps: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    beside: str | None,
     name: str | None,
     priority: "Priority",
     max_parallel: int | None,
@@ -144,17 +175,29 @@ def command(
 ) -> int:
     """Look for a resonance in DATASET without labels: where in m_jj, how sure, and what its events look like.
 
-    In each region trees learn to tell its events from those of its sidebands, by features that do not know m_jj; the
-    events most like the region's are selected by trees that have not seen them, and the selected spectrum is compared
-    with a fit beside the region. A command that was stopped or killed goes on when it is given again.
+    In each region trees, or a language model, learn to tell its events from those of its sidebands, by features that
+    do not know m_jj; the events most like the region's are selected by what has not seen them, and the selected
+    spectrum is compared with a fit beside the region. A command that was stopped or killed goes on when it is given
+    again.
     """
-    from lhcq.cli.session import find_workspace, have_done
+    from lhcq.cli.session import find_workspace, have_done, say
+    from lhcq.requests.fine_tuning import fine_tuning
     from lhcq.requests.search import search_config, search_request
     from tasks.client import progress_of, workers_for
 
     resolved = search_config(regions=regions, sideband=sideband, fit=fit, model=model, **config)
     workspace = find_workspace()
-    job = search_request(workspace, dataset, resolved, name=name)
+    tuning = fine_tuning(
+        workspace,
+        dataset,
+        resolved,
+        say=say,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    job = search_request(workspace, dataset, resolved, name=name, tuning=tuning, beside=beside)
     job = job.asking(priority=priority, max_parallel=max_parallel)
     waited = have_done(
         workspace,
@@ -163,12 +206,24 @@ def command(
         measure=lambda: progress_of(workspace, job),
         again="Run the same command again to go on.",
         wait=wait,
+        begin=lambda _: _say_what_it_takes(workspace, job),
     )
     if not waited.finished:
         answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
     elif waited.code == 0:
         _tell(workspace, job, waited, as_json=as_json)
     return waited.code
+
+
+def _say_what_it_takes(workspace: "Workspace", job: "Job") -> None:
+    """How many trainings a language model takes, and of this machine whether it can, and how long."""
+    from lhcq.cli.session import say
+    from lhcq.records.specs import SearchSpec
+    from lhcq.requests.fine_tuning import search_effort
+
+    if job.spec_of(SearchSpec).tuning is not None:
+        for line in search_effort(workspace, job):
+            say(f"{job.title}: {line}")
 
 
 def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Classification without labels: a region of m_jj against its sidebands, by boosted trees, in folds.
+"""Classification without labels: a region of m_jj against its sidebands, in folds, by trees or a learner of rows.
 
 Signal that is narrow in m_jj is a larger share of the region than of the sidebands, so a classifier that tells the
 two apart by features that do not know m_jj ranks signal first (Metodiev, Nachman, Thaler, JHEP 10 (2017) 174, and
@@ -12,7 +12,7 @@ other's m_jj, where there is nothing to find, everything is done again (`shuffle
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,15 @@ class WeakEvents:
     """(n, n_features); NaN where an event has no value."""
 
 
+class ScoreFold(Protocol):
+    """What learns from the events of all folds but one, and scores that."""
+
+    def __call__(
+        self, events: WeakEvents, region: Region, sideband: float, *, fold: int, seed: int
+    ) -> Floats:
+        """P(region) of the events of the fold, in their order."""
+
+
 def assign_folds(firsts: Integers, n_folds: int, key: str) -> NDArray[np.int8]:
     """The fold of each event (n,), by a keyed hash of the first row with the same event: duplicates share theirs."""
     return (hash_rows(firsts, key) % np.uint64(n_folds)).astype(np.int8)
@@ -82,6 +91,31 @@ def weak_weights(mjj: Floats, labels: NDArray[np.int8], region: Region) -> Float
     ):
         weights[group] = share / max(int(group.sum()), 1)
     return weights * (np.count_nonzero(weights) / weights.sum()) if weights.any() else weights
+
+
+def drawn_rows(
+    events: WeakEvents, region: Region, sideband: float, *, fold: int, seed: int
+) -> tuple[Integers, NDArray[np.int8]]:
+    """The places of the events (n_rows,) that one who learns row by row takes of all folds but one, and their labels.
+
+    It is for a learner that takes as many rows of either label and knows no weights: so that both sidebands come
+    equally often, as by `weak_weights`, the one with fewer events is repeated until it has as many rows as the
+    other: whole, and then by a part of it that `seed` draws. Repeating loses no event, as leaving out of the larger
+    one would. Raises `BadInput` where region or sidebands hold too few events.
+    """
+    labels = weak_labels(events.mjj, region, sideband)
+    seen = np.flatnonzero((events.folds != fold) & (labels >= 0))
+    mjj, labels = events.mjj[seen], labels[seen]
+    _check_enough(mjj, labels, region)
+    sides = [seen[(labels == 0) & beside] for beside in (mjj < region[0], mjj >= region[1])]
+    most = max(map(len, sides))
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, fold])))
+    rows = [seen[labels == 1]]
+    for side in sides:
+        times, rest = divmod(most, len(side))
+        rows += [np.tile(side, times), random.permutation(side)[:rest]]
+    drawn = np.concatenate(rows)
+    return drawn, (np.arange(len(drawn)) < len(rows[0])).astype(np.int8)
 
 
 def score_fold(events: WeakEvents, region: Region, sideband: float, *, fold: int, seed: int) -> Floats:
@@ -133,14 +167,15 @@ def score_all(
     n_folds: int,
     seeds: Sequence[int],
     check: Callable[[], None],
+    score: ScoreFold = score_fold,
 ) -> Floats:
-    """The mean over the seeds of what `score_fold` gives for every fold, (n,); `check` is called now and then."""
+    """The mean over the seeds of what `score` gives for every fold, (n,); `check` is called now and then."""
     scores = np.zeros(len(events.mjj))
     for fold in range(n_folds):
         members = events.folds == fold
         for seed in seeds:
             check()
-            scores[members] += score_fold(events, region, sideband, fold=fold, seed=seed) / len(seeds)
+            scores[members] += score(events, region, sideband, fold=fold, seed=seed) / len(seeds)
     return scores
 
 

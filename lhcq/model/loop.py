@@ -113,6 +113,28 @@ def train_segment(
         )
 
 
+def train_whole(
+    base: Base,
+    *,
+    prompts: Sequence[str],
+    labels: NDArray[np.integer],
+    config: TrainConfig,
+    on_step: Callable[[StepRecord], bool] = lambda _: True,
+    ranks: int = 1,
+) -> TrainState:
+    """Train from the seeded start to the last step in one segment, as a run would that is never cut."""
+    return train_segment(
+        base,
+        prompts=prompts,
+        labels=labels,
+        config=config,
+        checkpoint=None,
+        until_step=plan_run(len(prompts), config).total_steps,
+        on_step=on_step,
+        ranks=ranks,
+    )
+
+
 def _train(
     data: StepData,
     others: Ranks,

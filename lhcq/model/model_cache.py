@@ -5,7 +5,7 @@ from pathlib import Path
 from lhcq.model.base import Base, load_base
 from lhcq.model.identity import identify, require_same
 from lhcq.model.sources import check_model_directory
-from lhcq.records.specs import ModelIdentity, OfBase
+from lhcq.records.specs import FromBase, ModelIdentity
 from lhcq.workspace import Workspace
 
 _resident: Base | None = None
@@ -31,8 +31,8 @@ def resident_base(
     return known
 
 
-def base_of(workspace: Workspace, spec: OfBase) -> Base:
-    """The base model that a run or a prediction names, which must be the one that it began with.
+def base_of(workspace: Workspace, spec: FromBase) -> Base:
+    """The base model that a run, a prediction or a search names, which must be the one that it began with.
 
     Raises `BadInput` where it is gone, too.
     """

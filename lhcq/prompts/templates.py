@@ -221,6 +221,14 @@ def render_numbers(
     return _join_numbers(name, features, columns, version)
 
 
+def render_features(template: Template, features: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """The prompts of events with these features, (n_events,) each: what `render_as` writes of their records.
+
+    Of a template of features alone: constituents have none.
+    """
+    return _join_numbers(template.name, features, template.columns, template.version)
+
+
 def render_moved(
     template: Template,
     features: Mapping[str, NDArray[np.float64]],
@@ -237,7 +245,7 @@ def render_moved(
         values = features[name]
         # No number of a template is below zero, and what is absent (NaN) stays so.
         moved[name] = np.maximum(values + noise_of(name) * random.uniform(-1.0, 1.0, len(values)), 0.0)
-    numbers = _join_numbers(template.name, moved, template.columns, template.version)
+    numbers = render_features(template, moved)
     if constituents is None or template.frame is None:
         return numbers
     return _with_constituents(numbers, constituents.moved(template.frame, random).turned(template.frame))

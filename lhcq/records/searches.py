@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from lhcq.errors import DamagedChunk
 from lhcq.records.commits import OF
 from lhcq.seals import OPEN, check_seal, seal
-from lhcq.storage import read_json, staged_directory, staged_file, write_json, write_manifest, write_text
+from lhcq.storage import (
+    MANIFEST,
+    read_json,
+    staged_directory,
+    staged_file,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +77,20 @@ def commit_search(
         write_json(directory / _FOUND, dict(found))
         write_text(directory / _PAGE, page)
         write_manifest(directory, **{OF: of, **fields})
+
+
+def finished_searches(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """The manifests of the searches that stand in a workspace, by name."""
+    manifests = {name: workspace.search(name) / MANIFEST for name in workspace.names("searches")}
+    return {name: read_json(path) for name, path in manifests.items() if path.is_file()}
+
+
+def find_found(workspace: Workspace, name: str, identity: str) -> dict[str, Any] | None:
+    """What the search of this name and identity found; None where it is gone, or another has its name."""
+    directory = workspace.search(name)
+    if not (directory / MANIFEST).is_file() or read_json(directory / MANIFEST).get(OF) != identity:
+        return None
+    return read_found(directory)
 
 
 def read_found(search: Path) -> dict[str, Any]:

@@ -122,8 +122,8 @@ class ModelIdentity(Frozen):
     """Of the tokenizer, and of what it puts before a prompt."""
 
 
-class OfBase(Grown, Spec):
-    """A spec that names a base model; runs of an older lhcq do not say which weights it had."""
+class FromBase(Grown):
+    """A record that names a base model; those of an older lhcq do not say which weights it had."""
 
     LATER: ClassVar[Mapping[str, Any]] = {"base": None}
 
@@ -132,6 +132,10 @@ class OfBase(Grown, Spec):
     model_dir: str
     """Its directory: relative to the workspace where it lies inside."""
     base: ModelIdentity | None = None
+
+
+class OfBase(FromBase, Spec):
+    """A spec that names a base model."""
 
 
 class TrainTerms(Terms):
@@ -212,8 +216,25 @@ class PredictSpec(OfBase):
     events_per_chunk: int = Field(ge=1)
 
 
-class SearchSpec(Spec):
+class FineTuning(FromBase):
+    """How a search trains a language model, once for each region, seed and fold."""
+
+    config: TrainConfig
+    """With its learning rate; each training has a seed of its own."""
+
+
+class Beside(Frozen):
+    """A finished search whose rows stand beside a search's own."""
+
+    name: str
+    identity: str
+    """Of its spec."""
+
+
+class SearchSpec(Grown, Spec):
     """A search for a resonance in a dataset without labels."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {"tuning": None, "beside": None}
 
     kind: Literal["search"] = "search"
     dataset: str
@@ -227,6 +248,10 @@ class SearchSpec(Spec):
     """In the range of the fit."""
     per_chunk: int = Field(ge=1)
     """Pseudo-experiments in one task."""
+    tuning: FineTuning | None = None
+    """Of the language model that tells regions from sidebands; None where trees do."""
+    beside: Beside | None = None
+    """The search by trees that is shown beside one by a language model."""
 
 
 SPECS: dict[str, type[Spec]] = {

@@ -1,6 +1,7 @@
 """The page of a search: how sure, where in m_jj, what the events look like, and every spectrum with its fit."""
 
 import math
+from pathlib import PurePath
 from typing import Any
 
 from lhcq.records.metrics import Sculpting
@@ -26,6 +27,7 @@ LOOKS = {
     "n_light": ("Constituents of the lighter jet", ""),
 }
 COLUMNS = {
+    "learner": "by",
     "region": "region [GeV]",
     "share": "selected",
     "seen": "seen",
@@ -41,9 +43,10 @@ COLUMNS = {
 def search_verdict(found: dict[str, Any]) -> list[str]:
     """What may be said of a search, in sentences; the answer first."""
     overall, n_tests = found["global"], len(found["tests"])
+    beside = _said_beside(found)
     if overall is None:
         reason = next(test["reason"] for test in found["tests"] if test["reason"])
-        return [f"No region could be tested ({reason}), so nothing can be said."]
+        return [f"No region could be tested ({reason}), so nothing can be said.", *beside]
     best = found["tests"][found["best"]]
     sentences = [
         f"The largest excess is between {best['low']:,.0f} and {best['high']:,.0f} GeV, among the "
@@ -53,6 +56,7 @@ def search_verdict(found: dict[str, Any]) -> list[str]:
         _said_global(overall),
     ]
     sentences += _answer(found)
+    sentences += beside
     sentences.append(_said_spread(found))
     failed = n_tests - overall["tests"]
     if failed:
@@ -73,13 +77,30 @@ def search_verdict(found: dict[str, Any]) -> list[str]:
     return sentences
 
 
+def _said_beside(found: dict[str, Any]) -> list[str]:
+    """What the search by trees found that is shown beside this one."""
+    if "beside" not in found:
+        return []
+    other = found["beside"]
+    if other is None:
+        return ["The search by trees that was to be shown beside this one is gone."]
+    if other["global"] is None:
+        return [f"By {other['model']} (search {other['name']}) no region could be tested."]
+    best, overall = other["tests"][other["best"]], other["global"]
+    return [
+        f"By {other['model']} (search {other['name']}) the largest excess is between {best['low']:,.0f} and "
+        f"{best['high']:,.0f} GeV at {best['share']:.2%}, {best['z']:.1f} σ there; the global p-value is "
+        f"{overall['p_value']:.2g}."
+    ]
+
+
 def _said_spread(found: dict[str, Any]) -> str:
     """How far significances go by chance, and what was made of it."""
     measured = [one for one in found["spread"] if one["measured"] is not None]
     if not measured:
         return (
             "Significances are the fits' own, without shuffles: as folds learn from each other, they are spread "
-            "wider than 1 by chance, and p-values are too small."
+            "wider than 1 by chance, with trees by 10 to 20%, and p-values are too small."
         )
     widths = ", ".join(
         f"{one['measured']:.2f} ± {one['error']:.2f} at {one['share']:.2%} selected ({one['n']} tests)"
@@ -148,19 +169,20 @@ def _named(test: dict[str, Any]) -> str:
 
 def rows_of_tests(found: dict[str, Any]) -> list[dict[str, str]]:
     """The cells of a table of all tests by column, region by region, the inclusive ones with them."""
+    own = PurePath(found["config"]["model"]).name  # of a directory or a hub's OWNER/MODEL its own name
+    tests = [(own, test, known) for test, known in _with_truth(found)]
+    if beside := found.get("beside"):
+        tests += [(beside["model"], test, known) for test, known in _with_truth(beside)]
+    tests += [("", test, None) for test in found["inclusive"]]
+    tests.sort(
+        key=lambda one: (one[1]["low"], -one[1]["share"])
+    )  # which leaves a search before the one beside it
+    return [_row(test, known) | {"learner": learner or "–"} for learner, test, known in tests]
+
+
+def _with_truth(found: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any] | None]]:
     truth = found["truth"] or [None] * len(found["tests"])
-    rows = [_row(test, known) for test, known in zip(found["tests"], truth, strict=True)]
-    rows += [_row(test, None) for test in found["inclusive"]]
-    order = sorted(
-        range(len(rows)),
-        key=lambda at: ([*found["tests"], *found["inclusive"]][at]["low"], -_share(found, at)),
-    )
-    return [rows[at] for at in order]
-
-
-def _share(found: dict[str, Any], at: int) -> float:
-    share: float = [*found["tests"], *found["inclusive"]][at]["share"]
-    return share
+    return list(zip(found["tests"], truth, strict=True))
 
 
 def _row(test: dict[str, Any], truth: dict[str, Any] | None) -> dict[str, str]:
@@ -193,9 +215,12 @@ def table_of_tests(found: dict[str, Any]) -> str:
 
 
 def columns_of(found: dict[str, Any]) -> dict[str, str]:
-    """The columns of that table, with their headings: of the truth only where it is known."""
+    """The columns of that table, with their headings: of the truth only where it is known, of who learnt where it was
+    not one alone."""
     known = found["truth"] and any(one["improvement"] is not None for one in found["truth"])
-    return {key: text for key, text in COLUMNS.items() if key != "truth" or known}
+    left_out = set() if known else {"truth"}
+    left_out |= set() if found.get("beside") else {"learner"}
+    return {key: text for key, text in COLUMNS.items() if key not in left_out}
 
 
 def render_search(found: dict[str, Any]) -> str:
@@ -240,6 +265,17 @@ def _median(look: dict[str, Any], unit: str) -> str:
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     config = found["config"]
+    training = []
+    if tuning := found.get("tuning"):
+        one = tuning["config"]
+        until = f", at most {one['max_steps']:,} steps" if one["max_steps"] is not None else ""
+        training = [
+            (
+                "Fine-tuning",
+                f"{one['epochs']:g} epochs{until}, {one['batch_size'] * one['accumulation']} prompts a step, rate "
+                f"{one['learning_rate']:g}",
+            )
+        ]
     return [
         ("Dataset", found["dataset"]),
         ("Events in the fit's range", f"{found['n_events']:,}"),
@@ -247,6 +283,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("Regions", f"{config['low']:,.0f} to {config['high']:,.0f} GeV, {config['width']:,.0f} wide"),
         ("Sidebands", f"{config['sideband']:,.0f} GeV"),
         ("Classifier", f"{config['model']}, {config['folds']} folds, {config['seeds']} trainings each"),
+        *training,
         ("It sees", ", ".join(found["template"]["columns"])),
         ("Pseudo-experiments", f"{config['pseudo_experiments']:,}"),
     ]

@@ -1,17 +1,26 @@
 """Asking for a search for a resonance."""
 
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import SearchConfig
+from lhcq.config import LONGEST_NAME, TREES, SearchConfig
 from lhcq.errors import BadInput
 from lhcq.prompts.templates import describe_template
+from lhcq.records.commits import OF
 from lhcq.records.duplicates import duplicates_sha256
-from lhcq.records.events import events_sha256, read_dataset, read_events, read_schema
-from lhcq.records.jobs import Job
-from lhcq.records.specs import SearchSpec
+from lhcq.records.events import (
+    events_sha256,
+    read_dataset,
+    read_events,
+    read_schema,
+)
+from lhcq.records.jobs import Job, find_job
+from lhcq.records.searches import finished_searches
+from lhcq.records.specs import FineTuning, SearchSpec
 from lhcq.storage import check_room
 from lhcq.workspace import Workspace
 
@@ -20,6 +29,8 @@ _CHUNK = 50
 _BYTES_PER_SCORE = 10
 _RISE = 4.0
 """Standard deviations."""
+_ALIKE = ("low", "high", "width", "fit_low", "fit_high", "folds", "selections")
+"""What of their configurations two searches have to share, so that their rows can stand beside each other."""
 
 
 def search_config(
@@ -27,36 +38,48 @@ def search_config(
     regions: tuple[float, float, float] = (2900.0, 5100.0, 400.0),
     sideband: float | None = None,
     fit: tuple[float, float] | None = None,
-    model: str = "trees",
+    shuffles: int | None = None,
+    model: str = TREES,
     **config: Any,
 ) -> SearchConfig:
     """A search's configuration with every default resolved; `regions` are from, to, width, all in GeV.
 
     `sideband` None is half a width; `fit` None reaches from the first sideband to six widths above the regions, where
-    the spectrum has long ended. Raises `BadInput` for what cannot be.
+    the spectrum has long ended. `shuffles` None are 10 with trees, and none with a language model, since each would
+    be a training for every region and fold. Raises `BadInput` for what cannot be.
     """
-    if model != "trees":
-        raise BadInput(
-            f"{model!r}: searches are made with trees alone yet, since a language model would have to be trained for "
-            "each region and fold. Train one by `lhcq train`, select by `lhcq predict`, or use --model trees."
-        )
+    if shuffles is not None:
+        config["shuffles"] = shuffles
+    elif model != TREES:
+        config["shuffles"] = 0
     low, high, width = regions
     beside = width / 2 if sideband is None else sideband
     start, end = fit or (low - beside, min(high + 6 * width, 13_500.0))
     return SearchConfig.checked(
-        low=low, high=high, width=width, sideband=beside, fit_low=start, fit_high=end, **config
+        low=low, high=high, width=width, sideband=beside, fit_low=start, fit_high=end, model=model, **config
     )
 
 
 def search_request(
-    workspace: Workspace, dataset: str, config: SearchConfig, *, name: str | None = None
+    workspace: Workspace,
+    dataset: str,
+    config: SearchConfig,
+    *,
+    name: str | None = None,
+    tuning: FineTuning | None = None,
+    beside: str | None = None,
 ) -> Job:
-    """The job that looks for a resonance in a dataset; `name` None is the dataset's.
+    """The job that looks for a resonance in a dataset; `name` None is the dataset's, with the language model's.
+
+    `tuning` is what `requests.fine_tuning` gives. `beside` names the finished search by trees whose rows are shown
+    beside a language model's; None is one of the same dataset, regions, folds, selections and fit, if there is one.
 
     Labels are not looked at. Raises `NotThere` without the dataset, `BadInput` where it lacks m_jj or a column of the
-    template.
+    template, and for a search that cannot stand beside this one.
     """
-    name = name or dataset
+    if (tuning is None) != (config.model == TREES):
+        raise ValueError("a search by a language model needs to know how that is trained, and no other does")
+    name = name or default_name(dataset, config.model)
     workspace.search(name)
     directory = workspace.dataset(dataset)
     manifest = read_dataset(directory)
@@ -80,9 +103,59 @@ def search_request(
         template=template.model_dump(),
         n_events=n_events,
         per_chunk=min(_CHUNK, config.pseudo_experiments),
+        **({} if tuning is None else {"tuning": tuning.model_dump()}),
+        **_beside(workspace, name, dataset, events_sha256(manifest), config, beside),
     )
     check_room(workspace.root, _BYTES_PER_SCORE * n_events * config.n_trainings // config.folds)
     return Job(kind=spec.kind, name=name, spec=spec, parts=sum(rounds_of(spec)))
+
+
+def default_name(dataset: str, model: str) -> str:
+    """Of a search: the dataset's, and with a language model its name as well, so that the trees' keep theirs."""
+    if model == TREES:
+        return dataset
+    return f"{dataset}-{re.sub('[^A-Za-z0-9._-]+', '-', Path(model).name)}"[:LONGEST_NAME]
+
+
+def _beside(
+    workspace: Workspace, name: str, dataset: str, sha256: str, config: SearchConfig, asked: str | None
+) -> dict[str, Any]:
+    """The field of the search whose rows stand beside this one's, if there is one.
+
+    A search that was recorded without being told which keeps what it found then, so that the same command goes on.
+    """
+    if config.model == TREES:
+        if asked is not None:
+            raise BadInput("--beside: is what a language model's search is compared with. Name a --model.")
+        return {}
+    earlier = find_job(workspace, SearchSpec.model_fields["kind"].default, name)
+    if asked is None and earlier is not None and isinstance(earlier.spec, SearchSpec):
+        recorded = earlier.spec.beside
+        return {} if recorded is None else {"beside": recorded.model_dump()}
+    finished = finished_searches(workspace)
+    candidates = [asked] if asked is not None else [dataset, *sorted(finished.keys() - {dataset})]
+    for one in candidates:
+        if one not in finished:
+            different = "it is not there, or not finished"
+        else:
+            unlike = _unlike(finished[one], sha256, config)
+            if not unlike:
+                return {"beside": {"name": one, "identity": finished[one][OF]}}
+            different = f"it has another {', '.join(unlike)}"
+        if asked is not None:
+            raise BadInput(
+                f"--beside {asked}: no search by trees that could stand beside this one: {different}. "
+                "`lhcq ls --kind search` shows those that there are."
+            )
+    return {}
+
+
+def _unlike(manifest: dict[str, Any], sha256: str, config: SearchConfig) -> list[str]:
+    """In what a finished search differs from one that its rows could stand beside."""
+    there, here = manifest["config"], config.model_dump(mode="json")
+    different = [] if manifest["dataset_sha256"] == sha256 else ["dataset"]
+    different += [] if there["model"] == TREES else ["learner than trees"]
+    return different + [one for one in _ALIKE if there[one] != here[one]]
 
 
 def _check_falls(mjj: NDArray[np.float64], config: SearchConfig, dataset: str) -> None:

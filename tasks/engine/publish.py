@@ -17,7 +17,7 @@ from tasks.app import app, own_workspace
 from tasks.broker.connection import redis_client
 from tasks.broker.transport import Chord, chord_body, new_message, put_messages
 from tasks.jobs.attempts import backoff_key, forget_attempts
-from tasks.jobs.kinds import is_chunk, kind_of, kind_of_task, merge_unit, queue_of
+from tasks.jobs.kinds import chunk_unit, is_chunk, kind_of, kind_of_task, merge_unit, queue_of
 from tasks.jobs.planner import pending_chunks, pending_units
 from tasks.jobs.store import forget_failures, set_trace
 from tasks.jobs.task_labels import captioner
@@ -60,7 +60,8 @@ def publish_rest(workspace: Workspace, job: Job, *, anew: bool = True) -> None:
     units = [] if chunks else pending_units(workspace, job)
     note_span(units=len(chunks) or len(units))
     waiting = [unit for unit in units if kind.takes_turns and unit != kind.last(job)]
-    queue = kind.first_queue
+    first = [chunk_unit(job, chunks[0])] if chunks else waiting
+    queue = queue_of(first[0]) if first else kind.first_queue
     chord = secrets.token_hex(8) if chunks else ""
     if chunks:
         app.backend.set_chord_size(chord, len(chunks))

@@ -71,7 +71,9 @@ class Reconciler:
         for unit in again:
             publish_unit(unit, chord=chords.get(unit.key, ""), again=True)
         self.suspects = {unit.key for unit in idle} - self.suspects
-        for queue in sorted({kind.first_queue for kind in KINDS.values() if kind.takes_turns}):
+        for queue in sorted(
+            {queue for kind in KINDS.values() if kind.takes_turns for queue in kind.queues.values()}
+        ):
             publish_released(
                 workspace, release(queue)
             )  # who released some may have died before it published them

@@ -72,6 +72,8 @@ class Kind:
     """What a chunk of a fan-out is a stretch of, by its index, where it is one of rows."""
     rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,)
     """How many chunks of a fan-out come one after the other: a round is begun once all before it are done."""
+    chunk_task: Callable[[Job, int], str] | None = None
+    """The task that makes a chunk of a fan-out, by its index, where they differ; those of one round share a queue."""
     takes_turns: bool = False
     """Whether its units wait until it is their turn among those of all jobs; others follow each other."""
 
@@ -95,6 +97,7 @@ def fan_out(
     stretch: Callable[[Job, int], Stretch] | None = None,
     more: Mapping[str, Queue] | None = None,
     rounds: Callable[[Job], Sequence[int]] = lambda job: (job.parts,),
+    chunk_task: Callable[[Job, int], str] | None = None,
     describe: Callable[[Job, Unit], Caption] | None = None,
     makes: str | None = None,
     shelf: Callable[[Workspace, str], Path] | None = None,
@@ -123,6 +126,7 @@ def fan_out(
         chunk_suffix=suffix,
         stretch=stretch,
         rounds=rounds,
+        chunk_task=chunk_task,
         takes_turns=True,
     )
 
@@ -145,6 +149,14 @@ def queue_of(unit: Unit) -> str:
     return kind_of_task(unit.task).queues[unit.task]
 
 
+def queues_of_job(job: Job) -> set[str]:
+    """The queues that a job needs workers on: of the chunks of each round, and of what ends it."""
+    kind = kind_of(job)
+    first = [0, *accumulate(kind.rounds(job))] if kind.fans_out else []
+    chunks = [chunk_unit(job, index) for index in first if index < job.parts]
+    return {queue_of(unit) for unit in (*chunks, kind.last(job))}
+
+
 def result_of(workspace: Workspace, job: Job) -> Path:
     """What a job leaves when it is done."""
     return kind_of(job).result(workspace, job)
@@ -152,7 +164,8 @@ def result_of(workspace: Workspace, job: Job) -> Path:
 
 def chunk_unit(job: Job, index: int) -> Unit:
     """The unit that makes chunk `index` of a fan-out."""
-    return Unit(task=f"lhcq.{job.kind}_part", args=(job.name, index))
+    chosen = kind_of(job).chunk_task
+    return Unit(task=chosen(job, index) if chosen else f"lhcq.{job.kind}_part", args=(job.name, index))
 
 
 def merge_unit(job: Job) -> Unit:
@@ -244,6 +257,22 @@ def _rounds_of_search(job: Job) -> Sequence[int]:
     from lhcq.requests.search import rounds_of
 
     return rounds_of(job.spec_of(SearchSpec))
+
+
+def _task_of_search(job: Job, index: int) -> str:
+    """Trainings of a language model, those of shuffles too, go where models are trained; all else to any worker."""
+    trained = job.spec_of(SearchSpec).tuning is not None and index < _rounds_of_search(job)[0]
+    return "lhcq.search_train" if trained else "lhcq.search_part"
+
+
+def _parents_of_search(workspace: Workspace, job: Job) -> list[Path]:
+    spec = job.spec_of(SearchSpec)
+    parents = [workspace.dataset(spec.dataset)]
+    if spec.tuning is not None:
+        parents.append(workspace.root / spec.tuning.model_dir)
+    if spec.beside is not None:
+        parents.append(workspace.search(spec.beside.name))
+    return parents
 
 
 def _describe_search(job: Job, unit: Unit) -> Caption:
@@ -419,9 +448,11 @@ KINDS: dict[str, Kind] = {
             result=lambda workspace, job: workspace.search(job.name),
             makes="search",
             shelf=Workspace.search,
-            made_of=lambda workspace, job: [workspace.dataset(job.spec_of(SearchSpec).dataset)],
+            made_of=_parents_of_search,
+            more={"lhcq.search_train": "gpu"},
             page=_page_of_search,
             rounds=_rounds_of_search,
+            chunk_task=_task_of_search,
             describe=_describe_search,
         ),
     )

@@ -1,15 +1,17 @@
-"""A search for a resonance: a task for each region, seed and fold that trains trees and scores the fold; then tasks
-that draw pseudo-experiments from the spectra that were selected; and a merge that says what it amounts to."""
+"""A search for a resonance: a task for each region, seed and fold that trains trees, or a language model, and scores
+the fold; then tasks that draw pseudo-experiments from the spectra that were selected; and a merge that says what it
+amounts to."""
 
 import functools
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lhcq.config import SearchConfig
 from lhcq.errors import BadInput, RowsMissing
 from lhcq.records.jobs import Failure, Job
 from lhcq.records.searches import commit_search, read_chunk, write_chunk
-from lhcq.records.specs import SearchSpec
+from lhcq.records.specs import Beside, SearchSpec
 from lhcq.requests.search import Experiments, Shuffle, Training, chunk_of, in_range
 from lhcq.workspace import Workspace
 from tasks.app import app, own_workspace
@@ -26,30 +28,42 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lhcq.evaluate.hunt import RegionTest
-    from lhcq.evaluate.weak import WeakEvents
+    from lhcq.evaluate.weak import ScoreFold, WeakEvents
+
+log = logging.getLogger(__name__)
 
 REMADE = "Search again, under another name."
 
 
 def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
-    from lhcq.evaluate.weak import score_fold
-
     spec = job.spec_of(SearchSpec)
     config, chunk = spec.config, chunk_of(spec, index)
     if isinstance(chunk, Experiments):
         write_chunk(path, _draw(workspace, job, chunk, held))
         return
     events = _read_events(workspace, spec)
+    score = _learner(workspace, job, held)
     if isinstance(chunk, Shuffle):
-        write_chunk(path, _shuffle(events, config, chunk, held))
+        write_chunk(path, _shuffle(events, config, chunk, score, held))
         return
     note_span(events=int((events.folds == chunk.fold).sum()))
     region, seed = config.regions[chunk.region], config.seed + chunk.seed
-    write_chunk(path, score_fold(events, region, config.sideband, fold=chunk.fold, seed=seed))
+    write_chunk(path, score(events, region, config.sideband, fold=chunk.fold, seed=seed))
+
+
+def _learner(workspace: Workspace, job: Job, held: Lease) -> "ScoreFold":
+    """What tells regions from sidebands."""
+    if job.spec_of(SearchSpec).tuning is None:
+        from lhcq.evaluate.weak import score_fold
+
+        return score_fold
+    from tasks.stages.fine_tuning import FineTuned
+
+    return FineTuned(workspace, job, held)
 
 
 def _shuffle(
-    events: "WeakEvents", config: SearchConfig, chunk: Shuffle, held: Lease
+    events: "WeakEvents", config: SearchConfig, chunk: Shuffle, score: "ScoreFold", held: Lease
 ) -> "NDArray[np.float64]":
     """The significance of each selection in a region of shuffled events, (n_selections,); NaN without a fit."""
     import numpy as np
@@ -60,7 +74,9 @@ def _shuffle(
     region = config.regions[chunk.region]
     mixed = shuffled(events, [config.seed, chunk.shuffle])
     seeds = [config.seed + seed for seed in range(config.seeds)]
-    scores = score_all(mixed, region, config.sideband, n_folds=config.folds, seeds=seeds, check=held.check)
+    scores = score_all(
+        mixed, region, config.sideband, n_folds=config.folds, seeds=seeds, check=held.check, score=score
+    )
     tests = hunt(mixed, [scores], [region], config.selections, _edges(config))
     return np.array([test.excess.z if test.excess else np.nan for test in tests])
 
@@ -87,17 +103,25 @@ def _edges(config: SearchConfig) -> "NDArray[np.float64]":
 
 
 def _read_events(workspace: Workspace, spec: SearchSpec) -> "WeakEvents":
+    return _read(workspace, spec)[0]
+
+
+def _read(workspace: Workspace, spec: SearchSpec) -> "tuple[WeakEvents, dict[str, NDArray[np.float64]]]":
+    """The events of a search, and of each (n,) the features by which people know it, where the dataset has them."""
     dataset = workspace.dataset(spec.dataset)
     status = (dataset / ".").stat()
     return _events_of(workspace, spec.model_dump_json(), (status.st_ino, status.st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=2)
-def _events_of(workspace: Workspace, recorded: str, _: tuple[int, int]) -> "WeakEvents":
-    """What classifier and fit see of a dataset: read once a process, since each task of a search asks."""
+def _events_of(
+    workspace: Workspace, recorded: str, _: tuple[int, int]
+) -> "tuple[WeakEvents, dict[str, NDArray[np.float64]]]":
+    """Read once a process, since each task of a search asks, and the merge for all of it."""
     import numpy as np
     import pyarrow as pa
 
+    from lhcq.evaluate.excess import LOOKS
     from lhcq.evaluate.weak import WeakEvents, assign_folds
     from lhcq.prompts.features import KNOWN, compute_features, record_columns
     from lhcq.prompts.templates import check_renders
@@ -110,8 +134,8 @@ def _events_of(workspace: Workspace, recorded: str, _: tuple[int, int]) -> "Weak
     if events_sha256(manifest) != spec.dataset_sha256:
         raise BadInput(f"{dataset}: is not what this search began with. {REMADE}")
     check_renders(spec.template, read_schema(dataset))
-    wanted = [one for one in KNOWN if one.name in spec.template.columns]
-    rows, masses, values = [], [], []
+    wanted = [one for one in KNOWN if one.name in {*spec.template.columns, *LOOKS}]
+    rows, masses, values, looks = [], [], [], []
     for batch in read_event_batches(dataset, record_columns(read_schema(dataset))):
         records = pa.Table.from_batches([batch])
         mjj = records["mjj"].fill_null(np.nan).to_numpy()
@@ -120,14 +144,16 @@ def _events_of(workspace: Workspace, recorded: str, _: tuple[int, int]) -> "Weak
         rows.append(records["row"].to_numpy()[kept])
         masses.append(mjj[kept])
         values.append(np.column_stack([features[name][kept] for name in spec.template.columns]))
+        looks.append({name: features[name][kept] for name in features if name in LOOKS})
     found = np.concatenate(rows)
     firsts = read_firsts(dataset, manifest, found)
-    return WeakEvents(
+    events = WeakEvents(
         rows=found,
         mjj=np.concatenate(masses),
         folds=assign_folds(firsts, spec.config.folds, f"{manifest['source_sha256']} {spec.config.seed}"),
         values=np.concatenate(values),
     )
+    return events, {name: np.concatenate([part[name] for part in looks]) for name in looks[0]}
 
 
 def _hunted(workspace: Workspace, job: Job) -> "tuple[list[NDArray[np.float64]], list[RegionTest]]":
@@ -172,15 +198,16 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
     if (final / MANIFEST).exists():
         return " ".join(search_verdict(read_found(final))[:2])
     scores, tests = _hunted(workspace, job)
-    events = _read_events(workspace, spec)
+    events, looks = _read(workspace, spec)
     edges = _edges(config)
     shuffles, pseudo = _read_chance(spec, chunks, len(tests))
     inclusive = hunt(events, scores, config.regions, (INCLUSIVE,), edges)
     fields = {"name": job.name, **spec.recorded()}
     found = {**fields, **summarize(events, tests, inclusive, shuffles, pseudo, edges)}
-    looks, labels = _read_looks(workspace, spec, events.rows)
     found["excess"] = describe_excess(events, tests, found["best"], looks, edges)
-    found["truth"] = _truth_of(labels, events, tests)
+    found["truth"] = _truth_of(read_labels(workspace, spec, events.rows), events, tests)
+    if spec.beside is not None:
+        found["beside"] = _rows_beside(workspace, spec.beside)
     table = pa.table(
         {
             "row": events.rows,
@@ -218,26 +245,28 @@ def _read_chance(
     return shuffles, pseudo
 
 
-def _read_looks(
-    workspace: Workspace, spec: SearchSpec, rows: "NDArray[np.int64]"
-) -> "tuple[dict[str, NDArray[np.float64]], NDArray[np.int8]]":
-    """Features (n,) by which people know an event, where the dataset has them, and labels (n,), -1 where unknown."""
+def read_labels(workspace: Workspace, spec: SearchSpec, rows: "NDArray[np.int64]") -> "NDArray[np.int8]":
+    """The labels (n,) of these rows of a search's dataset, -1 where unknown."""
     import numpy as np
-    import pyarrow as pa
 
-    from lhcq.evaluate.excess import LOOKS
-    from lhcq.prompts.features import KNOWN, compute_features, record_columns
-    from lhcq.records.events import read_event_batches, read_schema
+    from lhcq.records.events import read_events
 
-    dataset = workspace.dataset(spec.dataset)
-    wanted = [one for one in KNOWN if one.name in LOOKS]
-    labels, parts = [], []
-    for batch in read_event_batches(dataset, record_columns(read_schema(dataset))):
-        records = pa.Table.from_batches([batch])
-        kept = np.isin(records["row"].to_numpy(), rows, assume_unique=True)
-        labels.append(records["label"].fill_null(-1).to_numpy()[kept].astype(np.int8))
-        parts.append({name: values[kept] for name, values in compute_features(records, wanted).items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, np.concatenate(labels)
+    table = read_events(workspace.dataset(spec.dataset), ["row", "label"])
+    kept = np.isin(table["row"].to_numpy(), rows, assume_unique=True)
+    labels: NDArray[np.int8] = table["label"].fill_null(-1).to_numpy()[kept].astype(np.int8)
+    return labels
+
+
+def _rows_beside(workspace: Workspace, beside: Beside) -> dict[str, Any] | None:
+    """What stands of another search beside this one; None where it is gone by now, which costs nothing but that."""
+    from lhcq.records.searches import find_found
+
+    found = find_found(workspace, beside.name, beside.identity)
+    if found is None:
+        log.warning("the search %s is not there any more, so it is not shown beside this one", beside.name)
+        return None
+    kept = ("name", "tests", "spread", "best", "global", "truth")
+    return {**{key: found[key] for key in kept}, "model": found["config"]["model"]}
 
 
 def _truth_of(
@@ -252,6 +281,12 @@ def _truth_of(
 @app.task(name="lhcq.search_part", work=staticmethod(chunk_work(_make)))
 def search_part(name: str, index: int) -> str:
     """Train on all folds but one and score it, or draw pseudo-experiments."""
+    return perform_chunk("search", name, index, _make)
+
+
+@app.task(name="lhcq.search_train", work=staticmethod(chunk_work(_make)))
+def search_train(name: str, index: int) -> str:
+    """Train a language model on all folds but one and score that, where models are trained."""
     return perform_chunk("search", name, index, _make)
 
 

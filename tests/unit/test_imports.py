@@ -91,6 +91,7 @@ def test_every_task_is_registered_under_its_own_name(tmp_path: Path) -> None:
         "lhcq.prepare",
         "lhcq.search_merge",
         "lhcq.search_part",
+        "lhcq.search_train",
         "lhcq.test",
         "lhcq.train_segment",
         "lhcq.validate",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from benchmarks import searching
 from benchmarks.answers import lines_of as lines_of_answers
 from benchmarks.particles_table import tables as tables_of_particles
 from benchmarks.quality_table import auc_difference, tables
@@ -46,6 +47,14 @@ def test_the_document_shows_the_stored_results(name, command, made):
     for table, lines in made(found).items():
         begin, end = marks(table, f"python -m benchmarks.{command}")
         assert "\n".join([begin, *lines, end]) in text
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("scan", searching.scan_lines), ("alarms", searching.alarm_lines)]
+)
+def test_the_page_of_searches_shows_the_stored_results(name, made):
+    begin, end = marks(f"searching {name}", searching.made_by(name))
+    assert "\n".join([begin, *made(), end]) in searching.DOCUMENT.read_text()
 
 
 def test_a_score_that_is_the_mass_is_seen_to_sculpt_and_another_is_not():
