@@ -56,10 +56,8 @@ PARAMETERS: Any = {
     "axes.unicode_minus": True,
     "errorbar.capsize": 2.5,
     "figure.facecolor": PAPER,
-    "font.sans-serif": [
-        "TeX Gyre Heros",
-        "DejaVu Sans",
-    ],  # the second, matplotlib's own, has the Greek letters
+    # The second is matplotlib's own, and has the letters that the first lacks.
+    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],
     "font.size": 10.5,
     "hatch.linewidth": 0.6,
     "legend.borderpad": 0.4,

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lhcq.cli.main import cli
@@ -709,3 +710,12 @@ def test_in_a_browser_nothing_is_cut_at_1280_pixels_on_a_phone_it_scrolls_by_key
         tuple(map(float, box.split())) for box in re.findall(rb"/MediaBox \[([^]]*)\]", paper.read_bytes())
     }
     assert {(round(width), round(height)) for _, _, width, height in sizes} == {(595, 842)}
+
+
+def test_a_plot_has_all_letters_that_its_titles_are_written_in() -> None:
+    def draw(axes: Axes) -> None:
+        axes.set_xlabel("τ₂₁ of the heavier jet – 1σ ± … √ [GeV]")
+        axes.set_ylabel(r"$\varepsilon_S/$√$\varepsilon_B$, $m_{jj}$, $\tau_{21}$")
+
+    for form in ("svg", "pdf", "png"):  # a letter that is missing is a warning, and so an error here
+        assert Plot(draw=draw, left="naïve", right="1σ").file(form)
