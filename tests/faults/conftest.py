@@ -93,6 +93,7 @@ def serial(events: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
         n_events=N_EVENTS,
         manifest_fields={},
         features=config.features,
+        axes=config.axes,
     )
     return (place / "dataset" / "events.parquet").read_bytes()
 

@@ -42,6 +42,7 @@ def undisturbed(event_file, tmp_path_factory) -> bytes:
         n_events=2100,
         manifest_fields={},
         features=config.features,
+        axes=config.axes,
     )
     return (place / "dataset" / "events.parquet").read_bytes()
 
