@@ -201,7 +201,7 @@ def test_the_trees_search_keeps_the_name_of_its_dataset(model: str, name: str) -
         (("--beside", "other"), "--beside: is what a language model's search is compared with"),
         (("--model", "no/such/model"), "no/such/model: no such model directory"),
         (("--model", "TINY", "--template", "compact"), "template compact holds m_jj or determines it"),
-        (("--model", "TINY", "--epochs", "-1"), "TrainConfig: epochs: "),
+        (("--model", "TINY", "--epochs", "-1"), "TrainConfig: epochs should be greater than 0"),
         (("--model", "TINY", "--beside", "gone"), "--beside gone: no search by trees .* it is not there"),
         (
             ("--model", "TINY", "--beside", "mixed", "--folds", "3"),
