@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from lhcq.config import explain_fault
 from lhcq.errors import BadInput
 from lhcq.storage import append_line
 from lhcq.workspace import RunPaths
@@ -193,5 +194,5 @@ def _parse(line: str | bytes) -> Line | None:
 def _reason(error: ValueError) -> Any:
     if isinstance(error, ValidationError):
         fault = error.errors()[0]
-        return ": ".join([*(str(place) for place in fault["loc"][1:]), fault["msg"]])
+        return explain_fault({**fault, "loc": fault["loc"][1:]})
     return error
