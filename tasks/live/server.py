@@ -68,11 +68,12 @@ def live_page(workspace: Workspace, port: int | None) -> Iterator[LivePage]:
     """Serve the page from a thread of this process for the body."""
     listening = _bind(port)
     login, kept = login_to_look(workspace)
-    loop = asyncio.new_event_loop()
+    # An event, not the loop's own end: whoever leaves before the loop runs would be forgotten by that.
+    loop, ended = asyncio.new_event_loop(), asyncio.Event()
     with ThreadPoolExecutor(1, "lhcq-live") as reader:
         application = application_of(workspace, login, reader)
         thread = threading.Thread(
-            target=_serve, args=(loop, application, listening), name="lhcq-live", daemon=True
+            target=_serve, args=(loop, application, listening, ended), name="lhcq-live", daemon=True
         )
         thread.start()
         url = f"http://{_HOST}:{listening.getsockname()[1]}"
@@ -80,7 +81,7 @@ def live_page(workspace: Workspace, port: int | None) -> Iterator[LivePage]:
             yield LivePage(url=url, login=login, login_file=kept, thread=thread)
         finally:
             with contextlib.suppress(RuntimeError):  # it has ended by itself
-                loop.call_soon_threadsafe(loop.stop)
+                loop.call_soon_threadsafe(ended.set)
             thread.join()
             reader.shutdown(cancel_futures=True)
 
@@ -93,23 +94,20 @@ def _bind(wanted: int | None) -> socket.socket:
     raise BadInput(f"port {wanted} is taken. Choose another with --port.")
 
 
-def _serve(loop: asyncio.AbstractEventLoop, application: Application, listening: socket.socket) -> None:
-    asyncio.set_event_loop(loop)
+def _serve(
+    loop: asyncio.AbstractEventLoop, application: Application, listening: socket.socket, ended: asyncio.Event
+) -> None:
     listening.setblocking(False)
 
-    async def begin() -> HTTPServer:
+    async def serve() -> None:
         server = HTTPServer(application, max_body_size=_LONGEST_REQUEST, idle_connection_timeout=600)
         server.add_socket(listening)
-        return server
+        await ended.wait()
+        server.stop()
+        await server.close_all_connections()
 
-    server = loop.run_until_complete(begin())
-    loop.run_forever()
-    server.stop()
-    loop.run_until_complete(server.close_all_connections())
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(serve())
 
 
 def application_of(workspace: Workspace, login: str, reader: ThreadPoolExecutor) -> Application:

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
@@ -19,7 +20,7 @@ from lhcq.records.jobs import Failure, Holder, Job, end_job, record_failure
 from lhcq.records.journal import StepLine, write_line
 from lhcq.report.live_page import PAGE_ROWS
 from lhcq.workspace import RunPaths, Workspace
-from tasks.live import views
+from tasks.live import server, views
 from tasks.live.server import LivePage, live_page
 from tasks.observe.job_rows import JobRows
 from tasks.workers.login import login_to_look
@@ -361,3 +362,20 @@ def test_who_looks_at_another_user_s_workspace_has_a_login_of_his_own_and_leaves
     assert nowhere is None
     assert login not in before
     assert kept.read_text() == before
+
+
+def test_who_leaves_while_it_begins_is_not_kept_waiting(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    class Slow(server.HTTPServer):
+        def add_socket(self, socket: Any) -> None:
+            begun.set()
+            time.sleep(0.3)
+            super().add_socket(socket)
+
+    monkeypatch.setattr(server, "HTTPServer", Slow)
+    with live_page(place, None) as page:
+        begun.wait()
+    assert not page.thread.is_alive()
