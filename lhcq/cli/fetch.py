@@ -128,7 +128,7 @@ def _list(as_json: bool) -> int:
         md5 = "md5 known" if entry.md5 else "md5 not known"
         lines += [f"{entry.name:<{width}}  {entry.what}", f"{'':<{width}}  {entry.file}{_size(entry)}, {md5}"]
     records = {entry.record.doi: entry.record for entry in CATALOGUE}
-    cited = [f"{record.citation}, doi:{doi} ({record.licence})" for doi, record in records.items()]
+    cited = [record.cited() for record in records.values()]
     others = [
         line for one in COMPANIONS for line in (f"{one.file}", f"{'':<{width}}  {one.what}: {one.page}")
     ]
@@ -174,7 +174,7 @@ def _told(entry: "ArchiveFile", fetched: "Fetched") -> str:
         str(fetched.path),
         f"{state}{fetched.bytes:,} bytes, md5 {fetched.md5}",
         f"The md5 {compared}",
-        f"Please cite doi:{entry.record.doi} ({entry.record.licence}).",
+        f"Please cite {entry.record.cited()}.",
     ]
     if entry.file.endswith(".h5"):
         lines.append(f"Next: lhcq inspect {fetched.path}")

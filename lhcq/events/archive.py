@@ -21,8 +21,16 @@ class Record(Frozen):
     address: str
     """Address of one file, with a place for its name."""
     doi: str
-    licence: str
-    citation: str
+    licence: str | None
+    """None where it is not known here: the page says it."""
+    citation: str | None
+    """None alike."""
+
+    def cited(self) -> str:
+        """How to cite it, in a line."""
+        if self.citation is None:
+            return f"doi:{self.doi}, as {self.page} says"
+        return f"{self.citation}, doi:{self.doi} ({self.licence})"
 
 
 class ArchiveFile(Frozen):
@@ -69,8 +77,8 @@ _EXTRA = Record(
     page="https://zenodo.org/records/8370758",
     address=_ZENODO.format(record=8370758),
     doi="10.5281/zenodo.8370758",
-    licence="licence: its page",
-    citation="Extra QCD events of the R&D set (https://zenodo.org/records/8370758 says how they want to be cited)",
+    licence=None,
+    citation=None,
 )
 # The commit is named, so that the file cannot change under its md5. The repository states no licence of its own:
 # the events are the R&D set's.

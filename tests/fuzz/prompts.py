@@ -28,9 +28,9 @@ def attack_configuration(data: tuple[int, dict[str, Any]], _: Path) -> None:
     _CONFIGURATIONS[which].checked(**given).model_dump_json()
 
 
-def records(random: Random, features: Any) -> pa.Table:
+def records(random: Random, features: Any, *, constituents: bool = False) -> pa.Table:
     """Four events with numbers as they come."""
-    schema = schema_of(features, constituents=random.random() < 0.7)
+    schema = schema_of(features, constituents=constituents)
 
     def value(field: pa.Field) -> Any:
         if field.nullable and random.random() < 0.2:
@@ -49,7 +49,7 @@ def records(random: Random, features: Any) -> pa.Table:
 
 
 def make_prompts(random: Random) -> tuple[pa.Table, str, int | None]:
-    table = records(random, random.choice(("jets", "full")))
+    table = records(random, random.choice(("jets", "full")), constituents=random.random() < 0.7)
     if random.random() < 0.5:
         table = _with_strange_floats(table, random)
     if random.random() < 0.4:
