@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Literal
 
 import redis
 from redis.exceptions import LockError
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 SCAN_SECONDS = 2.0
 _LOCK = "lhcq:reconciler"
 _LOCK_SECONDS = 3 * SCAN_SECONDS
+# A broker that forgot the lock forgot all else too: then nobody need wait for the next scan.
+_LOOK_SECONDS = 0.5
 _READ_MESSAGES_A_SECOND = 2000
 """On average: what reading queues may cost, some per cent of a core."""
 _REREAD_SECONDS = 60.0
@@ -201,8 +204,10 @@ def _scan_for_ever(stop: threading.Event) -> None:
         return lock is not None
 
     reconciler = Reconciler(still_holds)
-    while not stop.wait(SCAN_SECONDS):
+    while (why := await_scan(stop, lock)) != "stopped":
         try:
+            if why == "forgotten":
+                reconciler.suspects = set()  # this scan comes too soon after the last one to confirm anything
             if still_holds():
                 # A broker that forgot everything forgot whose it is as well.
                 if other := claimed_by_another(redis_client(), own_workspace()):
@@ -215,6 +220,20 @@ def _scan_for_ever(stop: threading.Event) -> None:
         except Exception:  # a bug here must not end the healing
             log.exception("reconciler: a scan failed")
         reconciler.suspects = set()
+
+
+def await_scan(
+    stop: threading.Event, lock: "redis.lock.Lock | None"
+) -> Literal["due", "forgotten", "stopped"]:
+    """Wait for the next scan: until its time, or until the broker does not know any more who holds `lock`."""
+    due = time.monotonic() + SCAN_SECONDS
+    while (left := due - time.monotonic()) > 0:
+        if stop.wait(min(_LOOK_SECONDS, left)):
+            return "stopped"
+        with contextlib.suppress(redis.RedisError):  # a broker that does not answer is told of by the scan
+            if lock is not None and not lock.owned():
+                return "forgotten"
+    return "due"
 
 
 def _hold(lock: "redis.lock.Lock | None") -> "redis.lock.Lock | None":

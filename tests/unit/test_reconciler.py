@@ -5,13 +5,14 @@ import io
 import json
 import os
 import shutil
+import threading
 from typing import Any
 
 import pytest
 
 from lhcq.records.jobs import end_job
 from tasks.engine.publish import publish_job
-from tasks.engine.reconciler import Reconciler, _hold
+from tasks.engine.reconciler import Reconciler, _hold, await_scan
 from tasks.jobs.attempts import announce_trouble, backoff_key
 from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, segment_unit, validate_unit
 from tasks.jobs.leases import lease, lease_key
@@ -72,6 +73,17 @@ def test_who_no_longer_holds_the_lock_publishes_nothing(broker, here, new_job) -
     for _ in range(3):
         reconciler.scan(here)
     assert queued(broker, "cpu.again") == []
+
+
+def test_a_broker_that_forgot_the_lock_is_looked_at_before_it_is_time(broker, here) -> None:
+    lock, stop = _hold(None), threading.Event()
+    assert lock is not None
+    assert await_scan(stop, lock) == "due"
+    broker.flushall()
+    assert await_scan(stop, lock) == "forgotten"
+    assert await_scan(stop, None) == "due"  # who never held it waits for its time
+    stop.set()
+    assert await_scan(stop, lock) == "stopped"
 
 
 def test_what_is_queued_is_not_published_again(broker, here, new_job) -> None:
