@@ -84,18 +84,18 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
         _make_private(data)
     with (data / "users.lock").open("a") as users:
         started: list[subprocess.Popen[bytes]] = []
-        if _is_alone(users):
-            address = socket_path(workspace)
-            if listening(data) not in (None, address):
-                _stop(data)  # started when the workspace had another place, or under another TMPDIR
-            elif answers(address) and not _is_locked(data):
-                _shut_down(address)  # left over from a workspace of the same path that was removed
-            _start(data, address, started, alone=True)
-            _forget_leases(address)
-        # Waits while another command starts or stops the server; from here on nobody is the last but us.
-        lock_file(users, shared=True)
-        address = _start(data, _agreed_address(workspace), started, alone=False)
-        try:
+        try:  # around the start, too: Ctrl-C may come at any moment of it
+            if _is_alone(users):
+                address = socket_path(workspace)
+                if listening(data) not in (None, address):
+                    _stop(data)  # started when the workspace had another place, or under another TMPDIR
+                elif answers(address) and not _is_locked(data):
+                    _shut_down(address)  # left over from a workspace of the same path that was removed
+                _start(data, address, started, alone=True)
+                _forget_leases(address)
+            # Waits while another command starts or stops the server; from here on nobody is the last but us.
+            lock_file(users, shared=True)
+            address = _start(data, _agreed_address(workspace), started, alone=False)
             with _kept_up(data, address, started):
                 yield BrokerAddress(scheme="redis+socket", socket=str(address)).url
         finally:
@@ -306,9 +306,14 @@ def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes]
             pass_fds=[lock.fileno()],
             start_new_session=True,  # Ctrl-C reaches the command, which stops its workers first
         )
-        told = "" if _PROCESSES.exists() else _start_time(server.pid)
-        record = Record(pid=server.pid, host=socket.gethostname(), socket=str(address), started=told)
-        write_json(data / "server.json", record.model_dump())
+        try:
+            told = "" if _PROCESSES.exists() else _start_time(server.pid)
+            record = Record(pid=server.pid, host=socket.gethostname(), socket=str(address), started=told)
+            write_json(data / "server.json", record.model_dump())
+        except BaseException:  # nobody would know whose it is
+            server.kill()
+            server.wait()
+            raise
         return server
 
 

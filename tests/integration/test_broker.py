@@ -392,3 +392,25 @@ def test_ctrl_c_does_not_reach_the_server(place: Workspace, use: Any, until: Any
     assert os.getsid(server.pid) == server.pid
     server.send_signal(signal.SIGTERM)  # but an administrator's signal does, in order
     until(lambda: is_gone(place), "the server to stop")
+
+
+@pytest.mark.parametrize("place_of_ctrl_c", ["write_json", "answers", "_forget_leases", "_agreed_address"])
+def test_ctrl_c_while_the_server_starts_leaves_none(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, place_of_ctrl_c: str
+) -> None:
+    came = iter([True])
+    real = getattr(embedded, place_of_ctrl_c)
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(came, False):
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(embedded, place_of_ctrl_c, interrupted)
+    with pytest.raises(KeyboardInterrupt), embedded_broker(place):
+        raise AssertionError("it was not interrupted")
+    assert [one for one in psutil.process_iter(["name", "cmdline", "cwd"]) if _is_of(place, one)] == []
+
+
+def _is_of(place: Workspace, process: psutil.Process) -> bool:
+    return process.info["name"] == "valkey-server" and str(place.broker) in str(process.info["cwd"])
