@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lhcq.model.kernels import nf4
+from lhcq.model.library_output import import_bitsandbytes
 from tests.tiny_models import write_model
 
 # In a process of its own: what is registered with torch stays for the process's life.
@@ -54,6 +55,17 @@ for one, other in zip(ours, theirs, strict=True):
     assert one.dtype == other.dtype and one.shape == other.shape
     assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 """
+
+
+@pytest.fixture(autouse=True)
+def bitsandbytes_alone() -> None:
+    """An earlier test of this process may have had the loop registered: then it would be held to itself."""
+    import_bitsandbytes()
+    if nf4._library.cache_info().currsize:
+        nf4._library()._destroy()
+    nf4._library.cache_clear()
+    nf4.pack_quickly.cache_clear()
+    assert not torch._C._dispatch_has_kernel_for_dispatch_key(nf4._OPERATION, "CPU")
 
 
 def test_all_that_packs_in_a_process_gets_the_same_bits_by_the_loop() -> None:
