@@ -103,6 +103,9 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
                 _stop(data)
                 for server in started:
                     _reap(server)
+            else:  # whenever it ends: a server of ours would be a zombie from then on
+                for server in started:
+                    threading.Thread(target=server.wait, name="broker-reaper", daemon=True).start()
 
 
 def _data_of(workspace: Workspace) -> Path:

@@ -71,6 +71,13 @@ def test_a_worker_loads_no_torch_and_no_stage_before_its_first_task(tmp_path: Pa
     assert loaded.isdisjoint({"torch", "transformers", "peft", "fastjet", "sklearn", "matplotlib"})
 
 
+def test_without_a_gpu_the_default_model_is_known_without_torch(tmp_path: Path) -> None:
+    program = (
+        "import os\nos.environ['PATH'] = ''\nfrom lhcq.model.sources import default_model\ndefault_model()"
+    )
+    assert "torch" not in loaded_by(program, tmp_path)
+
+
 def test_finding_jets_loads_no_extension_of_numba_that_nobody_uses(tmp_path: Path) -> None:
     loaded = loaded_by("from lhcq.jets.clustering import compile_kernels\ncompile_kernels()", tmp_path)
     assert "numba" in loaded
