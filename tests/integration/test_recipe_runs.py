@@ -71,7 +71,7 @@ def test_the_recipe_of_a_run_makes_the_same_bytes_and_metrics_in_an_empty_worksp
     assert first["run"]["recipe"] == str(written)
     (recipe,) = read_recipe(written)
     here.create()
-    assert recipe.stages == ("cluster", "prepare", "train")
+    assert recipe.stages == ["cluster", "prepare", "train"]
     for stage in recipe.stages:
         assert do_here(here, plan_stage(stage, recipe, here, lambda name: name)).state == "done"
     again, _ = run_answer(here, "mine")
