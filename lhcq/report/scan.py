@@ -6,7 +6,7 @@ import numpy as np
 
 from lhcq.config import TREES
 from lhcq.report.scan_plots import plot_improvements, plot_significances
-from lhcq.report.style import pictured
+from lhcq.report.style import Plot, pictured
 from lhcq.report.templates import html_template
 
 _FOUND = 5.0
@@ -114,6 +114,7 @@ def table_of_points(found: dict[str, Any]) -> str:
 
 def render_scan(found: dict[str, Any]) -> str:
     """The page as text, from what a scan found."""
+    plots = plots_of_scan(found)
     page: str = html_template("scan.html.j2").render(
         found=found,
         facts=_facts(found),
@@ -121,15 +122,24 @@ def render_scan(found: dict[str, Any]) -> str:
         pictures=[
             {
                 "share": f"{share:.2%}",
-                "significance": pictured(plot_significances(found, place)),
-                "improvement": pictured(plot_improvements(found, place)),
+                "significance": pictured(plots[f"significance-{share:g}"]),
+                "improvement": pictured(plots[f"improvement-{share:g}"]),
             }
-            for place, share in enumerate(found["config"]["selections"])
+            for share in found["config"]["selections"]
         ],
         headings=columns_of(found),
         rows=rows_of_points(found),
     )
     return page
+
+
+def plots_of_scan(found: dict[str, Any]) -> dict[str, Plot]:
+    """The plots of the page, by name: significance and its improvement of each selection."""
+    plots = {}
+    for place, share in enumerate(found["config"]["selections"]):
+        plots[f"significance-{share:g}"] = plot_significances(found, place)
+        plots[f"improvement-{share:g}"] = plot_improvements(found, place)
+    return plots
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:

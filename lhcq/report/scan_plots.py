@@ -43,7 +43,7 @@ def _said(found: dict[str, Any], place: int) -> str:
 
 
 def _draw_significances(axes: Axes, found: dict[str, Any], place: int) -> None:
-    _band(axes, found, lambda point: point["in"], FAINT, ":", r"$S/\sqrt{B}$ in the region")
+    _band(axes, found, lambda point: point["in"], FAINT, ":", "S/√B in the region")
     _band(axes, found, lambda point: point["inclusive"], FAINT, (0, (6, 2)), "all events, fit")
     _draw_learners(axes, found, place, "z")
     axes.axhline(5, color=FAINT, lw=0.7)
@@ -54,7 +54,7 @@ def _draw_significances(axes: Axes, found: dict[str, Any], place: int) -> None:
 def _draw_improvements(axes: Axes, found: dict[str, Any], place: int) -> None:
     _draw_learners(axes, found, place, "improvement")
     axes.axhline(1, color=FAINT, lw=0.7)
-    axes.set_ylabel(r"Significance improvement $\epsilon_S/\sqrt{\epsilon_B}$")
+    axes.set_ylabel(r"Significance improvement, $\epsilon_S\,/\,\epsilon_B^{1/2}$")
     _finish(axes, found)
 
 
@@ -66,9 +66,15 @@ def _draw_learners(axes: Axes, found: dict[str, Any], place: int, field: str) ->
         else:
             colour, line = _SEARCHING[searching.index(name)]
             label = f"{name}, without labels"
-        _band(
-            axes, found, lambda point, name=name: point["learners"][name][place][field], colour, line, label
-        )
+        _band(axes, found, _of_learner(name, place, field), colour, line, label)
+
+
+def _of_learner(name: str, place: int, field: str) -> Value:
+    def value(point: dict[str, Any]) -> float | None:
+        found: float | None = point["learners"][name][place][field]
+        return found
+
+    return value
 
 
 def _band(axes: Axes, found: dict[str, Any], value: Value, colour: str, line: Line, label: str) -> None:
