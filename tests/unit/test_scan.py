@@ -98,6 +98,19 @@ def test_the_verdict_says_from_how_many_events_on_five_sigma_are_found(scanned: 
     assert rows_of_points(found)[0][-3] == "no fit"
 
 
+def test_its_pictures_are_written_as_png_and_pdf(
+    place: Workspace, scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
+    asked = ["report", "mixed", "--kind", "scan", "--figures", str(tmp_path)]
+    done = CliRunner().invoke(cli, asked, catch_exceptions=False)
+    names = {
+        f"mixed-{name}-0.1.{form}" for name in ("significance", "improvement") for form in ("png", "pdf")
+    }
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert scanned.verdict()[0] in done.output
+
+
 def test_chunks_are_folds_then_seeds_then_numbers_of_events(place: Workspace) -> None:
     job = scan_request(place, "mixed", scan_config([0, 200], **FEW))
     chunks = [chunk_of(job.spec, index) for index in range(job.parts)]  # type: ignore[arg-type]
@@ -132,12 +145,12 @@ def test_what_cannot_be_scanned_is_refused(
     ],
 )
 def test_options_that_a_scan_has_not_are_refused(
-    place: Workspace, words: tuple[str, ...], message: str
+    place: Workspace, words: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = CliRunner().invoke(cli, ["search", "mixed", *words, "--workspace", str(place.root)])
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
+    done = CliRunner().invoke(cli, ["search", "mixed", *words])
     assert done.exit_code != 0
     assert message in (done.output + str(done.exception))
-    assert not (place.root / "jobs" / "scan-mixed-other").exists()
 
 
 def made_up(n: int = 6000, n_signal: int = 600, *, known: bool = False) -> tuple[WeakEvents, Any]:
