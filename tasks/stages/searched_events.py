@@ -39,12 +39,15 @@ def read_searched(workspace: Workspace, spec: SearchSpec | ScanSpec) -> Searched
     dataset = workspace.dataset(spec.dataset)
     status = (dataset / ".").stat()
     standing = (status.st_ino, status.st_mtime_ns)
-    return _read(workspace, spec.dataset, spec.dataset_sha256, spec.template, spec.config, standing)
+    return _read(
+        workspace, spec.kind, spec.dataset, spec.dataset_sha256, spec.template, spec.config, standing
+    )
 
 
 @functools.lru_cache(maxsize=2)
 def _read(
     workspace: Workspace,
+    kind: str,
     name: str,
     sha256: str,
     template: Template,
@@ -65,7 +68,7 @@ def _read(
     dataset = workspace.dataset(name)
     manifest = read_dataset(dataset, remedy=REMADE)
     if events_sha256(manifest) != sha256:
-        raise BadInput(f"{dataset}: is not what this was begun with. {REMADE}")
+        raise BadInput(f"{dataset}: is not what this {kind} began with. {REMADE}")
     check_renders(template, read_schema(dataset))
     wanted = [one for one in KNOWN if one.name in {*template.columns, *LOOKS}]
     rows, masses, values, labels, looks = [], [], [], [], []

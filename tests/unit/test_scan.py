@@ -35,7 +35,7 @@ REGION = (3300.0, 3700.0)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     place = Workspace(tmp_path_factory.mktemp("scan"))
     write_events(place.dataset("mixed"), 6000, 400)
-    write_events(place.dataset("box"), 600, 200, labelled=False)
+    write_events(place.dataset("box"), 3000, 20, labelled=False)
     return place
 
 
@@ -122,7 +122,7 @@ def test_chunks_are_folds_then_seeds_then_numbers_of_events(place: Workspace) ->
 @pytest.mark.parametrize(
     ("dataset", "put_in", "message"),
     [
-        ("box", [100], r"box: \d+ of the \d+ events in the fit's range have no label, and a scan"),
+        ("box", [100], r"box: [\d,]+ of the [\d,]+ events in the fit's range have no label, and a scan"),
         ("mixed", [400], r"mixed: 400 signal events are to be put in, and 50 more .* has \d+\. Put in fewer"),
         ("mixed", [-1, 5], r"each is a number of signal events, from 0 on"),
         ("mixed", [], r"put_in"),
