@@ -3,8 +3,8 @@
     python -m benchmarks.searching_model EVENTS.parquet... --place DIR [--epochs 1 3] [--seconds 220]
 
 The stages, in this order, each leaving what stands already, and going on where it was cut:
-  data   draws `--background` background events of clustered ones (`lhcq cluster --features full`), and 20,000 of signal,
-         and keeps the features of a search: some megabytes, all that the others need; CPU
+  data   draws `--background` background events of clustered ones (`lhcq cluster --features full`), and 20,000 of
+         signal, and keeps the features of a search: some megabytes, all that the others need; CPU
   trees  without labels, idealised, and taught by labels: lhcq.evaluate.injection; CPU
   model  the language model without labels, as `lhcq search --model` trains it, a training a fold; a GPU
   table  prints what was found and writes PLACE/searching_model.json; needs iminuit
