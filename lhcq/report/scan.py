@@ -67,15 +67,7 @@ def median_of(values: list[float]) -> float | None:
 
 def columns_of(found: dict[str, Any]) -> list[str]:
     """The headings of the table of points."""
-    learners = [said_learner(name) for name in found["learners"]]
-    return [
-        "signal events",
-        "in the region",
-        "S/√B",
-        "selected",
-        "all events [σ]",
-        *(f"{o} [σ]" for o in learners),
-    ]
+    return ["signal events", "in the region", "S/√B", "selected", "all events", *found["learners"]]
 
 
 def rows_of_points(found: dict[str, Any]) -> list[list[str]]:
