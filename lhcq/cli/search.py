@@ -162,7 +162,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
     callback=_counts,
     metavar="N,N,...",
     help="Do not search: put so many of DATASET's signal events among its background, which needs labels, and tell "
-    "what the region with most of them would show of each number.",
+    "what the region with most of them would show of each number. Default: a search.",
 )
 @click.option("--name", help="Name of the search. Default: DATASET, or DATASET-MODEL.")
 @priority_option
