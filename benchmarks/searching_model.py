@@ -363,7 +363,11 @@ def main() -> None:
     if "document" in stages:
         found = read_json(place.root / f"{RESULT}.json")
         write_result(RESULT, found)
-        put_table("searching model", lines_of(found), MADE_BY, DOCUMENT)
+        introduced = (
+            f"The same with {found['put_in']:,} signal events among {found['background_in_range']:,}, by a language "
+            "model beside trees:"
+        )
+        put_table("searching model", [introduced, "", *lines_of(found), ""], MADE_BY, DOCUMENT)
 
 
 if __name__ == "__main__":
