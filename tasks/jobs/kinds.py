@@ -22,6 +22,7 @@ from lhcq.records.specs import (
     GenerateSpec,
     PredictSpec,
     PrepareSpec,
+    ScanSpec,
     SearchSpec,
     Spec,
     TrainSpec,
@@ -267,12 +268,15 @@ def _task_of_search(job: Job, index: int) -> str:
 
 def _parents_of_search(workspace: Workspace, job: Job) -> list[Path]:
     spec = job.spec_of(SearchSpec)
-    parents = [workspace.dataset(spec.dataset)]
-    if spec.tuning is not None:
-        parents.append(workspace.root / spec.tuning.model_dir)
+    parents = _dataset_and_model(workspace, spec)
     if spec.beside is not None:
         parents.append(workspace.search(spec.beside.name))
     return parents
+
+
+def _dataset_and_model(workspace: Workspace, spec: SearchSpec | ScanSpec) -> list[Path]:
+    parents = [workspace.dataset(spec.dataset)]
+    return parents if spec.tuning is None else [*parents, workspace.root / spec.tuning.model_dir]
 
 
 def _describe_search(job: Job, unit: Unit) -> Caption:
@@ -296,6 +300,28 @@ def _page_of_search(workspace: Workspace, job: Job) -> Path:
     from lhcq.records.searches import page_file
 
     return page_file(workspace.search(job.name))
+
+
+def _task_of_scan(job: Job, _: int) -> str:
+    """Where a language model is trained, all chunks go to workers that train: trees take a second beside it."""
+    return "lhcq.scan_part" if job.spec_of(ScanSpec).tuning is None else "lhcq.scan_train"
+
+
+def _describe_scan(job: Job, unit: Unit) -> Caption:
+    from lhcq.requests.scan import chunk_of
+
+    spec = job.spec_of(ScanSpec)
+    caption = {"scan": job.name, "dataset": spec.dataset}
+    if unit.number is None:
+        return {**caption, "parts": str(job.parts)}
+    chunk = chunk_of(spec, unit.number)
+    return {**caption, "signal events": str(chunk.n_signal), "seed": str(chunk.seed), "fold": str(chunk.fold)}
+
+
+def _page_of_scan(workspace: Workspace, job: Job) -> Path:
+    from lhcq.records.scans import page_file
+
+    return page_file(workspace.scan(job.name))
 
 
 def baseline_unit(split: str) -> Unit:
@@ -454,6 +480,19 @@ KINDS: dict[str, Kind] = {
             rounds=_rounds_of_search,
             chunk_task=_task_of_search,
             describe=_describe_search,
+        ),
+        fan_out(
+            ScanSpec,
+            queue="cpu",
+            suffix=".parquet",
+            result=lambda workspace, job: workspace.scan(job.name),
+            makes="scan",
+            shelf=Workspace.scan,
+            made_of=lambda workspace, job: _dataset_and_model(workspace, job.spec_of(ScanSpec)),
+            more={"lhcq.scan_train": "gpu"},
+            page=_page_of_scan,
+            chunk_task=_task_of_scan,
+            describe=_describe_scan,
         ),
     )
 }

@@ -27,7 +27,7 @@ from tasks.jobs.store import create_job
 from tasks.jobs.units import Unit
 from tests.specs import job_of
 
-FAN_OUTS = ("generate", "cluster", "predict", "search")
+FAN_OUTS = ("generate", "cluster", "predict", "search", "scan")
 
 
 def finish_parts(place: Workspace, job: Job, *indices: int) -> None:
