@@ -11,7 +11,7 @@ from lhcq.config import LONGEST_NAME, TREES, SearchConfig
 from lhcq.errors import BadInput
 from lhcq.prompts.templates import describe_template
 from lhcq.records.commits import OF
-from lhcq.records.duplicates import duplicates_sha256
+from lhcq.records.duplicates import duplicates_sha256, read_firsts
 from lhcq.records.events import (
     events_sha256,
     read_dataset,
@@ -92,9 +92,12 @@ def search_request(
         template = describe_template(config.template, schema)
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
-    mjj = read_events(directory, ["mjj"])["mjj"].fill_null(np.nan).to_numpy()
+    table = read_events(directory, ["row", "mjj"])
+    mjj = table["mjj"].fill_null(np.nan).to_numpy()
     _check_falls(mjj, config, dataset)
-    n_events = int(in_range(mjj, config).sum())
+    kept = in_range(mjj, config)
+    _check_enough(table["row"].to_numpy()[kept], mjj[kept], config, directory, manifest)
+    n_events = int(kept.sum())
     spec = SearchSpec.resolved(
         dataset=dataset,
         dataset_sha256=events_sha256(manifest),
@@ -174,6 +177,34 @@ def _check_falls(mjj: NDArray[np.float64], config: SearchConfig, dataset: str) -
             "below a trigger's threshold; background falls in every fit, so that would look like signal. Begin "
             "regions and fit above: --regions, --fit."
         )
+
+
+def _check_enough(
+    rows: NDArray[np.int64],
+    mjj: NDArray[np.float64],
+    config: SearchConfig,
+    directory: Path,
+    manifest: dict[str, Any],
+) -> None:
+    """Refuse, before hours of trainings, regions of which one has too few of the events (n,) to learn from."""
+    from lhcq.evaluate.weak import WeakEvents, check_enough
+
+    folds = deal_folds(rows, directory, manifest, config)
+    events = WeakEvents(rows=rows, mjj=mjj, folds=folds, values=np.zeros((len(rows), 0)))
+    try:
+        check_enough(events, config.regions, config.sideband)
+    except BadInput as error:
+        raise BadInput(f"{directory.name}: {error}") from error
+
+
+def deal_folds(
+    rows: NDArray[np.int64], directory: Path, manifest: dict[str, Any], config: SearchConfig
+) -> NDArray[np.int8]:
+    """The fold of each of these rows (n,) of a dataset."""
+    from lhcq.evaluate.weak import assign_folds
+
+    firsts = read_firsts(directory, manifest, rows)
+    return assign_folds(firsts, config.folds, f"{manifest['source_sha256']} {config.seed}")
 
 
 def in_range(mjj: NDArray[np.float64], config: SearchConfig) -> NDArray[np.bool_]:

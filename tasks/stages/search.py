@@ -12,7 +12,7 @@ from lhcq.errors import BadInput, RowsMissing
 from lhcq.records.jobs import Failure, Job
 from lhcq.records.searches import commit_search, read_chunk, write_chunk
 from lhcq.records.specs import Beside, SearchSpec
-from lhcq.requests.search import Experiments, Shuffle, Training, chunk_of, in_range
+from lhcq.requests.search import Experiments, Shuffle, Training, chunk_of, deal_folds, in_range
 from lhcq.workspace import Workspace
 from tasks.app import app, own_workspace
 from tasks.engine.publish import publish_rest
@@ -122,10 +122,9 @@ def _events_of(
     import pyarrow as pa
 
     from lhcq.evaluate.excess import LOOKS
-    from lhcq.evaluate.weak import WeakEvents, assign_folds
+    from lhcq.evaluate.weak import WeakEvents
     from lhcq.prompts.features import KNOWN, compute_features, record_columns
     from lhcq.prompts.templates import check_renders
-    from lhcq.records.duplicates import read_firsts
     from lhcq.records.events import events_sha256, read_dataset, read_event_batches, read_schema
 
     spec = SearchSpec.model_validate_json(recorded)
@@ -146,11 +145,10 @@ def _events_of(
         values.append(np.column_stack([features[name][kept] for name in spec.template.columns]))
         looks.append({name: features[name][kept] for name in features if name in LOOKS})
     found = np.concatenate(rows)
-    firsts = read_firsts(dataset, manifest, found)
     events = WeakEvents(
         rows=found,
         mjj=np.concatenate(masses),
-        folds=assign_folds(firsts, spec.config.folds, f"{manifest['source_sha256']} {spec.config.seed}"),
+        folds=deal_folds(found, dataset, manifest, spec.config),
         values=np.concatenate(values),
     )
     return events, {name: np.concatenate([part[name] for part in looks]) for name in looks[0]}
