@@ -15,6 +15,7 @@ from benchmarks import (
     prediction,
     profile,
     rehearsal,
+    waiting,
 )
 from benchmarks.rows import say, store, table
 
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "prediction": prediction.measure,
     "exporting": exporting.measure,
     "checks": checks.measure,
+    "waiting": waiting.measure,
     "generator": generator.measure,
 }
 
