@@ -96,7 +96,6 @@ def search_request(
     mjj = table["mjj"].fill_null(np.nan).to_numpy()
     _check_falls(mjj, config, dataset)
     kept = in_range(mjj, config)
-    _check_enough(table["row"].to_numpy()[kept], mjj[kept], config, directory, manifest)
     n_events = int(kept.sum())
     spec = SearchSpec.resolved(
         dataset=dataset,
@@ -109,6 +108,7 @@ def search_request(
         **({} if tuning is None else {"tuning": tuning.model_dump()}),
         **_beside(workspace, name, dataset, events_sha256(manifest), config, beside),
     )
+    _check_enough(table["row"].to_numpy()[kept], mjj[kept], config, directory, manifest)
     check_room(workspace.root, _BYTES_PER_SCORE * n_events * config.n_trainings // config.folds)
     return Job(kind=spec.kind, name=name, spec=spec, parts=sum(rounds_of(spec)))
 
