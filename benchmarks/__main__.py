@@ -16,6 +16,7 @@ from benchmarks import (
     profile,
     rehearsal,
     starts,
+    waiting,
 )
 from benchmarks.rows import say, store, table
 
@@ -31,6 +32,7 @@ BENCHMARKS = {
     "prediction": prediction.measure,
     "exporting": exporting.measure,
     "checks": checks.measure,
+    "waiting": waiting.measure,
     "generator": generator.measure,
 }
 

@@ -4,6 +4,7 @@ They are views of what stands in the workspace: making one reads nothing. Readin
 there, and `BadInput` for a file that is no longer what its manifest says. `docs/dataset.md` defines every column.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -219,7 +220,7 @@ class Run(Result):
 
         A dataset has to have the jets that the run was trained on; of arrays, which do not say, that is the caller's.
         Raises `NotThere` without the checkpoint, `BadInput` where the events lack what the run's prompts are made of,
-        or have other jets.
+        or have other jets; warns where it cannot be told whether they have.
         """
         from lhcq.prompts.templates import render_as
         from lhcq.records.scores import Scores
@@ -228,7 +229,7 @@ class Run(Result):
         if isinstance(events, str):
             events = Dataset(events, self.workspace)
         if isinstance(events, Dataset):
-            self._check_jets(events, asked)
+            self._check_jets(events, asked, lambda warning: warnings.warn(warning, stacklevel=5))
         records = _records_of(events)
         scores = self._score(asked, render_as(asked.template, records))
         return Scores(
@@ -253,7 +254,7 @@ class Run(Result):
         `numbers` are those of the prompt in its order, each in its own unit (GeV for masses and momenta), NaN where
         the event has none; `lhcq.prompts.numbers.explain` and the cards of exports say what they are. `row` is the
         event's row in the source of `dataset`, by default of what the run was trained on. `step` is as in `predict`.
-        `say` is told what takes time.
+        `say` is told what takes time, and where it cannot be told whether a dataset's jets are the training's.
 
         Raises `BadInput` unless exactly one of the three is given, for a prompt of another form, for another count of
         numbers or one far beyond what the training's events have (mostly another unit), and for a row that is not
@@ -269,7 +270,7 @@ class Run(Result):
         asked = self._asked(step)
         found: dict[str, Any] = {}
         if row is not None:
-            text, found = self._event(asked, row, dataset)
+            text, found = self._event(asked, row, dataset, say)
         elif numbers is not None:
             text = write_prompt(asked.template, numbers)
             known = read_subset(self.workspace.split(asked.spec.split), "train", ["prompt"])["prompt"]
@@ -299,17 +300,19 @@ class Run(Result):
             spec, checkpoint, split_of_run(self.workspace.split(spec.split), self.name, spec.split_sha256)
         )
 
-    def _check_jets(self, dataset: Dataset, asked: "_Asked") -> dict[str, Any]:
+    def _check_jets(self, dataset: Dataset, asked: "_Asked", say: Callable[[str], None]) -> dict[str, Any]:
         """The manifest of a dataset whose events can be written as the training's were, from jets like those."""
         from lhcq.records.events import read_dataset
         from lhcq.requests.predict import check_events
 
         manifest = read_dataset(dataset.path)
         own = self.workspace.dataset(asked.split["dataset"])
-        check_events(dataset.path, manifest, trained_on=own, split=asked.split)
+        check_events(dataset.path, manifest, trained_on=own, split=asked.split, say=say)
         return manifest
 
-    def _event(self, asked: "_Asked", row: int, dataset: Dataset | str | None) -> tuple[str, dict[str, Any]]:
+    def _event(
+        self, asked: "_Asked", row: int, dataset: Dataset | str | None, say: Callable[[str], None]
+    ) -> tuple[str, dict[str, Any]]:
         """The prompt of an event of a dataset, and the fields of `Answer` that say which it is."""
         from lhcq.prompts.templates import render_as
         from lhcq.records.events import read_event_stretch, read_events, read_schema
@@ -317,7 +320,7 @@ class Run(Result):
 
         dataset = dataset or asked.split["dataset"]
         events = Dataset(dataset, self.workspace) if isinstance(dataset, str) else dataset
-        manifest = self._check_jets(events, asked)
+        manifest = self._check_jets(events, asked, say)
         rows = read_events(events.path, ["row"])["row"].to_numpy()
         at = int(np.searchsorted(rows, row))
         if at == len(rows) or rows[at] != row:

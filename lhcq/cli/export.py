@@ -65,11 +65,20 @@ def _export_jsonl(dataset: Path, folder: Path) -> list[Path]:
 
 
 def _export_one(dataset: Path, form: str, path: Path) -> Path:
+    from lhcq.jets.definitions import csv_warning
     from lhcq.jets.export_table import export_csv, export_parquet
+    from lhcq.records.events import names_of_jet, read_dataset, read_schema
 
     if form == "csv":
-        return export_csv(dataset, path)
+        written = export_csv(dataset, path)
+        _warn(dataset, csv_warning(names_of_jet(read_schema(dataset)), read_dataset(dataset)))
+        return written
     return export_parquet(dataset, path) if form == "parquet" else _export_lhco_features(dataset, path)
+
+
+def _warn(dataset: Path, warning: str | None) -> None:
+    if warning:
+        click.echo(f"lhcq: {dataset.name}: {warning}", err=True)
 
 
 def _export_lhco_features(dataset: Path, path: Path) -> Path:
@@ -84,8 +93,7 @@ def _export_lhco_features(dataset: Path, path: Path) -> Path:
     features = read_lhco_features(dataset)
     refuse_existing(path)
     manifest = read_dataset(dataset)
-    if warning := export_warning(manifest):
-        click.echo(f"lhcq: {dataset.name}: {warning}", err=True)
+    _warn(dataset, export_warning(manifest))
     axes = axes_of(manifest)
     says = {} if axes == PUBLISHED else {AXES_KEY: axes}
     with staged_file(path) as temporary:

@@ -47,6 +47,7 @@ def command(
     """
     from lhcq.cli.session import Waited, open_workspace
     from lhcq.jets.mix import mix_datasets
+    from lhcq.records.duplicates import describe_duplicates
     from lhcq.storage import MANIFEST
     from tasks.client import refuse_used_name
 
@@ -67,10 +68,14 @@ def command(
     waited = Waited(code=0, seconds=None if stood else time.monotonic() - began)
     rows, labels = manifest["rows"], manifest["labels"]
     value = {"dataset": str(final), "seconds": waited.seconds, "events_per_second": waited.rate(rows)}
-    facts = {key: manifest[key] for key in ("rows", "labels", "mixed", "source_sha256", "files")}
+    facts = {
+        key: manifest[key] for key in ("rows", "labels", "mixed", "duplicates", "source_sha256", "files")
+    }
     text = (
         f"mixed {rows:,} events{waited.took(rows)}: {final}\n"
         f"  signal {labels['signal']:,}, background {labels['background']:,}"
     )
+    if manifest["duplicates"]["rows"]:
+        text += f"\n  {describe_duplicates(manifest['duplicates'])}: a fold keeps them together"
     answer(as_json, {**value, **facts}, text)
     return 0

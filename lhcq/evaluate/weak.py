@@ -118,6 +118,15 @@ def drawn_rows(
     return drawn, (np.arange(len(drawn)) < len(rows[0])).astype(np.int8)
 
 
+def check_enough(events: WeakEvents, regions: Sequence[Region], sideband: float) -> None:
+    """Raise `BadInput` where a region or a sideband has too few events for what learns from all folds but one."""
+    for region in regions:
+        labels = weak_labels(events.mjj, region, sideband)
+        for fold in np.unique(events.folds):
+            seen = (events.folds != fold) & (labels >= 0)
+            _check_enough(events.mjj[seen], labels[seen], region)
+
+
 def score_fold(events: WeakEvents, region: Region, sideband: float, *, fold: int, seed: int) -> Floats:
     """P(region) of the events of one fold, in their order, by trees that saw the events of the others alone.
 

@@ -9,6 +9,7 @@ PUBLISHED = "published"
 """Of a dataset imported from a file that does not say, as the released ones. Of 513,302 jets in those 1 has tau2/tau1
 above 0.98 and none above 1, which `kt` axes cannot give (71 and 56 of 2,000), and which both others do (0 of
 2,000)."""
+_PUBLISHED_JETS = {"algorithm": "antikt", "radius": 1.0}
 _REMEDY = "Cluster with `--axes wta-kt` (the default) or `onepass-kt`, which agree with them in shape."
 
 
@@ -58,6 +59,34 @@ def compared_axes(first: str, second: str) -> str | None:
         return None
     kinds = " and ".join("a published file's" if one == PUBLISHED else one for one in (first, second))
     return f"their tau_N are about other axes ({kinds}), which are other quantities"
+
+
+def csv_warning(columns: Iterable[str], manifest: Mapping[str, Any]) -> str | None:
+    """What to say beside an export as CSV of jets with these columns: there nothing can be said of one."""
+    if not any(name.startswith("tau") for name in columns):
+        return None
+    axes = axes_of(manifest)
+    known = "axes that its source does not name" if axes == PUBLISHED else f"{axes} axes"
+    return f"tau_N is about {known}, which CSV has no place to say; parquet has"
+
+
+def unknown_jets(
+    ours: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None, *, trained_on: str, dataset: str
+) -> str | None:
+    """What to warn of where a run was trained on one dataset's jets and is asked about another's, by their
+    configurations: None for jets that were imported, which are those of the published files as far as can be told.
+    """
+    clustered = ours or theirs
+    if bool(ours) == bool(theirs) or clustered is None:
+        return None
+    if all(clustered[name] == value for name, value in _PUBLISHED_JETS.items()):
+        return None
+    imported, other = (dataset, trained_on) if ours else (trained_on, dataset)
+    return (
+        f"{imported}: was imported, and the published files have anti-kt jets of R = {_PUBLISHED_JETS['radius']:g}; "
+        f"those of {other} are others ({clustered['algorithm']}, R = {clustered['radius']:g}). A model knows the "
+        "jets that it was trained on."
+    )
 
 
 def export_warning(manifest: Mapping[str, Any]) -> str | None:

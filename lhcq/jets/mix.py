@@ -1,5 +1,6 @@
 """A dataset mixed from others: so many signal events among background, to see what a search finds of them."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from lhcq.errors import BadInput, NameTaken
 from lhcq.jets.definitions import axes_of
+from lhcq.jets.export_table import nth_jet
 from lhcq.records.commits import differing
-from lhcq.records.duplicates import Duplicates, read_firsts, write_duplicates
+from lhcq.records.duplicates import Contents, Duplicates, hash_columns, read_firsts, write_duplicates
 from lhcq.records.events import (
     ROW_GROUP,
     events_sha256,
@@ -29,6 +34,9 @@ from lhcq.storage import MANIFEST, read_manifest, sha256_of_json, staged_directo
 
 Integers = NDArray[np.int64]
 
+_TELLING = 4
+"""Columns of a jet by which an event is told: its momentum and mass."""
+
 
 class _Source:
     """The events of one class in one dataset, of which some are taken in order."""
@@ -40,6 +48,23 @@ class _Source:
         table = read_events(directory, ["row", "label"])
         self.rows: Integers = table["row"].to_numpy()
         self.positions: Integers = np.flatnonzero(table["label"].fill_null(-1).to_numpy() == label)
+
+    def contents(self) -> Contents:
+        """What tells each event of the class from others, of other datasets too: m_jj and leading jets, to the bit.
+
+        0 where there is no jet.
+        """
+        schema = read_schema(self.directory)
+        of_event, of_jet = sorted({"mjj"} & set(schema.names)), names_of_jet(schema)[:_TELLING]
+        every = [np.zeros(0, np.uint64)]
+        for batch in read_event_batches(self.directory, [*of_event, "jets"]):
+            jets = [nth_jet(batch["jets"], rank) for rank in (0, 1)]
+            columns = [batch[name] for name in of_event]
+            columns += [pc.struct_field(jet, name) for jet in jets for name in of_jet]
+            every.append(
+                hash_columns(column.fill_null(0.0).to_numpy(zero_copy_only=False) for column in columns)
+            )
+        return np.concatenate(every)[self.positions]
 
     def batches(self, taken: Integers) -> Iterator[pa.Table]:
         """The events at these rising positions, a batch at a time."""
@@ -65,8 +90,9 @@ def mix_datasets(
 
     Background are the events with that label in the datasets `backgrounds`, one after the other: all, or
     `n_background` of them by chance; signal is drawn from those of `signal`. Which, and where they stand, is decided
-    by `seed` alone. Rows are counted anew; labels stay. Raises `BadInput` where there are fewer events than asked for
-    or datasets whose jets differ, `NameTaken` where another dataset has the name.
+    by `seed` alone. Rows are counted anew; labels stay. Raises `BadInput` where there are fewer events than asked
+    for, for datasets whose jets differ, and for backgrounds that share events, which would count twice; `NameTaken`
+    where another dataset has the name.
     """
     if len(set(backgrounds)) < len(backgrounds):
         raise BadInput("a dataset is named twice as background: its events would stand in the mixture twice.")
@@ -93,18 +119,21 @@ def mix_datasets(
     }
     if (final / MANIFEST).exists():
         return _standing(final, fields)
+    contents = [source.contents() for source in sources]
+    _check_apart(sources[:-1], contents[:-1])
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed])))
     offsets = np.cumsum([0, *(len(source.positions) for source in sources[:-1])])
     chosen = _draw(random, int(offsets[-1]), n_background, LABELS[0], sources[0])
     drawn = _draw(random, len(sources[-1].positions), n_signal, LABELS[1], sources[-1])
-    taken = [
-        source.positions[chosen[(chosen >= start) & (chosen < stop)] - start]
-        for source, start, stop in zip(sources[:-1], offsets[:-1], offsets[1:], strict=True)
-    ] + [sources[-1].positions[drawn]]
+    picked = [
+        chosen[(chosen >= start) & (chosen < stop)] - start for start, stop in itertools.pairwise(offsets)
+    ] + [drawn]
+    taken = [source.positions[some] for source, some in zip(sources, picked, strict=True)]
     places = np.sort(random.choice(len(chosen) + len(drawn), len(drawn), replace=False, shuffle=False))
     is_signal = np.zeros(len(chosen) + len(drawn), bool)
     is_signal[places] = True
-    duplicates = _duplicates(sources, taken, is_signal)
+    told = np.concatenate([one[some] for one, some in zip(contents, picked, strict=True)])
+    duplicates = _duplicates(sources, taken, is_signal, told)
     jets: Counter[int] = Counter()
     with staged_directory(final) as directory:
         write_duplicates(directory, duplicates)
@@ -216,27 +245,51 @@ class _Stream:
         return held.slice(0, n)
 
 
+def _check_apart(sources: Sequence[_Source], contents: Sequence[Contents]) -> None:
+    """Refuse backgrounds that share events, as two datasets of one file do, or a mixture and what it was made of."""
+    for place, (source, own) in enumerate(zip(sources, contents, strict=True)):
+        for other, theirs in zip(sources[:place], contents[:place], strict=True):
+            shared = int(np.isin(own[own != 0], theirs).sum())
+            if shared:
+                raise BadInput(
+                    f"{source.directory.name}: {shared:,} of its background events stand in {other.directory.name} "
+                    "as well, and would count twice in the mixture. Leave one of the two out."
+                )
+
+
 def _duplicates(
-    sources: Sequence[_Source], taken: Sequence[Integers], is_signal: NDArray[np.bool_]
+    sources: Sequence[_Source], taken: Sequence[Integers], is_signal: NDArray[np.bool_], contents: Contents
 ) -> Duplicates:
-    """The sources' duplicates among the events that were taken, by their new rows."""
+    """What stands several times among the events that were taken, by their new rows.
+
+    By the sources' own records, and by the `contents` (n,) of the events, in the order in which they were taken: an
+    event that a source has with either label is signal and background here.
+    """
     of_signal, of_background = np.flatnonzero(is_signal), np.flatnonzero(~is_signal)
     ends = np.cumsum([len(some) for some in taken[:-1]])
     new_rows = [*np.split(of_background, ends[:-1]), of_signal]
-    later, firsts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    known = contents != 0
+    links = [_alike(np.concatenate(new_rows)[known], contents[known])]
     for source, some, rows in zip(sources, taken, new_rows, strict=True):
-        known = read_firsts(source.directory, source.manifest, source.rows[some])
-        _, leader, group = np.unique(known, return_index=True, return_inverse=True)
-        first = rows[leader][group]
-        later.append(rows[first != rows])
-        firsts.append(first[first != rows])
-    every = np.concatenate(later)
-    order = np.argsort(every)
-    return Duplicates(rows=every[order], firsts=np.concatenate(firsts)[order], n_contradictory=0)
+        links.append(_alike(rows, read_firsts(source.directory, source.manifest, source.rows[some])))
+    every = np.arange(len(is_signal))
+    one, another = np.concatenate([pair[0] for pair in links]), np.concatenate([pair[1] for pair in links])
+    linked = coo_array((np.ones(len(one), bool), (one, another)), shape=(len(every), len(every)))
+    _, group = connected_components(linked, directed=False)
+    _, leader, which = np.unique(group, return_index=True, return_inverse=True)
+    firsts = leader[which].astype(np.int64)
+    later = np.flatnonzero(firsts != every)
+    contrary = firsts[later][is_signal[later] != is_signal[firsts[later]]]
+    return Duplicates(rows=later, firsts=firsts[later], n_contradictory=len(np.unique(contrary)))
+
+
+def _alike(rows: Integers, keys: NDArray[Any]) -> tuple[Integers, Integers]:
+    """Of the `rows` (n,) that share a key with one before them: they, and the first that has it."""
+    _, leader, group = np.unique(keys, return_index=True, return_inverse=True)
+    first = rows[leader][group]
+    return rows[first != rows], first[first != rows]
 
 
 def _listed(table: pa.Table) -> list[int]:
-    import pyarrow.compute as pc
-
     counts: list[int] = pc.list_value_length(table["jets"]).to_pylist()
     return counts

@@ -98,9 +98,10 @@ def duplicates_sha256(manifest: Mapping[str, Any]) -> str | None:
 
 
 def read_firsts(directory: Path, manifest: dict[str, Any], rows: Integers) -> Integers:
-    """Of each of the `rows` (n,) of a dataset the first row with the same event, mostly itself.
+    """Of each of the `rows` (n,) of a dataset, all or some, the first row with the same event, mostly itself.
 
-    A dataset whose `manifest` names no such record has no duplicates, or was made before they were looked for.
+    The first row is the dataset's, whether or not it is among `rows`. A dataset whose `manifest` names no such record
+    has no duplicates, or was made before they were looked for.
     """
     if _FILE not in manifest["files"]:
         return rows
@@ -109,11 +110,9 @@ def read_firsts(directory: Path, manifest: dict[str, Any], rows: Integers) -> In
         table = pq.read_table(path, schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read ({error}). Make {directory.name} again.") from error
-    firsts = rows.copy()
-    order = np.argsort(rows, kind="stable")
-    places = np.searchsorted(rows, table["row"].to_numpy(), sorter=order)
-    firsts[order[places]] = table["first"].to_numpy()
-    return firsts
+    duplicates, first_rows = table["row"].to_numpy(), table["first"].to_numpy()  # of all rows, which rise
+    places = np.minimum(np.searchsorted(duplicates, rows), len(duplicates) - 1)
+    return np.where(duplicates[places] == rows, first_rows[places], rows)
 
 
 def hash_columns(columns: Iterable[NDArray[np.float64]]) -> Contents:

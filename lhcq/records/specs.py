@@ -53,7 +53,10 @@ class Spec(Frozen):
 
     def identity(self) -> str:
         """Of all that decides a job's bytes: what is asked for, and which bytes this lhcq makes of that."""
-        return sha256_of_json({"kind": self.kind, "spec": self.recorded(), "bytes": self.bytes_version})[:16]
+        return self._identity(self.bytes_version)
+
+    def _identity(self, bytes_version: int) -> str:
+        return sha256_of_json({"kind": self.kind, "spec": self.recorded(), "bytes": bytes_version})[:16]
 
     def differences(self, earlier: "Spec") -> list[str]:
         """The values in which it differs from an earlier one, such as `config.radius 0.5, was 1.0`."""
@@ -253,6 +256,10 @@ class SearchSpec(Grown, Spec):
     """Of the language model that tells regions from sidebands; None where trees do."""
     beside: Beside | None = None
     """The search by trees that is shown beside one by a language model."""
+
+    def identity(self) -> str:
+        """As of any spec; where events stand several times, folds were dealt otherwise by earlier versions."""
+        return self._identity(self.bytes_version + (self.duplicates_sha256 is not None))
 
 
 class ScanSpec(Spec):

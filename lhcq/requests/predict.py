@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lhcq.errors import BadInput, NotThere
 from lhcq.events.masterkey import read_master_key
-from lhcq.jets.definitions import compare_axes
+from lhcq.jets.definitions import compare_axes, unknown_jets
 from lhcq.jets.plan import Chunks, plan_chunks
 from lhcq.prompts.particles import check_kept
 from lhcq.prompts.templates import check_renders
@@ -169,16 +169,19 @@ def check_events(
         check_kept(template.constituents, kept_constituents(events))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
-    try:
-        own = read_manifest(trained_on, what="", remedy="")
-    except NotThere:  # it may have been removed since
-        return
-    if events_sha256(own) != split["dataset_sha256"]:
+    own = _manifest_of_training(trained_on, split)
+    if own is None:
+        say(
+            f"{split['dataset']}, which the run was trained on, is gone: whether the jets of {dataset} were found as "
+            "those were cannot be told."
+        )
         return
     if warning := compare_axes(template.columns, own, events, dataset=dataset):
         say(warning)
     ours, theirs = own.get("config"), events.get("config")
     if not ours or not theirs:  # imported: clustered elsewhere
+        if warning := unknown_jets(ours, theirs, trained_on=split["dataset"], dataset=dataset):
+            say(warning)
         return
     different = [f"{one} {theirs[one]}, not {ours[one]}" for one in _JETS if theirs[one] != ours[one]]
     if different:
@@ -186,6 +189,15 @@ def check_events(
             f"{dataset}: its jets are others than those of {split['dataset']}, which the run was trained on "
             f"({'; '.join(different)}). Cluster its events as those were."
         )
+
+
+def _manifest_of_training(directory: Path, split: dict[str, Any]) -> dict[str, Any] | None:
+    """Of the dataset that a split was made of; None where it was removed since, or is another by now."""
+    try:
+        own = read_manifest(directory, what="", remedy="")
+    except NotThere:
+        return None
+    return own if events_sha256(own) == split["dataset_sha256"] else None
 
 
 def _check_key(key: Path, dataset: str, events: dict[str, Any], n_source: int) -> None:

@@ -11,7 +11,7 @@ from lhcq.config import LONGEST_NAME, TREES, RegionsConfig, SearchConfig
 from lhcq.errors import BadInput
 from lhcq.prompts.templates import describe_template
 from lhcq.records.commits import OF
-from lhcq.records.duplicates import duplicates_sha256
+from lhcq.records.duplicates import duplicates_sha256, read_firsts
 from lhcq.records.events import (
     events_sha256,
     read_dataset,
@@ -89,7 +89,8 @@ def search_request(
     name = name or default_name(dataset, config.model)
     workspace.search(name)
     manifest, template, mjj = read_masses(workspace, dataset, config)
-    n_events = int(in_range(mjj, config).sum())
+    kept = in_range(mjj, config)
+    n_events = int(kept.sum())
     spec = SearchSpec.resolved(
         dataset=dataset,
         dataset_sha256=events_sha256(manifest),
@@ -101,6 +102,9 @@ def search_request(
         **({} if tuning is None else {"tuning": tuning.model_dump()}),
         **_beside(workspace, name, dataset, events_sha256(manifest), config, beside),
     )
+    directory = workspace.dataset(dataset)
+    rows = read_events(directory, ["row"])["row"].to_numpy()
+    _check_enough(rows[kept], mjj[kept], config, directory, manifest)
     check_room(workspace.root, _BYTES_PER_SCORE * n_events * config.n_trainings // config.folds)
     return Job(kind=spec.kind, name=name, spec=spec, parts=sum(rounds_of(spec)))
 
@@ -192,6 +196,33 @@ def _check_falls(mjj: NDArray[np.float64], config: RegionsConfig, dataset: str) 
             "below a trigger's threshold; background falls in every fit, so that would look like signal. Begin "
             "regions and fit above: --regions, --fit."
         )
+
+
+def _check_enough(
+    rows: NDArray[np.int64],
+    mjj: NDArray[np.float64],
+    config: SearchConfig,
+    directory: Path,
+    manifest: dict[str, Any],
+) -> None:
+    """Refuse, before hours of trainings, regions of which one has too few of the events (n,) to learn from."""
+    from lhcq.evaluate.weak import WeakEvents, check_enough
+
+    folds = deal_folds(read_firsts(directory, manifest, rows), manifest, config)
+    events = WeakEvents(rows=rows, mjj=mjj, folds=folds, values=np.zeros((len(rows), 0)))
+    try:
+        check_enough(events, config.regions, config.sideband)
+    except BadInput as error:
+        raise BadInput(f"{directory.name}: {error}") from error
+
+
+def deal_folds(
+    firsts: NDArray[np.int64], manifest: dict[str, Any], config: RegionsConfig
+) -> NDArray[np.int8]:
+    """The fold of each event (n,) of a dataset, of which `firsts` are the first rows with the same event."""
+    from lhcq.evaluate.weak import assign_folds
+
+    return assign_folds(firsts, config.folds, f"{manifest['source_sha256']} {config.seed}")
 
 
 def in_range(mjj: NDArray[np.float64], config: RegionsConfig) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lhcq.config import RegionsConfig
 from lhcq.errors import BadInput
 from lhcq.records.specs import ScanSpec, SearchSpec, Template
-from lhcq.requests.search import in_range
+from lhcq.requests.search import deal_folds, in_range
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _read(
     import pyarrow as pa
 
     from lhcq.evaluate.excess import LOOKS
-    from lhcq.evaluate.weak import WeakEvents, assign_folds
+    from lhcq.evaluate.weak import WeakEvents
     from lhcq.prompts.features import KNOWN, compute_features, record_columns
     from lhcq.prompts.templates import check_renders
     from lhcq.records.duplicates import read_firsts
@@ -84,17 +84,16 @@ def _read(
         looks.append({name: features[name][kept] for name in features if name in LOOKS})
     found = np.concatenate(rows)
     firsts = read_firsts(dataset, manifest, found)
-    key: str = manifest["source_sha256"]
     return Searched(
         events=WeakEvents(
             rows=found,
             mjj=np.concatenate(masses),
-            folds=assign_folds(firsts, config.folds, f"{key} {config.seed}"),
+            folds=deal_folds(firsts, manifest, config),
             values=np.concatenate(values),
         ),
         labels=np.concatenate(labels),
         firsts=firsts,
-        key=key,
+        key=manifest["source_sha256"],
         looks={name: np.concatenate([part[name] for part in looks]) for name in looks[0]},
     )
 

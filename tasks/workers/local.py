@@ -87,6 +87,9 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
         # One process a core: numerical libraries must not start a thread a core in each.
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # A thread that waits for another spins by default. Where more wants to run than there are cores, the other one is
+    # not running, and the spinning takes the very core that it waits for (`python -m benchmarks waiting`).
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # In the workspace, where `lhcq logs` finds it; a file a host, since hosts cannot append to one.
     environment.setdefault(LOG_VARIABLE, str(workspace.logs / f"{kind}-{socket.gethostname()}.log"))
     return environment

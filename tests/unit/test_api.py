@@ -90,3 +90,11 @@ def test_a_run_reads_no_jets_that_it_was_not_trained_on(place: Workspace, events
             run.predict(given, step="latest")
     with pytest.raises(BadInput, match="models/smollm2"):  # its own would be read, but the base model is gone
         run.predict(own, step="latest")
+    shutil.rmtree(own.path)
+    with (
+        pytest.warns(
+            UserWarning, match="own, which the run was trained on, is gone: whether the jets of other"
+        ),
+        pytest.raises(BadInput, match="models/smollm2"),
+    ):
+        run.predict(other, step="latest")

@@ -133,6 +133,9 @@ def test_what_is_written_is_read_for_the_rows_that_a_dataset_has(tmp_path: Path)
     write_duplicates(tmp_path, Duplicates(rows=np.array([5, 8]), firsts=np.array([1, 3]), n_contradictory=0))
     manifest = {"files": {"duplicates.parquet": {}}}
     assert read_firsts(tmp_path, manifest, rows).tolist() == [3, 1, 3, 1]
+    # A search reads the rows in the range of its fit, a mixture those of one class.
+    for some, firsts in (([6, 1], [6, 1]), ([1, 3, 5], [1, 3, 1]), ([9, 8, 4], [9, 3, 4]), ([], [])):
+        assert read_firsts(tmp_path, manifest, np.array(some, np.int64)).tolist() == firsts
     (tmp_path / "duplicates.parquet").write_bytes(b"PAR1")
     with pytest.raises(BadInput, match=r"duplicates\.parquet: cannot be read"):
         read_firsts(tmp_path, manifest, rows)

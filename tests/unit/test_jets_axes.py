@@ -14,7 +14,14 @@ from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 from lhcq.errors import BadInput
 from lhcq.events.featurefile import open_feature_file
 from lhcq.jets.clustering import cluster_events, cluster_four_vectors
-from lhcq.jets.definitions import axes_of, compare_axes, compared_axes, export_warning
+from lhcq.jets.definitions import (
+    axes_of,
+    compare_axes,
+    compared_axes,
+    csv_warning,
+    export_warning,
+    unknown_jets,
+)
 from lhcq.jets.export_table import export_parquet
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
@@ -102,6 +109,23 @@ def test_two_definitions_are_refused_where_both_are_known_and_told_where_one_is_
     for pair in ((KT, KT), (WTA, IMPORTED), (IMPORTED, IMPORTED)):
         assert compare_axes(columns, *pair, dataset="box") is None
     assert compare_axes(["mjj", "m_heavy"], KT, WTA, dataset="box") is None
+
+
+def test_csv_says_whose_axes_it_has_no_place_for():
+    assert "about wta-kt axes, which CSV has no place to say" in str(csv_warning(["pt", "tau1"], WTA))
+    assert "axes that its source does not name" in str(csv_warning(["pt", "tau1"], IMPORTED))
+    assert csv_warning(["pt", "m"], KT) is None
+
+
+def test_imported_jets_are_taken_for_the_published_ones_and_others_beside_them_are_told():
+    small, usual = {"algorithm": "antikt", "radius": 0.5}, {"algorithm": "antikt", "radius": 1.0}
+    told = unknown_jets(None, small, trained_on="released", dataset="mine")
+    assert "released: was imported" in str(told)
+    assert "those of mine are others (antikt, R = 0.5)" in str(told)
+    told = unknown_jets(small, None, trained_on="mine", dataset="released")
+    assert "released: was imported" in str(told)
+    for pair in ((None, usual), (usual, None), (None, None), (small, small)):
+        assert unknown_jets(*pair, trained_on="a", dataset="b") is None
 
 
 def test_an_export_for_code_of_the_released_files_says_where_tau_is_another():

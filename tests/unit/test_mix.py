@@ -13,7 +13,7 @@ from lhcq.cli.main import cli
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.jets.mix import mix_datasets
 from lhcq.records.duplicates import Duplicates, read_firsts, write_duplicates
-from lhcq.records.events import find_dataset, read_dataset, read_events, read_schema
+from lhcq.records.events import events_writer, find_dataset, read_dataset, read_events, read_schema
 from lhcq.storage import read_json, write_manifest
 from lhcq.workspace import Workspace
 from tests.search_events import write_events
@@ -76,6 +76,40 @@ def test_a_dataset_twice_is_refused(place: Workspace) -> None:
     one = place.dataset("one")
     with pytest.raises(BadInput, match="named twice as background"):
         mix_datasets([one, one], place.dataset("signal"), place.dataset("mix"), n_signal=1)
+
+
+def test_backgrounds_that_share_events_are_refused(place: Workspace) -> None:
+    write_events(place.dataset("again"), 20_000, 0, seed=1)  # the same file, clustered under another name
+    one, again, signal = (place.dataset(name) for name in ("one", "again", "signal"))
+    with pytest.raises(BadInput, match="again: 20,000 of its background events stand in one as well"):
+        mix_datasets([one, again], signal, place.dataset("mix"), n_signal=1)
+    mix_datasets([one], signal, place.dataset("trial"), n_signal=1, n_background=300)
+    with pytest.raises(BadInput, match="one: 300 of its background events stand in trial as well"):
+        mix_datasets([place.dataset("trial"), one], signal, place.dataset("mix"), n_signal=1)
+    assert not place.dataset("mix").exists()
+
+
+def test_an_event_that_is_signal_and_background_is_one_event_of_the_mixture(place: Workspace) -> None:
+    directory = place.dataset("contrary")
+    write_events(directory, 0, 60, seed=3)
+    known = read_events(directory, read_schema(directory).names)
+    place.dataset("background").mkdir()
+    labels = pa.array(np.zeros(60), pa.int8())
+    with events_writer(place.dataset("background"), known.schema) as writer:
+        writer.write_table(
+            known.set_column(known.schema.get_field_index("label"), "label", labels).cast(known.schema)
+        )
+    manifest = read_json(directory / "manifest.json")
+    del manifest["files"]
+    write_manifest(place.dataset("background"), **{**manifest, "name": "background"})
+    mix_datasets([place.dataset("background")], directory, place.dataset("mix"), n_signal=20)
+    found = read_dataset(place.dataset("mix"))
+    assert found["duplicates"]["rows"] == found["duplicates"]["contradictory"] == 20
+    table = read_events(place.dataset("mix"), ["row", "label", "mjj"])
+    mjj, rows = table["mjj"].to_numpy(), table["row"].to_numpy()
+    firsts = read_firsts(place.dataset("mix"), found, rows)
+    np.testing.assert_array_equal(mjj[firsts], mjj)
+    assert len(set(firsts.tolist())) == len(set(mjj.tolist())) == 60
 
 
 def test_jets_that_were_made_otherwise_are_refused(place: Workspace) -> None:

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 
 import lhcq
 from lhcq.cli.main import cli
-from lhcq.errors import BadInput, JobEnded, NameTaken, NotThere
+from lhcq.errors import BadInput, NameTaken, NotThere
+from lhcq.evaluate.weak import FEWEST_EVENTS
+from lhcq.records.events import read_events
 from lhcq.records.searches import page_file, read_chunk, scores_file, write_chunk
 from lhcq.report.search import search_verdict
 from lhcq.requests.search import (
@@ -160,11 +162,20 @@ def test_an_excess_beside_which_the_function_does_not_fit_is_no_resonance(found:
         assert any(sentence.startswith("No resonance is claimed, since the function") for sentence in said)
 
 
-def test_a_region_without_events_ends_the_search_and_says_which(place: Workspace) -> None:
-    with pytest.raises(
-        (BadInput, JobEnded), match=r"the region from 5,000 to 5,400 GeV: .* events to learn from"
-    ):
+def test_a_region_without_events_is_refused_before_anything_starts_and_named(place: Workspace) -> None:
+    with pytest.raises(BadInput, match=r"plain: the region from 5,000 to 5,400 GeV: .* events to learn from"):
         lhcq.search("plain", workspace=place, regions=(5000.0, 5400.0, 400.0))
+    assert not place.job("search", "plain").exists()
+
+
+def test_what_counts_is_what_all_folds_but_one_have_to_learn_from(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    mjj = read_events(write_events(place.dataset("events"), 3000, 0), ["mjj"])["mjj"].to_numpy()
+    assert np.count_nonzero((mjj >= 3700) & (mjj < 3900)) > FEWEST_EVENTS
+    with pytest.raises(
+        BadInput, match="from 3,300 to 3,700 GeV: its upper sideband has 49 events to learn from"
+    ):
+        search_request(place, "events", search_config(**FEW))
 
 
 def test_a_dataset_has_to_be_there_and_to_have_what_the_classifier_sees(place: Workspace) -> None:
@@ -236,13 +247,13 @@ def test_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
 
 def test_a_dataset_made_anew_is_not_searched_on_with(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
-    write_events(place.dataset("events"), 3000, 0)
+    write_events(place.dataset("events"), 6000, 0)
     config = search_config(**FEW)
     request = search_request(place, "events", config)
     for path in place.dataset("events").iterdir():
         path.unlink()
     place.dataset("events").rmdir()
-    write_events(place.dataset("events"), 3000, 0, seed=2)
+    write_events(place.dataset("events"), 6000, 0, seed=2)
     from tasks.client import do_here
 
     with pytest.raises(BadInput, match="is not what this search began with"):

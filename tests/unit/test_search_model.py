@@ -41,7 +41,7 @@ STEPS = 3
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     place = Workspace(tmp_path_factory.mktemp("search"))
-    write_events(place.dataset("mixed"), 5000, 200)
+    write_events(place.dataset("mixed"), 6000, 200)
     return place
 
 
@@ -263,7 +263,7 @@ def test_scores_are_of_all_events_and_a_search_cut_off_goes_on_to_the_same_bytes
 
 def test_what_stands_beside_is_settled_when_a_search_is_asked_for(tmp_path: Path, tiny: Path) -> None:
     place = Workspace(tmp_path)
-    write_events(place.dataset("mixed"), 5000, 200)
+    write_events(place.dataset("mixed"), 6000, 200)
     asked: dict[str, Any] = {"workspace": place, "model": str(tiny), "max_steps": 1, **ONE_REGION}
     first = create_job(place, lhcq.plan_search("mixed", **asked))
     lhcq.search("mixed", workspace=place, **ONE_REGION)
