@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from lhcq.config import Frozen
 from lhcq.errors import BadInput
 
+Caption = dict[str, str]
+"""What a message is about, in words: dataset and rows, run and step."""
+
 
 class Unit(Frozen):
     """One message: a task and its arguments, the job's name first."""

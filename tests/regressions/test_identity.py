@@ -20,9 +20,10 @@ from lhcq.records.specs import ClusterSpec
 from lhcq.storage import sha256_of, staged_directory, write_manifest
 from lhcq.workspace import Workspace
 from tasks.jobs import store
-from tasks.jobs.kinds import chunk_path, finished_chunks, validate_unit
+from tasks.jobs.kinds import chunk_path, finished_chunks
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job, discard_job
+from tasks.jobs.train import validate_unit
 from tasks.stages import generate
 from tasks.stages.cluster import cluster_merge, cluster_part
 from tasks.stages.fanout import perform_chunk, perform_merge

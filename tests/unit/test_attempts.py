@@ -20,8 +20,9 @@ from tasks.jobs.attempts import (
     latest_attempt,
     trouble_of,
 )
-from tasks.jobs.kinds import chunk_unit, segment_unit
+from tasks.jobs.kinds import chunk_unit
 from tasks.jobs.leases import lease
+from tasks.jobs.train import segment_unit
 from tasks.stages.fanout import perform_chunk, perform_merge
 from tests.attempted import count_attempt
 

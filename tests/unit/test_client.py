@@ -35,10 +35,11 @@ from tasks.client import (
     workers_for,
 )
 from tasks.jobs.attempts import announce_trouble
-from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.progress import Progress
 from tasks.jobs.store import create_job, discard_job
+from tasks.jobs.train import segment_unit
 from tasks.jobs.turns import Claim, note_end
 from tasks.stages.cluster import cluster_merge, cluster_part
 from tasks.workers.lifecycle import READY_KEY
