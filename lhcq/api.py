@@ -21,14 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.config import (
-    CLUSTER_PRESETS,
-    TRAIN_PRESETS,
-    ClusterConfig,
-    SplitConfig,
-    TrainConfig,
-    whole_path,
-)
+from lhcq.config import CLUSTER_PRESETS, TRAIN_PRESETS, ClusterConfig, SplitConfig, TrainConfig
+from lhcq.environment import whole_path
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.results import Dataset, Prediction, Result, Run, Search, Split

@@ -13,7 +13,7 @@ from typing import IO
 import kombu.exceptions
 import redis
 
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, NotThere, TransientError
 from lhcq.records.job_control import is_paused
 from lhcq.records.jobs import Job, Outcome, failures_of, find_job, outcome_of

@@ -237,7 +237,7 @@ def say_what_it_takes(workspace: "Workspace", job: "Job", directory: "Path", lon
     `longest` is the longest prompt, in tokens. Raises `BadInput` where this machine has not the memory.
     """
     from lhcq.cli.session import say
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from lhcq.model.preflight import check_memory, check_packages, device_here, estimate_needs
     from lhcq.model.sources import default_model
     from lhcq.records.specs import TrainSpec

@@ -73,7 +73,7 @@ def _told(
 
 def _nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> str:
     """Of an open job: why nobody works for it, and the command that goes on; empty where somebody may."""
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from lhcq.records.jobs import stop_of
 
     goes_on = f"`lhcq resume {job.name}` goes on."

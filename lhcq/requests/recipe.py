@@ -37,8 +37,8 @@ from lhcq.config import (
     TrainConfig,
     check_name,
     explain_fault,
-    whole_path,
 )
+from lhcq.environment import whole_path
 from lhcq.errors import BadInput, NotThere
 
 STAGES = ("fetch", "generate", "cluster", "prepare", "train", "predict")

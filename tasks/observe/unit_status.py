@@ -3,7 +3,8 @@
 import time
 from typing import Literal
 
-from lhcq.config import Frozen, Settings
+from lhcq.config import Frozen
+from lhcq.environment import Settings
 from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Holder, Job, failures_of, outcome_of
 from lhcq.workspace import Workspace

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from lhcq.config import Frozen, Settings
+from lhcq.config import Frozen
+from lhcq.environment import Settings
 from lhcq.errors import TransientError
 from lhcq.records.jobs import LOG_VARIABLE
 from lhcq.workspace import Workspace

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput, LhcqError
 from lhcq.records.jobs import Job, find_job, list_jobs
 from lhcq.records.specs import ClusterSpec, ClusterTerms

@@ -14,12 +14,12 @@ from lhcq.config import (
     ClusterConfig,
     Frozen,
     GenerateConfig,
-    Settings,
     SplitConfig,
     TrainConfig,
     check_name,
     template_without_mass,
 )
+from lhcq.environment import Settings
 from lhcq.errors import BadInput
 
 

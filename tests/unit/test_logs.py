@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from lhcq.cli import logs
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput
 from lhcq.records.jobs import LOG_VARIABLE, end_job
 from lhcq.storage import rotate
