@@ -15,8 +15,9 @@ import redis
 
 from lhcq.environment import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, NotThere, TransientError
+from lhcq.records.failures import failures_of
 from lhcq.records.job_control import is_paused
-from lhcq.records.jobs import Job, Outcome, failures_of, find_job, outcome_of
+from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
 from lhcq.storage import is_full, lock_file
 from lhcq.workspace import Workspace
 from tasks.app import app, connect, own_workspace

@@ -9,7 +9,8 @@ import redis
 
 from lhcq.config import Frozen
 from lhcq.errors import DiskFull
-from lhcq.records.jobs import Holder, Job
+from lhcq.records.failures import Holder
+from lhcq.records.jobs import Job
 from tasks.broker.connection import redis_client
 from tasks.jobs.store import message_of
 from tasks.jobs.units import Unit

@@ -5,8 +5,9 @@ from typing import Literal
 
 from lhcq.config import Frozen
 from lhcq.environment import Settings
+from lhcq.records.failures import Holder, failures_of
 from lhcq.records.job_control import is_held
-from lhcq.records.jobs import Holder, Job, failures_of, outcome_of
+from lhcq.records.jobs import Job, outcome_of
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.broker.connection import redis_client

@@ -15,7 +15,7 @@ from typing import Literal
 from lhcq.config import Frozen
 from lhcq.environment import Settings
 from lhcq.errors import TransientError
-from lhcq.records.jobs import LOG_VARIABLE
+from lhcq.records.failures import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.connection import redis_client
 from tasks.settings import with_again

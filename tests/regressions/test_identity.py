@@ -14,7 +14,8 @@ from lhcq.errors import BadInput, LeaseLost, NameTaken
 from lhcq.evaluate.validation import write_validation
 from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.records.commits import is_commit, make_way
-from lhcq.records.jobs import Job, failures_of, outcome_of
+from lhcq.records.failures import failures_of
+from lhcq.records.jobs import Job, outcome_of
 from lhcq.records.run_state import committed_steps, reached_step, validated_steps
 from lhcq.records.specs import ClusterSpec
 from lhcq.storage import sha256_of, staged_directory, write_manifest

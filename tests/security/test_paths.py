@@ -195,7 +195,8 @@ def training(here: Workspace) -> Job:
 def test_a_message_out_of_turn_neither_ends_a_training_nor_does_its_test(
     broker: Any, here: Workspace, training: Job
 ) -> None:
-    from lhcq.records.jobs import failures_of, outcome_of
+    from lhcq.records.failures import failures_of
+    from lhcq.records.jobs import outcome_of
     from tasks.engine.execute import perform
     from tasks.jobs.train import test_unit
 

@@ -10,7 +10,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lhcq.errors import BadInput, DiskFull, TransientError
-from lhcq.records.jobs import end_job, failures_of, outcome_of
+from lhcq.records.failures import failures_of
+from lhcq.records.jobs import end_job, outcome_of
 from tasks.engine.execute import perform
 from tasks.jobs.attempts import (
     MAX_ATTEMPTS,

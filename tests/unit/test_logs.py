@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from lhcq.cli import logs
 from lhcq.environment import Settings
 from lhcq.errors import BadInput
-from lhcq.records.jobs import LOG_VARIABLE, end_job
+from lhcq.records.failures import LOG_VARIABLE
+from lhcq.records.jobs import end_job
 from lhcq.storage import rotate
 from lhcq.workspace import Workspace
 from tasks.app import app

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhcq.records.failures import Failure, Holder, record_failure
 from lhcq.records.job_control import set_wish
-from lhcq.records.jobs import Failure, Holder, Job, load_job, record_failure
+from lhcq.records.jobs import Job, load_job
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import KINDS, chunk_path, chunk_unit, finished_chunks, merge_unit, queue_of

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 
 from lhcq.cli import retry, status, why
 from lhcq.errors import BadInput, DamagedChunk, NotThere
+from lhcq.records.failures import failures_of, note_stop
 from lhcq.records.job_control import set_wish
-from lhcq.records.jobs import end_job, failures_of, note_stop, outcome_of
+from lhcq.records.jobs import end_job, outcome_of
 from tasks.app import connect
 from tasks.engine.publish import publish_job, publish_rest, publish_unit, retry_units
 from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, latest_attempt
