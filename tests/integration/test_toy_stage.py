@@ -85,7 +85,7 @@ KINDS["square"] = fan_out(
 ASK = f"""
 import sys
 from square_stage import SquareSpec
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
 from tasks.client import session, submit, workers_for
