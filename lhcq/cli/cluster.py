@@ -104,9 +104,9 @@ def command(
     A command that was stopped or killed goes on when it is given again, and does only what is missing.
     """
     from lhcq.cli.session import have_done, open_workspace, say
+    from lhcq.manifests import read_manifest
     from lhcq.records.specs import ClusterSpec
     from lhcq.requests.cluster import cluster_request, find_events
-    from lhcq.storage import read_manifest
     from tasks.client import events_done, workers_for
 
     if math.isnan(tolerate):  # which lies in every range

@@ -88,10 +88,10 @@ def command(
     from lhcq.cli.models import chosen_model
     from lhcq.cli.session import find_workspace, have_done, say
     from lhcq.config import template_without_mass
+    from lhcq.manifests import read_manifest
     from lhcq.records.events import find_dataset
     from lhcq.records.subsets import training_prompts
     from lhcq.requests.prepare import model_for_tokens, prepare_request
-    from lhcq.storage import read_manifest
     from tasks.client import progress_of, workers_for
 
     if without_mass:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, NameTaken
 from lhcq.jets.definitions import axes_of
+from lhcq.manifests import read_manifest, write_manifest
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Duplicates, read_firsts, write_duplicates
 from lhcq.records.events import (
@@ -25,7 +26,7 @@ from lhcq.records.events import (
     with_axes,
 )
 from lhcq.records.labels import LABELS, count_labels
-from lhcq.storage import MANIFEST, read_manifest, sha256_of_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, sha256_of_json, staged_directory
 
 Integers = NDArray[np.int64]
 

@@ -10,9 +10,10 @@ import pytest
 
 from lhcq.environment import Settings
 from lhcq.errors import BadInput, LhcqError
+from lhcq.manifests import verify_files
 from lhcq.records.jobs import Job, find_job, list_jobs
 from lhcq.records.specs import ClusterSpec, ClusterTerms
-from lhcq.storage import verify_files, write_json
+from lhcq.storage import write_json
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks
 from tasks.jobs.train import validate_unit

@@ -11,10 +11,11 @@ import pytest
 import lhcq
 from lhcq.config import SplitConfig
 from lhcq.evaluate.baseline import fit_baseline, read_prompt_numbers
+from lhcq.manifests import write_manifest
 from lhcq.prompts.writing import write_split
 from lhcq.records.prompt_numbers import read_all_numbers
 from lhcq.records.validations import find_baseline
-from lhcq.storage import MANIFEST, read_json, write_manifest
+from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 
 DIARY = (

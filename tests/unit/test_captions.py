@@ -4,7 +4,7 @@ import ast
 import json
 from typing import Any
 
-from lhcq.storage import write_manifest
+from lhcq.manifests import write_manifest
 from tasks.engine.publish import publish_job, publish_unit
 from tasks.jobs.kinds import chunk_unit, merge_unit
 from tasks.jobs.train import segment_unit, validate_unit
