@@ -15,6 +15,9 @@ Everywhere `workspace` is an object, its directory, or None for what `LHCQ_WORKS
 input, the workspace that it stands in). Energies, momenta and masses are in GeV, angles in radians.
 """
 
+# Above 400 lines, and one thing: the interface, a function a verb, with the signature and docstring that a notebook
+# shows. What is done stands elsewhere: lhcq.requests plans, tasks.client does.
+
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
