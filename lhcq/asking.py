@@ -1,5 +1,6 @@
 """A checkpoint that is asked about events: what it was trained on, prompts like the training's, and its scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """An event of a dataset, as a run is asked about it."""
+    """An event, as a run is asked about it."""
 
     prompt: str
-    truth: str | None
+    truth: str | None = None
     """Its label; None where it has none."""
-    subset: str | None
+    subset: str | None = None
     """The subset of the run's split that it is in; None where it is in none."""
 
 
@@ -72,8 +73,30 @@ class AskedCheckpoint:
         check_events(dataset, manifest, trained_on=self.dataset, split=self.split)
         return manifest
 
-    def event(self, dataset: Path, row: int) -> Event:
-        """The event of a dataset that is in this row of its source; raises `BadInput` where there is none."""
+    def event(
+        self, prompt: str | None, *, numbers: Sequence[float] | None, row: int | None, dataset: Path | None
+    ) -> Event:
+        """The event that one of the three gives: its prompt, its numbers, or a row of the source of `dataset` (None:
+        what the run was trained on).
+
+        Raises `BadInput` for a prompt of another form, for numbers that no event of the training's has, and for a row
+        that is not there.
+        """
+        from lhcq.prompts.numbers import check_prompt, refuse_unlike, write_prompt
+        from lhcq.records.subsets import read_subset
+
+        if row is not None:
+            return self._event_in_row(dataset or self.dataset, row)
+        if numbers is not None:
+            text = write_prompt(self.template, numbers)
+            known = read_subset(self.workspace.split(self.spec.split), "train", ["prompt"])["prompt"]
+            refuse_unlike(self.template, numbers, known.to_pylist())
+        else:
+            text = str(prompt)
+            check_prompt(self.template, text)
+        return Event(prompt=text)
+
+    def _event_in_row(self, dataset: Path, row: int) -> Event:
         from lhcq.prompts.templates import render_as
         from lhcq.records.events import read_event_stretch, read_events, read_schema
         from lhcq.records.subsets import rows_of_subsets

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lhcq.asking import AskedCheckpoint, Event
+from lhcq.asking import AskedCheckpoint
 from lhcq.errors import BadInput
 from lhcq.records.labels import LABELS
 from lhcq.records.run_state import best_step, validated_steps
@@ -256,38 +256,26 @@ class Run(Result):
         numbers or one far beyond what the training's events have (mostly another unit), and for a row that is not
         there; `NotThere` without the checkpoint or the dataset.
         """
-        from lhcq.prompts.numbers import check_prompt, refuse_unlike, write_prompt
-        from lhcq.records.subsets import read_subset
-
         if sum(one is not None for one in (prompt, numbers, row)) != 1:
             raise BadInput("give one event: a prompt, its numbers, or a row of a dataset.")
         if dataset is not None and row is None:
             raise BadInput("a dataset is asked by a row of it.")
         asked = AskedCheckpoint.of(self.workspace, self.name, step)
-        event: Event | None = None
-        if row is not None:
-            if isinstance(dataset, str):
-                dataset = Dataset(dataset, self.workspace)
-            event = asked.event(asked.dataset if dataset is None else dataset.path, row)
-            text = event.prompt
-        elif numbers is not None:
-            text = write_prompt(asked.template, numbers)
-            known = read_subset(self.workspace.split(asked.spec.split), "train", ["prompt"])["prompt"]
-            refuse_unlike(asked.template, numbers, known.to_pylist())
-        else:
-            text = str(prompt)
-            check_prompt(asked.template, text)
+        if isinstance(dataset, str):
+            dataset = Dataset(dataset, self.workspace)
+        where = None if dataset is None else dataset.path
+        event = asked.event(prompt, numbers=numbers, row=row, dataset=where)
         say("loading the base model")
-        scores = asked.score([text])
+        scores = asked.score([event.prompt])
         p_signal, said = float(scores.p_signal[0]), int(scores.answers[0])
         return Answer(
             label=LABELS[p_signal >= 0.5],
             p_signal=p_signal,
             generated=LABELS[said] if said >= 0 else None,
-            prompt=text,
+            prompt=event.prompt,
             row=row,
-            truth=event.truth if event else None,
-            subset=event.subset if event else None,
+            truth=event.truth,
+            subset=event.subset,
         )
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.conventions import label_map_option, padding_option
+from lhcq.cli.conventions import label_map_option, labels_option, padding_option
 from lhcq.cli.options import (
     answer,
     choice_of,
     force_option,
     json_option,
     max_parallel_option,
+    preset_choice,
     preset_option,
     priority_option,
     traced,
@@ -33,13 +34,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 @click.command("cluster", epilog=example("lhcq cluster data/events_anomalydetection_v2.h5 --name lhco"))
 @click.argument("file", type=FilePath())
 @click.option("--name", required=True, help="Name of the dataset to make.")
-@click.option(
-    "--preset",
-    type=click.Choice(list(CLUSTER_PRESETS)),
-    default="lhco",
-    show_default=True,
-    help="Where the defaults of the options below come from.",
-)
+@preset_choice(CLUSTER_PRESETS)
 @_option("--algorithm", type=choice_of(ClusterConfig, "algorithm"), help="How jets are found.")
 @_option("--radius", type=float, help="Jet radius R.")
 @_option("--pt-min", type=float, help="GeV; jets below are dropped.")
@@ -49,12 +44,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
     type=choice_of(ClusterConfig, "features"),
     help="jets: momenta and constituents; full: N-subjettiness, soft drop, D2 and more too.",
 )
-@click.option(
-    "--labels",
-    "key",
-    type=FilePath(),
-    help="The master key of a file without labels: one number an event, 0 background. Default: none.",
-)
+@labels_option
 @_option(
     "--constituents",
     type=click.IntRange(min=0),

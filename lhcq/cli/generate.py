@@ -11,6 +11,7 @@ from lhcq.cli.options import (
     json_option,
     max_parallel_option,
     priority_option,
+    seed_option,
     traced,
     wait_option,
     workers_option,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--signal", type=click.IntRange(min=0), required=True, help="W' (3.5 TeV) -> X Y -> qq qq events."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@seed_option
 @click.option(
     "--detector/--no-detector",
     default=True,

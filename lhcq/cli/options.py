@@ -45,6 +45,17 @@ def choice_of(config: type[Frozen], field: str) -> click.Choice[str]:
     return click.Choice(get_args(config.model_fields[field].annotation))
 
 
+def preset_choice(presets: Mapping[str, Frozen]) -> Callable[[F], F]:
+    """`--preset`, the first by default; the options made by `preset_option` stand below it."""
+    return click.option(
+        "--preset",
+        type=click.Choice(list(presets)),
+        default=next(iter(presets)),
+        show_default=True,
+        help="Where the defaults of the options below come from.",
+    )
+
+
 def preset_option(
     name: str, presets: Mapping[str, Frozen], *, none: str = "", **attributes: Any
 ) -> Callable[[F], F]:
@@ -55,6 +66,18 @@ def preset_option(
     usual, *others = words
     shown = words[usual] + "".join(f"; {one}: {words[one]}" for one in others if words[one] != words[usual])
     return click.option(name, show_default=shown or False, **attributes)
+
+
+def seed_option(function: F) -> F:
+    """`--seed N`."""
+    return click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)(function)
+
+
+def step_option(function: F) -> F:
+    """`--step STEP`, a checkpoint of the argument RUN."""
+    return click.option(
+        "--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest."
+    )(function)
 
 
 def wait_option(function: F) -> F:

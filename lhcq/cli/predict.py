@@ -13,6 +13,7 @@ from lhcq.cli.options import (
     json_option,
     max_parallel_option,
     priority_option,
+    step_option,
     traced,
     wait_option,
 )
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.command("predict", epilog=example("lhcq predict first box1 --select 0.001"))
 @click.argument("run", type=NameOf("runs"))
 @click.argument("dataset", type=NameOf("datasets"))
-@click.option("--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest.")
+@step_option
 @click.option(
     "--labels",
     "key",

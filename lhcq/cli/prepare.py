@@ -10,6 +10,7 @@ from lhcq.cli.options import (
     force_option,
     json_option,
     priority_option,
+    seed_option,
     traced,
     wait_option,
     workers_option,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether particles turns each jet onto its principal axis first.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@seed_option
 @click.option(
     "--limit", type=click.IntRange(min=20), help="At most this many events over all subsets. Default: all."
 )

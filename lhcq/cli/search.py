@@ -13,6 +13,7 @@ from lhcq.cli.options import (
     max_parallel_option,
     preset_option,
     priority_option,
+    seed_option,
     traced,
     wait_option,
     workers_option,
@@ -146,7 +147,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
     show_default=True,
     help="Of background alone, for the global p-value.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@seed_option
 @click.option("--name", help="Name of the search. Default: DATASET, or DATASET-MODEL.")
 @priority_option
 @max_parallel_option

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lhcq.cli.options import answer, choice_of, force_option, json_option, preset_option, traced, wait_option
+from lhcq.cli.options import (
+    answer,
+    choice_of,
+    force_option,
+    json_option,
+    preset_choice,
+    preset_option,
+    traced,
+    wait_option,
+)
 from lhcq.cli.parameters import NameOf, example
 from lhcq.config import TRAIN_PRESETS, Act, AlarmKind, TrainConfig
 
@@ -65,13 +74,7 @@ def read_policy(
 @click.option(
     "--model", help="A directory, a hub name, or smollm2. Default: smollm2, or Mistral-7B with a GPU."
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(TRAIN_PRESETS)),
-    default="default",
-    show_default=True,
-    help="Where the defaults of the options below come from.",
-)
+@preset_choice(TRAIN_PRESETS)
 @_option("--rank", type=int, help="LoRA rank r.")
 @_option("--alpha", type=float, help="LoRA alpha.")
 @_option("--dropout", type=float, help="LoRA dropout.")
