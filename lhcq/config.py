@@ -8,68 +8,20 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen, Grown
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 64
 
 WITHOUT_MASS = "-without-mass"
 """How the names of templates end whose numbers neither hold m_jj nor determine it."""
-
-
-class Frozen(BaseModel):
-    """An immutable record that refuses fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def checked(cls, /, **values: Any) -> Self:
-        """Build it, or raise `BadInput` with every fault in one line."""
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            faults = error.errors()
-            said = "; ".join(map(explain_fault, faults)).rstrip(".")
-            # What a class says of several of its values is a sentence that needs no more.
-            of = f"{cls.__name__}: " if any(fault["loc"] for fault in faults) else ""
-            raise BadInput(f"{of}{said}.") from error
-
-
-def explain_fault(fault: Mapping[str, Any]) -> str:
-    """What is wrong with a value, by pydantic's description of it. The value is not told: it may be a secret."""
-    where, said = ".".join(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
-    if not where:
-        return said
-    if fault["type"] == "missing":
-        return f"{where} is missing"
-    if fault["type"] == "extra_forbidden":
-        return f"{where} is no value that there is"
-    wanted = said.removeprefix("Input ")
-    return f"{where} {wanted}" if wanted != said else f"{where}: {said}"
-
-
-class Grown(Frozen):
-    """A record that has fields which those of an earlier lhcq had not."""
-
-    LATER: ClassVar[Mapping[str, Any]] = {}
-    """These, with what is meant where they are absent. They are not written at that value, so that what asks for
-    nothing new has the bytes, and the identity, that it always had."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = dump(self)
-        later = self.LATER
-        return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 def check_name(name: str, *, what: str, longest: int = LONGEST_NAME) -> str:
@@ -110,7 +62,7 @@ class Conventions(Grown):
 
     padding: float | Literal["nan"] = 0.0
     """The pt of a place without a particle."""
-    label_map: dict[str, Literal[0, 1]] = {}
+    label_map: dict[str, Literal[0, 1]] = {}  # noqa: RUF012 - pydantic copies it
     """What a label that is neither 0 nor 1 stands for: 1 signal, 0 background."""
 
     @field_validator("label_map")

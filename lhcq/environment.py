@@ -7,8 +7,8 @@ from typing import Literal, Self
 from pydantic import Field
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
 
 
 class Settings(Frozen):

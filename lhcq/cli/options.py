@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 from lhcq.records.jobs import Priority
 from lhcq.records.specs import SPECS
 from tasks.observe.tracing import flush, note_failure, note_span, span

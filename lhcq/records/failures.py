@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Self
 
-from lhcq.config import Frozen
 from lhcq.errors import Damaged, LhcqError
+from lhcq.frozen import Frozen
 from lhcq.records.jobs import RECORD, Job, directory_of, read_as
 from lhcq.storage import remove_file, write_record
 from lhcq.workspace import Workspace

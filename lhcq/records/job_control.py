@@ -3,7 +3,7 @@
 import contextlib
 from typing import Literal
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 from lhcq.records.jobs import Job, read_as
 from lhcq.records.run_state import current_course, open_pause
 from lhcq.records.specs import TrainSpec

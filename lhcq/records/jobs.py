@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from lhcq.config import Frozen, Grown
 from lhcq.errors import BadInput, Damaged, NewerFormat, NotThere
+from lhcq.frozen import Frozen, Grown
 from lhcq.records.specs import SPECS, Spec, Terms
 from lhcq.spelling import did_you_mean
 from lhcq.storage import LOOK, read_json, staged_file, to_record, write_record

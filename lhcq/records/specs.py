@@ -10,16 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from lhcq.config import (
-    ClusterConfig,
-    Frame,
-    Frozen,
-    GenerateConfig,
-    Grown,
-    SearchConfig,
-    SplitConfig,
-    TrainConfig,
-)
+from lhcq.config import ClusterConfig, Frame, GenerateConfig, SearchConfig, SplitConfig, TrainConfig
+from lhcq.frozen import Frozen, Grown
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000

@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig
 from lhcq.environment import whole_path
 from lhcq.errors import LhcqError
 from lhcq.events.archive import find_file
 from lhcq.events.pythia import SECONDS_PER_EVENT as SECONDS_TO_GENERATE
 from lhcq.events.pythia import plan_parts
+from lhcq.frozen import Frozen
 from lhcq.jets.plan import SECONDS_PER_EVENT as SECONDS_TO_CLUSTER
 from lhcq.jets.plan import events_per_chunk
 from lhcq.model.duration import pace_here, scoring_seconds, step_seconds

@@ -10,8 +10,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from lhcq.config import Frozen
 from lhcq.errors import LhcqError
+from lhcq.frozen import Frozen
 from lhcq.storage import lock_file, read_json
 
 PROCESSES = Path("/proc")

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import redis
 
-from lhcq.config import Frozen
 from lhcq.errors import DiskFull
+from lhcq.frozen import Frozen
 from lhcq.records.failures import Holder
 from lhcq.records.jobs import Job
 from tasks.broker.connection import redis_client

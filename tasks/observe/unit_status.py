@@ -3,8 +3,8 @@
 import time
 from typing import Literal
 
-from lhcq.config import Frozen
 from lhcq.environment import Settings
+from lhcq.frozen import Frozen
 from lhcq.records.failures import Holder, failures_of
 from lhcq.records.job_control import is_held
 from lhcq.records.jobs import Job, outcome_of

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from lhcq.config import Frozen
 from lhcq.environment import Settings
 from lhcq.errors import TransientError
+from lhcq.frozen import Frozen
 from lhcq.records.failures import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.connection import redis_client

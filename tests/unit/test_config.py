@@ -12,7 +12,6 @@ from lhcq.config import (
     CLUSTER_PRESETS,
     TRAIN_PRESETS,
     ClusterConfig,
-    Frozen,
     GenerateConfig,
     SplitConfig,
     TrainConfig,
@@ -21,6 +20,7 @@ from lhcq.config import (
 )
 from lhcq.environment import Settings
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
 
 
 def test_every_fault_comes_in_one_line_with_its_field() -> None:
