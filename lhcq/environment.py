@@ -1,4 +1,4 @@
-"""What the environment tells lhcq, read once, at the edge."""
+"""Where lhcq works, as the environment says it: read once, at the edge."""
 
 import os
 from pathlib import Path
