@@ -28,7 +28,8 @@ from typing import Literal
 
 from lhcq.errors import RowsMissing
 from lhcq.records.specs import SPECS, Spec
-from lhcq.storage import staged_directory, staged_file, write_manifest
+from lhcq.manifests import write_manifest
+from lhcq.storage import staged_directory, staged_file
 from tasks.app import app
 from tasks.jobs.kinds import KINDS, fan_out
 from tasks.stages.fanout import chunk_work, merge_work, perform_chunk, perform_merge
