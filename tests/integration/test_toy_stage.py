@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Literal
 
 from lhcq.errors import RowsMissing
-from lhcq.records.specs import SPECS, Spec
 from lhcq.manifests import write_manifest
+from lhcq.records.specs import SPECS, Spec
 from lhcq.storage import staged_directory, staged_file
 from tasks.app import app
 from tasks.jobs.kinds import KINDS, fan_out
