@@ -11,6 +11,7 @@ import click
 from lhcq.cli.conventions import label_map_option, labels_option, padding_option
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     choice_of,
     force_option,
     json_option,
@@ -133,7 +134,7 @@ def command(
         begin=begin,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"dataset {name!r}", remedy="Run `lhcq cluster`.")
         rate = waited.rate(events.n_events)

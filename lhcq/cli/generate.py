@@ -7,6 +7,7 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     force_option,
     json_option,
     max_parallel_option,
@@ -81,7 +82,7 @@ def command(
         begin=lambda current: require_pythia() if current.workers else None,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         rate, file = waited.rate(n_events), out.absolute()
         value = {"file": str(file), "events": n_events, "seconds": waited.seconds, "events_per_second": rate}

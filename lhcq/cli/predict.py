@@ -9,6 +9,7 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     force_option,
     json_option,
     max_parallel_option,
@@ -115,7 +116,7 @@ def command(
         begin=begin,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         _tell(workspace, job, waited, as_json=as_json)
     return waited.code

@@ -6,6 +6,7 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     choice_of,
     force_option,
     json_option,
@@ -116,7 +117,7 @@ def command(
         force=force,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"split {split!r}", remedy="Run `lhcq prepare`.")
         others = (counts for part, counts in manifest["counts"].items() if part != "train")

@@ -8,6 +8,7 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     choice_of,
     json_option,
     max_parallel_option,
@@ -210,7 +211,7 @@ def command(
         begin=lambda _: _say_what_it_takes(workspace, job),
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         _tell(workspace, job, waited, as_json=as_json)
     return waited.code

@@ -9,6 +9,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     choice_of,
     force_option,
     json_option,
@@ -227,7 +228,7 @@ def follow_run(
     for line in alarm_lines(workspace, job.name) if waited.code != 0 else ():
         click.echo(f"lhcq: alarm: {line}", err=True)
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq watch {job.name}` shows it.")
+        answer_queued(as_json, job, shown_by=f"watch {job.name}")
     elif waited.code == 0:
         value, text = run_answer(workspace, job.name)
         answer(as_json, {**value, "seconds": waited.seconds}, text)
