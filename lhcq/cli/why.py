@@ -51,11 +51,11 @@ def _told(
     workspace: "Workspace", job: "Job", part: int | None, met: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """How one job stands, as a record and in lines."""
-    from lhcq.records.job_control import is_paused
+    from lhcq.records.job_control import state_of
     from lhcq.records.jobs import outcome_of
 
     outcome = outcome_of(workspace, job)
-    state = outcome.state if outcome else "paused" if is_paused(workspace, job) else "open"
+    state = state_of(workspace, job, outcome)
     message = outcome.message if outcome else _nobody_works(workspace, job, state, met)
     shown, left = _units(workspace, job, part)
     standings = _standings(workspace, job, shown, met)
