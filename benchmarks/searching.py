@@ -1,210 +1,68 @@
 """What searches find, and what they find where there is nothing.
 
-    python -m benchmarks.searching scan WORKSPACE --background DATASET... --signal DATASET
+    python -m benchmarks.searching scan WORKSPACE DATASET
     python -m benchmarks.searching alarms [--samples 20]
     python -m benchmarks.searching tables
 
-`scan` puts signal events into generated background, so many and by so many seeds, and tests the region where they are
-as `lhcq search` does: significance out against significance in, beside trees that are taught by labels (of other
-signal events, on the same features and folds). `alarms` searches made-up background whole, samples that share no
-event: are the global p-values uniform? Both write results/searching_*.json and a table of docs/search.md, `scan` the
-picture docs/search-scan.png; `tables` writes the tables of what was measured last.
+`scan` is `lhcq search DATASET --scan` of a labelled dataset: significance out against significance in. `alarms`
+searches made-up background whole, samples that share no event: are the global p-values uniform? Both write
+results/searching_*.json and a table of docs/search.md, `scan` the picture docs/search-scan.png; `tables` writes the
+tables of what was measured last.
 """
 
 import argparse
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy.stats import kstest
-from sklearn.ensemble import HistGradientBoostingClassifier
-from threadpoolctl import threadpool_limits
 
-from benchmarks.rows import RESULTS, Row, put_table, row, say, table
-from lhcq.evaluate.hunt import RegionTest, bin_edges, hunt, judge_by_truth, pseudo_experiments, summarize
-from lhcq.evaluate.weak import PARAMETERS, WeakEvents, assign_folds, score_all, shuffled
-from lhcq.records.events import events_sha256, read_dataset
-from lhcq.records.specs import SearchSpec
-from lhcq.requests.search import in_range, search_config, search_request
+import lhcq
+from benchmarks.quality_table import to_table
+from benchmarks.rows import RESULTS, Row, circumstances, put_table, row, say, table, write_result
+from lhcq.evaluate.hunt import RegionTest, bin_edges, hunt, pseudo_experiments, summarize
+from lhcq.evaluate.weak import WeakEvents, assign_folds, score_all, shuffled
+from lhcq.report.scan import columns_of, rows_of_points, table_of_points
+from lhcq.report.scan_plots import plot_improvements, plot_significances
+from lhcq.report.style import PARAMETERS
+from lhcq.requests.search import in_range, search_config
 from lhcq.storage import read_json, write_json
 from lhcq.workspace import Workspace
 
-REGION = (3300.0, 3700.0)
 PUT_IN = (0, 200, 400, 700, 1000)
 SEEDS = 3
-SHARES = (0.01, 0.001)
 DOCUMENT = Path(__file__).parents[1] / "docs" / "search.md"
 _PICTURE = DOCUMENT.with_name("search-scan.png")
 
-Floats = NDArray[np.float64]
-Bits = NDArray[np.bool_]
 
+def scan(workspace: Workspace, dataset: str) -> dict[str, Any]:
+    """For each number of signal events and seed what the region shows, as `lhcq search --scan` finds it."""
 
-def scan(workspace: Workspace, backgrounds: list[str], signal: str) -> list[Row]:
-    """For each number of signal events and seed what the region shows."""
-    spec = search_request(workspace, backgrounds[0], search_config()).spec_of(SearchSpec)
-    events = [_read(workspace, spec, name, 0) for name in backgrounds]
-    background = replace(
-        events[0],
-        rows=np.arange(sum(len(one.rows) for one in events)),
-        mjj=np.concatenate([one.mjj for one in events]),
-        values=np.concatenate([one.values for one in events]),
-    )
-    pool = _read(workspace, spec, signal, 1)
-    n_signal_there = len(pool.rows)
-    points = []
-    for n_signal in PUT_IN:
-        for seed in range(SEEDS):
-            points.append(_point(background, pool, n_signal, seed))
-            say(f"searching: {n_signal} signal events, seed {seed}: {points[-1]['out']}")
-    facts = {"background": len(background.rows), "signal_there": n_signal_there, "points": points}
-    write_json(RESULTS / "searching_scan.json", facts)
+    def tell(progress: Any) -> None:
+        if progress.done % 25 == 0:
+            say(f"searching: {progress.done} of {progress.total} chunks of the scan")
+
+    found = lhcq.scan(dataset, PUT_IN, workspace=workspace, seeds=SEEDS, progress=tell).found
+    write_result("searching_scan", {**circumstances(), "found": found})
     put_tables()
-    _draw(points, len(background.rows))
-    return [one for n_signal in PUT_IN for one in _rows(n_signal, points)]
+    _draw(found)
+    return found
 
 
-def _read(workspace: Workspace, spec: SearchSpec, name: str, label: int) -> WeakEvents:
-    """The events of one label of a dataset in the range of the fit, with the features of a search."""
-    import tasks.stages.search as stage
-
-    sha256 = events_sha256(read_dataset(workspace.dataset(name)))
-    spec = spec.model_copy(update={"dataset": name, "dataset_sha256": sha256})
-    events = stage._read_events(workspace, spec)
-    labels = stage.read_labels(workspace, spec, events.rows)
-    kept = labels == label
-    return WeakEvents(
-        rows=events.rows[kept], mjj=events.mjj[kept], folds=events.folds[kept], values=events.values[kept]
-    )
-
-
-def _point(background: WeakEvents, pool: WeakEvents, n_signal: int, seed: int) -> dict[str, Any]:
-    """One number of signal events, by one seed, in the region where they are."""
-    config = search_config()
-    random = np.random.default_rng([seed, n_signal])
-    drawn = random.permutation(len(pool.rows))
-    chosen, others = drawn[:n_signal], drawn[n_signal:]
-    rows = np.arange(len(background.rows) + n_signal)
-    events = WeakEvents(
-        rows=rows,
-        mjj=np.concatenate([background.mjj, pool.mjj[chosen]]),
-        folds=assign_folds(rows, config.folds, f"{seed}"),
-        values=np.concatenate([background.values, pool.values[chosen]]),
-    )
-    labels = (rows >= len(background.rows)).astype(np.int8)
-    inside = (events.mjj >= REGION[0]) & (events.mjj < REGION[1])
-    s, b = int((inside & (labels == 1)).sum()), int((inside & (labels == 0)).sum())
-    edges = bin_edges(config.fit_low, config.fit_high, config.regions[0])
-
-    def tests(scores: Floats) -> list[RegionTest]:
-        return hunt(events, [scores], [REGION], (1.0, *SHARES), edges)
-
-    weak = tests(
-        score_all(events, REGION, config.sideband, n_folds=config.folds, seeds=[seed], check=lambda: None)
-    )
-    taught = tests(_supervised(events, labels == 1, pool.values[others], config.folds, seed))
-    return {
-        "put_in": n_signal,
-        "seed": seed,
-        "in_region": s,
-        "background_in_region": b,
-        "in": s / math.sqrt(b),
-        "inclusive": _z(weak[0]),
-        "out": [_z(one) for one in weak[1:]],
-        "taught": [_z(one) for one in taught[1:]],
-        "improvement": [one["improvement"] for one in judge_by_truth(labels, events.mjj, weak)[1:]],
-        "taught_improvement": [one["improvement"] for one in judge_by_truth(labels, events.mjj, taught)[1:]],
-    }
-
-
-def _supervised(events: WeakEvents, signal: Bits, others: Floats, folds: int, seed: int) -> Floats:
-    """P(signal) by trees that labels taught: background of the other folds against signal that is not put in."""
-    scores = np.zeros(len(events.rows))
-    for fold in range(folds):
-        background = events.values[(events.folds != fold) & ~signal]
-        values = np.concatenate([background, others])
-        labels = np.arange(len(values)) >= len(background)
-        trees = HistGradientBoostingClassifier(**PARAMETERS, random_state=seed)
-        with threadpool_limits(limits=1, user_api="openmp"):
-            trees.fit(values, labels)
-            scores[events.folds == fold] = trees.predict_proba(events.values[events.folds == fold])[:, 1]
-    return scores
-
-
-def _z(test: RegionTest) -> float | None:
-    return test.excess.z if test.excess else None
-
-
-def _rows(n_signal: int, points: list[dict[str, Any]]) -> list[Row]:
-    """The median over the seeds, with the least and the most beside it."""
-    here = [point for point in points if point["put_in"] == n_signal]
-    rows = [row(f"{n_signal} signal events: S/sqrt(B) in the region", _median(here, "in"), "sigma")]
-    rows.append(row(f"{n_signal} signal events: all events", _median(here, "inclusive"), "sigma"))
-    for kind, name in (("out", "trees without labels"), ("taught", "trees taught by labels")):
-        for place, share in enumerate(SHARES):
-            values = [point[kind][place] for point in here if point[kind][place] is not None]
-            if values:
-                found = row(
-                    f"{n_signal} signal events: {name}, {share:.1%}", float(np.median(values)), "sigma"
-                )
-                rows.append(found | {"least": min(values), "most": max(values)})
-    return rows
-
-
-def _median(points: list[dict[str, Any]], name: str) -> float:
-    return float(np.median([point[name] for point in points]))
-
-
-def _draw(points: list[dict[str, Any]], n_background: int) -> None:
-    """Significance out against the number of signal events, and the significance improvement."""
-    import matplotlib as mpl
-
-    from lhcq.report.style import FAINT, MODEL, RATE, SIGNAL
-    from lhcq.report.style import PARAMETERS as STYLE
-
-    with mpl.rc_context(STYLE):
+def _draw(found: dict[str, Any]) -> None:
+    """Significance and its improvement in the largest selection, as the page of the scan has them."""
+    with mpl.rc_context(PARAMETERS):
         figure = Figure(figsize=(10.4, 4.3))
-        left, right = figure.subplots(1, 2)
-        _band(left, points, lambda point: point["in"], FAINT, ":", r"$S/\sqrt{B}$ in the region")
-        _band(left, points, lambda point: point["inclusive"], FAINT, "--", "all events, fit")
-        for kind, style, said in (("taught", "-.", "taught by labels"), ("out", "-", "without labels")):
-            for place, colour in ((0, MODEL), (1, RATE)):
-                label = f"{said}, {SHARES[place]:.1%}"
-                if kind == "out" or place == 0:
-                    shade = colour if kind == "out" else SIGNAL
-                    _band(left, points, lambda p, k=kind, a=place: p[k][a], shade, style, label)
-                    name = "improvement" if kind == "out" else "taught_improvement"
-                    _band(right, points, lambda p, n=name, a=place: p[n][a], shade, style, label)
-        left.axhline(5, color=FAINT, lw=0.7)
-        left.set_ylabel("Significance in 3,300 to 3,700 GeV [σ]")
-        right.set_ylabel("Significance improvement")
-        for axes in (left, right):
-            axes.set_xlabel(f"Signal events among {n_background:,} of background")
-            axes.legend(loc="upper left")
-            axes.set_ylim(0, None)
-            axes.set_xlim(0, None)
+        for axes, plot in zip(
+            figure.subplots(1, 2), (plot_significances(found, 0), plot_improvements(found, 0)), strict=True
+        ):
+            plot.draw(axes)
+            axes.set_title(plot.right, loc="right")
         figure.tight_layout()
         figure.savefig(_PICTURE, dpi=110)
-
-
-def _band(axes: Axes, points: list[dict[str, Any]], value: Any, colour: str, style: str, label: str) -> None:
-    """The median over the seeds, and from the least to the most."""
-    found = [
-        (n, [v for point in points if point["put_in"] == n and (v := value(point)) is not None])
-        for n in sorted({point["put_in"] for point in points})
-    ]
-    there = [(n, values) for n, values in found if values]
-    n = [one for one, _ in there]
-    axes.plot(n, [float(np.median(values)) for _, values in there], style, color=colour, label=label)
-    axes.fill_between(
-        n, [min(v) for _, v in there], [max(v) for _, v in there], color=colour, alpha=0.15, lw=0
-    )
 
 
 def alarms(samples: int, n_events: int = 20_000) -> list[Row]:
@@ -285,29 +143,8 @@ def made_by(name: str) -> str:
 
 def scan_lines() -> list[str]:
     """What the region shows of so many signal events: the median of the seeds, and the least and the most."""
-    facts = read_json(RESULTS / "searching_scan.json")
-    points = facts["points"]
-    lines = [
-        f"| signal events among {facts['background']:,} | of them in the region | all events | "
-        + " | ".join(f"{100 * share:g}% selected" for share in SHARES)
-        + f" | {100 * SHARES[0]:g}%, trees taught by labels |",
-        "|---" * (4 + len(SHARES)) + "|",
-    ]
-    for n_signal in sorted({point["put_in"] for point in points}):
-        here = [point for point in points if point["put_in"] == n_signal]
-        shown = [[point["inclusive"] for point in here]]
-        shown += [[point["out"][place] for point in here] for place in range(len(SHARES))]
-        shown.append([point["taught"][0] for point in here])
-        cells = [f"{n_signal:,}", f"{_median(here, 'in_region'):.0f}", *map(_spread, shown)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _spread(values: list[float | None]) -> str:
-    known = [one for one in values if one is not None]
-    if not known:
-        return "no fit"
-    return f"{np.median(known):.1f} ({min(known):.1f} to {max(known):.1f})"
+    found = read_json(RESULTS / "searching_scan.json")["found"]
+    return to_table(columns_of(found), rows_of_points(found))
 
 
 def alarm_lines() -> list[str]:
@@ -321,18 +158,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("scan", "alarms", "tables"))
     parser.add_argument("workspace", nargs="?", type=Path)
-    parser.add_argument("--background", action="append", default=[])
-    parser.add_argument("--signal", default="signal")
+    parser.add_argument("dataset", nargs="?")
     parser.add_argument("--samples", type=int, default=20)
     options = parser.parse_args()
     if options.what == "tables":
         put_tables()
         return
-    if options.what == "alarms":
-        rows = alarms(options.samples)
-    else:
-        rows = scan(Workspace(options.workspace), options.background, options.signal)
-    print(table(f"searching {options.what}", rows))
+    if options.what == "scan":
+        print(table_of_points(scan(Workspace(options.workspace), options.dataset)))
+        return
+    rows = alarms(options.samples)
+    print(table("searching alarms", rows))
     print(json.dumps(rows))
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.searching_model EVENTS.parquet... --place DIR [--epochs 1 3] [--seconds 220]
 
 The stages, in this order, each leaving what stands already, and going on where it was cut:
-  data   draws `--background` background events and all signal of clustered events (`lhcq cluster --features full`),
-         and keeps the features of a search: some megabytes, all that the others need; CPU
+  data   draws `--background` background events of clustered ones (`lhcq cluster --features full`), and 20,000 of
+         signal, and keeps the features of a search: some megabytes, all that the others need; CPU
   trees  without labels, idealised, and taught by labels: lhcq.evaluate.injection; CPU
   model  the language model without labels, as `lhcq search --model` trains it, a training a fold; a GPU
   table  prints what was found and writes PLACE/searching_model.json; needs iminuit
@@ -42,6 +42,8 @@ from lhcq.requests.search import in_range, search_config
 from lhcq.storage import read_json, sha256_of_json, staged_file, write_json
 
 REGION = (3300.0, 3700.0)
+SIGNAL_KEPT = 20_000
+"""Of which some are put in, and the others teach the supervised classifier."""
 STAGES = ("data", "trees", "model", "table", "document")
 RESULT = "searching_model"
 MADE_BY = "python -m benchmarks.searching_model"
@@ -108,7 +110,7 @@ class Place:
 
 
 def draw_events(place: Place, files: list[Path], n_background: int) -> None:
-    """Keep as many background events and all signal of the files, in the range of the fit; what stands is left."""
+    """Keep as many background events and some signal of the files, in the range of the fit; what stands is left."""
     if place.events_file.exists():
         return
     random = np.random.default_rng(1)
@@ -124,18 +126,16 @@ def draw_events(place: Place, files: list[Path], n_background: int) -> None:
             tables.append(pa.table({**of, **{name: features[name] for name in template.columns}}))
     events = pa.concat_tables(tables)
     labels = events["label"].to_numpy()
-    background = random.permutation(np.flatnonzero(labels == 0))
+    background, signal = (random.permutation(np.flatnonzero(labels == label)) for label in (0, 1))
     if len(background) < n_background:
         raise SystemExit(
             f"searching_model: {n_background:,} background events wanted, {len(background):,} there"
         )
-    kept = np.sort(np.concatenate([background[:n_background], np.flatnonzero(labels == 1)]))
+    kept = np.sort(np.concatenate([background[:n_background], signal[:SIGNAL_KEPT]]))
     events = events.take(pa.array(kept))
     mjj = events["mjj"].fill_null(np.nan).to_numpy()
     events = events.add_column(0, "row", pa.array(kept)).filter(pa.array(in_range(mjj, place.config)))
-    said = (
-        f"{n_background:,} of {len(background):,} background events, {int((labels == 1).sum()):,} of signal"
-    )
+    said = f"{n_background:,} of {len(background):,} background events, {SIGNAL_KEPT:,} of {len(signal):,} of signal"
     about = {_DRAWN_KEY: said, _TEMPLATE_KEY: template.model_dump_json()}
     with staged_file(place.events_file) as temporary:
         pq.write_table(events.replace_schema_metadata(about), temporary, compression="zstd")
@@ -363,7 +363,11 @@ def main() -> None:
     if "document" in stages:
         found = read_json(place.root / f"{RESULT}.json")
         write_result(RESULT, found)
-        put_table("searching model", lines_of(found), MADE_BY, DOCUMENT)
+        introduced = (
+            f"The same with {found['put_in']:,} signal events among {found['background_in_range']:,}, by a language "
+            "model beside trees:"
+        )
+        put_table("searching model", [introduced, "", *lines_of(found), ""], MADE_BY, DOCUMENT)
 
 
 if __name__ == "__main__":

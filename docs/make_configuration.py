@@ -41,6 +41,7 @@ SECTIONS = (
     Section("prepare", config.SplitConfig),
     Section("train", config.TrainConfig, config.TRAIN_PRESETS),
     Section("search", config.SearchConfig),
+    Section("search --scan", config.ScanConfig),
 )
 
 

@@ -28,7 +28,7 @@ from lhcq.config import CLUSTER_PRESETS, TRAIN_PRESETS, ClusterConfig, SplitConf
 from lhcq.environment import whole_path
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
-from lhcq.results import Dataset, Prediction, Result, Run, Search, Split
+from lhcq.results import Dataset, Prediction, Result, Run, Scan, Search, Split
 from lhcq.submission import Job, Told, say_nothing
 from lhcq.workspace import Workspace
 
@@ -268,6 +268,45 @@ def plan_search(
     return search_request(here, _name_of(dataset), resolved, name=name, tuning=tuning, beside=chosen)
 
 
+def plan_scan(
+    dataset: "Dataset | str",
+    put_in: Sequence[int],
+    name: str | None = None,
+    *,
+    epochs: float | None = None,
+    max_steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    workspace: Workspace | Path | str | None = None,
+    **config: Any,
+) -> "Record":
+    """The job that tells what a search would find of so many signal events, as the scan `name`; nothing is done yet.
+
+    Each number in `put_in` of a labelled dataset's signal events, in the range of the fit, is put among its
+    background, and the region with most of its signal is tested by a search's classifier, an idealised and a
+    supervised one. `config` is as in `plan_search`, but for shuffles and pseudo_experiments, which a scan has not;
+    `seeds` are draws of the signal.
+
+    Raises what `plan_search` does, and `BadInput` where events have no label or there is too little signal.
+    """
+    from lhcq.requests.fine_tuning import fine_tuning
+    from lhcq.requests.scan import scan_config, scan_request
+
+    resolved = scan_config(put_in, **config)
+    here = _opened(workspace or _workspace_of(dataset))
+    tuning = fine_tuning(
+        here,
+        _name_of(dataset),
+        resolved,
+        say=say_nothing,
+        epochs=epochs,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+    )
+    return scan_request(here, _name_of(dataset), resolved, name=name, tuning=tuning)
+
+
 # Done here
 
 
@@ -405,6 +444,24 @@ def search(
     """
     here = _opened(workspace or _workspace_of(dataset))
     return Search(_do(here, plan_search(dataset, name, workspace=here, **options), progress), here)
+
+
+def scan(
+    dataset: "Dataset | str",
+    put_in: Sequence[int],
+    name: str | None = None,
+    *,
+    workspace: Workspace | Path | str | None = None,
+    progress: Told | None = None,
+    **options: Any,
+) -> "Scan":
+    """Tell what a search would find of so many signal events, in this process; the options are those of `plan_scan`.
+
+    Raises what `plan_scan` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
+    does not end well.
+    """
+    here = _opened(workspace or _workspace_of(dataset))
+    return Scan(_do(here, plan_scan(dataset, put_in, name, workspace=here, **options), progress), here)
 
 
 def metrics(labels: "ArrayLike", p_signal: "ArrayLike", *, threshold: float = 0.5) -> "Metrics":

@@ -176,8 +176,8 @@ TREES = "trees"
 """What a search learns by unless it is told a language model."""
 
 
-class SearchConfig(Frozen):
-    """A search for a resonance in m_jj without labels: where it is looked for, and by what."""
+class RegionsConfig(Frozen):
+    """Where in m_jj something is looked for without labels, and by what."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -193,8 +193,6 @@ class SearchConfig(Frozen):
     """GeV; from where on the spectrum of background is fitted: it has to fall from there on."""
     fit_high: float = Field(gt=0, le=13_500)
     folds: int = Field(default=5, ge=2, le=20)
-    seeds: int = Field(default=1, ge=1, le=100)
-    """Trainings whose scores are averaged, for each region and fold."""
     model: str = Field(default=TREES, min_length=1)
     """`trees`, or a language model as it was asked for."""
     template: Literal["compact", "wide", "diary", "compact-without-mass", "wide-without-mass"] = (
@@ -203,9 +201,6 @@ class SearchConfig(Frozen):
     """Of whose numbers the classifier sees the features."""
     selections: tuple[float, ...] = (0.01, 0.001)
     """Shares of all events that are selected."""
-    shuffles: int = Field(default=10, ge=0, le=10_000)
-    """Searches with the m_jj of other events, of which it is learnt how wide significances are spread by chance."""
-    pseudo_experiments: int = Field(default=1000, ge=10, le=1_000_000)
     seed: int = Field(default=1, ge=0, lt=2**31)
 
     @field_validator("selections")
@@ -240,10 +235,41 @@ class SearchConfig(Frozen):
         count = int((self.high - self.low - self.width) / step + 1e-9) + 1
         return [(self.low + at * step, self.low + at * step + self.width) for at in range(count)]
 
+
+class SearchConfig(RegionsConfig):
+    """A search for a resonance in m_jj without labels: where it is looked for, and by what."""
+
+    seeds: int = Field(default=1, ge=1, le=100)
+    """Trainings whose scores are averaged, for each region and fold."""
+    shuffles: int = Field(default=10, ge=0, le=10_000)
+    """Searches with the m_jj of other events, of which it is learnt how wide significances are spread by chance."""
+    pseudo_experiments: int = Field(default=1000, ge=10, le=1_000_000)
+
     @property
     def n_trainings(self) -> int:
         """A training for each region, seed and fold."""
         return len(self.regions) * self.seeds * self.folds
+
+
+class ScanConfig(RegionsConfig):
+    """What a search would find of so many signal events: of its regions the one that holds most of them is tested."""
+
+    put_in: tuple[int, ...] = Field(min_length=1)
+    """Numbers of signal events among the background, in the range of the fit."""
+    seeds: int = Field(default=3, ge=1, le=100)
+    """Draws of each number of signal events, with folds and trainings of their own."""
+
+    @field_validator("put_in")
+    @classmethod
+    def _rising(cls, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        if min(numbers) < 0:
+            raise ValueError("each is a number of signal events, from 0 on")
+        return tuple(sorted(set(numbers)))
+
+    @property
+    def points(self) -> list[tuple[int, int]]:
+        """Each number of signal events with each seed."""
+        return [(n_signal, self.seed + at) for n_signal in self.put_in for at in range(self.seeds)]
 
 
 AlarmKind = Literal["nan", "divergence", "collapse", "unknown", "overfitting"]

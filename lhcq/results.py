@@ -354,6 +354,35 @@ class Search(Result):
         return pq.read_table(scores_file(self.path))
 
 
+class Scan(Result):
+    """What a search would find of so many signal events, by learner and selection."""
+
+    @property
+    def path(self) -> Path:
+        """Its directory: numbers, page, manifest."""
+        return self.workspace.scan(self.name)
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        from lhcq.records.scans import page_file
+
+        return page_file(self.path)
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """The region (GeV), and of each point, a number of signal events and a seed, what every learner found."""
+        from lhcq.records.scans import read_found
+
+        return read_found(self.path)
+
+    def verdict(self) -> list[str]:
+        """What may be said of it, in sentences, as its page says it."""
+        from lhcq.report.scan import scan_verdict
+
+        return scan_verdict(self.found)
+
+
 def _records_of(events: "Dataset | ak.Array | pa.Table") -> "pa.Table":
     import pyarrow as pa
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from lhcq.errors import JobEnded
-from lhcq.results import Dataset, Prediction, Run, Search, Split
+from lhcq.results import Dataset, Prediction, Run, Scan, Search, Split
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 Told = Callable[["Progress"], None]
 """Takes how far a job is, now and then: `done` of `total`, the `unit` that is counted, and a `note`."""
-_RESULTS: dict[str, type[Dataset] | type[Split] | type[Run] | type[Prediction] | type[Search]] = {
+_RESULTS: dict[
+    str, type[Dataset] | type[Split] | type[Run] | type[Prediction] | type[Search] | type[Scan]
+] = {
     "cluster": Dataset,
     "prepare": Split,
     "train": Run,
     "predict": Prediction,
     "search": Search,
+    "scan": Scan,
 }
 
 
@@ -48,7 +51,9 @@ class Job:
     def __repr__(self) -> str:
         return f"<lhcq job {self._record.title!r}: {self.status().state}>"
 
-    def wait(self, progress: Told | None = None) -> "Dataset | Split | Run | Prediction | Search | Path":
+    def wait(
+        self, progress: Told | None = None
+    ) -> "Dataset | Split | Run | Prediction | Search | Scan | Path":
         """Wait for the end and give the result; raises `JobEnded` when it ended otherwise, or was paused.
 
         Raises `DiskFull` once only a person can help, and `TransientError` when workers or broker of its own die.
@@ -73,7 +78,7 @@ class Job:
             progress=progress_of(self._here, self._record),
         )
 
-    def result(self) -> "Dataset | Split | Run | Prediction | Search | Path":
+    def result(self) -> "Dataset | Split | Run | Prediction | Search | Scan | Path":
         """What it made; raises `JobEnded` unless it is done."""
         from tasks.client import result_of
 

@@ -23,6 +23,7 @@ app = Celery(
         "tasks.stages.train",
         "tasks.stages.predict",
         "tasks.stages.search",
+        "tasks.stages.scan",
         "tasks.workers.lifecycle",
         "tasks.doctor.worker_probe",
     ],

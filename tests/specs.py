@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lhcq.config import ClusterConfig, GenerateConfig, SearchConfig, SplitConfig, TrainConfig
+from lhcq.config import ClusterConfig, GenerateConfig, ScanConfig, SearchConfig, SplitConfig, TrainConfig
 from lhcq.frozen import Frozen
 from lhcq.records.jobs import Job
 from lhcq.records.specs import SPECS, ClusterTerms, PredictTerms, Spec, Terms
@@ -17,7 +17,9 @@ _CONFIGS: dict[str, type[Frozen]] = {
     "train": TrainConfig,
     "predict": TrainConfig,
     "search": SearchConfig,
+    "scan": ScanConfig,
 }
+_REGIONS = {"low": 2900, "high": 3300, "width": 400, "sideband": 200, "fit_low": 2700, "fit_high": 5700}
 _USUAL: dict[str, dict[str, Any]] = {
     "generate": {"out": "/out.h5", "config": {"background": 1, "signal": 1}},
     "cluster": {
@@ -75,12 +77,23 @@ _USUAL: dict[str, dict[str, Any]] = {
         "dataset_sha256": _SHA,
         "duplicates_sha256": None,
         "config": {
-            **{"low": 2900, "high": 3300, "width": 400, "sideband": 200, "fit_low": 2700, "fit_high": 5700},
+            **_REGIONS,
             **{"folds": 2, "shuffles": 1, "pseudo_experiments": 20},
         },
         "template": {**_TEMPLATE, "name": "compact-without-mass"},
         "n_events": 20,
         "per_chunk": 10,
+    },
+    "scan": {
+        "dataset": "made",
+        "dataset_sha256": _SHA,
+        "duplicates_sha256": None,
+        "config": {**_REGIONS, "folds": 2, "put_in": [0, 10], "seeds": 1},
+        "region": [2900, 3300],
+        "template": {**_TEMPLATE, "name": "compact-without-mass"},
+        "n_background": 100,
+        "n_signal": 80,
+        "tuning": None,
     },
 }
 

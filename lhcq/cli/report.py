@@ -1,19 +1,37 @@
-"""`lhcq report RUN`."""
+"""`lhcq report NAME`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lhcq.cli.options import answer, json_option
 from lhcq.cli.parameters import FilePath, NameOf, example
 
+if TYPE_CHECKING:
+    from lhcq.report.figures import Finished
 
-@click.command("report", epilog=example("lhcq report first", "lhcq report first --figures figures/"))
-@click.argument("run", type=NameOf("runs"))
+_RUN = "run"
+
+
+@click.command(
+    "report",
+    epilog=example(
+        "lhcq report first",
+        "lhcq report first --figures figures/",
+        "lhcq report box1 --kind search --figures figures/",
+    ),
+)
+@click.argument("name", type=NameOf("runs", "predictions", "searches", "scans"))
+@click.option(
+    "--kind",
+    type=click.Choice((_RUN, "prediction", "search", "scan")),
+    help="Of what sort NAME is. Default: a run, else the first of the others that has the name.",
+)
 @click.option(
     "--out",
     type=FilePath(),
-    help="The file to write, for who may only read the workspace. Default: one in the run's directory.",
+    help="The file to write, for who may only read the workspace. Default: one in NAME's directory.",
 )
 @click.option(
     "--figures",
@@ -21,16 +39,50 @@ from lhcq.cli.parameters import FilePath, NameOf, example
     help="Directory to write each picture of the page into as well, as PNG and as PDF. Default: none are written.",
 )
 @json_option
-def command(run: str, out: Path | None, figures: Path | None, as_json: bool) -> int:
-    """Write RUN's page, one self-contained HTML file, and print the table of checkpoints and the page's path."""
+def command(name: str, kind: str | None, out: Path | None, figures: Path | None, as_json: bool) -> int:
+    """Tell what the run, prediction, search or scan NAME amounts to, and the path of its page, one HTML file.
+
+    A run's page is written anew, at any time, with its table of checkpoints; the others have theirs once they are
+    finished.
+    """
     from lhcq.cli.runs import run_answer
     from lhcq.cli.session import find_workspace
-    from lhcq.report.page import write_figures, write_report
+    from lhcq.errors import NotThere
+    from lhcq.report.collect import collect_run
+    from lhcq.report.figures import find_finished, write_figures
+    from lhcq.report.page import write_report
+    from lhcq.report.plots import plot_run
 
     workspace = find_workspace()
-    page = write_report(workspace, run, out)
-    pictures = [] if figures is None else [str(path) for path in write_figures(workspace, run, figures)]
-    value, text = run_answer(workspace, run)
-    value |= {"report": str(page), "figures": pictures}
+    finished = None
+    if kind != _RUN and (kind is not None or not workspace.run(name).exists()):
+        finished = find_finished(workspace, name, kind)
+        if finished is None and kind is not None:
+            raise NotThere(
+                f"{name}: there is no finished {kind} of that name. `lhcq ls` shows what there is."
+            )
+    if finished is not None:
+        page = _copied(finished, out)
+        value = {"kind": finished.what, "name": name, "found": finished.found, "verdict": finished.verdict}
+        plots, text = finished.plots, _said(finished)
+    else:
+        page = write_report(workspace, name, out)
+        value, text = run_answer(workspace, name)
+        plots = {} if figures is None else plot_run(collect_run(workspace, name))
+    pictures = [] if figures is None else [str(path) for path in write_figures(figures, name, plots)]
+    value = {**value, "report": str(page), "figures": pictures}
     answer(as_json, value, "\n".join([text, str(page), *pictures]))
     return 0
+
+
+def _copied(finished: "Finished", out: Path | None) -> Path:
+    from lhcq.storage import write_text
+
+    if out is None:
+        return finished.page
+    write_text(out, finished.page.read_text("utf-8"))
+    return out
+
+
+def _said(finished: "Finished") -> str:
+    return "\n".join([finished.table, *finished.verdict] if finished.table else finished.verdict)

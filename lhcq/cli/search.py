@@ -45,6 +45,16 @@ def _numbers(count: int) -> Any:
     return read
 
 
+def _counts(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise click.BadParameter(
+            f"{text!r} is no list of numbers of events such as 0,300,600", param=parameter
+        )
+    return tuple(int(piece) for piece in text.split(","))
+
+
 def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(piece) for piece in text.split(","))
@@ -59,6 +69,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
     epilog=example(
         "lhcq search box1 --regions 3000..6000..500",
         "lhcq search box1 --regions 3000..6000..500 --model smollm2 --max-steps 500",
+        "lhcq search generated --scan 0,200,400,700,1000 --seeds 5",
     ),
 )
 @click.argument("dataset", type=NameOf("datasets"))
@@ -92,9 +103,8 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 @click.option(
     "--seeds",
     type=click.IntRange(1, 100),
-    default=1,
-    show_default=True,
-    help="Trainings for each region and fold, whose scores are averaged.",
+    show_default="1; 3 with --scan",
+    help="Trainings for each region and fold, whose scores are averaged; with --scan draws of the signal.",
 )
 @click.option(
     "--model",
@@ -144,11 +154,18 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 @click.option(
     "--pseudo-experiments",
     type=click.IntRange(min=10),
-    default=1000,
-    show_default=True,
+    show_default="1000",
     help="Of background alone, for the global p-value.",
 )
 @seed_option
+@click.option(
+    "--scan",
+    "put_in",
+    callback=_counts,
+    metavar="N,N,...",
+    help="Do not search: put so many of DATASET's signal events among its background, which needs labels, and tell "
+    "what the region with most of them would show of each number. Default: a search.",
+)
 @click.option("--name", help="Name of the search. Default: DATASET, or DATASET-MODEL.")
 @priority_option
 @max_parallel_option
@@ -167,6 +184,7 @@ def command(
     batch_size: int | None,
     learning_rate: float | None,
     beside: str | None,
+    put_in: tuple[int, ...] | None,
     name: str | None,
     priority: "Priority",
     max_parallel: int | None,
@@ -184,22 +202,30 @@ def command(
     """
     from lhcq.cli.session import find_workspace, have_done, say
     from lhcq.requests.fine_tuning import fine_tuning
+    from lhcq.requests.scan import scan_config, scan_request
     from lhcq.requests.search import search_config, search_request
     from tasks.client import progress_of, workers_for
 
-    resolved = search_config(regions=regions, sideband=sideband, fit=fit, model=model, **config)
     workspace = find_workspace()
-    tuning = fine_tuning(
+    given = {key: value for key, value in config.items() if value is not None}
+    given |= {"regions": regions, "sideband": sideband, "fit": fit, "model": model}
+    tune = functools.partial(
+        fine_tuning,
         workspace,
         dataset,
-        resolved,
         say=say,
         epochs=epochs,
         max_steps=max_steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
     )
-    job = search_request(workspace, dataset, resolved, name=name, tuning=tuning, beside=beside)
+    if put_in is None:
+        of_search = search_config(**given)
+        job = search_request(workspace, dataset, of_search, name=name, tuning=tune(of_search), beside=beside)
+    else:
+        _refuse_what_a_scan_has_not(beside=beside, **given)
+        of_scan = scan_config(put_in, **given)
+        job = scan_request(workspace, dataset, of_scan, name=name, tuning=tune(of_scan))
     job = job.asking(priority=priority, max_parallel=max_parallel)
     waited = have_done(
         workspace,
@@ -212,20 +238,30 @@ def command(
     )
     if not waited.finished:
         answer_queued(as_json, job)
-    elif waited.code == 0:
+    elif waited.code == 0 and put_in is None:
         _tell(workspace, job, waited, as_json=as_json)
+    elif waited.code == 0:
+        _tell_scan(workspace, job, waited, as_json=as_json)
     return waited.code
+
+
+def _refuse_what_a_scan_has_not(**given: Any) -> None:
+    from lhcq.errors import BadInput
+
+    for name in ("beside", "shuffles", "pseudo_experiments"):
+        if given.get(name) is not None:
+            raise BadInput(
+                f"--{name.replace('_', '-')}: of a search. With --scan there is none; leave it out."
+            )
 
 
 def _say_what_it_takes(workspace: "Workspace", job: "Job") -> None:
     """How many trainings a language model takes, and of this machine whether it can, and how long."""
     from lhcq.cli.session import say
-    from lhcq.records.specs import SearchSpec
-    from lhcq.requests.fine_tuning import search_effort
+    from lhcq.requests.fine_tuning import effort_of
 
-    if job.spec_of(SearchSpec).tuning is not None:
-        for line in search_effort(workspace, job):
-            say(f"{job.title}: {line}")
+    for line in effort_of(workspace, job):
+        say(f"{job.title}: {line}")
 
 
 def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
@@ -244,3 +280,20 @@ def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool
     ]
     files = {"scores": str(scores_file(final)), "report": str(page_file(final))}
     answer(as_json, {**found, **files, "seconds": waited.seconds}, "\n".join(lines))
+
+
+def _tell_scan(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
+    from lhcq.records.scans import page_file, read_found
+    from lhcq.records.specs import ScanSpec
+    from lhcq.report.scan import scan_verdict, table_of_points
+
+    final = workspace.scan(job.name)
+    found = read_found(final)
+    n_points = len(job.spec_of(ScanSpec).config.points)
+    lines = [
+        f"scanned {n_points:,} points{waited.took(n_points)}: {final}",
+        table_of_points(found),
+        *(f"  {sentence}" for sentence in scan_verdict(found)),
+        str(page_file(final)),
+    ]
+    answer(as_json, {**found, "report": str(page_file(final)), "seconds": waited.seconds}, "\n".join(lines))

@@ -46,11 +46,7 @@ def inject(
     Raises `BadInput` where too little signal is left to teach the supervised classifier.
     """
     signal = np.flatnonzero(labels == 1)
-    if len(signal) < n_signal + FEWEST_EVENTS:
-        raise BadInput(
-            f"{n_signal:,} signal events are to be put in, and {FEWEST_EVENTS} more to teach the supervised "
-            f"classifier, but the range of the fit has {len(signal):,}. Put in fewer, or take more signal."
-        )
+    check_injectable(len(signal), n_signal)
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, n_signal])))
     drawn = random.permutation(signal)
     kept = np.sort(np.concatenate([np.flatnonzero(labels == 0), drawn[:n_signal]]))
@@ -65,6 +61,15 @@ def inject(
         labels=labels[kept],
         others=events.values[drawn[n_signal:]],
     )
+
+
+def check_injectable(n_there: int, n_signal: int) -> None:
+    """Raise `BadInput` unless so many signal events can be put in and enough are left to teach the supervised one."""
+    if n_there < n_signal + FEWEST_EVENTS:
+        raise BadInput(
+            f"{n_signal:,} signal events are to be put in, and {FEWEST_EVENTS} more to teach the supervised "
+            f"classifier, but the range of the fit has {n_there:,}. Put in fewer, or take more signal."
+        )
 
 
 def idealised_fold(put: Injected, region: Region, *, fold: int, seed: int) -> Floats:

@@ -10,7 +10,15 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from lhcq.config import ClusterConfig, Frame, GenerateConfig, SearchConfig, SplitConfig, TrainConfig
+from lhcq.config import (
+    ClusterConfig,
+    Frame,
+    GenerateConfig,
+    ScanConfig,
+    SearchConfig,
+    SplitConfig,
+    TrainConfig,
+)
 from lhcq.frozen import Frozen, Grown
 from lhcq.storage import sha256_of_json
 
@@ -209,7 +217,7 @@ class PredictSpec(OfBase):
 
 
 class FineTuning(FromBase):
-    """How a search trains a language model, once for each region, seed and fold."""
+    """How a search or a scan trains a language model, once for each region, seed and fold."""
 
     config: TrainConfig
     """With its learning rate; each training has a seed of its own."""
@@ -246,9 +254,30 @@ class SearchSpec(Grown, Spec):
     """The search by trees that is shown beside one by a language model."""
 
 
+class ScanSpec(Spec):
+    """A scan: what a search would find of so many signal events that are put among a dataset's background."""
+
+    kind: Literal["scan"] = "scan"
+    dataset: str
+    dataset_sha256: str
+    duplicates_sha256: str | None
+    """Of the record of duplicates, which share a fold."""
+    config: ScanConfig
+    region: tuple[float, float]
+    """GeV; the one that is tested."""
+    template: Template
+    """What the classifiers see."""
+    n_background: int
+    """In the range of the fit, as the next."""
+    n_signal: int
+    """Of which some are put in."""
+    tuning: FineTuning | None
+    """Of the language model that tells the region from its sidebands; None where trees do."""
+
+
 SPECS: dict[str, type[Spec]] = {
     one.model_fields["kind"].default: one
-    for one in (GenerateSpec, ClusterSpec, PrepareSpec, TrainSpec, PredictSpec, SearchSpec)
+    for one in (GenerateSpec, ClusterSpec, PrepareSpec, TrainSpec, PredictSpec, SearchSpec, ScanSpec)
 }
 """By kind of job."""
 

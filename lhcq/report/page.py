@@ -26,7 +26,7 @@ from lhcq.report.table import (
 )
 from lhcq.report.templates import html_template
 from lhcq.report.views import RunView
-from lhcq.storage import write_bytes, write_text
+from lhcq.storage import write_text
 from lhcq.version import version
 from lhcq.workspace import RunPaths, Workspace
 
@@ -107,21 +107,6 @@ def write_report(workspace: Workspace, run: str, out: Path | None = None) -> Pat
     path = out or RunPaths(workspace.run(run)).page
     write_text(path, render_page(view))
     return path
-
-
-def write_figures(workspace: Workspace, run: str, directory: Path) -> list[Path]:
-    """Write each picture of a run's page as `RUN-PICTURE.png` and `.pdf`, replacing earlier ones; gives their paths.
-
-    Raises `NotThere` when there is no such run.
-    """
-    written = []
-    for name, plot in plot_run(collect_run(workspace, run)).items():
-        if plot is None:
-            continue
-        for form in ("png", "pdf"):
-            written.append(directory / f"{run}-{name}.{form}")
-            write_bytes(written[-1], plot.file(form))
-    return written
 
 
 def render_page(view: RunView) -> str:

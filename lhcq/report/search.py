@@ -7,7 +7,7 @@ from typing import Any
 from lhcq.records.metrics import Sculpting
 from lhcq.report.sculpting import said_sculpting
 from lhcq.report.search_plots import plot_look, plot_spectrum, plot_tests
-from lhcq.report.style import data_uri, pictured
+from lhcq.report.style import Plot, data_uri, pictured
 from lhcq.report.templates import html_template
 
 _CLAIMED = 1e-3
@@ -15,6 +15,7 @@ _CLAIMED = 1e-3
 _POOR_FIT = 0.01
 _HOPELESS_FIT = 1e-6
 """P-value of the fit to all events, of which there are many more: below, the function has the wrong shape."""
+_LOOK = "look-"
 _MASSES = (("m_sd_heavy", "m_sd_light"), ("m_heavy", "m_light"))
 LOOKS = {
     "m_sd_heavy": ("Groomed mass of the heavier jet", "GeV"),
@@ -223,34 +224,51 @@ def columns_of(found: dict[str, Any]) -> dict[str, str]:
     return {key: text for key, text in COLUMNS.items() if key not in left_out}
 
 
-def render_search(found: dict[str, Any]) -> str:
-    """The page as text, from what a search found."""
-    excess = found["excess"]
-    looks = {}
-    if excess:
+def plots_of_search(found: dict[str, Any]) -> dict[str, Plot]:
+    """The plots of the page, by name: all tests, each spectrum that was fitted, and looks of the excess."""
+    plots = {"tests": plot_tests(found)}
+    for test in found["tests"]:
+        if test["fit"] is not None:
+            plots[_spectrum_name(test)] = plot_spectrum(found, test)
+    if excess := found["excess"]:
         names = [*_mass_names(excess["looks"])]
         names += [name for name in LOOKS if name in excess["looks"] and name.startswith(("tau21", "n_"))]
-        looks = {name: pictured(plot_look(excess, name, LOOKS[name])) for name in names}
+        plots |= {f"{_LOOK}{name}": plot_look(excess, name, LOOKS[name]) for name in names}
+    return plots
+
+
+def _spectrum_name(test: dict[str, Any]) -> str:
+    return f"spectrum-{test['low']:g}-{test['high']:g}-{test['share']:g}"
+
+
+def render_search(found: dict[str, Any]) -> str:
+    """The page as text, from what a search found."""
+    plots = plots_of_search(found)
+    looks = [name.removeprefix(_LOOK) for name in plots if name.startswith(_LOOK)]
     page: str = html_template("search.html.j2").render(
         found=found,
         facts=_facts(found),
         verdict=search_verdict(found),
         headings=columns_of(found),
         rows=rows_of_tests(found),
-        overview=pictured(plot_tests(found)),
+        overview=pictured(plots["tests"]),
         spectra=[
             {
                 "title": f"{_named(test)}, {test['share']:.2%} selected",
                 "best": place == found["best"],
                 # Twenty pictures in two colours would be megabytes; these are on white.
-                "picture": data_uri(plot_spectrum(found, test).svg()),
+                "picture": data_uri(plots[_spectrum_name(test)].svg()),
             }
             for place, test in enumerate(found["tests"])
             if test["fit"] is not None
         ],
         looks=[
-            {"title": LOOKS[name][0], "median": _median(excess["looks"][name], LOOKS[name][1]), **picture}
-            for name, picture in looks.items()
+            {
+                "title": LOOKS[name][0],
+                "median": _median(found["excess"]["looks"][name], LOOKS[name][1]),
+                **pictured(plots[f"{_LOOK}{name}"]),
+            }
+            for name in looks
         ],
     )
     return page

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import TRAIN_PRESETS, TREES, SearchConfig, TrainConfig
+from lhcq.config import TRAIN_PRESETS, TREES, RegionsConfig, TrainConfig
 from lhcq.environment import Settings
 from lhcq.errors import BadInput
 from lhcq.model.duration import pace_here, scoring_seconds, step_seconds
@@ -19,7 +19,7 @@ from lhcq.prompts.features import record_columns
 from lhcq.prompts.templates import render_as
 from lhcq.records.events import find_dataset, read_event_stretch, read_events, read_schema
 from lhcq.records.jobs import Job
-from lhcq.records.specs import FineTuning, SearchSpec
+from lhcq.records.specs import FineTuning, ScanSpec, SearchSpec
 from lhcq.requests.forecast import duration_in_words
 from lhcq.workspace import Workspace
 
@@ -30,12 +30,12 @@ _PROBED = 1000
 def fine_tuning(
     workspace: Workspace,
     dataset: str,
-    config: SearchConfig,
+    config: RegionsConfig,
     *,
     say: Callable[[str], None],
     **training: Any,
 ) -> FineTuning | None:
-    """How a search of a dataset trains its language model, which is obtained if need be; None with trees.
+    """How a search or a scan of a dataset trains its language model, which is obtained if need be; None with trees.
 
     `training` are values of a training's configuration, None for those that were not asked for. Both labels come
     equally often (`evaluate.weak.drawn_rows`), so the classes need no weights, and the words are not learnt
@@ -62,15 +62,16 @@ def fine_tuning(
     )
 
 
-def search_effort(workspace: Workspace, job: Job) -> list[str]:
-    """What a search by a language model takes, in lines: its trainings, and what is known of this machine.
+def effort_of(workspace: Workspace, job: Job) -> list[str]:
+    """What a search or a scan by a language model takes, in lines: its trainings, and what is known of this machine.
+    None where trees do it.
 
     Without a broker of one's own it is this machine that trains; raises `BadInput` where it has not the memory.
     """
-    spec = job.spec_of(SearchSpec)
-    tuning, config = spec.tuning, spec.config
-    if tuning is None:
+    spec = job.spec
+    if not isinstance(spec, SearchSpec | ScanSpec) or spec.tuning is None:
         return []
+    tuning, config = spec.tuning, spec.config
     directory = workspace.root / tuning.model_dir
     records = read_event_stretch(
         workspace.dataset(spec.dataset),
@@ -82,9 +83,9 @@ def search_effort(workspace: Workspace, job: Job) -> list[str]:
     mjj = read_events(workspace.dataset(spec.dataset), ["mjj"])["mjj"].fill_null(np.nan).to_numpy()
     steps = [
         plan_run(_drawn(mjj, region, config.sideband, config.folds), tuning.config).total_steps
-        for region in config.regions
+        for region in (config.regions if isinstance(spec, SearchSpec) else [spec.region])
     ]
-    n_trainings = config.n_trainings + config.shuffles * len(config.regions) * config.folds * config.seeds
+    n_trainings, n_events = _trainings_of(spec)
     said = f"{n_trainings:,} trainings of {tuning.model}, of {min(steps):,}"
     lines = [f"{said}{f' to {max(steps):,}' if min(steps) < max(steps) else ''} steps each"]
     if Settings.from_environment().broker_url is not None:
@@ -97,12 +98,21 @@ def search_effort(workspace: Workspace, job: Job) -> list[str]:
     if pace is not None:
         mean = float(np.mean(tokens))
         seconds = float(np.mean(steps)) * step_seconds(directory, tuning.config, mean, pace)
-        seconds += scoring_seconds(directory, spec.n_events // config.folds, mean, pace)
+        seconds += scoring_seconds(directory, n_events // config.folds, mean, pace)
         lines.append(
             f"about {duration_in_words(seconds)} a training, {duration_in_words(n_trainings * seconds)} for all, "
             "where this machine has nothing else to do"
         )
     return lines
+
+
+def _trainings_of(spec: SearchSpec | ScanSpec) -> tuple[int, int]:
+    """How many trainings there are, and of how many events each scores a fold."""
+    if isinstance(spec, ScanSpec):
+        return len(spec.config.points) * spec.config.folds, spec.n_background
+    config = spec.config
+    shuffled = config.shuffles * len(config.regions) * config.folds * config.seeds
+    return config.n_trainings + shuffled, spec.n_events
 
 
 def _drawn(mjj: NDArray[np.float64], region: tuple[float, float], sideband: float, folds: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import LONGEST_NAME, TREES, SearchConfig
+from lhcq.config import LONGEST_NAME, TREES, RegionsConfig, SearchConfig
 from lhcq.errors import BadInput
 from lhcq.prompts.templates import describe_template
 from lhcq.records.commits import OF
@@ -20,7 +20,7 @@ from lhcq.records.events import (
 )
 from lhcq.records.jobs import Job, find_job
 from lhcq.records.searches import finished_searches
-from lhcq.records.specs import FineTuning, SearchSpec
+from lhcq.records.specs import FineTuning, SearchSpec, Template
 from lhcq.storage import check_room
 from lhcq.workspace import Workspace
 
@@ -52,12 +52,19 @@ def search_config(
         config["shuffles"] = shuffles
     elif model != TREES:
         config["shuffles"] = 0
+    return SearchConfig.checked(**resolve_regions(regions, sideband, fit), model=model, **config)
+
+
+def resolve_regions(
+    regions: tuple[float, float, float], sideband: float | None, fit: tuple[float, float] | None
+) -> dict[str, float]:
+    """The fields of a `RegionsConfig` that say where, as `search_config` has them, all in GeV."""
     low, high, width = regions
     beside = width / 2 if sideband is None else sideband
     start, end = fit or (low - beside, min(high + 6 * width, 13_500.0))
-    return SearchConfig.checked(
-        low=low, high=high, width=width, sideband=beside, fit_low=start, fit_high=end, model=model, **config
-    )
+    return {
+        "low": low, "high": high, "width": width, "sideband": beside, "fit_low": start, "fit_high": end,
+    }  # fmt: skip
 
 
 def search_request(
@@ -81,19 +88,7 @@ def search_request(
         raise ValueError("a search by a language model needs to know how that is trained, and no other does")
     name = name or default_name(dataset, config.model)
     workspace.search(name)
-    directory = workspace.dataset(dataset)
-    manifest = read_dataset(directory)
-    schema = read_schema(directory)
-    if "mjj" not in schema.names:
-        raise BadInput(
-            f"{dataset}: has no m_jj to look for a resonance in. Cluster its events, or import them."
-        )
-    try:
-        template = describe_template(config.template, schema)
-    except BadInput as error:
-        raise BadInput(f"{dataset}: {error}") from error
-    mjj = read_events(directory, ["mjj"])["mjj"].fill_null(np.nan).to_numpy()
-    _check_falls(mjj, config, dataset)
+    manifest, template, mjj = read_masses(workspace, dataset, config)
     n_events = int(in_range(mjj, config).sum())
     spec = SearchSpec.resolved(
         dataset=dataset,
@@ -108,6 +103,29 @@ def search_request(
     )
     check_room(workspace.root, _BYTES_PER_SCORE * n_events * config.n_trainings // config.folds)
     return Job(kind=spec.kind, name=name, spec=spec, parts=sum(rounds_of(spec)))
+
+
+def read_masses(
+    workspace: Workspace, dataset: str, config: RegionsConfig
+) -> tuple[dict[str, Any], Template, NDArray[np.float64]]:
+    """A dataset's manifest, the template on its records, and its m_jj (n_events,), GeV or NaN.
+
+    Raises `NotThere` without the dataset, and `BadInput` where nothing can be looked for in it.
+    """
+    directory = workspace.dataset(dataset)
+    manifest = read_dataset(directory)
+    schema = read_schema(directory)
+    if "mjj" not in schema.names:
+        raise BadInput(
+            f"{dataset}: has no m_jj to look for a resonance in. Cluster its events, or import them."
+        )
+    try:
+        template = describe_template(config.template, schema)
+    except BadInput as error:
+        raise BadInput(f"{dataset}: {error}") from error
+    mjj: NDArray[np.float64] = read_events(directory, ["mjj"])["mjj"].fill_null(np.nan).to_numpy()
+    _check_falls(mjj, config, dataset)
+    return manifest, template, mjj
 
 
 def default_name(dataset: str, model: str) -> str:
@@ -158,7 +176,7 @@ def _unlike(manifest: dict[str, Any], sha256: str, config: SearchConfig) -> list
     return different + [one for one in _ALIKE if there[one] != here[one]]
 
 
-def _check_falls(mjj: NDArray[np.float64], config: SearchConfig, dataset: str) -> None:
+def _check_falls(mjj: NDArray[np.float64], config: RegionsConfig, dataset: str) -> None:
     """Refuse a fit that begins where the spectrum still rises, as it does up to a trigger's threshold.
 
     The function that is fitted falls everywhere, so it would be too low above such a place, and a selection of
@@ -176,7 +194,7 @@ def _check_falls(mjj: NDArray[np.float64], config: SearchConfig, dataset: str) -
         )
 
 
-def in_range(mjj: NDArray[np.float64], config: SearchConfig) -> NDArray[np.bool_]:
+def in_range(mjj: NDArray[np.float64], config: RegionsConfig) -> NDArray[np.bool_]:
     """Which events (n,) with these masses, GeV or NaN, are in the range of the fit, (n,)."""
     with np.errstate(invalid="ignore"):
         return np.asarray((mjj >= config.fit_low) & (mjj < config.fit_high))

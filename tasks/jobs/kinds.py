@@ -21,6 +21,7 @@ from lhcq.records.specs import (
     GenerateSpec,
     PredictSpec,
     PrepareSpec,
+    ScanSpec,
     SearchSpec,
     Spec,
     TrainSpec,
@@ -28,10 +29,14 @@ from lhcq.records.specs import (
 from lhcq.storage import MANIFEST
 from lhcq.workspace import RunPaths, Workspace
 from tasks.jobs.search import (
+    describe_scan,
     describe_search,
+    page_of_scan,
     page_of_search,
+    parents_of_scan,
     parents_of_search,
     rounds_of_search,
+    task_of_scan,
     task_of_search,
 )
 from tasks.jobs.train import describe_run, parents_of_run, plan_run, test_unit
@@ -358,6 +363,19 @@ KINDS: dict[str, Kind] = {
             rounds=rounds_of_search,
             chunk_task=task_of_search,
             describe=describe_search,
+        ),
+        fan_out(
+            ScanSpec,
+            queue="cpu",
+            suffix=".parquet",
+            result=lambda workspace, job: workspace.scan(job.name),
+            makes="scan",
+            shelf=Workspace.scan,
+            made_of=parents_of_scan,
+            more={"lhcq.scan_train": "gpu"},
+            page=page_of_scan,
+            chunk_task=task_of_scan,
+            describe=describe_scan,
         ),
     )
 }

@@ -1,10 +1,10 @@
-"""The chunks of a search, for `tasks.jobs.kinds`: their rounds, their tasks, and what each is about."""
+"""The chunks of searches and scans, for `tasks.jobs.kinds`: their rounds, their tasks, and what each is about."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from lhcq.records.jobs import Job
-from lhcq.records.specs import SearchSpec
+from lhcq.records.specs import ScanSpec, SearchSpec
 from lhcq.workspace import Workspace
 from tasks.jobs.units import Caption, Unit
 
@@ -25,9 +25,7 @@ def task_of_search(job: Job, index: int) -> str:
 def parents_of_search(workspace: Workspace, job: Job) -> list[Path]:
     """The dataset that is searched, and the model and the search beside it where there are any."""
     spec = job.spec_of(SearchSpec)
-    parents = [workspace.dataset(spec.dataset)]
-    if spec.tuning is not None:
-        parents.append(workspace.root / spec.tuning.model_dir)
+    parents = _dataset_and_model(workspace, spec)
     if spec.beside is not None:
         parents.append(workspace.search(spec.beside.name))
     return parents
@@ -56,3 +54,37 @@ def page_of_search(workspace: Workspace, job: Job) -> Path:
     from lhcq.records.searches import page_file
 
     return page_file(workspace.search(job.name))
+
+
+def task_of_scan(job: Job, _: int) -> str:
+    """Where a language model is trained, all chunks go to workers that train: trees take a second beside it."""
+    return "lhcq.scan_part" if job.spec_of(ScanSpec).tuning is None else "lhcq.scan_train"
+
+
+def parents_of_scan(workspace: Workspace, job: Job) -> list[Path]:
+    """The dataset, and the model where there is one."""
+    return _dataset_and_model(workspace, job.spec_of(ScanSpec))
+
+
+def describe_scan(job: Job, unit: Unit) -> Caption:
+    """How many signal events there are, and which training of them."""
+    from lhcq.requests.scan import chunk_of
+
+    spec = job.spec_of(ScanSpec)
+    caption = {"scan": job.name, "dataset": spec.dataset}
+    if unit.number is None:
+        return {**caption, "parts": str(job.parts)}
+    chunk = chunk_of(spec, unit.number)
+    return {**caption, "signal events": str(chunk.n_signal), "seed": str(chunk.seed), "fold": str(chunk.fold)}
+
+
+def page_of_scan(workspace: Workspace, job: Job) -> Path:
+    """Where the page about its result stands."""
+    from lhcq.records.scans import page_file
+
+    return page_file(workspace.scan(job.name))
+
+
+def _dataset_and_model(workspace: Workspace, spec: SearchSpec | ScanSpec) -> list[Path]:
+    parents = [workspace.dataset(spec.dataset)]
+    return parents if spec.tuning is None else [*parents, workspace.root / spec.tuning.model_dir]

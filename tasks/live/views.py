@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lhcq.errors import BadInput, LhcqError, NotThere
+from lhcq.records import scans, searches
 from lhcq.records.failures import Stopped, failures_of, stop_of
 from lhcq.records.jobs import Job, load_job
 from lhcq.records.predictions import read_summary
-from lhcq.records.searches import read_found
 from lhcq.report.live_page import render_job, render_jobs, said_duration, said_time
 from lhcq.workspace import Workspace
 from tasks.client import meet_broker
@@ -140,7 +140,11 @@ class LiveViews:
         if job.kind == "search" and result.exists():
             from lhcq.report.search import search_verdict
 
-            return {"verdict": search_verdict(read_found(result))}
+            return {"verdict": search_verdict(searches.read_found(result))}
+        if job.kind == "scan" and result.exists():
+            from lhcq.report.scan import scan_verdict
+
+            return {"verdict": scan_verdict(scans.read_found(result))}
         return {}
 
     def _run(self, job: Job) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""The language model of a search: trained anew for each region, seed and fold, to score the fold and be forgotten."""
+"""The language model of a search or a scan: trained anew for each region, seed and fold, to score the fold and be
+forgotten."""
 
 import logging
 import time
 from typing import TYPE_CHECKING
 
-from lhcq.records.jobs import Job
-from lhcq.records.specs import SearchSpec
+from lhcq.records.specs import FineTuning, Template
 from lhcq.workspace import Workspace
 from tasks.jobs.leases import Lease
 from tasks.observe.tracing import note_span
@@ -29,9 +29,10 @@ class FineTuned:
     there is nothing that the events of one fold could tell of another's.
     """
 
-    def __init__(self, workspace: Workspace, job: Job, held: Lease) -> None:
+    def __init__(self, workspace: Workspace, tuning: FineTuning, template: Template, held: Lease) -> None:
         self._workspace = workspace
-        self._job = job
+        self._tuning = tuning
+        self._template = template
         self._held = held
 
     def __call__(
@@ -47,12 +48,9 @@ class FineTuned:
         from lhcq.model.ranks import ranks_here
         from lhcq.model.score import score_attached
 
-        tuning = self._job.spec_of(SearchSpec).tuning
-        if tuning is None:
-            raise ValueError(f"{self._job.title} trains no language model")
-        config = tuning.config.model_copy(update={"seed": seed})
+        config = self._tuning.config.model_copy(update={"seed": seed})
         drawn, labels = drawn_rows(events, region, sideband, fold=fold, seed=seed)
-        base = base_of(self._workspace, tuning)
+        base = base_of(self._workspace, self._tuning)
         prompts = self._prompts(events, drawn)
         told = _Progress(self._held, plan_run(len(prompts), config).total_steps)
         train_whole(
@@ -73,9 +71,8 @@ class FineTuned:
     def _prompts(self, events: "WeakEvents", places: "NDArray[np.int64]") -> list[str]:
         from lhcq.prompts.templates import render_features
 
-        template = self._job.spec_of(SearchSpec).template
-        values = events.values[places]
-        return render_features(template, dict(zip(template.columns, values.T, strict=True)))
+        columns = zip(self._template.columns, events.values[places].T, strict=True)
+        return render_features(self._template, dict(columns))
 
 
 class _Progress:

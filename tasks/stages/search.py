@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhcq.config import SearchConfig
-from lhcq.errors import BadInput, RowsMissing
+from lhcq.errors import RowsMissing
 from lhcq.records.failures import Failure
 from lhcq.records.jobs import Job
 from lhcq.records.searches import commit_search, read_chunk, write_chunk
 from lhcq.records.specs import Beside, SearchSpec
-from lhcq.requests.search import Experiments, Shuffle, Training, chunk_of, in_range
+from lhcq.requests.search import Experiments, Shuffle, Training, chunk_of
 from lhcq.workspace import Workspace
 from tasks.app import app, own_workspace
 from tasks.engine.publish import publish_rest
@@ -23,6 +23,7 @@ from tasks.jobs.store import summary_of
 from tasks.jobs.turns import turns_of
 from tasks.observe.tracing import note_span
 from tasks.stages.fanout import chunk_work, merge_work, perform_chunk, perform_merge
+from tasks.stages.searched_events import edges_of, read_searched
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REMADE = "Search again, under another name."
-
 
 def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
     spec = job.spec_of(SearchSpec)
@@ -42,7 +41,7 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     if isinstance(chunk, Experiments):
         write_chunk(path, _draw(workspace, job, chunk, held))
         return
-    events = _read_events(workspace, spec)
+    events = read_searched(workspace, spec).events
     score = _learner(workspace, job, held)
     if isinstance(chunk, Shuffle):
         write_chunk(path, _shuffle(events, config, chunk, score, held))
@@ -54,13 +53,14 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
 
 def _learner(workspace: Workspace, job: Job, held: Lease) -> "ScoreFold":
     """What tells regions from sidebands."""
-    if job.spec_of(SearchSpec).tuning is None:
+    spec = job.spec_of(SearchSpec)
+    if spec.tuning is None:
         from lhcq.evaluate.weak import score_fold
 
         return score_fold
     from tasks.stages.fine_tuning import FineTuned
 
-    return FineTuned(workspace, job, held)
+    return FineTuned(workspace, spec.tuning, spec.template, held)
 
 
 def _shuffle(
@@ -78,7 +78,7 @@ def _shuffle(
     scores = score_all(
         mixed, region, config.sideband, n_folds=config.folds, seeds=seeds, check=held.check, score=score
     )
-    tests = hunt(mixed, [scores], [region], config.selections, _edges(config))
+    tests = hunt(mixed, [scores], [region], config.selections, edges_of(config))
     return np.array([test.excess.z if test.excess else np.nan for test in tests])
 
 
@@ -93,68 +93,8 @@ def _draw(workspace: Workspace, job: Job, chunk: Experiments, held: Lease) -> "N
     found = []
     for experiment in range(chunk.first, chunk.end):
         held.check()
-        found.append(pseudo_experiments(tests, _edges(config), seed=[config.seed, experiment], n=1))
+        found.append(pseudo_experiments(tests, edges_of(config), seed=[config.seed, experiment], n=1))
     return np.concatenate(found)
-
-
-def _edges(config: SearchConfig) -> "NDArray[np.float64]":
-    from lhcq.evaluate.hunt import bin_edges
-
-    return bin_edges(config.fit_low, config.fit_high, config.regions[0])
-
-
-def _read_events(workspace: Workspace, spec: SearchSpec) -> "WeakEvents":
-    return _read(workspace, spec)[0]
-
-
-def _read(workspace: Workspace, spec: SearchSpec) -> "tuple[WeakEvents, dict[str, NDArray[np.float64]]]":
-    """The events of a search, and of each (n,) the features by which people know it, where the dataset has them."""
-    dataset = workspace.dataset(spec.dataset)
-    status = (dataset / ".").stat()
-    return _events_of(workspace, spec.model_dump_json(), (status.st_ino, status.st_mtime_ns))
-
-
-@functools.lru_cache(maxsize=2)
-def _events_of(
-    workspace: Workspace, recorded: str, _: tuple[int, int]
-) -> "tuple[WeakEvents, dict[str, NDArray[np.float64]]]":
-    """Read once a process, since each task of a search asks, and the merge for all of it."""
-    import numpy as np
-    import pyarrow as pa
-
-    from lhcq.evaluate.excess import LOOKS
-    from lhcq.evaluate.weak import WeakEvents, assign_folds
-    from lhcq.prompts.features import KNOWN, compute_features, record_columns
-    from lhcq.prompts.templates import check_renders
-    from lhcq.records.duplicates import read_firsts
-    from lhcq.records.events import events_sha256, read_dataset, read_event_batches, read_schema
-
-    spec = SearchSpec.model_validate_json(recorded)
-    dataset = workspace.dataset(spec.dataset)
-    manifest = read_dataset(dataset, remedy=REMADE)
-    if events_sha256(manifest) != spec.dataset_sha256:
-        raise BadInput(f"{dataset}: is not what this search began with. {REMADE}")
-    check_renders(spec.template, read_schema(dataset))
-    wanted = [one for one in KNOWN if one.name in {*spec.template.columns, *LOOKS}]
-    rows, masses, values, looks = [], [], [], []
-    for batch in read_event_batches(dataset, record_columns(read_schema(dataset))):
-        records = pa.Table.from_batches([batch])
-        mjj = records["mjj"].fill_null(np.nan).to_numpy()
-        kept = in_range(mjj, spec.config)
-        features = compute_features(records, wanted)
-        rows.append(records["row"].to_numpy()[kept])
-        masses.append(mjj[kept])
-        values.append(np.column_stack([features[name][kept] for name in spec.template.columns]))
-        looks.append({name: features[name][kept] for name in features if name in LOOKS})
-    found = np.concatenate(rows)
-    firsts = read_firsts(dataset, manifest, found)
-    events = WeakEvents(
-        rows=found,
-        mjj=np.concatenate(masses),
-        folds=assign_folds(firsts, spec.config.folds, f"{manifest['source_sha256']} {spec.config.seed}"),
-        values=np.concatenate(values),
-    )
-    return events, {name: np.concatenate([part[name] for part in looks]) for name in looks[0]}
 
 
 def _hunted(workspace: Workspace, job: Job) -> "tuple[list[NDArray[np.float64]], list[RegionTest]]":
@@ -172,7 +112,7 @@ def _hunt(
 
     spec = SearchSpec.model_validate_json(recorded)
     config = spec.config
-    events = _read_events(workspace, spec)
+    events = read_searched(workspace, spec).events
     job = Job(kind=spec.kind, name=name, identity=identity, spec=spec)
     scores = [np.zeros(len(events.rows)) for _ in config.regions]
     for index in range(config.n_trainings):
@@ -180,7 +120,7 @@ def _hunt(
             members = np.flatnonzero(events.folds == chunk.fold)
             found = read_chunk(chunk_path(workspace, job, index), len(members))
             scores[chunk.region][members] += found / config.seeds
-    return scores, hunt(events, scores, config.regions, config.selections, _edges(config))
+    return scores, hunt(events, scores, config.regions, config.selections, edges_of(config))
 
 
 def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[int, Failure]) -> str:
@@ -199,14 +139,15 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
     if (final / MANIFEST).exists():
         return " ".join(search_verdict(read_found(final))[:2])
     scores, tests = _hunted(workspace, job)
-    events, looks = _read(workspace, spec)
-    edges = _edges(config)
+    searched = read_searched(workspace, spec)
+    events, looks = searched.events, searched.looks
+    edges = edges_of(config)
     shuffles, pseudo = _read_chance(spec, chunks, len(tests))
     inclusive = hunt(events, scores, config.regions, (INCLUSIVE,), edges)
     fields = {"name": job.name, **spec.recorded()}
     found = {**fields, **summarize(events, tests, inclusive, shuffles, pseudo, edges)}
     found["excess"] = describe_excess(events, tests, found["best"], looks, edges)
-    found["truth"] = _truth_of(read_labels(workspace, spec, events.rows), events, tests)
+    found["truth"] = _truth_of(searched.labels, events, tests)
     if spec.beside is not None:
         found["beside"] = _rows_beside(workspace, spec.beside)
     table = pa.table(
@@ -244,18 +185,6 @@ def _read_chance(
             values = read_chunk(path, (chunk.end - chunk.first) * n_tests)
             pseudo[chunk.first : chunk.end] = values.reshape(-1, n_tests)
     return shuffles, pseudo
-
-
-def read_labels(workspace: Workspace, spec: SearchSpec, rows: "NDArray[np.int64]") -> "NDArray[np.int8]":
-    """The labels (n,) of these rows of a search's dataset, -1 where unknown."""
-    import numpy as np
-
-    from lhcq.records.events import read_events
-
-    table = read_events(workspace.dataset(spec.dataset), ["row", "label"])
-    kept = np.isin(table["row"].to_numpy(), rows, assume_unique=True)
-    labels: NDArray[np.int8] = table["label"].fill_null(-1).to_numpy()[kept].astype(np.int8)
-    return labels
 
 
 def _rows_beside(workspace: Workspace, beside: Beside) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""A search as a job: killed in the middle of either round, or with a damaged chunk, it comes to the same bytes."""
+"""A search or a scan as a job: killed in the middle, or with a damaged chunk, it comes to the same bytes."""
 
 import json
 import signal
@@ -82,6 +82,33 @@ def _kill_twice(
     for file in ("scores.parquet", "pseudo.parquet"):
         assert (disturbed / file).read_bytes() == (calm / file).read_bytes()
     return answer
+
+
+def test_a_scan_whose_workers_are_killed_goes_on_to_the_same_bytes(
+    lhcq: Any, until: Any, kill_group: Any
+) -> None:
+    place = Workspace(lhcq.workspace)
+    write_events(place.dataset("mixed"), 6000, 400)
+    asked = ("search", "mixed", "--scan", "0,100,200", "--regions", "3300..3700..400", "--folds", "3")
+    asked += ("--select", "0.1", "--seeds", "2")
+    n_chunks, chunks = 3 * 2 * 3, lhcq.workspace / "jobs/scan-mixed/parts"
+    undisturbed = lhcq.ask(*asked, "--name", "calm")
+    process = lhcq.start(*asked)
+    until(lambda: len(list(chunks.rglob("[0-9]*.parquet"))) >= n_chunks // 3, "a third of the chunks", 240)
+    for worker in lhcq.workers():
+        kill_group(worker, signal.SIGKILL)
+    process.kill()
+    lhcq.finish(process)
+    kept = {path.name: path.stat().st_mtime_ns for path in chunks.rglob("[0-9]*.parquet")}
+    assert n_chunks // 3 <= len(kept) < n_chunks
+    units = [unit["unit"] for unit in lhcq.ask("why", "mixed", "--kind", "scan")["units"]]
+    assert {f"{int(unit.rpartition(':')[2]):06d}.parquet" for unit in units}.isdisjoint(kept)
+    answer = lhcq.ask(*asked)
+    assert not chunks.exists()
+    calm, disturbed = (place.scan(name) / "scan.json" for name in ("calm", "mixed"))
+    assert disturbed.read_text() == calm.read_text().replace('"name": "calm"', '"name": "mixed"')
+    assert answer["points"] == undisturbed["points"]
+    assert answer["report"] == str(place.scan("mixed") / "report.html")
 
 
 def test_a_region_without_events_fails_the_search_before_anything_is_drawn(lhcq: Any) -> None:

@@ -20,7 +20,7 @@ from tasks.jobs.train import test_unit as final_unit
 from tasks.jobs.units import Unit
 from tests.specs import job_of
 
-FAN_OUTS = ("generate", "cluster", "predict", "search")
+FAN_OUTS = ("generate", "cluster", "predict", "search", "scan")
 
 
 def finish_parts(place: Workspace, job: Job, *indices: int) -> None:

@@ -1,15 +1,18 @@
 """What a prediction makes of scores: p-values, ranks, the spectrum, and figures of events unseen in training."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lhcq.errors import BadInput
+from lhcq.cli.main import cli
+from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.predictions import (
     p_values,
@@ -23,6 +26,7 @@ from lhcq.evaluate.predictions import (
 )
 from lhcq.report.prediction import prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
+from lhcq.workspace import Workspace
 from tests.specs import spec_of
 
 N = 60
@@ -360,3 +364,23 @@ def test_the_spectrum_holds_every_event_that_has_a_mass() -> None:
         "selected_background": 1,
     }
     assert found["without_mjj"] == {"all": 1, "selected": 1}
+
+
+def test_the_spectrum_is_written_as_png_and_pdf(tmp_path, scored, monkeypatch) -> None:
+    predict(tmp_path, scored)
+    place = Workspace(tmp_path / "workspace")
+    place.prediction("made").parent.mkdir(parents=True)
+    (tmp_path / "prediction").rename(place.prediction("made"))
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
+    asked = ["report", "made", "--figures", str(tmp_path / "figures"), "--out", str(tmp_path / "page.html")]
+    done = CliRunner().invoke(cli, [*asked, "--json"], catch_exceptions=False)
+    told = json.loads(done.output)
+    assert (told["kind"], told["found"]["figures"]["n"]) == ("prediction", N)
+    assert [Path(path).name for path in told["figures"]] == ["made-mjj.png", "made-mjj.pdf"]
+    png, pdf = (Path(path).read_bytes() for path in told["figures"])
+    assert png.startswith(b"\x89PNG")
+    assert pdf.startswith(b"%PDF")
+    page = place.prediction("made") / "report.html"
+    assert (tmp_path / "page.html").read_bytes() == page.read_bytes()
+    missing = CliRunner().invoke(cli, ["report", "made", "--kind", "search"])
+    assert isinstance(missing.exception, NotThere)

@@ -88,8 +88,19 @@ null, "n_events": 73384, "per_chunk": 50, "template": {"columns": ["m_sd_over_pt
 "d95c5cd3711ff16fc2146ad569bcce632966b13377bbcd1f4d463297c885a069", "version": 1}}, "terms": {}, "trace":
 null}
 """,
+    "scan": """
+{"created": 1795980979.156767, "identity": "7cb8209123625b39", "kind": "scan", "name": "generated", "parts": 75,
+"spec": {"config": {"fit_high": 7500.0, "fit_low": 2700.0, "folds": 5, "high": 5100.0, "low": 2900.0, "model":
+"trees", "put_in": [0, 200, 400, 700, 1000], "seed": 1, "seeds": 3, "selections": [0.01, 0.001], "sideband": 200.0,
+"template": "compact-without-mass", "width": 400.0}, "dataset": "generated", "dataset_sha256":
+"a604fec07586c74b2e18305e6c1366ee9e59623edb23125fa04bb99910b29e72", "duplicates_sha256": null, "n_background": 72514,
+"n_signal": 19574, "region": [3300.0, 3700.0], "template": {"columns": ["m_sd_over_pt_heavy", "m_sd_over_pt_light",
+"n_heavy", "n_light", "tau21_heavy", "tau21_light"], "name": "compact-without-mass", "sha256":
+"d95c5cd3711ff16fc2146ad569bcce632966b13377bbcd1f4d463297c885a069", "version": 1}, "tuning": null}, "terms": {},
+"trace": null}
+""",
 }
-"""What the last lhcq with untyped specs recorded of one request of each kind; of a search, its first."""
+"""What the last lhcq with untyped specs recorded of one request of each kind; of a search and a scan, their first."""
 OTHER_TERMS: dict[str, dict[str, Any]] = {
     "cluster": {"source": "/moved/events.h5", "mtime_ns": 5, "tolerate": 0.5},
     "predict": {"labels": "/moved/key.txt"},

@@ -96,6 +96,22 @@ def test_the_page_stands_alone_and_shows_every_spectrum(found: Search) -> None:
     assert "Groomed mass of the heavier jet" in page
 
 
+def test_its_pictures_are_written_as_png_and_pdf(
+    place: Workspace, found: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
+    asked = ["report", "mixed", "--figures", str(tmp_path), "--json"]
+    told = json.loads(CliRunner().invoke(cli, asked, catch_exceptions=False).output)
+    assert told["kind"] == "search"
+    assert told["report"] == str(found.report)
+    names = [Path(path).name for path in told["figures"]]
+    assert {"mixed-tests.pdf", "mixed-spectrum-3300-3700-0.1.png", "mixed-look-m_sd_heavy.pdf"} <= set(names)
+    starts = {".png": b"\x89PNG", ".pdf": b"%PDF"}
+    assert len(names) == len(set(names)) == len(list(tmp_path.iterdir()))
+    for path in map(Path, told["figures"]):
+        assert path.read_bytes().startswith(starts[path.suffix])
+
+
 def test_the_same_search_again_is_no_work_and_another_needs_a_name(place: Workspace, found: Search) -> None:
     before = found.report.stat().st_mtime_ns
     assert lhcq.search("mixed", workspace=place, **FEW).report.stat().st_mtime_ns == before
