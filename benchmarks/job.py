@@ -16,10 +16,10 @@ from benchmarks.events import N_EVENTS, cache_directory, generated_events, repea
 from benchmarks.rows import Row, row, say
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
+from lhcq.manifests import read_manifest
 from lhcq.records.jobs import Outcome, outcome_of
 from lhcq.records.specs import ClusterSpec
 from lhcq.requests.cluster import cluster_request
-from lhcq.storage import read_manifest
 from lhcq.workspace import Workspace
 from tasks.app import connect
 from tasks.broker.embedded import embedded_broker

@@ -14,13 +14,14 @@ from benchmarks.quality_data import SEED, key_of, make_parts
 from lhcq.config import ClusterConfig, Frame, GenerateConfig, SplitConfig
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.jets.merge import merge_parts
+from lhcq.manifests import read_manifest
 from lhcq.prompts.features import record_columns
 from lhcq.prompts.particles import COLUMN, Constituents
 from lhcq.prompts.writing import write_split
 from lhcq.records.events import read_event_batches, read_schema
 from lhcq.records.scores import Scores, write_scores
 from lhcq.records.subsets import read_subset
-from lhcq.storage import read_manifest, write_json
+from lhcq.storage import write_json
 from lhcq.workspace import Workspace
 
 KEPT = 40

@@ -14,8 +14,9 @@ from benchmarks.quality_trees import SEEDS, set_of, tree_name
 from benchmarks.quality_variants import REFERENCE, VARIANTS
 from benchmarks.rows import RESULTS, put_table, row
 from lhcq.evaluate.metrics import Z95, metrics_of
+from lhcq.manifests import read_manifest
 from lhcq.records.scores import Scores, read_scores
-from lhcq.storage import read_json, read_manifest
+from lhcq.storage import read_json
 from lhcq.workspace import Workspace
 
 MADE_BY = "python -m benchmarks.quality --stage table"

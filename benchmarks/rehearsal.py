@@ -9,7 +9,7 @@ from benchmarks.command import watch
 from benchmarks.events import N_EVENTS, cache_directory, generated_events, repeat_events
 from benchmarks.rows import Row, row, say
 from lhcq.errors import DiskFull
-from lhcq.storage import read_manifest
+from lhcq.manifests import read_manifest
 from lhcq.workspace import Workspace
 
 N_ROWS = 1_100_000

@@ -33,8 +33,8 @@ from lhcq.config import knows_mass
 from lhcq.evaluate.baseline import build_trees
 from lhcq.evaluate.predictions import p_values, p_values_among
 from lhcq.evaluate.sculpting import compare, passing_share
-from lhcq.prompts.numbers import read_numbers
 from lhcq.prompts.templates import render
+from lhcq.records.prompt_numbers import read_numbers
 
 TEMPLATES = ("compact", "compact-without-mass", "wide", "wide-without-mass")
 SEEDS = range(10)

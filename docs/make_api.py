@@ -91,7 +91,7 @@ def _blocks(section: Section) -> Iterator[str]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and section.classes is None and _is_public(node.name):
             yield from _function(node, "lhcq" if node.name in short else room)
-        elif isinstance(node, ast.ClassDef) and node.name in (section.classes or (node.name,)):
+        elif isinstance(node, ast.ClassDef) and _is_wanted(node.name, section.classes):
             yield from _class(node, room, section.without)
 
 
@@ -110,7 +110,7 @@ def _class(node: ast.ClassDef, room: str, without: tuple[str, ...]) -> Iterator[
         yield "\n".join(lines) + "\n"
 
 
-_PLAIN = {"Frozen", "NamedTuple", "Exception"}
+_PLAIN = {"Frozen", "Grown", "NamedTuple", "Exception"}
 """Bases that say nothing to who uses a class."""
 
 
@@ -119,7 +119,8 @@ def _members(node: ast.ClassDef, without: tuple[str, ...]) -> Iterator[tuple[str
     for at, member in enumerate(node.body):
         if isinstance(member, ast.AnnAssign):
             name = ast.unparse(member.target)
-            if _is_public(name) and name not in without:
+            of_class = ast.unparse(member.annotation).startswith("ClassVar")  # how a record is written
+            if _is_public(name) and name not in without and not of_class:
                 yield f"{name}: {_unquoted(ast.unparse(member.annotation))}", _text_after(node.body, at)
         elif isinstance(member, ast.FunctionDef) and member.name not in without:
             decorators = {ast.unparse(one) for one in member.decorator_list}
@@ -179,6 +180,10 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
 def _unquoted(text: str) -> str:
     """Types that stand in quotes, since they are loaded late, without them."""
     return text.replace("'", "")
+
+
+def _is_wanted(name: str, classes: tuple[str, ...] | None) -> bool:
+    return name in classes if classes else _is_public(name)
 
 
 def _is_public(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 from pydantic_core import PydanticUndefined
 
 from lhcq import config
+from lhcq.frozen import Frozen
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "configuration.md"
@@ -30,8 +31,8 @@ class Section(NamedTuple):
     """A chapter of the page."""
 
     title: str
-    model: type[config.Frozen]
-    presets: Mapping[str, config.Frozen] = {}
+    model: type[Frozen]
+    presets: Mapping[str, Frozen] = {}
 
 
 SECTIONS = (
@@ -66,7 +67,7 @@ def _lines(section: Section, classes: Mapping[str, ast.ClassDef]) -> Iterator[st
     yield ""
 
 
-def _said(model: type[config.Frozen], classes: Mapping[str, ast.ClassDef]) -> Iterator[tuple[str, str]]:
+def _said(model: type[Frozen], classes: Mapping[str, ast.ClassDef]) -> Iterator[tuple[str, str]]:
     """What is said of each field, in the string that follows it; those of the bases first."""
     for base in reversed(model.__mro__):
         body = classes[base.__name__].body if base.__name__ in classes else []

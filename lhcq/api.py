@@ -15,20 +15,17 @@ Everywhere `workspace` is an object, its directory, or None for what `LHCQ_WORKS
 input, the workspace that it stands in). Energies, momenta and masses are in GeV, angles in radians.
 """
 
+# Above 400 lines, and one thing: the interface, a function a verb, with the signature and docstring that a notebook
+# shows. What is done stands elsewhere: lhcq.requests plans, tasks.client does.
+
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.config import (
-    CLUSTER_PRESETS,
-    TRAIN_PRESETS,
-    ClusterConfig,
-    SplitConfig,
-    TrainConfig,
-    whole_path,
-)
+from lhcq.config import CLUSTER_PRESETS, TRAIN_PRESETS, ClusterConfig, SplitConfig, TrainConfig
+from lhcq.environment import whole_path
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.results import Dataset, Prediction, Result, Run, Scan, Search, Split

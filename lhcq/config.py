@@ -1,78 +1,27 @@
 """Configuration, one frozen model a stage, loaded once at the edge and stored with what it made.
 
-Inner functions take plain values or one of these; nothing here reads a file or the environment except `Settings`.
+Inner functions take plain values or one of these; nothing here reads a file or the environment.
 """
 
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
-from lhcq.address import BrokerAddress
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen, Grown
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 64
 
 WITHOUT_MASS = "-without-mass"
 """How the names of templates end whose numbers neither hold m_jj nor determine it."""
-
-
-class Frozen(BaseModel):
-    """An immutable record that refuses fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @classmethod
-    def checked(cls, /, **values: Any) -> Self:
-        """Build it, or raise `BadInput` with every fault in one line."""
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            faults = error.errors()
-            said = "; ".join(map(explain_fault, faults)).rstrip(".")
-            # What a class says of several of its values is a sentence that needs no more.
-            of = f"{cls.__name__}: " if any(fault["loc"] for fault in faults) else ""
-            raise BadInput(f"{of}{said}.") from error
-
-
-def explain_fault(fault: Mapping[str, Any]) -> str:
-    """What is wrong with a value, by pydantic's description of it. The value is not told: it may be a secret."""
-    where, said = ".".join(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
-    if not where:
-        return said
-    if fault["type"] == "missing":
-        return f"{where} is missing"
-    if fault["type"] == "extra_forbidden":
-        return f"{where} is no value that there is"
-    wanted = said.removeprefix("Input ")
-    return f"{where} {wanted}" if wanted != said else f"{where}: {said}"
-
-
-class Grown(Frozen):
-    """A record that has fields which those of an earlier lhcq had not."""
-
-    LATER: ClassVar[Mapping[str, Any]] = {}
-    """These, with what is meant where they are absent. They are not written at that value, so that what asks for
-    nothing new has the bytes, and the identity, that it always had."""
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = dump(self)
-        later = self.LATER
-        return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 def check_name(name: str, *, what: str, longest: int = LONGEST_NAME) -> str:
@@ -83,80 +32,6 @@ def check_name(name: str, *, what: str, longest: int = LONGEST_NAME) -> str:
             "a letter or a digit."
         )
     return name
-
-
-class Settings(Frozen):
-    """Where lhcq works: read from the environment once, at the edge."""
-
-    workspace: Path = Path("lhcq-workspace")
-    broker_url: str | None = Field(default=None, repr=False)  # it may hold a password
-    """In its normal form (`lhcq.address`); None: lhcq brings its own broker and workers."""
-    broker_ca: Path | None = None
-    """PEM file of the authority that signed the broker's certificate; None: those that the system trusts."""
-    broker_cert: Path | None = None
-    """PEM file of the certificate that is shown to a broker that asks for one; None: none is shown."""
-    broker_key: Path | None = None
-    """PEM file of its private key; None: it stands in the certificate's file."""
-    data_roots: tuple[Path, ...] = ()
-    """Where workers may read event files and models and write generated ones, beside the workspace; none: wherever
-    their user may."""
-    log_format: Literal["text", "json"] = "text"
-    """How workers log (`LHCQ_LOG_FORMAT`): lines for people, or one JSON object a record."""
-
-    @classmethod
-    def from_environment(cls) -> Self:
-        """`LHCQ_WORKSPACE`, `LHCQ_BROKER_URL` or the file that `LHCQ_BROKER_URL_FILE` names, `LHCQ_BROKER_CA`,
-        `LHCQ_BROKER_CERT`, `LHCQ_BROKER_KEY`, `LHCQ_DATA_ROOTS` (directories with colons between).
-
-        Raises `BadInput` for a file that cannot be read, and for an address that is not understood whole.
-        """
-        url = os.environ.get("LHCQ_BROKER_URL") or _only_line("LHCQ_BROKER_URL_FILE")
-        certificate, key = _file("LHCQ_BROKER_CERT"), _file("LHCQ_BROKER_KEY")
-        if key and not certificate:
-            raise BadInput("LHCQ_BROKER_KEY: belongs to a certificate, so name its file by LHCQ_BROKER_CERT.")
-        return cls.checked(
-            workspace=whole_path(os.environ.get("LHCQ_WORKSPACE") or "lhcq-workspace"),
-            broker_url=BrokerAddress.of(url).url if url else None,
-            broker_ca=_file("LHCQ_BROKER_CA"),
-            broker_cert=certificate,
-            broker_key=key,
-            log_format=os.environ.get("LHCQ_LOG_FORMAT") or "text",
-            data_roots=tuple(
-                whole_path(root) for root in os.environ.get("LHCQ_DATA_ROOTS", "").split(":") if root
-            ),
-        )
-
-
-def whole_path(text: str | Path) -> Path:
-    """The absolute path that `text` names, with a home directory for a leading `~` where no shell put one in."""
-    try:
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        raise BadInput(f"{text}: there is no such home directory. Write the whole path.") from error
-
-
-def _file(variable: str) -> Path | None:
-    """The file that an environment variable names; None where it is not set."""
-    name = os.environ.get(variable)
-    if name and not whole_path(name).is_file():
-        raise BadInput(f"{variable}: there is no file {name}.")
-    return whole_path(name) if name else None
-
-
-def _only_line(variable: str) -> str | None:
-    """The one line of the file that an environment variable names; None where it is not set."""
-    name = os.environ.get(variable)
-    if not name:
-        return None
-    try:
-        lines = whole_path(name).read_text("utf-8").split()
-    except (OSError, UnicodeError) as error:
-        raise BadInput(
-            f"{variable}: {name} cannot be read ({getattr(error, 'strerror', None) or 'not text'})."
-        ) from error
-    if len(lines) != 1:
-        raise BadInput(f"{variable}: {name} has to hold one line, the broker's address, and nothing else.")
-    return lines[0]
 
 
 class GenerateConfig(Frozen):
@@ -187,7 +62,7 @@ class Conventions(Grown):
 
     padding: float | Literal["nan"] = 0.0
     """The pt of a place without a particle."""
-    label_map: dict[str, Literal[0, 1]] = {}
+    label_map: dict[str, Literal[0, 1]] = {}  # noqa: RUF012 - pydantic copies it
     """What a label that is neither 0 nor 1 stands for: 1 signal, 0 background."""
 
     @field_validator("label_map")
@@ -295,12 +170,6 @@ def template_without_mass(template: str) -> str:
             "(docs/results.md): there is no particles without the mass. Take compact or wide."
         )
     return template.removesuffix(WITHOUT_MASS) + WITHOUT_MASS
-
-
-def training_prompts(manifest: Mapping[str, Any]) -> int:
-    """Prompts in the training subset of a split, by its manifest: its events, each as often as there are copies."""
-    n_events: int = sum(manifest["counts"]["train"].values())
-    return n_events * SplitConfig.checked(**manifest["config"]).copies
 
 
 TREES = "trees"

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lhcq.api import plan_cluster, plan_generate, plan_prepare, plan_score, plan_train
-from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig, whole_path
+from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.environment import whole_path
 from lhcq.errors import BadInput
 from lhcq.events.archive import find_file
 from lhcq.records.specs import ClusterSpec, TrainSpec

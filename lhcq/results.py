@@ -9,17 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lhcq.asking import AskedCheckpoint
 from lhcq.errors import BadInput
-from lhcq.records.checkpoints import require_checkpoint
-from lhcq.records.jobs import load_job
 from lhcq.records.labels import LABELS
 from lhcq.records.run_state import best_step, validated_steps
-from lhcq.records.specs import Template, TrainSpec
-from lhcq.records.tags import resolve_step
 from lhcq.workspace import RunPaths, Workspace
 
 if TYPE_CHECKING:
@@ -225,13 +222,13 @@ class Run(Result):
         from lhcq.prompts.templates import render_as
         from lhcq.records.scores import Scores
 
-        asked = self._asked(step)
+        asked = AskedCheckpoint.of(self.workspace, self.name, step)
         if isinstance(events, str):
             events = Dataset(events, self.workspace)
         if isinstance(events, Dataset):
-            self._check_jets(events, asked, lambda warning: warnings.warn(warning, stacklevel=5))
+            asked.check_jets(events.path, lambda warning: warnings.warn(warning, stacklevel=5))
         records = _records_of(events)
-        scores = self._score(asked, render_as(asked.template, records))
+        scores = asked.score(render_as(asked.template, records))
         return Scores(
             rows=records["row"].to_numpy(),
             labels=records["label"].fill_null(-1).to_numpy(),
@@ -260,108 +257,27 @@ class Run(Result):
         numbers or one far beyond what the training's events have (mostly another unit), and for a row that is not
         there; `NotThere` without the checkpoint or the dataset.
         """
-        from lhcq.prompts.numbers import check_prompt, refuse_unlike, write_prompt
-        from lhcq.records.subsets import read_subset
-
         if sum(one is not None for one in (prompt, numbers, row)) != 1:
             raise BadInput("give one event: a prompt, its numbers, or a row of a dataset.")
         if dataset is not None and row is None:
             raise BadInput("a dataset is asked by a row of it.")
-        asked = self._asked(step)
-        found: dict[str, Any] = {}
-        if row is not None:
-            text, found = self._event(asked, row, dataset, say)
-        elif numbers is not None:
-            text = write_prompt(asked.template, numbers)
-            known = read_subset(self.workspace.split(asked.spec.split), "train", ["prompt"])["prompt"]
-            refuse_unlike(asked.template, numbers, known.to_pylist())
-        else:
-            text = str(prompt)
-            check_prompt(asked.template, text)
+        asked = AskedCheckpoint.of(self.workspace, self.name, step)
+        if isinstance(dataset, str):
+            dataset = Dataset(dataset, self.workspace)
+        where = None if dataset is None else dataset.path
+        event = asked.event(prompt, numbers=numbers, row=row, dataset=where, say=say)
         say("loading the base model")
-        scores = self._score(asked, [text])
+        scores = asked.score([event.prompt])
         p_signal, said = float(scores.p_signal[0]), int(scores.answers[0])
         return Answer(
             label=LABELS[p_signal >= 0.5],
             p_signal=p_signal,
             generated=LABELS[said] if said >= 0 else None,
-            prompt=text,
-            **found,
+            prompt=event.prompt,
+            row=row,
+            truth=event.truth,
+            subset=event.subset,
         )
-
-    def _asked(self, step: int | str) -> "_Asked":
-        """A checkpoint that is there, and what the run was trained on."""
-        from lhcq.records.subsets import split_of_run
-
-        spec = load_job(self.workspace, "train", self.name).spec_of(TrainSpec)
-        checkpoint = self.workspace.checkpoint(self.name, resolve_step(self.path, str(step)))
-        require_checkpoint(checkpoint)
-        return _Asked(
-            spec, checkpoint, split_of_run(self.workspace.split(spec.split), self.name, spec.split_sha256)
-        )
-
-    def _check_jets(self, dataset: Dataset, asked: "_Asked", say: Callable[[str], None]) -> dict[str, Any]:
-        """The manifest of a dataset whose events can be written as the training's were, from jets like those."""
-        from lhcq.records.events import read_dataset
-        from lhcq.requests.predict import check_events
-
-        manifest = read_dataset(dataset.path)
-        own = self.workspace.dataset(asked.split["dataset"])
-        check_events(dataset.path, manifest, trained_on=own, split=asked.split, say=say)
-        return manifest
-
-    def _event(
-        self, asked: "_Asked", row: int, dataset: Dataset | str | None, say: Callable[[str], None]
-    ) -> tuple[str, dict[str, Any]]:
-        """The prompt of an event of a dataset, and the fields of `Answer` that say which it is."""
-        from lhcq.prompts.templates import render_as
-        from lhcq.records.events import read_event_stretch, read_events, read_schema
-        from lhcq.records.subsets import rows_of_subsets
-
-        dataset = dataset or asked.split["dataset"]
-        events = Dataset(dataset, self.workspace) if isinstance(dataset, str) else dataset
-        manifest = self._check_jets(events, asked, say)
-        rows = read_events(events.path, ["row"])["row"].to_numpy()
-        at = int(np.searchsorted(rows, row))
-        if at == len(rows) or rows[at] != row:
-            raise BadInput(
-                f"{events.name}: has no row {row}; its {len(rows):,} rows are between {rows[0]} and {rows[-1]}."
-            )
-        record = read_event_stretch(events.path, at, at + 1, read_schema(events.path).names)
-        label = record["label"].to_pylist()[0]
-        subsets = {}
-        if manifest["source_sha256"] == asked.split["source_sha256"]:
-            subsets = rows_of_subsets(self.workspace.split(asked.spec.split))
-        return render_as(asked.template, record)[0], {
-            "row": row,
-            "truth": None if label is None else LABELS[label],
-            "subset": next((name for name, members in subsets.items() if row in members), None),
-        }
-
-    def _score(self, asked: "_Asked", prompts: list[str]) -> Any:
-        from lhcq.model.model_cache import base_of
-        from lhcq.model.score import score_prompts
-
-        return score_prompts(
-            base_of(self.workspace, asked.spec),
-            checkpoint=asked.checkpoint,
-            config=asked.spec.config,
-            prompts=prompts,
-            batch_size=asked.spec.config.evaluation_batch,
-        )
-
-
-class _Asked(NamedTuple):
-    """A checkpoint of a run, and the split that it was trained on."""
-
-    spec: TrainSpec
-    checkpoint: Path
-    split: dict[str, Any]
-    """Its manifest."""
-
-    @property
-    def template(self) -> Template:
-        return Template.checked(**self.split["template"])
 
 
 class Prediction(Result):

@@ -1,4 +1,4 @@
-"""Every write that must be atomic, and manifests.
+"""Every write that must be atomic.
 
 A result is done when it stands under its final name, and not before: files are written beside it under a
 temporary name, synced and linked; directories are renamed whole, with their manifest written last inside them.
@@ -14,17 +14,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
-from lhcq.errors import BadInput, Damaged, DiskFull, NewerFormat, NotThere
-from lhcq.spelling import did_you_mean
+from lhcq.errors import BadInput, Damaged, DiskFull, NewerFormat
 
 FORMAT = 1
 """Of workspaces and their records: raised with any change that this version could not read. Older ones are read."""
 _FORMAT = "lhcq_format"
 MANIFEST = "manifest.json"
+"""Without it a directory is no commit; what it says is `lhcq.manifests`' own."""
 REMOVED = ".removed.tmp"
 """How the name of a directory ends while it is removed, behind a dot: no reader takes it for a result."""
 LOOK = "`lhcq doctor` says what to do."
@@ -36,9 +35,6 @@ LARGEST_LOG_BYTES = 50_000_000
 """A log is renamed beyond that."""
 KEPT_LOGS = 3
 """Renamed logs that stay beside one."""
-_AT_ONCE = 4  # files hashed at a time, which lets other threads go on
-_DIGESTS: dict[tuple[Path, int, int, int, int], str] = {}
-"""The sha256 of files that were verified, by what would change with them."""
 # EEXIST: a file stands where a directory has to be made.
 _UNWRITABLE = (
     errno.EACCES,
@@ -87,10 +83,10 @@ def staged_file(final: Path, *, sync_name: bool = True) -> Iterator[Path]:
 def commit_file(temporary: Path, final: Path, *, sync_name: bool = True) -> None:
     """Sync `temporary` and give it the name `final` in the same directory, unless that is taken."""
     with explained_os_errors(final):
-        _sync(temporary)
+        sync(temporary)
         _link(temporary, final)
         if sync_name:
-            _sync(final.parent)
+            sync(final.parent)
 
 
 @contextlib.contextmanager
@@ -105,13 +101,13 @@ def staged_directory(final: Path) -> Iterator[Path]:
             temporary.mkdir(parents=True)
             yield temporary
             for path in sorted(temporary.rglob("*")):
-                _sync(path)
-            _sync(temporary)
+                sync(path)
+            sync(temporary)
             try:
                 _rename_directory(temporary, final)
             except FileExistsError:
                 _refuse_in_the_way(final)
-            _sync(final.parent)
+            sync(final.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -124,7 +120,7 @@ def remove_tree(directory: Path) -> None:
             directory.rename(going)
         except FileNotFoundError:
             return
-        _sync(directory.parent)
+        sync(directory.parent)
     shutil.rmtree(going, ignore_errors=True)
 
 
@@ -151,7 +147,7 @@ def write_json(path: Path, value: Any) -> None:
         with explained_os_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(to_json(value), encoding="utf-8")
-            _sync(temporary)
+            sync(temporary)
             temporary.replace(path)
     finally:
         _discard(temporary)
@@ -299,53 +295,6 @@ def unlock_file(file: IO[str]) -> None:
     fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def write_manifest(directory: Path, **fields: Any) -> None:
-    """Write `manifest.json` into `directory`: `fields`, and the sha256 and size of every file in it."""
-    paths = [path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != MANIFEST]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        synced = [pool.submit(_sync, path) for path in paths]  # a directory's commit finds that done
-        digests = list(pool.map(sha256_of, paths))
-        for one in synced:
-            one.result()
-    files = {
-        str(path.relative_to(directory)): {"sha256": digest, "bytes": path.stat().st_size}
-        for path, digest in zip(paths, digests, strict=True)
-    }
-    write_record(directory / MANIFEST, {**fields, "files": files})
-
-
-def read_manifest(directory: Path, *, what: str, remedy: str) -> dict[str, Any]:
-    """The manifest of a committed directory, or `NotThere` naming the `remedy`."""
-    try:
-        manifest: dict[str, Any] = read_json(directory / MANIFEST)
-    except FileNotFoundError:
-        others = (path.parent.name for path in directory.parent.glob(f"[!.]*/{MANIFEST}"))
-        near = did_you_mean(directory.name, others)
-        raise NotThere(f"{what} does not exist in {directory.parent}.{near} {remedy}") from None
-    files = manifest.get("files", Record())
-    if not isinstance(files, Record) or not all(isinstance(facts, Record) for facts in files.values()):
-        raise BadInput(f"{directory / MANIFEST}: has no list of files. {remedy}")
-    return manifest
-
-
-def verify_files(directory: Path, manifest: dict[str, Any]) -> None:
-    """Raise `BadInput` when a file of `directory` is not the one that its manifest was written for.
-
-    A process hashes a file once, and again when it was replaced or written to (another inode, size or time).
-    """
-    paths = [directory / name for name in manifest["files"]]
-    for name, path in zip(manifest["files"], paths, strict=True):
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise BadInput(f"{directory}: its manifest names a file of another directory. Make it again.")
-        if not path.is_file():
-            raise BadInput(f"{path}: missing, though its manifest names it. Make {directory.name} again.")
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        digests = list(pool.map(_digest_of, paths))
-    for path, digest, expected in zip(paths, digests, manifest["files"].values(), strict=True):
-        if digest != expected["sha256"]:
-            raise BadInput(f"{path}: differs from its manifest (sha256). Make {directory.name} again.")
-
-
 def sha256_of(path: Path) -> str:
     """The hexadecimal sha256 of a file, read in blocks."""
     digest = hashlib.sha256()
@@ -353,14 +302,6 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _digest_of(path: Path) -> str:
-    status = path.stat()
-    key = (path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    if key not in _DIGESTS:
-        _DIGESTS[key] = sha256_of(path)
-    return _DIGESTS[key]
 
 
 def sha256_of_json(value: Any) -> str:
@@ -378,7 +319,8 @@ def _discard(temporary: Path) -> None:
         temporary.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file, or the names in a directory, on the disk before anything else is done."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

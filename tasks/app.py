@@ -5,7 +5,7 @@ import functools
 from celery import Celery
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.workspace import Workspace
 from tasks.broker.connection import point_at
 from tasks.broker.transport import OwnLoader, check_messages

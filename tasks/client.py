@@ -13,10 +13,11 @@ from typing import IO
 import kombu.exceptions
 import redis
 
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput, DiskFull, LhcqError, NotThere, TransientError
+from lhcq.records.failures import failures_of
 from lhcq.records.job_control import is_paused
-from lhcq.records.jobs import Job, Outcome, failures_of, find_job, outcome_of
+from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
 from lhcq.storage import is_full, lock_file
 from lhcq.workspace import Workspace
 from tasks.app import app, connect, own_workspace
@@ -25,7 +26,7 @@ from tasks.broker.connection import redis_client
 from tasks.broker.embedded import embedded_broker, running_broker
 from tasks.engine.publish import publish_job, retry_units
 from tasks.jobs.attempts import trouble_of
-from tasks.jobs.kinds import chunk_unit, kind_of, queue_of, queues_of_job, result_of, segment_unit
+from tasks.jobs.kinds import chunk_unit, kind_of, queue_of, queues_of_job, result_of
 from tasks.jobs.leases import LEASE_SECONDS, NoLease, is_any_leased, is_leased
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import Progress, events_done, progress_of
@@ -40,6 +41,7 @@ from tasks.jobs.store import (
     reopen_job,
     require_open,
 )
+from tasks.jobs.train import segment_unit
 from tasks.jobs.units import Unit, unit_of_key
 from tasks.observe.tracing import note_span
 from tasks.workers.lifecycle import IDLE_VARIABLE

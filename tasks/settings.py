@@ -5,7 +5,7 @@ import ssl
 from typing import Any
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Settings
+from lhcq.environment import Settings
 
 QUEUES = ("cpu", "gpu", "validate")
 

@@ -1,6 +1,7 @@
 """Attempts whose workers did not live to tell how they ended."""
 
-from lhcq.records.jobs import Holder, Job
+from lhcq.records.failures import Holder
+from lhcq.records.jobs import Job
 from lhcq.storage import to_json
 from tasks.broker.connection import redis_client
 from tasks.jobs.kinds import queue_of

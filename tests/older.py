@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
+from lhcq.manifests import write_manifest
+from lhcq.storage import MANIFEST, read_json, write_json
 
 
 def without_prompt_trees(baseline: Path) -> None:

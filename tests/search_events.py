@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lhcq.manifests import write_manifest
 from lhcq.records.events import FULL_JET, events_writer, schema_of
 from lhcq.records.labels import count_labels
-from lhcq.storage import staged_directory, write_manifest
+from lhcq.storage import staged_directory
 
 MASS = 3500.0
 FEW: dict[str, Any] = {

@@ -2,15 +2,8 @@
 
 from typing import Any
 
-from lhcq.config import (
-    ClusterConfig,
-    Frozen,
-    GenerateConfig,
-    ScanConfig,
-    SearchConfig,
-    SplitConfig,
-    TrainConfig,
-)
+from lhcq.config import ClusterConfig, GenerateConfig, ScanConfig, SearchConfig, SplitConfig, TrainConfig
+from lhcq.frozen import Frozen
 from lhcq.records.jobs import Job
 from lhcq.records.specs import SPECS, ClusterTerms, PredictTerms, Spec, Terms
 

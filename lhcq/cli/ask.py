@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import answer, json_option, step_option
 from lhcq.cli.parameters import NameOf, example
 from lhcq.errors import BadInput
 
@@ -34,7 +34,7 @@ class _Numbers(click.Command):
 )
 @click.option("--numbers", metavar="NUMBER...", help="An event by its numbers: 3240 413 49 230 1.3 5.0, say.")
 @click.option("--prompt", help="An event by its prompt, such as '324 413 49 23 13 50:'.")
-@click.option("--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest.")
+@step_option
 @json_option
 def command(
     run: str,

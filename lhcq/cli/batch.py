@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 
 IDLE_SECONDS = 300
 """A worker that found nothing to do for this long ends, and does not come back."""

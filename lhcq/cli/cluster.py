@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.conventions import label_map_option, padding_option
+from lhcq.cli.conventions import label_map_option, labels_option, padding_option
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     choice_of,
     force_option,
     json_option,
     max_parallel_option,
+    preset_choice,
     preset_option,
     priority_option,
     traced,
@@ -33,13 +35,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 @click.command("cluster", epilog=example("lhcq cluster data/events_anomalydetection_v2.h5 --name lhco"))
 @click.argument("file", type=FilePath())
 @click.option("--name", required=True, help="Name of the dataset to make.")
-@click.option(
-    "--preset",
-    type=click.Choice(list(CLUSTER_PRESETS)),
-    default="lhco",
-    show_default=True,
-    help="Where the defaults of the options below come from.",
-)
+@preset_choice(CLUSTER_PRESETS)
 @_option("--algorithm", type=choice_of(ClusterConfig, "algorithm"), help="How jets are found.")
 @_option("--radius", type=float, help="Jet radius R.")
 @_option("--pt-min", type=float, help="GeV; jets below are dropped.")
@@ -49,12 +45,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
     type=choice_of(ClusterConfig, "features"),
     help="jets: momenta and constituents; full: N-subjettiness, soft drop, D2 and more too.",
 )
-@click.option(
-    "--labels",
-    "key",
-    type=FilePath(),
-    help="The master key of a file without labels: one number an event, 0 background. Default: none.",
-)
+@labels_option
 @_option(
     "--constituents",
     type=click.IntRange(min=0),
@@ -104,9 +95,9 @@ def command(
     A command that was stopped or killed goes on when it is given again, and does only what is missing.
     """
     from lhcq.cli.session import have_done, open_workspace, say
+    from lhcq.manifests import read_manifest
     from lhcq.records.specs import ClusterSpec
     from lhcq.requests.cluster import cluster_request, find_events
-    from lhcq.storage import read_manifest
     from tasks.client import events_done, workers_for
 
     if math.isnan(tolerate):  # which lies in every range
@@ -143,7 +134,7 @@ def command(
         begin=begin,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"dataset {name!r}", remedy="Run `lhcq cluster`.")
         rate = waited.rate(events.n_events)

@@ -1,9 +1,11 @@
-"""Options of the verbs that read a file: what its numbers mean where it is not written as the released ones are."""
+"""Options of the verbs that read a file: what it lacks, and what its numbers mean where it is written otherwise."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+
+from lhcq.cli.parameters import FilePath
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,6 +27,12 @@ def _to_map(context: click.Context, option: click.Parameter, texts: tuple[str, .
     return {label: int(meaning) for label, _, meaning in pairs} or None
 
 
+labels_option: Callable[[Command], Command] = click.option(
+    "--labels",
+    "key",
+    type=FilePath(),
+    help="The master key of a file without labels: one number an event, 0 background. Default: none.",
+)
 padding_option: Callable[[Command], Command] = click.option(
     "--padding",
     metavar="nan|NUMBER",

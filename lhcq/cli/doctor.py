@@ -66,7 +66,7 @@ def examine(workspace: "Workspace") -> "list[Finding]":
 
 def _examine(workspace: "Workspace", place: "Workspace") -> "list[Finding]":
     """What is found of a workspace; `place` stands for one that does not exist where something is tried out in it."""
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from lhcq.errors import LhcqError
     from tasks.client import connect, embedded_broker, running_broker
     from tasks.doctor import (

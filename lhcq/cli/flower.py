@@ -16,7 +16,7 @@ def command(port: int | None) -> None:
     From another machine: `ssh -L 5555:127.0.0.1:5555 HOST`.
     """
     from lhcq.cli.session import open_workspace, stop_at_signals
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from lhcq.errors import BadInput
     from tasks.client import ask_broker, connect, running_broker
     from tasks.workers.flower import local_flower

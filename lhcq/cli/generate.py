@@ -7,10 +7,12 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     force_option,
     json_option,
     max_parallel_option,
     priority_option,
+    seed_option,
     traced,
     wait_option,
     workers_option,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--signal", type=click.IntRange(min=0), required=True, help="W' (3.5 TeV) -> X Y -> qq qq events."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@seed_option
 @click.option(
     "--detector/--no-detector",
     default=True,
@@ -80,7 +82,7 @@ def command(
         begin=lambda current: require_pythia() if current.workers else None,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         rate, file = waited.rate(n_events), out.absolute()
         value = {"file": str(file), "events": n_events, "seconds": waited.seconds, "events_per_second": rate}

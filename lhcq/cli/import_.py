@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lhcq.cli.conventions import label_map_option
+from lhcq.cli.conventions import label_map_option, labels_option
 from lhcq.cli.options import answer, choice_of, force_option, json_option
 from lhcq.cli.parameters import FilePath, example
 from lhcq.cli.progress import Update, progress
@@ -23,12 +23,7 @@ _BYTES_PER_EVENT = 250
 @click.command("import", epilog=example("lhcq import events_anomalydetection_v2.features.h5 --name features"))
 @click.argument("file", type=FilePath())
 @click.option("--name", required=True, help="Name of the dataset to make.")
-@click.option(
-    "--labels",
-    "key",
-    type=FilePath(),
-    help="The master key of a file without labels: one number an event, 0 background. Default: none.",
-)
+@labels_option
 @click.option(
     "--axes",
     type=choice_of(ClusterConfig, "axes"),

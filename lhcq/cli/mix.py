@@ -4,7 +4,7 @@ import time
 
 import click
 
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import answer, json_option, seed_option
 from lhcq.cli.parameters import NameOf, example
 
 
@@ -30,7 +30,7 @@ from lhcq.cli.parameters import NameOf, example
 @click.option(
     "--signal-events", type=click.IntRange(min=0), required=True, help="How many signal events to put in."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@seed_option
 @json_option
 def command(
     name: str,

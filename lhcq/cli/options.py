@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 from lhcq.records.jobs import Priority
 from lhcq.records.specs import SPECS
 from tasks.observe.tracing import flush, note_failure, note_span, span
@@ -45,6 +45,17 @@ def choice_of(config: type[Frozen], field: str) -> click.Choice[str]:
     return click.Choice(get_args(config.model_fields[field].annotation))
 
 
+def preset_choice(presets: Mapping[str, Frozen]) -> Callable[[F], F]:
+    """`--preset`, the first by default; the options made by `preset_option` stand below it."""
+    return click.option(
+        "--preset",
+        type=click.Choice(list(presets)),
+        default=next(iter(presets)),
+        show_default=True,
+        help="Where the defaults of the options below come from.",
+    )
+
+
 def preset_option(
     name: str, presets: Mapping[str, Frozen], *, none: str = "", **attributes: Any
 ) -> Callable[[F], F]:
@@ -55,6 +66,18 @@ def preset_option(
     usual, *others = words
     shown = words[usual] + "".join(f"; {one}: {words[one]}" for one in others if words[one] != words[usual])
     return click.option(name, show_default=shown or False, **attributes)
+
+
+def seed_option(function: F) -> F:
+    """`--seed N`."""
+    return click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)(function)
+
+
+def step_option(function: F) -> F:
+    """`--step STEP`, a checkpoint of the argument RUN."""
+    return click.option(
+        "--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest."
+    )(function)
 
 
 def wait_option(function: F) -> F:
@@ -155,3 +178,8 @@ def printed_table(
 def answer(as_json: bool, value: dict[str, Any], text: str) -> None:
     """Print the answer of a command: one JSON object, or the text for people."""
     click.echo(json.dumps(value, sort_keys=True, allow_nan=False) if as_json else text)
+
+
+def answer_queued(as_json: bool, job: "Job", *, shown_by: str = "status") -> None:
+    """Print the answer of a command that does not wait for its job."""
+    answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq {shown_by}` shows it.")

@@ -9,10 +9,12 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     force_option,
     json_option,
     max_parallel_option,
     priority_option,
+    step_option,
     traced,
     wait_option,
 )
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 @click.command("predict", epilog=example("lhcq predict first box1 --select 0.001"))
 @click.argument("run", type=NameOf("runs"))
 @click.argument("dataset", type=NameOf("datasets"))
-@click.option("--step", default="best", show_default=True, help="A step of RUN, a tag, best or latest.")
+@step_option
 @click.option(
     "--labels",
     "key",
@@ -114,7 +116,7 @@ def command(
         begin=begin,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         _tell(workspace, job, waited, as_json=as_json)
     return waited.code

@@ -6,10 +6,12 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     choice_of,
     force_option,
     json_option,
     priority_option,
+    seed_option,
     traced,
     wait_option,
     workers_option,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Whether particles turns each jet onto its principal axis first.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@seed_option
 @click.option(
     "--limit", type=click.IntRange(min=20), help="At most this many events over all subsets. Default: all."
 )
@@ -87,10 +89,11 @@ def command(
     """
     from lhcq.cli.models import chosen_model
     from lhcq.cli.session import find_workspace, have_done, say
-    from lhcq.config import template_without_mass, training_prompts
+    from lhcq.config import template_without_mass
+    from lhcq.manifests import read_manifest
     from lhcq.records.events import find_dataset
+    from lhcq.records.subsets import training_prompts
     from lhcq.requests.prepare import model_for_tokens, prepare_request
-    from lhcq.storage import read_manifest
     from tasks.client import progress_of, workers_for
 
     if without_mass:
@@ -114,7 +117,7 @@ def command(
         force=force,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         manifest = read_manifest(final, what=f"split {split!r}", remedy="Run `lhcq prepare`.")
         others = (counts for part, counts in manifest["counts"].items() if part != "train")

@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lhcq.cli.options import answer, json_option, kind_option, traced, wait_option, workers_option
+from lhcq.cli.options import (
+    answer,
+    answer_queued,
+    json_option,
+    kind_option,
+    traced,
+    wait_option,
+    workers_option,
+)
 from lhcq.cli.parameters import NameOf, example
 
 if TYPE_CHECKING:
@@ -64,7 +72,7 @@ def _go_on(workspace: "Workspace", job: "Job", workers: int | None, *, wait: boo
         wait=wait,
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0:
         outcome = outcome_of(workspace, job)
         message = outcome.message if outcome else ""

@@ -29,8 +29,9 @@ def command(
     What is finished is kept, and nothing else is done again. `lhcq why NAME` tells why each was given up.
     """
     from lhcq.cli.session import find_workspace, follow, say, telling_what_is_left
+    from lhcq.records.failures import failures_of
     from lhcq.records.job_control import is_held
-    from lhcq.records.jobs import GOES_ON, failures_of, named_job, outcome_of
+    from lhcq.records.jobs import GOES_ON, named_job, outcome_of
     from tasks.client import progress_of, session, try_again, workers_for
 
     workspace = find_workspace()

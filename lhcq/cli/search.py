@@ -8,11 +8,13 @@ import click
 
 from lhcq.cli.options import (
     answer,
+    answer_queued,
     choice_of,
     json_option,
     max_parallel_option,
     preset_option,
     priority_option,
+    seed_option,
     traced,
     wait_option,
     workers_option,
@@ -155,7 +157,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
     show_default="1000",
     help="Of background alone, for the global p-value.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@seed_option
 @click.option(
     "--scan",
     "put_in",
@@ -235,7 +237,7 @@ def command(
         begin=lambda _: _say_what_it_takes(workspace, job),
     )
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq status` shows it.")
+        answer_queued(as_json, job)
     elif waited.code == 0 and put_in is None:
         _tell(workspace, job, waited, as_json=as_json)
     elif waited.code == 0:

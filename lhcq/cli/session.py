@@ -199,7 +199,7 @@ def follow(
 ) -> Waited:
     """Publish a job, and wait for its outcome unless told not to. `again` says how to go on with it."""
     from lhcq.errors import LhcqError
-    from lhcq.records.jobs import note_stop
+    from lhcq.records.failures import note_stop
 
     try:
         following = publish()

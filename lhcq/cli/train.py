@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from lhcq.cli.options import answer, choice_of, force_option, json_option, preset_option, traced, wait_option
+from lhcq.cli.options import (
+    answer,
+    answer_queued,
+    choice_of,
+    force_option,
+    json_option,
+    preset_choice,
+    preset_option,
+    traced,
+    wait_option,
+)
 from lhcq.cli.parameters import NameOf, example
 from lhcq.config import TRAIN_PRESETS, Act, AlarmKind, TrainConfig
 
@@ -65,13 +75,7 @@ def read_policy(
 @click.option(
     "--model", help="A directory, a hub name, or smollm2. Default: smollm2, or Mistral-7B with a GPU."
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(TRAIN_PRESETS)),
-    default="default",
-    show_default=True,
-    help="Where the defaults of the options below come from.",
-)
+@preset_choice(TRAIN_PRESETS)
 @_option("--rank", type=int, help="LoRA rank r.")
 @_option("--alpha", type=float, help="LoRA alpha.")
 @_option("--dropout", type=float, help="LoRA dropout.")
@@ -224,7 +228,7 @@ def follow_run(
     for line in alarm_lines(workspace, job.name) if waited.code != 0 else ():
         click.echo(f"lhcq: alarm: {line}", err=True)
     if not waited.finished:
-        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq watch {job.name}` shows it.")
+        answer_queued(as_json, job, shown_by=f"watch {job.name}")
     elif waited.code == 0:
         value, text = run_answer(workspace, job.name)
         answer(as_json, {**value, "seconds": waited.seconds}, text)
@@ -237,7 +241,7 @@ def say_what_it_takes(workspace: "Workspace", job: "Job", directory: "Path", lon
     `longest` is the longest prompt, in tokens. Raises `BadInput` where this machine has not the memory.
     """
     from lhcq.cli.session import say
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from lhcq.model.preflight import check_memory, check_packages, device_here, estimate_needs
     from lhcq.model.sources import default_model
     from lhcq.records.specs import TrainSpec

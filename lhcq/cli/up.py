@@ -26,7 +26,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
     import importlib.util
 
     from lhcq.cli.session import open_workspace, stop_at_signals
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from tasks.client import (
         LocalWorker,
         ask_broker,

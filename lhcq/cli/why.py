@@ -12,7 +12,8 @@ from lhcq.errors import NotThere
 from lhcq.storage import is_full
 
 if TYPE_CHECKING:
-    from lhcq.records.jobs import Holder, Job
+    from lhcq.records.failures import Holder
+    from lhcq.records.jobs import Job
     from lhcq.workspace import Workspace
     from tasks.client import Unit
     from tasks.observe.unit_status import Standing
@@ -50,11 +51,11 @@ def _told(
     workspace: "Workspace", job: "Job", part: int | None, met: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """How one job stands, as a record and in lines."""
-    from lhcq.records.job_control import is_paused
+    from lhcq.records.job_control import state_of
     from lhcq.records.jobs import outcome_of
 
     outcome = outcome_of(workspace, job)
-    state = outcome.state if outcome else "paused" if is_paused(workspace, job) else "open"
+    state = state_of(workspace, job, outcome)
     message = outcome.message if outcome else _nobody_works(workspace, job, state, met)
     shown, left = _units(workspace, job, part)
     standings = _standings(workspace, job, shown, met)
@@ -73,8 +74,8 @@ def _told(
 
 def _nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> str:
     """Of an open job: why nobody works for it, and the command that goes on; empty where somebody may."""
-    from lhcq.config import Settings
-    from lhcq.records.jobs import stop_of
+    from lhcq.environment import Settings
+    from lhcq.records.failures import stop_of
 
     goes_on = f"`lhcq resume {job.name}` goes on."
     if state == "paused":
@@ -95,7 +96,8 @@ def _nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> 
 
 def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[Unit], int]":
     """What to tell of: the chunk, or what was given up and what is left to do; and how many more there are."""
-    from lhcq.records.jobs import failures_of, outcome_of
+    from lhcq.records.failures import failures_of
+    from lhcq.records.jobs import outcome_of
     from tasks.client import chunk_unit, pending_units, unit_of_key
 
     if part is not None:

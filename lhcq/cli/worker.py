@@ -33,7 +33,7 @@ def command(kind: "WorkerKind", processes: int | None, idle: int | None) -> None
     take no more.
     """
     from lhcq.cli.session import open_workspace
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from lhcq.errors import BadInput
     from tasks.client import (
         IDLE_VARIABLE,

@@ -166,7 +166,7 @@ def ping(host: str | None, as_json: bool) -> int:
     """Ask the workers of a host whether they live; exit 1 if none answers within seconds."""
     import socket
 
-    from lhcq.config import Settings
+    from lhcq.environment import Settings
     from lhcq.errors import BadInput, TransientError
     from tasks.client import app, ask_broker, own_workspace
 
@@ -188,7 +188,7 @@ def _environment(workspace: "Workspace") -> dict[str, str]:
     """What a worker on another machine has to know; refuses a password that would stand in a script."""
     import os
 
-    from lhcq.config import Settings, whole_path
+    from lhcq.environment import Settings, whole_path
     from lhcq.errors import BadInput
     from tasks.observe.tracing import public_variables
 

@@ -4,9 +4,7 @@ There are two, since a prompt may tell less than the dataset holds: trees that s
 the prompt as it writes them, say how well the model reads; trees on all features say what there was to be had.
 """
 
-import re
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +18,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.records.commits import digests_of
-from lhcq.records.letters import LETTERS, split_prompt
+from lhcq.records.prompt_numbers import read_all_numbers
 from lhcq.records.scores import Scores
 from lhcq.records.subsets import read_split, read_subset, subset_file
 from lhcq.records.validations import Scored, commit_baseline
@@ -44,12 +42,6 @@ PARAMETERS: dict[str, Any] = {
     "l2_regularization": 1.0,
     "random_state": 1,
 }
-
-_NUMBER = re.compile(r"-?\b\d+(?:\.\d+)?")
-"""A number of a prompt; that of `jet1` is a part of a name."""
-
-
-_BIN = {letter: float(at) for at, letter in enumerate(LETTERS)}
 
 
 class Events(NamedTuple):
@@ -151,44 +143,9 @@ def read_features(split_dir: Path, subset: str, features: list[str]) -> Events:
 
 
 def read_prompt_numbers(split_dir: Path, subset: str) -> Events:
-    """The numbers (n_events, n_numbers) of the prompts of one subset of a split, by `numbers_of`."""
+    """The numbers (n_events, n_numbers) of the prompts of one subset of a split, by `read_all_numbers`."""
     table = read_subset(split_dir, subset, ["row", "label", "prompt"])
-    return _events(table, numbers_of(one.as_py() for one in table["prompt"]))
-
-
-def numbers_of(prompts: Iterable[str]) -> NDArray[np.float64]:
-    """The numbers that prompts are made of, (n_prompts, most numbers of one), as they are written there.
-
-    In order, but the last one first: of four-momenta some prompts have more than others, and end in a number that
-    all have. The letters of constituents are the numbers of their bins, behind all others: those of the first jet in
-    any prompt, then those of the second. What a prompt does not have is NaN.
-    """
-    numbers, *jets = (_Rows() for _ in range(3))
-    for prompt in prompts:
-        written, letters = split_prompt(prompt)
-        found = [float(one) for one in _NUMBER.findall(written)]
-        numbers.add(found[-1:] + found[:-1])
-        for at, rows in enumerate(jets):
-            rows.add([_BIN[one] for one in letters[at]] if at < len(letters) else [])
-    return np.hstack([one.padded() for one in (numbers, *jets)])
-
-
-class _Rows:
-    """Rows of numbers, some longer than others."""
-
-    def __init__(self) -> None:
-        self._counts, self._flat = array("q"), array("d")
-
-    def add(self, row: Sequence[float]) -> None:
-        self._counts.append(len(row))
-        self._flat.extend(row)
-
-    def padded(self) -> NDArray[np.float64]:
-        """(n_rows, longest one), NaN behind those that end before."""
-        n = np.array(self._counts, dtype=np.int64)
-        values = np.full((n.size, n.max(initial=0)), np.nan)
-        values[np.arange(values.shape[1]) < n[:, None]] = np.array(self._flat)
-        return values
+    return _events(table, read_all_numbers(one.as_py() for one in table["prompt"]))
 
 
 def _events(table: pa.Table, values: NDArray[np.float64]) -> Events:

@@ -5,10 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
 from lhcq.evaluate.mcnemar import compare_decisions
 from lhcq.evaluate.metrics import Z95, placements
+from lhcq.frozen import Frozen
 from lhcq.records.scores import Scores
 
 

@@ -16,6 +16,8 @@ from iminuit import Minuit
 from numpy.typing import NDArray
 from scipy.stats import chi2, f, norm
 
+from lhcq.evaluate.chi_squared import join_bins
+
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Bits = NDArray[np.bool_]
@@ -24,8 +26,6 @@ ENERGY = 14_000.0
 """GeV. It only has to lie above all masses: another value changes p1, and the curve by nothing that can be seen."""
 F_TEST_LEVEL = 0.05
 """P-value of the F-test below which a fourth parameter is taken."""
-EXPECTED_PER_BIN = 5.0
-"""Events to expect at least in a bin of a chi-squared; narrower ones are joined."""
 FEWEST_EVENTS = 10
 """Events beside a region below which nothing is fitted: three parameters would follow each of them."""
 CONFIDENCE = 0.95
@@ -172,7 +172,7 @@ class Spectrum:
         if int(counts[~self.inside].sum()) < FEWEST_EVENTS:
             raise NoFit(f"there are fewer than {FEWEST_EVENTS} events beside the region")
         fitted = self.fit(counts, 3, with_region=False)
-        starts = joined(fitted.expected[~self.inside])
+        starts = join_bins(fitted.expected[~self.inside])
         quality = self.quality(counts, fitted, 3, starts)
         parameters, f_test = 3, None
         try:
@@ -296,16 +296,3 @@ def _profiled(n: float, s: float, b: float, error: float) -> float:
 def _minus_log(n: float, s: float, background: float, b: float, error: float) -> float:
     mean = max(background + s, 1e-12)
     return mean - (n * math.log(mean) if n else 0.0) + (background - b) ** 2 / (2 * error**2)
-
-
-def joined(expected: Floats) -> Counts:
-    """The first of those bins (n,) that are joined until each expects enough for a chi-squared, the rest too."""
-    starts, held = [0], 0.0
-    for place, events in enumerate(expected.tolist()):
-        if held >= EXPECTED_PER_BIN:
-            starts.append(place)
-            held = 0.0
-        held += events
-    if held < EXPECTED_PER_BIN and len(starts) > 1:
-        starts.pop()
-    return np.array(starts, dtype=np.int64)

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
 
 
 class McNemar(Frozen):

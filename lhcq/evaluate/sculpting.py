@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2, ks_2samp, nbinom
 
+from lhcq.evaluate.chi_squared import join_bins
 from lhcq.records.metrics import Sculpting
 
 Floats = NDArray[np.float64]
@@ -25,8 +26,6 @@ SELECTED_PER_BIN = 5
 """Selected reference events between two of their own quantiles: fewer know nothing, and more would blur a peak."""
 MOST_BINS = 100
 """Between either set of quantiles."""
-EXPECTED_PER_BIN = 5.0
-"""Events to expect at least in a bin that is compared with what is seen: below, chi-squared does not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +104,11 @@ def compare(passing: PassingShare, mjj: Floats, selected: Bits) -> dict[str, Any
     """The selected of events with these masses (n,), GeV, beside what background alone is expected to give.
 
     In all, and in the bins of the passing share, finer than which the reference knows nothing: these are joined with
-    their right neighbours until at least `EXPECTED_PER_BIN` events are expected in each. `chi2` and its `p_value` are
-    None for fewer than two such bins, which have no shape to compare. `excess` is None where too few are expected;
-    else the window of 1, 2, 4, ... bins, half of all at most, with the smallest p-value for so many events or more, a
-    Poisson number whose mean has a gamma distribution of the expectation's error. `p_value_anywhere` is for so small
-    a one in any window: an upper bound, as windows overlap.
+    their right neighbours until enough are expected in each (`lhcq.evaluate.chi_squared`). `chi2` and its `p_value`
+    are None for fewer than two such bins, which have no shape to compare. `excess` is None where too few are
+    expected; else the window of 1, 2, 4, ... bins, half of all at most, with the smallest p-value for so many events
+    or more, a Poisson number whose mean has a gamma distribution of the expectation's error. `p_value_anywhere` is
+    for so small a one in any window: an upper bound, as windows overlap.
     """
     place, n_shares = passing.bin_of(mjj), len(passing.share)
     n, seen = (np.bincount(place[of], minlength=n_shares) for of in (slice(None), selected))
@@ -119,7 +118,7 @@ def compare(passing: PassingShare, mjj: Floats, selected: Bits) -> dict[str, Any
         "error": math.sqrt(float(variance.sum())),
         "seen": int(seen.sum()),
     }
-    starts = _joined(expected)
+    starts = join_bins(expected)
     if not len(starts):
         return {**found, "bins": 0, "chi2": None, "p_value": None, "excess": None}
     seen, expected, variance = (np.add.reduceat(one, starts) for one in (seen, expected, variance))
@@ -157,16 +156,3 @@ def _largest_excess(
         "windows": len(windows),
         "p_value_anywhere": float(-np.expm1(len(windows) * np.log1p(-p_values[best]))),
     }
-
-
-def _joined(expected: Floats) -> NDArray[np.int64]:
-    """The first of those bins (n,) that are joined into one, each; the last one's rest at the upper end included."""
-    starts, held = [0], 0.0
-    for place, events in enumerate(expected.tolist()):
-        if held >= EXPECTED_PER_BIN:
-            starts.append(place)
-            held = 0.0
-        held += events
-    if held < EXPECTED_PER_BIN:
-        starts.pop()
-    return np.array(starts, dtype=np.int64)

@@ -8,8 +8,8 @@ import math
 import statistics
 from collections import deque
 
-from lhcq.config import Frozen
 from lhcq.evaluate.metrics import wilson_interval
+from lhcq.frozen import Frozen
 from lhcq.records.labels import LABELS
 from lhcq.records.metrics import Metrics
 

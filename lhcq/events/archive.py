@@ -9,8 +9,8 @@ import urllib.parse
 
 from pydantic import Field
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput, NotThere
+from lhcq.frozen import Frozen
 
 
 class Record(Frozen):

@@ -15,7 +15,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput, DiskFull, NameTaken, TransientError
 from lhcq.events.archive import ArchiveFile, file_address
 from lhcq.events.partial import PartialFile, md5_of, open_partial, remove_second_name
@@ -31,6 +30,7 @@ from lhcq.events.ranges import (
     read_answer,
 )
 from lhcq.events.web import Interrupted, open_url, read_some
+from lhcq.frozen import Frozen
 from lhcq.storage import explained_os_errors
 
 _BLOCK = 1 << 18

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lhcq.config import AS_RELEASED, Conventions, Frozen
+from lhcq.config import AS_RELEASED, Conventions
 from lhcq.errors import BadInput
 from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.contents import hash_events
@@ -22,6 +22,7 @@ from lhcq.events.featurefile import (
 from lhcq.events.known import next_steps, published_as
 from lhcq.events.layout import Table, open_event_file, read_values
 from lhcq.events.storage import describe_filter, opened
+from lhcq.frozen import Frozen
 from lhcq.records.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
 from lhcq.records.labels import LABELS
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput, NotThere
+from lhcq.frozen import Frozen
 
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.ASCII)
 _STATED_MD5 = re.compile(r'"md5:([0-9a-f]{32})"', re.ASCII)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lhcq.errors import NameTaken
 from lhcq.jets.vectors import Floats, FourVectors, Integers, delta_phi, offsets_of
+from lhcq.manifests import read_manifest, write_manifest
 from lhcq.records.duplicates import find_duplicates, hash_columns, write_duplicates
 from lhcq.records.events import (
     KINEMATICS,
@@ -27,7 +28,7 @@ from lhcq.records.events import (
     with_axes,
 )
 from lhcq.records.labels import count_labels
-from lhcq.storage import read_manifest, staged_directory, write_manifest
+from lhcq.storage import staged_directory
 
 Block = tuple[Integers, dict[str, Floats], NDArray[np.int8] | None]
 """Rows (n,), columns (n,) each by their names in a features file, and labels (n,) where they are known."""

@@ -19,6 +19,8 @@ In compiled functions:
   take two or four doubles side by side from each of eight places, counted in twos or fours.
   Arrays cost more than half of the speed here (their bounds, their shapes, their counts of references). An address
   keeps nothing alive, so the array belongs to a caller that outlives the loop.
+
+One file above 400 lines: a type, what converts to it and its operations are of no use without each other.
 """
 
 import operator

@@ -25,12 +25,13 @@ from lhcq.jets.parts import (
     with_contents,
 )
 from lhcq.jets.vectors import Integers
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
 from lhcq.records.events import ROW_GROUP, events_writer, schema_of, with_axes
 from lhcq.records.labels import KNOWN_LABELS, count_labels
 from lhcq.seals import check_seal
-from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, read_json, staged_directory
 
 
 class ChunkMissing(BadInput):

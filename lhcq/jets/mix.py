@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from lhcq.errors import BadInput, NameTaken
 from lhcq.jets.definitions import axes_of
 from lhcq.jets.export_table import nth_jet
+from lhcq.manifests import read_manifest, write_manifest
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Contents, Duplicates, hash_columns, read_firsts, write_duplicates
 from lhcq.records.events import (
@@ -30,7 +31,7 @@ from lhcq.records.events import (
     with_axes,
 )
 from lhcq.records.labels import LABELS, count_labels
-from lhcq.storage import MANIFEST, read_manifest, sha256_of_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, sha256_of_json, staged_directory
 
 Integers = NDArray[np.int64]
 

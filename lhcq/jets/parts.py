@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhcq.config import FeatureSet, Frozen
+from lhcq.config import FeatureSet
 from lhcq.errors import DamagedChunk
+from lhcq.frozen import Frozen
 from lhcq.records.duplicates import Contents
 from lhcq.records.events import WRITER_OPTIONS, schema_of
 from lhcq.seals import OPEN, seal

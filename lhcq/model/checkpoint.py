@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhcq.errors import BadInput
+from lhcq.manifests import write_manifest
 from lhcq.model.identity import require_same
 from lhcq.records.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from lhcq.records.commits import read_verified
-from lhcq.storage import read_json, staged_directory, write_json, write_manifest
+from lhcq.storage import read_json, staged_directory, write_json
 
 STATE = "state.json"
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 
 _QUERY = "index,uuid,name,memory.used,memory.free,memory.total,compute_cap"
 _WAIT_SECONDS = 10.0

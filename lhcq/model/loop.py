@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lhcq.config import Frozen, TrainConfig
+from lhcq.config import TrainConfig
 from lhcq.errors import BadInput, Diverged
+from lhcq.frozen import Frozen
 from lhcq.model.adapter import Adapter, attach_lora, load_adapter, reset_adapter
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import recorded_rows, verified_step

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lhcq.config import Frozen, TrainConfig
+from lhcq.config import TrainConfig
 from lhcq.errors import PermanentError
+from lhcq.frozen import Frozen
 from lhcq.model.adapter import Adapter
 from lhcq.model.base import Base
 from lhcq.model.loss import end_losses, missing_losses, read_outputs, row_losses

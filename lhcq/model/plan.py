@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import ANSWER_WEIGHT, Frozen, TrainConfig
+from lhcq.config import ANSWER_WEIGHT, TrainConfig
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
 from lhcq.model.weights import count_parameters
 
 

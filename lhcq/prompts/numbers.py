@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lhcq.errors import BadInput
 from lhcq.prompts.features import meaning_of
 from lhcq.prompts.templates import count_units, units_of
 from lhcq.records.letters import LETTERS, QUANTITIES, SEPARATOR, split_prompt
+from lhcq.records.prompt_numbers import read_numbers
 from lhcq.records.specs import Template
 
 _FAR = 2.0
@@ -128,12 +128,6 @@ def _are_letters(text: str, most: int) -> bool:
             space == " " and letter in LETTERS for space, letter in zip(text[::2], text[1::2], strict=True)
         )
     )
-
-
-def read_numbers(prompts: Sequence[str]) -> NDArray[np.int64]:
-    """The numbers that prompts begin with, (n_prompts, n_numbers)."""
-    words = " ".join(split_prompt(one)[0] for one in prompts).split()
-    return np.array(words, dtype=np.int64).reshape(len(prompts), -1)
 
 
 def values_of(template: Template, prompt: str) -> dict[str, float] | None:

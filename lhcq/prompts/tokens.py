@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
 from lhcq.records.letters import LETTERS, SEPARATOR
 
 _BATCH = 4096

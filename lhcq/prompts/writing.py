@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
+from lhcq.manifests import write_manifest
 from lhcq.prompts.features import RATIOS, Feature, compute_features, features_of, record_columns
 from lhcq.prompts.particles import Constituents, check_kept
 from lhcq.prompts.split import Integers, assign_subsets, select
@@ -29,7 +30,7 @@ from lhcq.records.events import (
 from lhcq.records.labels import LABELS
 from lhcq.records.specs import Template
 from lhcq.records.subsets import ROW_GROUP, split_schema, write_subset
-from lhcq.storage import MANIFEST, read_json, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, read_json, staged_directory
 
 Encode = Callable[[list[str]], list[list[int]]]
 

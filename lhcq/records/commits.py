@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
+from lhcq.manifests import read_manifest, verify_files
 from lhcq.records.jobs import RECORD
-from lhcq.storage import MANIFEST, read_json, read_manifest, verify_files
+from lhcq.storage import MANIFEST, read_json
 
 OF = "of"
 """Field of a manifest: the identity of the job that the directory is a result of."""

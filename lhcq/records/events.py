@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhcq.config import FeatureSet
+from lhcq.manifests import read_manifest
 from lhcq.records import parquet
 from lhcq.records.commits import read_verified
-from lhcq.storage import read_manifest
 
 _FILE = "events.parquet"
 

@@ -3,8 +3,8 @@
 import contextlib
 from typing import Literal
 
-from lhcq.config import Frozen
-from lhcq.records.jobs import Job, read_as
+from lhcq.frozen import Frozen
+from lhcq.records.jobs import Job, Outcome, read_as
 from lhcq.records.run_state import current_course, open_pause
 from lhcq.records.specs import TrainSpec
 from lhcq.storage import write_record
@@ -41,6 +41,13 @@ def is_paused(workspace: Workspace, job: Job) -> bool:
     if not isinstance(job.spec, TrainSpec):
         return True
     return not current_course(workspace.run(job.name)).ends(job.spec.checkpoint_steps[-1])
+
+
+def state_of(workspace: Workspace, job: Job, outcome: Outcome | None) -> str:
+    """How a job stands: as its `outcome` says; without one, `paused` or `open`."""
+    if outcome is not None:
+        return outcome.state
+    return "paused" if is_paused(workspace, job) else "open"
 
 
 def set_wish(workspace: Workspace, job: Job, wish: Wish) -> None:

@@ -1,8 +1,8 @@
-"""The records of a job: what was asked for, how it ended, and why units of it were given up.
+"""The records of a job: what was asked for, and how it ended.
 
 `job.json` is written before anything is published; of it only the terms may be renewed, by the same request.
 `outcome.json` is written once. Everything between the two is derived from which outputs stand in the workspace.
-Who asks for a job and ends one is `tasks.jobs.store`.
+Who asks for a job and ends one is `tasks.jobs.store`; why work on one stopped, `lhcq.records.failures`.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import logging
 import os
 import pwd
 import re
-import socket
 import time
 from collections.abc import Collection, Container, Mapping
 from pathlib import Path
@@ -23,24 +22,20 @@ from pydantic import (
     model_validator,
 )
 
-from lhcq.config import Frozen, Grown
-from lhcq.errors import BadInput, Damaged, LhcqError, NewerFormat, NotThere
+from lhcq.errors import BadInput, Damaged, NewerFormat, NotThere
+from lhcq.frozen import Frozen, Grown
 from lhcq.records.specs import SPECS, Spec, Terms
 from lhcq.spelling import did_you_mean
-from lhcq.storage import LOOK, read_json, remove_file, staged_file, to_record, write_record
+from lhcq.storage import LOOK, read_json, staged_file, to_record, write_record
 from lhcq.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-RECORD, OUTCOME, FAILED = "job.json", "outcome.json", "failed"
-STOPPED = "stopped.json"
-"""Why nobody works for a job any more; it goes when somebody does."""
+RECORD, OUTCOME = "job.json", "outcome.json"
 MADE = "made.json"
 """The sha256 of what a job made, where that is a file without a manifest."""
 MOST_CHUNKS = 10_000_000
 """Far more than a chunk of one event each would make of any file there is."""
-LOG_VARIABLE = "LHCQ_LOG"
-"""Where a worker's log goes, for those who look for it."""
 _LONGEST_OWNER = 64
 _TOLD: set[Path] = set()
 """Damaged records that this process has spoken of."""
@@ -132,44 +127,6 @@ class Outcome(Frozen):
     message: str
     finished: float
     """Seconds since the epoch."""
-
-
-class Holder(Frozen):
-    """Who works, or worked, on a unit."""
-
-    host: str
-    pid: int
-    since: float
-    """Seconds since the epoch, by the holder's clock."""
-    log: str | None
-    """The worker's log file; None where what started the worker keeps its output."""
-
-    @classmethod
-    def this_process(cls) -> Self:
-        """This process, from now on."""
-        return cls(
-            host=socket.gethostname(), pid=os.getpid(), since=time.time(), log=os.environ.get(LOG_VARIABLE)
-        )
-
-
-class Stopped(Frozen):
-    """Why a command that brought workers for a job ended before the job did."""
-
-    message: str
-    by: Holder
-    """That command: `since` is when it ended."""
-
-
-class Failure(Frozen):
-    """Why one unit of a job was given up."""
-
-    unit: str
-    message: str
-    permanent: bool
-    """The input or configuration is wrong; otherwise the attempts ran out."""
-    attempts: int
-    by: Holder
-    traceback: str
 
 
 class DamagedJob(Frozen):
@@ -379,43 +336,11 @@ def outcome_of(workspace: Workspace, job: Job) -> Outcome | None:
     return None
 
 
-def note_stop(workspace: Workspace, job: Job, message: str) -> None:
-    """Keep why nobody works for an open job any more, where there is one and room to say so: `lhcq why` tells it."""
-    directory = directory_of(workspace, job)
-    if (directory / RECORD).exists():
-        with contextlib.suppress(LhcqError, OSError):
-            write_record(directory / STOPPED, Stopped(message=message, by=Holder.this_process()).model_dump())
-
-
-def forget_stop(workspace: Workspace, job: Job) -> None:
-    """Somebody works for the job again."""
-    remove_file(directory_of(workspace, job) / STOPPED)
-
-
-def stop_of(workspace: Workspace, job: Job) -> Stopped | None:
-    """What ended the last command that had workers of its own for a job; None where it left no word."""
-    with contextlib.suppress(FileNotFoundError, Damaged):
-        return read_as(Stopped, directory_of(workspace, job) / STOPPED)
-    return None
-
-
 def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
     """How the job ended; the first outcome stands."""
     outcome = Outcome(state=state, message=message, finished=time.time())
     with staged_file(directory_of(workspace, job) / OUTCOME) as temporary:
         temporary.write_text(to_record(outcome.model_dump()), encoding="utf-8")
-
-
-def failures_of(workspace: Workspace, job: Job) -> list[Failure]:
-    """The units that were given up, in order of name.
-
-    One whose record is damaged is not given up any more: it is tried again, which is what a person would ask for.
-    """
-    failures = []
-    for path in sorted((directory_of(workspace, job) / FAILED).glob("[!.]*.json")):
-        with contextlib.suppress(FileNotFoundError, Damaged):
-            failures.append(read_as(Failure, path))
-    return failures
 
 
 def read_as(record: type[_R], path: Path) -> _R:
@@ -425,13 +350,3 @@ def read_as(record: type[_R], path: Path) -> _R:
         return record.checked(**fields)
     except BadInput as error:
         raise Damaged(f"{path}: {error} {LOOK}") from error
-
-
-def record_failure(workspace: Workspace, job: Job, failure: Failure) -> None:
-    """Keep why a unit was given up."""
-    write_record(failure_path(workspace, job, failure.unit), failure.model_dump())
-
-
-def failure_path(workspace: Workspace, job: Job, unit: str) -> Path:
-    """Where it stands why a unit was given up."""
-    return directory_of(workspace, job) / FAILED / f"{unit.replace(':', '.')}.json"

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lhcq.config import explain_fault
 from lhcq.errors import BadInput
+from lhcq.frozen import explain_fault
 from lhcq.storage import append_line
 from lhcq.workspace import RunPaths
 

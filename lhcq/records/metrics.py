@@ -1,6 +1,6 @@
 """What a classifier is worth on some events, as it is kept on disk: each number with its interval."""
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 
 
 class Confusion(Frozen):

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import OF
 from lhcq.records.specs import PredictSpec
-from lhcq.storage import read_json, staged_directory, write_json, write_manifest, write_text
+from lhcq.storage import read_json, staged_directory, write_json, write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,7 +22,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from lhcq.config import Act, AlarmKind, Frozen, TrainConfig
+from lhcq.config import Act, AlarmKind, TrainConfig
+from lhcq.frozen import Frozen
 from lhcq.records.commits import steps_under
 from lhcq.records.jobs import read_record
 from lhcq.records.specs import TrainSpec

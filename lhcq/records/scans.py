@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import OF
-from lhcq.storage import read_json, staged_directory, write_json, write_manifest, write_text
+from lhcq.storage import read_json, staged_directory, write_json, write_text
 
 _FOUND, _PAGE = "scan.json", "report.html"
 

@@ -8,17 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.errors import DamagedChunk
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import OF
 from lhcq.seals import OPEN, check_seal, seal
-from lhcq.storage import (
-    MANIFEST,
-    read_json,
-    staged_directory,
-    staged_file,
-    write_json,
-    write_manifest,
-    write_text,
-)
+from lhcq.storage import MANIFEST, read_json, staged_directory, staged_file, write_json, write_text
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -13,14 +13,13 @@ from pydantic import Field
 from lhcq.config import (
     ClusterConfig,
     Frame,
-    Frozen,
     GenerateConfig,
-    Grown,
     ScanConfig,
     SearchConfig,
     SplitConfig,
     TrainConfig,
 )
+from lhcq.frozen import Frozen, Grown
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from lhcq.config import SplitConfig
 from lhcq.errors import BadInput
 from lhcq.records import parquet
 from lhcq.records.commits import digests_of, read_verified
@@ -75,6 +76,12 @@ def first_prompts(split_dir: Path, subset: str, n: int) -> list[str]:
 def rows_of_subsets(split_dir: Path) -> dict[str, NDArray[np.int64]]:
     """The source rows of each subset."""
     return {subset: read_subset(split_dir, subset, ["row"])["row"].to_numpy() for subset in SUBSETS}
+
+
+def training_prompts(manifest: Mapping[str, Any]) -> int:
+    """Prompts in the training subset of a split, by its manifest: its events, each as often as there are copies."""
+    n_events: int = sum(manifest["counts"]["train"].values())
+    return n_events * SplitConfig.checked(**manifest["config"]).copies
 
 
 def match_rows(

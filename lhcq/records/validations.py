@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lhcq.errors import NotThere
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import is_commit, read_verified, require_commit
 from lhcq.records.metrics import CalibratedMetrics, Metrics
 from lhcq.storage import (
@@ -20,7 +21,6 @@ from lhcq.storage import (
     sha256_of,
     staged_directory,
     write_json,
-    write_manifest,
     write_record,
     write_text,
 )

@@ -12,7 +12,7 @@ import numpy as np
 from lhcq.errors import NotThere
 from lhcq.records.checkpoints import versions_of
 from lhcq.records.commits import digests_of
-from lhcq.records.job_control import is_paused
+from lhcq.records.job_control import state_of
 from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
 from lhcq.records.journal import CheckpointLine, Line, StepLine, read_journal
 from lhcq.records.run_state import (
@@ -132,10 +132,9 @@ def _mean_loss(history: History, after: int, until: int) -> float | None:
 
 
 def _state(workspace: Workspace, job: Job, outcome: Outcome | None, history: History) -> str:
-    if outcome:
-        return outcome.state
-    if is_paused(workspace, job):
-        return "paused"
+    state = state_of(workspace, job, outcome)
+    if state != "open":
+        return state
     return "training" if history.steps.size else "queued"
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import TRAIN_PRESETS, TREES, RegionsConfig, Settings, TrainConfig
+from lhcq.config import TRAIN_PRESETS, TREES, RegionsConfig, TrainConfig
+from lhcq.environment import Settings
 from lhcq.errors import BadInput
 from lhcq.model.duration import pace_here, scoring_seconds, step_seconds
 from lhcq.model.identity import identify

@@ -4,19 +4,13 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lhcq.config import (
-    ClusterConfig,
-    Frozen,
-    GenerateConfig,
-    SplitConfig,
-    TrainConfig,
-    training_prompts,
-    whole_path,
-)
+from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.environment import whole_path
 from lhcq.errors import LhcqError
 from lhcq.events.archive import find_file
 from lhcq.events.pythia import SECONDS_PER_EVENT as SECONDS_TO_GENERATE
 from lhcq.events.pythia import plan_parts
+from lhcq.frozen import Frozen
 from lhcq.jets.plan import SECONDS_PER_EVENT as SECONDS_TO_CLUSTER
 from lhcq.jets.plan import events_per_chunk
 from lhcq.model.duration import pace_here, scoring_seconds, step_seconds
@@ -28,7 +22,7 @@ from lhcq.prompts.split import expected_prompts
 from lhcq.records.events import read_dataset
 from lhcq.records.letters import QUANTITIES
 from lhcq.records.specs import Template, TrainSpec
-from lhcq.records.subsets import read_split
+from lhcq.records.subsets import read_split, training_prompts
 from lhcq.requests.cluster import find_events
 from lhcq.requests.recipe import Recipe, config_of
 from lhcq.storage import MANIFEST

@@ -9,6 +9,7 @@ from lhcq.errors import BadInput, NotThere
 from lhcq.events.masterkey import read_master_key
 from lhcq.jets.definitions import compare_axes, unknown_jets
 from lhcq.jets.plan import Chunks, plan_chunks
+from lhcq.manifests import read_manifest
 from lhcq.prompts.particles import check_kept
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
@@ -19,7 +20,7 @@ from lhcq.records.predictions import has_scores_of
 from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
 from lhcq.records.subsets import count_events, split_of_run, subset_sha256
 from lhcq.records.tags import resolve_step
-from lhcq.storage import MANIFEST, check_room, read_json, read_manifest, sha256_of
+from lhcq.storage import MANIFEST, check_room, read_json, sha256_of
 from lhcq.workspace import Workspace
 
 # A stretch is some seconds on a GPU; a small dataset is cut finer, so that several workers share it.

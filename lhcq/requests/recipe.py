@@ -31,15 +31,14 @@ from lhcq.config import (
     CLUSTER_PRESETS,
     TRAIN_PRESETS,
     ClusterConfig,
-    Frozen,
     GenerateConfig,
     SplitConfig,
     TrainConfig,
     check_name,
-    explain_fault,
-    whole_path,
 )
+from lhcq.environment import whole_path
 from lhcq.errors import BadInput, NotThere
+from lhcq.frozen import Frozen, explain_fault
 
 STAGES = ("fetch", "generate", "cluster", "prepare", "train", "predict")
 """In the order of the work."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lhcq.config import TrainConfig, training_prompts
+from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.identity import identify
 from lhcq.model.plan import plan_run, recommended_answer_weight, recommended_learning_rate
@@ -14,7 +14,7 @@ from lhcq.prompts.tokens import audit
 from lhcq.records.commits import digests_of
 from lhcq.records.jobs import Job
 from lhcq.records.specs import TrainSpec, TrainTerms
-from lhcq.records.subsets import SUBSETS, read_split, read_subset
+from lhcq.records.subsets import SUBSETS, read_split, read_subset, training_prompts
 from lhcq.storage import check_room, sha256_of_json
 from lhcq.workspace import Workspace
 

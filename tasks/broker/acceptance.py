@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput, TransientError
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, broker_address, new_client

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
-from lhcq.config import Frozen, check_name
+from lhcq.config import check_name
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
 
 LARGEST_BODY = 64 * 1024
 """Characters. The body of a chord's part, the largest there is, has about 1,500."""

@@ -6,7 +6,7 @@ from typing import Any
 import redis
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from tasks.settings import tls_options
 
 LEASE_PREFIX = "lhcq:lease:"

@@ -6,9 +6,8 @@ data directory for as long as it lives, whoever started it. Every command that u
 last to leave stops it. After a kill -9 of a command the next one finds the server running, or restarts it from
 its file.
 
-Where the server is stands in a record beside its lock, since the socket's path follows from things that change: the
-workspace's place, TMPDIR. A server whose socket is gone is ended by its number, once it has proved to be ours, and
-started again.
+A server whose socket is gone is ended by its number, once it has proved to be ours (`tasks.broker.server_record`),
+and started again.
 """
 
 import contextlib
@@ -31,11 +30,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Frozen
 from lhcq.errors import BadInput, LhcqError, TransientError
-from lhcq.storage import explained_os_errors, lock_file, read_json, rotate, unlock_file, write_json
+from lhcq.storage import explained_os_errors, lock_file, rotate, unlock_file, write_json
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, LEASE_PREFIX
+from tasks.broker.server_record import (
+    PROCESSES,
+    ServerRecord,
+    is_locked,
+    is_server,
+    listening,
+    read_record,
+    start_time,
+)
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
@@ -43,7 +50,6 @@ _GRACE_SECONDS = 5.0
 """A server that is starting listens sooner than this."""
 _LOOK_EVERY_SECONDS = 5.0
 _LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
-_PROCESSES = Path("/proc")
 
 _CONFIGURATION = b"""\
 port 0
@@ -65,16 +71,6 @@ proto-max-bulk-len 4mb
 """
 
 
-class Record(Frozen):
-    """The server that holds the data directory, as noted by whoever started it."""
-
-    pid: int
-    host: str
-    socket: str
-    started: str = ""
-    """When, by `ps`; where the kernel does not tell which files a process has open."""
-
-
 @contextlib.contextmanager
 def embedded_broker(workspace: Workspace) -> Iterator[str]:
     """Use the workspace's own broker, starting it when it does not run; gives its URL."""
@@ -89,7 +85,7 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
                 address = socket_path(workspace)
                 if listening(data) not in (None, address):
                     _stop(data)  # started when the workspace had another place, or under another TMPDIR
-                elif answers(address) and not _is_locked(data):
+                elif answers(address) and not is_locked(data):
                     _shut_down(address)  # left over from a workspace of the same path that was removed
                 _start(data, address, started, alone=True)
                 _forget_leases(address)
@@ -141,65 +137,12 @@ def socket_path(workspace: Workspace) -> Path:
 
 def _agreed_address(workspace: Workspace) -> Path:
     """Where all commands of this host that use the server now look for it, so that a new one is found there too."""
-    record = _record(_data_of(workspace))
-    if record and record.host == socket.gethostname() and _is_locked(_data_of(workspace)):
+    record = read_record(_data_of(workspace))
+    if record and record.host == socket.gethostname() and is_locked(_data_of(workspace)):
         agreed = Path(record.socket)
         if agreed.parents[1].is_dir():
             return agreed
     return socket_path(workspace)
-
-
-def listening(data: Path) -> Path | None:
-    """The socket at which the server of a data directory takes connections; None where there is none."""
-    if not (data / "server.lock").exists() or not _is_locked(data):
-        return None
-    record = _record(data)
-    if record is None or not _is_server(record, data) or not _takes_connections(Path(record.socket)):
-        return None
-    return Path(record.socket)
-
-
-def _record(data: Path) -> Record | None:
-    try:
-        return Record.checked(**read_json(data / "server.json"))
-    except (OSError, ValueError, TypeError, LhcqError):
-        return None
-
-
-def _is_server(record: Record, data: Path) -> bool:
-    """Whether the process of the record is of this host and has the data directory's lock open, as no other can."""
-    if record.host != socket.gethostname():
-        return False
-    if not _PROCESSES.joinpath("self", "fd").exists():
-        return bool(record.started) and _start_time(record.pid) == record.started
-    try:
-        lock = (data / "server.lock").stat()
-        for name in os.listdir(_PROCESSES / str(record.pid) / "fd"):  # noqa: PTH208
-            with contextlib.suppress(FileNotFoundError):
-                opened = (_PROCESSES / str(record.pid) / "fd" / name).stat()
-                if (opened.st_dev, opened.st_ino) == (lock.st_dev, lock.st_ino):
-                    return record.pid != os.getpid()
-    except OSError:
-        return False
-    return False
-
-
-def _start_time(pid: int) -> str:
-    asked = ["ps", "-o", "lstart=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _takes_connections(address: Path) -> bool:
-    """Whether somebody listens at a socket, even if too busy to answer."""
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(1.0)
-        try:
-            line.connect(str(address))
-        except BlockingIOError:  # more wait than it can hold, so somebody does
-            return True
-        except OSError as error:
-            return isinstance(error, TimeoutError)
-    return True
 
 
 @contextlib.contextmanager
@@ -243,7 +186,7 @@ def _start(data: Path, address: Path, started: "list[subprocess.Popen[bytes]]", 
     _private_directory(address.parent)
     deadline = time.monotonic() + _START_SECONDS
     server: subprocess.Popen[bytes] | None = None
-    suspect: Record | None = None
+    suspect: ServerRecord | None = None
     suspected = time.monotonic()
     # Two commands may start at once: the lock lets one server in, and both use it.
     while time.monotonic() < deadline:
@@ -255,7 +198,7 @@ def _start(data: Path, address: Path, started: "list[subprocess.Popen[bytes]]", 
             server = _launch(get_binary_path(), data, address)
             if server is not None:
                 started.append(server)
-            elif (record := _record(data)) != suspect:
+            elif (record := read_record(data)) != suspect:
                 suspect, suspected = record, time.monotonic()
             elif time.monotonic() - suspected > _GRACE_SECONDS:
                 _end_unreachable(data, record, alone=alone)
@@ -283,12 +226,6 @@ def _configuration(data: Path, address: Path) -> bytes:
     }
 
 
-def _is_locked(data: Path) -> bool:
-    """Whether a server holds the data directory."""
-    with (data / "server.lock").open("a") as lock:
-        return not lock_file(lock, shared=True, wait=False)
-
-
 def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes] | None":
     """Start the server holding the lock on its data directory; None while another server holds it.
 
@@ -310,8 +247,10 @@ def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes]
             start_new_session=True,  # Ctrl-C reaches the command, which stops its workers first
         )
         try:
-            told = "" if _PROCESSES.exists() else _start_time(server.pid)
-            record = Record(pid=server.pid, host=socket.gethostname(), socket=str(address), started=told)
+            told = "" if PROCESSES.exists() else start_time(server.pid)
+            record = ServerRecord(
+                pid=server.pid, host=socket.gethostname(), socket=str(address), started=told
+            )
             write_json(data / "server.json", record.model_dump())
         except BaseException:  # nobody would know whose it is
             server.kill()
@@ -320,16 +259,16 @@ def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes]
         return server
 
 
-def _end_unreachable(data: Path, record: Record | None, *, alone: bool) -> None:
+def _end_unreachable(data: Path, record: ServerRecord | None, *, alone: bool) -> None:
     """End the server that holds the data directory and cannot be reached, or say why it is left alone."""
-    if record is None or not _is_server(record, data):
+    if record is None or not is_server(record, data):
         who = "a process that left no record" if record is None else f"process {record.pid} of {record.host}"
         where = f", at {record.socket}" if record else ""
         raise TransientError(
             f"{data}: a broker holds it that cannot be reached from here: {who}{where}. Run this command there, end "
             "that process, or set LHCQ_BROKER_URL on both sides."
         )
-    if not alone and (_PROCESSES / str(record.pid) / "root" / record.socket.lstrip("/")).exists():
+    if not alone and (PROCESSES / str(record.pid) / "root" / record.socket.lstrip("/")).exists():
         raise TransientError(
             f"{data}: other commands use its broker at {record.socket}, which this one does not see: they have a "
             f"{Path(record.socket).parents[1]} of their own. Wait for them, or set LHCQ_BROKER_URL on both sides."
@@ -337,15 +276,15 @@ def _end_unreachable(data: Path, record: Record | None, *, alone: bool) -> None:
     _end_process(data, record)
 
 
-def _end_process(data: Path, record: Record) -> None:
+def _end_process(data: Path, record: ServerRecord) -> None:
     """End a server that has proved to be ours by its number; it writes its file first, if it can."""
     for number, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, 5.0)):
-        if not _is_server(record, data):
+        if not is_server(record, data):
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, number)
         deadline = time.monotonic() + seconds
-        while _is_locked(data) and time.monotonic() < deadline:
+        while is_locked(data) and time.monotonic() < deadline:
             time.sleep(0.05)
 
 
@@ -373,11 +312,11 @@ def _is_last(users: IO[str]) -> bool:
 
 def _stop(data: Path) -> None:
     """Stop the server; it writes its file first."""
-    address, record = listening(data), _record(data)
+    address, record = listening(data), read_record(data)
     if address is not None:
         _shut_down(address)
         deadline = time.monotonic() + _STOP_SECONDS
-        while _is_locked(data) and time.monotonic() < deadline:
+        while is_locked(data) and time.monotonic() < deadline:
             time.sleep(0.05)
     if record is not None:
         _end_process(data, record)

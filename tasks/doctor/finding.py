@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 
 State = Literal["ok", "warning", "error"]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import Damaged, LhcqError, NewerFormat
+from lhcq.records.failures import FAILED
 from lhcq.records.job_control import wish_of
-from lhcq.records.jobs import FAILED, MADE, Job, directory_of, outcome_of, read_jobs
+from lhcq.records.jobs import MADE, Job, directory_of, outcome_of, read_jobs
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import RunPaths, Workspace
 from tasks.doctor.finding import Finding

@@ -13,7 +13,7 @@ from typing import Any
 import redis
 from celery.worker.control import inspect_command
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 from lhcq.model.gpus import Gpu, gpus_here
 from lhcq.storage import staged_file
 from lhcq.version import version as own_version

@@ -13,8 +13,9 @@ import redis
 from celery import current_task
 
 from lhcq.errors import LeaseLost, LhcqError
+from lhcq.records.failures import Failure, Holder, failures_of, record_failure
 from lhcq.records.job_control import is_held
-from lhcq.records.jobs import Failure, Holder, Job, failures_of, find_job, outcome_of, record_failure
+from lhcq.records.jobs import Job, find_job, outcome_of
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.broker.connection import redis_client

@@ -19,8 +19,9 @@ from typing import Literal
 import redis
 from redis.exceptions import LockError
 
+from lhcq.records.failures import failures_of
 from lhcq.records.job_control import is_held
-from lhcq.records.jobs import Job, failures_of, list_jobs, outcome_of, place_of
+from lhcq.records.jobs import Job, list_jobs, outcome_of, place_of
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.broker.acceptance import claimed_by_another

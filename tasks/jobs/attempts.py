@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import redis
 
-from lhcq.config import Frozen
 from lhcq.errors import DiskFull
-from lhcq.records.jobs import Holder, Job
+from lhcq.frozen import Frozen
+from lhcq.records.failures import Holder
+from lhcq.records.jobs import Job
 from tasks.broker.connection import redis_client
 from tasks.jobs.store import message_of
 from tasks.jobs.units import Unit

@@ -1,7 +1,8 @@
 """The kinds of job, one value each: all that asks "which kind is this?" asks it here.
 
 A new stage is one spec in `lhcq.records.specs`, one module of tasks in `tasks.stages`, one verb, and one line in
-`KINDS`. Most stages are fan-outs: a task a chunk, and a merge that ends the job.
+`KINDS`. Most stages are fan-outs: a task a chunk, and a merge that ends the job. What takes more than a few lines to
+say of a kind stands in a module of its own: `tasks.jobs.train`, `tasks.jobs.search`.
 """
 
 import functools
@@ -13,9 +14,7 @@ from typing import Literal
 
 from lhcq.errors import BadInput
 from lhcq.records import predictions
-from lhcq.records.job_control import wish_of
 from lhcq.records.jobs import Job
-from lhcq.records.run_state import committed_steps, current_course, reached_step, validated_steps
 from lhcq.records.specs import (
     ClusterSpec,
     ClusterTerms,
@@ -29,11 +28,21 @@ from lhcq.records.specs import (
 )
 from lhcq.storage import MANIFEST
 from lhcq.workspace import RunPaths, Workspace
-from tasks.jobs.units import Unit
+from tasks.jobs.search import (
+    describe_scan,
+    describe_search,
+    page_of_scan,
+    page_of_search,
+    parents_of_scan,
+    parents_of_search,
+    rounds_of_search,
+    task_of_scan,
+    task_of_search,
+)
+from tasks.jobs.train import describe_run, parents_of_run, plan_run, test_unit
+from tasks.jobs.units import Caption, Unit
 
 Queue = Literal["cpu", "gpu", "validate"]
-Caption = dict[str, str]
-"""What a message is about, in words: dataset and rows, run and step."""
 Stretch = tuple[str, int, int]
 """What a chunk is a stretch of, and its rows [start, stop)."""
 
@@ -254,76 +263,6 @@ def _rows_of_prediction(job: Job, index: int) -> Stretch:
     return spec.dataset, chunk.start, chunk.stop
 
 
-def _rounds_of_search(job: Job) -> Sequence[int]:
-    from lhcq.requests.search import rounds_of
-
-    return rounds_of(job.spec_of(SearchSpec))
-
-
-def _task_of_search(job: Job, index: int) -> str:
-    """Trainings of a language model, those of shuffles too, go where models are trained; all else to any worker."""
-    trained = job.spec_of(SearchSpec).tuning is not None and index < _rounds_of_search(job)[0]
-    return "lhcq.search_train" if trained else "lhcq.search_part"
-
-
-def _parents_of_search(workspace: Workspace, job: Job) -> list[Path]:
-    spec = job.spec_of(SearchSpec)
-    parents = _dataset_and_model(workspace, spec)
-    if spec.beside is not None:
-        parents.append(workspace.search(spec.beside.name))
-    return parents
-
-
-def _dataset_and_model(workspace: Workspace, spec: SearchSpec | ScanSpec) -> list[Path]:
-    parents = [workspace.dataset(spec.dataset)]
-    return parents if spec.tuning is None else [*parents, workspace.root / spec.tuning.model_dir]
-
-
-def _describe_search(job: Job, unit: Unit) -> Caption:
-    from lhcq.requests.search import Experiments, Shuffle, chunk_of
-
-    spec = job.spec_of(SearchSpec)
-    caption = {"search": job.name, "dataset": spec.dataset}
-    if unit.number is None:
-        return {**caption, "parts": str(job.parts)}
-    chunk = chunk_of(spec, unit.number)
-    if isinstance(chunk, Experiments):
-        return {**caption, "pseudo-experiments": f"{chunk.first}-{chunk.end - 1}"}
-    low, high = spec.config.regions[chunk.region]
-    caption["region"] = f"{low:g}-{high:g} GeV"
-    if isinstance(chunk, Shuffle):
-        return {**caption, "shuffle": str(chunk.shuffle)}
-    return {**caption, "seed": str(chunk.seed), "fold": str(chunk.fold)}
-
-
-def _page_of_search(workspace: Workspace, job: Job) -> Path:
-    from lhcq.records.searches import page_file
-
-    return page_file(workspace.search(job.name))
-
-
-def _task_of_scan(job: Job, _: int) -> str:
-    """Where a language model is trained, all chunks go to workers that train: trees take a second beside it."""
-    return "lhcq.scan_part" if job.spec_of(ScanSpec).tuning is None else "lhcq.scan_train"
-
-
-def _describe_scan(job: Job, unit: Unit) -> Caption:
-    from lhcq.requests.scan import chunk_of
-
-    spec = job.spec_of(ScanSpec)
-    caption = {"scan": job.name, "dataset": spec.dataset}
-    if unit.number is None:
-        return {**caption, "parts": str(job.parts)}
-    chunk = chunk_of(spec, unit.number)
-    return {**caption, "signal events": str(chunk.n_signal), "seed": str(chunk.seed), "fold": str(chunk.fold)}
-
-
-def _page_of_scan(workspace: Workspace, job: Job) -> Path:
-    from lhcq.records.scans import page_file
-
-    return page_file(workspace.scan(job.name))
-
-
 def baseline_unit(split: str) -> Unit:
     """The unit that fits trees on a split and ends its job."""
     return Unit(task="lhcq.baseline", args=(split,))
@@ -339,44 +278,6 @@ def _describe_split(_: Workspace, job: Job) -> Callable[[Unit], Caption]:
     return lambda _: {"split": job.name, "dataset": job.spec_of(PrepareSpec).dataset}
 
 
-def validate_unit(run: str, step: int) -> Unit:
-    """The unit that scores a checkpoint on the validation subset."""
-    return Unit(task="lhcq.validate", args=(run, step))
-
-
-def segment_unit(run: str) -> Unit:
-    """The unit that trains to the next checkpoint."""
-    return Unit(task="lhcq.train_segment", args=(run,))
-
-
-def test_unit(run: str) -> Unit:
-    """The unit that scores the best checkpoint on the test subset and ends the run."""
-    return Unit(task="lhcq.test", args=(run,))
-
-
-def _plan_run(workspace: Workspace, job: Job) -> list[Unit]:
-    """A validation for each checkpoint that has none, then the next segment, or the test once training has ended.
-
-    A checkpoint that was removed has its validation still, so it was reached and is no work any more.
-    """
-    spec, directory = job.spec_of(TrainSpec), workspace.run(job.name)
-    validated = validated_steps(directory)
-    units = [validate_unit(job.name, step) for step in committed_steps(directory) if step not in validated]
-    course = current_course(directory)
-    if not course.ends(spec.checkpoint_steps[-1]):
-        waits = course.demand is not None or spec.config.waits_for_validation
-        if wish_of(workspace, job) == "run" and not (waits and units):
-            units.append(segment_unit(job.name))
-    elif not units:
-        units.append(test_unit(job.name))
-    return units
-
-
-def _parents_of_run(workspace: Workspace, job: Job) -> list[Path]:
-    spec = job.spec_of(TrainSpec)
-    return [workspace.split(spec.split), workspace.root / spec.model_dir]
-
-
 def _parents_of_prediction(workspace: Workspace, job: Job) -> list[Path]:
     spec = job.spec_of(PredictSpec)
     return [
@@ -385,24 +286,6 @@ def _parents_of_prediction(workspace: Workspace, job: Job) -> list[Path]:
         workspace.dataset(spec.dataset),
         workspace.root / spec.model_dir,
     ]
-
-
-def _describe_run(workspace: Workspace, job: Job) -> Callable[[Unit], Caption]:
-    def describe(unit: Unit) -> Caption:
-        return {"run": job.name, **_steps(unit)}
-
-    def _steps(unit: Unit) -> Caption:
-        """The steps that a unit trains, or the checkpoint that it scores."""
-        if unit.number is not None:
-            return {"step": str(unit.number)}
-        if unit != segment_unit(job.name):
-            return {}
-        reached = reached_step(workspace.run(job.name))
-        steps = job.spec_of(TrainSpec).checkpoint_steps
-        until = min((step for step in steps if step > reached), default=reached)
-        return {"steps": f"{reached + 1}-{until}"}
-
-    return describe
 
 
 KINDS: dict[str, Kind] = {
@@ -446,13 +329,13 @@ KINDS: dict[str, Kind] = {
             spec=TrainSpec,
             queues={"lhcq.train_segment": "gpu", "lhcq.validate": "validate", "lhcq.test": "validate"},
             result=lambda workspace, job: workspace.run(job.name),
-            plan=_plan_run,
+            plan=plan_run,
             last=lambda job: test_unit(job.name),
-            describe=_describe_run,
+            describe=describe_run,
             measured_in="steps",
             makes="run",
             shelf=Workspace.run,
-            made_of=_parents_of_run,
+            made_of=parents_of_run,
             page=lambda workspace, job: RunPaths(workspace.run(job.name)).page,
         ),
         fan_out(
@@ -474,12 +357,12 @@ KINDS: dict[str, Kind] = {
             result=lambda workspace, job: workspace.search(job.name),
             makes="search",
             shelf=Workspace.search,
-            made_of=_parents_of_search,
+            made_of=parents_of_search,
             more={"lhcq.search_train": "gpu"},
-            page=_page_of_search,
-            rounds=_rounds_of_search,
-            chunk_task=_task_of_search,
-            describe=_describe_search,
+            page=page_of_search,
+            rounds=rounds_of_search,
+            chunk_task=task_of_search,
+            describe=describe_search,
         ),
         fan_out(
             ScanSpec,
@@ -488,11 +371,11 @@ KINDS: dict[str, Kind] = {
             result=lambda workspace, job: workspace.scan(job.name),
             makes="scan",
             shelf=Workspace.scan,
-            made_of=lambda workspace, job: _dataset_and_model(workspace, job.spec_of(ScanSpec)),
+            made_of=parents_of_scan,
             more={"lhcq.scan_train": "gpu"},
-            page=_page_of_scan,
-            chunk_task=_task_of_scan,
-            describe=_describe_scan,
+            page=page_of_scan,
+            chunk_task=task_of_scan,
+            describe=describe_scan,
         ),
     )
 }

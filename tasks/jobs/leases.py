@@ -27,7 +27,7 @@ from redis.exceptions import LockError
 from redis.retry import Retry
 
 from lhcq.errors import LeaseLost
-from lhcq.records.jobs import Holder
+from lhcq.records.failures import Holder
 from tasks.broker.connection import LEASE_PREFIX
 from tasks.jobs.turns import Claim, Ending, Released, give_back_lease, take_lease
 from tasks.jobs.units import unit_key

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+from lhcq.records.failures import failures_of
 from lhcq.records.job_control import is_held
-from lhcq.records.jobs import Job, failures_of
+from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_unit, finished_chunks, first_round, kind_of, merge_unit
 from tasks.jobs.units import Unit

@@ -9,21 +9,17 @@ from pathlib import Path
 
 from lhcq.errors import BadInput, Damaged, LhcqError, NameTaken, PermanentError
 from lhcq.records.commits import OF, differing
+from lhcq.records.failures import FAILED, Failure, failure_path, failures_of, forget_stop
 from lhcq.records.job_control import is_held, wish_of
 from lhcq.records.jobs import (
-    FAILED,
     MADE,
     OUTCOME,
     RECORD,
-    Failure,
     Job,
     Outcome,
     directory_of,
     end_job,
-    failure_path,
-    failures_of,
     find_job,
-    forget_stop,
     list_jobs,
     load_job,
     named_job,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from lhcq.errors import LhcqError
 from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
-from tasks.jobs.kinds import Caption, kind_of
-from tasks.jobs.units import Unit
+from tasks.jobs.kinds import kind_of
+from tasks.jobs.units import Caption, Unit
 
 
 def captioner(workspace: Workspace, job: Job) -> Callable[[Unit], Caption]:

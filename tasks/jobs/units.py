@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
-from lhcq.config import Frozen
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
+
+Caption = dict[str, str]
+"""What a message is about, in words: dataset and rows, run and step."""
 
 
 class Unit(Frozen):

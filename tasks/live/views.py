@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from lhcq.errors import BadInput, LhcqError, NotThere
 from lhcq.records import scans, searches
-from lhcq.records.jobs import Job, Stopped, failures_of, load_job, stop_of
+from lhcq.records.failures import Stopped, failures_of, stop_of
+from lhcq.records.jobs import Job, load_job
 from lhcq.records.predictions import read_summary
 from lhcq.report.live_page import render_job, render_jobs, said_duration, said_time
 from lhcq.workspace import Workspace

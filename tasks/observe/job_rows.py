@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import LhcqError
-from lhcq.records.job_control import is_paused
+from lhcq.records.job_control import state_of
 from lhcq.records.jobs import OUTCOME, RECORD, Job, outcome_of, place_of, read_jobs
 from lhcq.records.run_state import alarms_of
 from lhcq.workspace import Workspace
@@ -73,16 +73,13 @@ def _row(workspace: Workspace, job: Job) -> Row:
     alarms = alarms_of(workspace.run(job.name)) if job.kind == "train" else []
     outcome = outcome_of(workspace, job)
     at = progress_of(workspace, job)
-    state: str = outcome.state if outcome else "open"
-    if state == "open" and is_paused(workspace, job):
-        state = "paused"
     return {
         "kind": job.kind,
         "name": job.name,
         "owner": job.owner,
         "priority": job.priority,
         "max_parallel": job.max_parallel,
-        "state": state,
+        "state": state_of(workspace, job, outcome),
         "done": at.done,
         "total": at.total,
         "unit": at.unit,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from lhcq.config import Frozen
+from lhcq.frozen import Frozen
 from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import kind_of

@@ -24,9 +24,10 @@ from urllib.parse import unquote, urlsplit
 
 from celery.signals import after_setup_logger, after_setup_task_logger
 
-from lhcq.config import NAME_PATTERN, Settings
+from lhcq.config import NAME_PATTERN
+from lhcq.environment import Settings
 from lhcq.errors import LhcqError
-from lhcq.records.jobs import LOG_VARIABLE
+from lhcq.records.failures import LOG_VARIABLE
 from lhcq.storage import LARGEST_LOG_BYTES, exclusive, rotate
 from tasks.jobs.units import Unit, unit_key
 

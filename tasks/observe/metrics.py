@@ -19,10 +19,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import LhcqError
 from lhcq.model.gpus import gpus_of_host
-from lhcq.records.jobs import Job, Outcome, failures_of, outcome_of, read_jobs
+from lhcq.records.failures import failures_of
+from lhcq.records.jobs import Job, Outcome, outcome_of, read_jobs
 from lhcq.records.journal import Journal
 from lhcq.records.specs import TrainSpec
 from lhcq.workspace import Workspace

@@ -3,9 +3,11 @@
 import time
 from typing import Literal
 
-from lhcq.config import Frozen, Settings
+from lhcq.environment import Settings
+from lhcq.frozen import Frozen
+from lhcq.records.failures import Holder, failures_of
 from lhcq.records.job_control import is_held
-from lhcq.records.jobs import Holder, Job, failures_of, outcome_of
+from lhcq.records.jobs import Job, outcome_of
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.broker.connection import redis_client

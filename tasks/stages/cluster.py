@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import worker_init
 
 from lhcq.errors import BadInput, PermanentError, RowsMissing
-from lhcq.records.jobs import Failure, Job
+from lhcq.records.failures import Failure
+from lhcq.records.jobs import Job
 from lhcq.records.specs import ClusterSpec, ClusterTerms
 from lhcq.requests.cluster import chunks_of
 from lhcq.storage import MANIFEST, sha256_of

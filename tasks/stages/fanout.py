@@ -9,7 +9,8 @@ from pathlib import Path
 import redis
 
 from lhcq.errors import ChunkAgain, DamagedChunk, LhcqError, RowsMissing
-from lhcq.records.jobs import Failure, Job, directory_of, end_job, failures_of, find_job
+from lhcq.records.failures import Failure, failures_of
+from lhcq.records.jobs import Job, directory_of, end_job, find_job
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from lhcq.errors import NameTaken, RowsMissing
-from lhcq.records.jobs import MADE, Failure, Job, directory_of
+from lhcq.records.failures import Failure
+from lhcq.records.jobs import MADE, Job, directory_of
 from lhcq.records.specs import GenerateSpec
 from lhcq.storage import read_json, sha256_of, write_record
 from lhcq.workspace import Workspace

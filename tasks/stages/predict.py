@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from lhcq.errors import BadInput, RowsMissing
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
-from lhcq.records.jobs import Failure, Job
+from lhcq.records.failures import Failure
+from lhcq.records.jobs import Job
 from lhcq.records.specs import PredictSpec, PredictTerms
 from lhcq.requests.predict import REFERENCE, stretches_of
 from lhcq.workspace import Workspace

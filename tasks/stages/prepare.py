@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 from lhcq.errors import BadInput, NameTaken
+from lhcq.manifests import read_manifest
 from lhcq.records.commits import differing
 from lhcq.records.jobs import Job, end_job
 from lhcq.records.specs import PrepareSpec
-from lhcq.storage import MANIFEST, read_manifest
+from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.engine.execute import perform

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from lhcq.config import TREES
 from lhcq.errors import RowsMissing
-from lhcq.records.jobs import Failure, Job
+from lhcq.records.failures import Failure
+from lhcq.records.jobs import Job
 from lhcq.records.searches import read_chunk, write_chunk
 from lhcq.records.specs import ScanSpec
 from lhcq.requests.scan import IDEALISED, SUPERVISED, Injection, chunk_of, learners_of

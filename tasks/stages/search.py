@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lhcq.config import SearchConfig
 from lhcq.errors import RowsMissing
-from lhcq.records.jobs import Failure, Job
+from lhcq.records.failures import Failure
+from lhcq.records.jobs import Job
 from lhcq.records.searches import commit_search, read_chunk, write_chunk
 from lhcq.records.specs import Beside, SearchSpec
 from lhcq.requests.search import Experiments, Shuffle, Training, chunk_of

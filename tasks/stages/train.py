@@ -25,9 +25,9 @@ from lhcq.workspace import RunPaths, Workspace
 from tasks.app import app, own_workspace
 from tasks.engine.execute import perform
 from tasks.engine.publish import publish_unit
-from tasks.jobs.kinds import segment_unit, test_unit, validate_unit
 from tasks.jobs.leases import Lease
 from tasks.jobs.planner import pending_units
+from tasks.jobs.train import segment_unit, test_unit, validate_unit
 from tasks.jobs.units import Unit
 from tasks.observe.tracing import note_span
 from tasks.stages.alarms import SegmentWatch, begin_segment, judge_validations

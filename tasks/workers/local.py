@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from lhcq.config import Frozen, Settings
+from lhcq.environment import Settings
 from lhcq.errors import TransientError
-from lhcq.records.jobs import LOG_VARIABLE
+from lhcq.frozen import Frozen
+from lhcq.records.failures import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.connection import redis_client
 from tasks.settings import with_again

@@ -31,7 +31,8 @@ def noop_part(workspace: Any, job: Any, index: int, path: Path, *_: Any) -> None
 
 def noop_merge(workspace: Any, job: Any, parts: dict[int, Path], *_: Any) -> str:
     """In the place of the merge: all parts, in order, as the dataset; a second one finds the name taken."""
-    from lhcq.storage import staged_directory, write_manifest
+    from lhcq.manifests import write_manifest
+    from lhcq.storage import staged_directory
 
     if not workspace.dataset(job.name).exists():
         with staged_directory(workspace.dataset(job.name)) as directory:
@@ -61,8 +62,9 @@ def serial_adapter(n_segments: int) -> bytes:
 
 def noop_segment(workspace: Any, job: Any, record: Callable[..., None]) -> list[int]:
     """In the place of training: the next checkpoint is the hash of the newest."""
+    from lhcq.manifests import write_manifest
     from lhcq.records.run_state import committed_steps
-    from lhcq.storage import staged_directory, write_manifest
+    from lhcq.storage import staged_directory
 
     steps = committed_steps(workspace.run(job.name))
     newest = (workspace.checkpoint(job.name, steps[-1]) / "adapter").read_bytes() if steps else b""
@@ -78,7 +80,8 @@ def noop_segment(workspace: Any, job: Any, record: Callable[..., None]) -> list[
 
 def noop_validation(workspace: Any, job: Any, step: int, *_: Any) -> None:
     """In the place of a validation."""
-    from lhcq.storage import staged_directory, write_manifest
+    from lhcq.manifests import write_manifest
+    from lhcq.storage import staged_directory
 
     with staged_directory(workspace.validation(job.name, step)) as directory:
         write_manifest(directory, of=job.identity, step=step)

@@ -63,7 +63,7 @@ def test_a_killed_child_is_replaced_and_its_part_done_again(rig, events, serial,
 
 @pytest.mark.torture
 def test_a_part_that_kills_its_process_every_time_is_given_up_alone(rig, events, recovered) -> None:
-    from lhcq.records.jobs import failures_of
+    from lhcq.records.failures import failures_of
     from tasks.jobs.attempts import MAX_ATTEMPTS
     from tasks.jobs.kinds import finished_chunks
 

@@ -94,7 +94,7 @@ def test_two_workers_race_for_one_run_and_every_message_comes_twice(trainer: Rig
     held = trainer.reached("step@1", 120)
     again = (
         "from tasks.engine.publish import publish_unit\n"
-        "from tasks.jobs.kinds import segment_unit, validate_unit\n"
+        "from tasks.jobs.train import segment_unit, validate_unit\n"
     )
     trainer.python(f"{again}[publish_unit(segment_unit('race')) for _ in range(2)]")
     with trainer.broker.client() as client:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lhcq.config import ClusterConfig, Frozen, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.config import ClusterConfig, GenerateConfig, SplitConfig, TrainConfig
+from lhcq.frozen import Frozen
 from lhcq.prompts.templates import choose_columns, describe_template, render
 from lhcq.records.events import schema_of
 from tests.fuzz.mutation import strange_value

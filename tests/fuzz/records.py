@@ -6,12 +6,14 @@ import tempfile
 from pathlib import Path
 from random import Random
 
+from lhcq.manifests import write_manifest
 from lhcq.model.checkpoint import recorded_rows, verified_step
+from lhcq.records.failures import Failure, Holder, failures_of
 from lhcq.records.job_control import wish_of
-from lhcq.records.jobs import Failure, Holder, Outcome, failures_of, find_job, list_jobs, load_job, outcome_of
+from lhcq.records.jobs import Outcome, find_job, list_jobs, load_job, outcome_of
 from lhcq.records.journal import newest_step
 from lhcq.records.run_state import committed_steps, read_course
-from lhcq.storage import write_json, write_manifest
+from lhcq.storage import write_json
 from lhcq.workspace import Workspace
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import progress_of

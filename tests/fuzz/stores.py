@@ -13,6 +13,7 @@ import pyarrow as pa
 from lhcq.config import SplitConfig, TrainConfig
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
+from lhcq.manifests import read_manifest, verify_files, write_manifest
 from lhcq.model.labels import label_ids
 from lhcq.model.preflight import estimate_needs
 from lhcq.model.sources import check_model_directory
@@ -20,7 +21,6 @@ from lhcq.model.tokens import encode_prompts
 from lhcq.model.weights import count_parameters
 from lhcq.prompts.writing import write_split
 from lhcq.seals import seal
-from lhcq.storage import read_manifest, verify_files, write_manifest
 from tests.fuzz.prompts import records
 from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
 

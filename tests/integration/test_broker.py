@@ -23,6 +23,7 @@ from lhcq.storage import write_json
 from lhcq.workspace import Workspace
 from tasks.broker import embedded
 from tasks.broker.embedded import answers, embedded_broker, running_broker, socket_path
+from tasks.broker.server_record import ServerRecord
 from tasks.jobs.leases import lease_key
 
 USER = """
@@ -279,7 +280,7 @@ def test_a_process_that_has_the_number_of_a_server_is_not_ended(
     monkeypatch.setattr(embedded, "_GRACE_SECONDS", 0.5)
     place.broker.mkdir(parents=True)
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        record = embedded.Record(pid=bystander.pid, host=socket.gethostname(), socket="/tmp/none.sock")  # noqa: S108
+        record = ServerRecord(pid=bystander.pid, host=socket.gethostname(), socket="/tmp/none.sock")  # noqa: S108
         write_json(place.broker / "server.json", record.model_dump())
         with (place.broker / "server.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

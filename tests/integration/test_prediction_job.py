@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lhcq.storage import write_manifest
+from lhcq.manifests import write_manifest
 
 pytestmark = pytest.mark.torture
 

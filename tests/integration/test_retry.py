@@ -6,7 +6,8 @@ import pytest
 
 from lhcq.config import ClusterConfig
 from lhcq.events.layout import open_event_file
-from lhcq.records.jobs import Failure, Holder, Job, failures_of, record_failure
+from lhcq.records.failures import Failure, Holder, failures_of, record_failure
+from lhcq.records.jobs import Job
 from lhcq.requests.cluster import cluster_request
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_unit

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Literal
 
 from lhcq.errors import RowsMissing
+from lhcq.manifests import write_manifest
 from lhcq.records.specs import SPECS, Spec
-from lhcq.storage import staged_directory, staged_file, write_manifest
+from lhcq.storage import staged_directory, staged_file
 from tasks.app import app
 from tasks.jobs.kinds import KINDS, fan_out
 from tasks.stages.fanout import chunk_work, merge_work, perform_chunk, perform_merge
@@ -85,7 +86,7 @@ KINDS["square"] = fan_out(
 ASK = f"""
 import sys
 from square_stage import SquareSpec
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.records.jobs import Job
 from lhcq.workspace import Workspace
 from tasks.client import session, submit, workers_for

@@ -23,11 +23,12 @@ from lhcq.events.pythia import write_part as write_generated
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import Gap, fingerprint, write_part
+from lhcq.manifests import verify_files
 from lhcq.prompts.writing import write_split
 from lhcq.records.jobs import Job
 from lhcq.requests.cluster import cluster_request, find_events
 from lhcq.seals import OPEN, check_seal, seal
-from lhcq.storage import MANIFEST, read_json, verify_files
+from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.client import do_here
@@ -210,7 +211,7 @@ def test_a_file_is_hashed_once_a_process_and_again_when_it_was_written_to(
     directory = finished.dataset("made")
     manifest = read_json(directory / MANIFEST)
     verify_files(directory, manifest)
-    monkeypatch.setattr("lhcq.storage.sha256_of", lambda path: pytest.fail(f"{path} was hashed again"))
+    monkeypatch.setattr("lhcq.manifests.sha256_of", lambda path: pytest.fail(f"{path} was hashed again"))
     verify_files(directory, manifest)
     monkeypatch.undo()
     spoil(directory / "events.parquet")

@@ -13,16 +13,19 @@ from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, LeaseLost, NameTaken
 from lhcq.evaluate.validation import write_validation
 from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import is_commit, make_way
-from lhcq.records.jobs import Job, failures_of, outcome_of
+from lhcq.records.failures import failures_of
+from lhcq.records.jobs import Job, outcome_of
 from lhcq.records.run_state import committed_steps, reached_step, validated_steps
 from lhcq.records.specs import ClusterSpec
-from lhcq.storage import sha256_of, staged_directory, write_manifest
+from lhcq.storage import sha256_of, staged_directory
 from lhcq.workspace import Workspace
 from tasks.jobs import store
-from tasks.jobs.kinds import chunk_path, finished_chunks, validate_unit
+from tasks.jobs.kinds import chunk_path, finished_chunks
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job, discard_job
+from tasks.jobs.train import validate_unit
 from tasks.stages import generate
 from tasks.stages.cluster import cluster_merge, cluster_part
 from tasks.stages.fanout import perform_chunk, perform_merge

@@ -29,7 +29,8 @@ def test_a_waiting_message_that_is_none_does_not_stop_the_reconciler(broker: Any
 def test_what_lhcq_writes_is_let_in(broker: Any, here: Any, new_job: Any) -> None:
     from tasks.app import app
     from tasks.engine.publish import publish_job, publish_unit
-    from tasks.jobs.kinds import merge_unit, segment_unit, validate_unit
+    from tasks.jobs.kinds import merge_unit
+    from tasks.jobs.train import segment_unit, validate_unit
 
     app.loader.import_default_modules()
     job = new_job(name="a" * 64)

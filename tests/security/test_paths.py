@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput, LhcqError
+from lhcq.manifests import verify_files
 from lhcq.records.jobs import Job, find_job, list_jobs
 from lhcq.records.specs import ClusterSpec, ClusterTerms
-from lhcq.storage import verify_files, write_json
+from lhcq.storage import write_json
 from lhcq.workspace import Workspace
-from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, validate_unit
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks
+from tasks.jobs.train import validate_unit
 from tests.specs import job_of, spec_of, terms_of
 
 NAMES = (
@@ -194,9 +196,10 @@ def training(here: Workspace) -> Job:
 def test_a_message_out_of_turn_neither_ends_a_training_nor_does_its_test(
     broker: Any, here: Workspace, training: Job
 ) -> None:
-    from lhcq.records.jobs import failures_of, outcome_of
+    from lhcq.records.failures import failures_of
+    from lhcq.records.jobs import outcome_of
     from tasks.engine.execute import perform
-    from tasks.jobs.kinds import test_unit
+    from tasks.jobs.train import test_unit
 
     def work(*_: Any) -> None:
         pytest.fail("was done")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput, LhcqError
 from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker

@@ -10,10 +10,11 @@ import lhcq
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken
 from lhcq.events.layout import write_event_file
+from lhcq.manifests import write_manifest
 from lhcq.prompts.writing import write_split
 from lhcq.records.commits import digests_of
 from lhcq.records.jobs import MADE, directory_of, end_job
-from lhcq.storage import sha256_of, write_json, write_manifest
+from lhcq.storage import sha256_of, write_json
 from lhcq.workspace import Workspace
 from tasks.jobs.store import create_job, done_already
 from tests.specs import job_of

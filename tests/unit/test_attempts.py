@@ -10,7 +10,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lhcq.errors import BadInput, DiskFull, TransientError
-from lhcq.records.jobs import end_job, failures_of, outcome_of
+from lhcq.records.failures import failures_of
+from lhcq.records.jobs import end_job, outcome_of
 from tasks.engine.execute import perform
 from tasks.jobs.attempts import (
     MAX_ATTEMPTS,
@@ -20,8 +21,9 @@ from tasks.jobs.attempts import (
     latest_attempt,
     trouble_of,
 )
-from tasks.jobs.kinds import chunk_unit, segment_unit
+from tasks.jobs.kinds import chunk_unit
 from tasks.jobs.leases import lease
+from tasks.jobs.train import segment_unit
 from tasks.stages.fanout import perform_chunk, perform_merge
 from tests.attempted import count_attempt
 

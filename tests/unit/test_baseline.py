@@ -10,10 +10,12 @@ import pytest
 
 import lhcq
 from lhcq.config import SplitConfig
-from lhcq.evaluate.baseline import fit_baseline, numbers_of, read_prompt_numbers
+from lhcq.evaluate.baseline import fit_baseline, read_prompt_numbers
+from lhcq.manifests import write_manifest
 from lhcq.prompts.writing import write_split
+from lhcq.records.prompt_numbers import read_all_numbers
 from lhcq.records.validations import find_baseline
-from lhcq.storage import MANIFEST, read_json, write_manifest
+from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 
 DIARY = (
@@ -24,7 +26,7 @@ DIARY = (
 
 
 def test_the_numbers_of_a_prompt_are_those_that_stand_there_the_last_one_first() -> None:
-    found = numbers_of(["357 0 14:", DIARY, "no number of jet3", "8:", "-2 7:"])
+    found = read_all_numbers(["357 0 14:", DIARY, "no number of jet3", "8:", "-2 7:"])
     wide = 9
     expected = [
         [14.0, 357.0, 0.0],
@@ -35,7 +37,7 @@ def test_the_numbers_of_a_prompt_are_those_that_stand_there_the_last_one_first()
     ]
     padded = [one + [np.nan] * (wide - len(one)) for one in expected]
     np.testing.assert_array_equal(found, padded)
-    assert numbers_of([]).shape == (0, 0)
+    assert read_all_numbers([]).shape == (0, 0)
 
 
 @pytest.fixture(scope="module")

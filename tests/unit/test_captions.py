@@ -4,9 +4,10 @@ import ast
 import json
 from typing import Any
 
-from lhcq.storage import write_manifest
+from lhcq.manifests import write_manifest
 from tasks.engine.publish import publish_job, publish_unit
-from tasks.jobs.kinds import chunk_unit, merge_unit, segment_unit, validate_unit
+from tasks.jobs.kinds import chunk_unit, merge_unit
+from tasks.jobs.train import segment_unit, validate_unit
 from tasks.jobs.units import Unit
 
 SPEC = {"n_events": 100, "storage_rows": 10, "events_per_chunk": 20}

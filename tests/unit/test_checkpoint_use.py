@@ -25,6 +25,7 @@ from lhcq.config import SplitConfig, TrainConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.validation import write_validation
+from lhcq.manifests import write_manifest
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import train_segment
 from lhcq.model.score import score_prompts
@@ -37,7 +38,7 @@ from lhcq.records.labels import LABELS
 from lhcq.records.specs import Template
 from lhcq.records.validations import find_evaluation
 from lhcq.report.prediction import prediction_verdict
-from lhcq.storage import read_json, write_manifest
+from lhcq.storage import read_json
 from lhcq.workspace import Workspace
 from tasks.app import app
 from tasks.client import do_here

@@ -15,8 +15,9 @@ import pytest
 from lhcq.config import ClusterConfig
 from lhcq.errors import BadInput, DiskFull, NameTaken, NotThere, TransientError
 from lhcq.events.layout import open_event_file, write_event_file
+from lhcq.records.failures import Failure, Holder, failures_of, record_failure
 from lhcq.records.job_control import set_wish
-from lhcq.records.jobs import Failure, Holder, Job, end_job, failures_of, outcome_of, record_failure
+from lhcq.records.jobs import Job, end_job, outcome_of
 from lhcq.requests.cluster import cluster_request
 from lhcq.storage import read_json, sha256_of
 from lhcq.workspace import Workspace
@@ -35,10 +36,11 @@ from tasks.client import (
     workers_for,
 )
 from tasks.jobs.attempts import announce_trouble
-from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit, segment_unit
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.progress import Progress
 from tasks.jobs.store import create_job, discard_job
+from tasks.jobs.train import segment_unit
 from tasks.jobs.turns import Claim, note_end
 from tasks.stages.cluster import cluster_merge, cluster_part
 from tasks.workers.lifecycle import READY_KEY

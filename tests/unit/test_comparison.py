@@ -16,11 +16,12 @@ from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.comparison import auc_difference, compare_scores
 from lhcq.evaluate.metrics import delong_error
 from lhcq.evaluate.validation import write_validation
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import digests_of
 from lhcq.records.events import events_sha256
 from lhcq.records.scores import Scores
 from lhcq.report.table import printed_template
-from lhcq.storage import MANIFEST, read_json, write_json, write_manifest
+from lhcq.storage import MANIFEST, read_json, write_json
 from tests.older import without_prompt_trees
 from tests.specs import job_of
 

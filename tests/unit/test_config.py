@@ -12,15 +12,15 @@ from lhcq.config import (
     CLUSTER_PRESETS,
     TRAIN_PRESETS,
     ClusterConfig,
-    Frozen,
     GenerateConfig,
-    Settings,
     SplitConfig,
     TrainConfig,
     check_name,
     template_without_mass,
 )
+from lhcq.environment import Settings
 from lhcq.errors import BadInput
+from lhcq.frozen import Frozen
 
 
 def test_every_fault_comes_in_one_line_with_its_field() -> None:

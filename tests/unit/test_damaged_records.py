@@ -9,8 +9,10 @@ from click.testing import CliRunner
 
 from lhcq.cli.main import cli
 from lhcq.errors import BadInput, Damaged, NameTaken, NewerFormat
-from lhcq.records.jobs import Job, end_job, failures_of, find_job, load_job, outcome_of, read_jobs
-from lhcq.storage import FORMAT, write_json, write_manifest
+from lhcq.manifests import write_manifest
+from lhcq.records.failures import failures_of
+from lhcq.records.jobs import Job, end_job, find_job, load_job, outcome_of, read_jobs
+from lhcq.storage import FORMAT, write_json
 from lhcq.workspace import Workspace
 from tasks.doctor import record_findings
 from tasks.jobs.kinds import chunk_path, missing_chunks, result_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lhcq.address import BrokerAddress
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput
 from lhcq.workspace import Workspace
 from tasks.settings import celery_settings

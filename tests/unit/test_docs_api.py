@@ -59,6 +59,11 @@ def test_every_public_member_of_a_result_says_what_it_is(kind: type) -> None:
     assert silent == []
 
 
+def test_what_is_nobodys_business_outside_is_not_on_the_page() -> None:
+    assert [heading for heading in HEADINGS if heading.rpartition(".")[2].startswith("_")] == []
+    assert "ClassVar" not in PAGE.read_text("utf-8")
+
+
 @pytest.mark.parametrize("kind", [Metrics, Scores, Progress])
 def test_what_the_interface_gives_is_on_the_page_field_by_field(kind: type) -> None:
     page = PAGE.read_text("utf-8")

@@ -17,6 +17,7 @@ from lhcq.events.layout import open_event_file, read_rows, write_event_file
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import with_contents, write_part
+from lhcq.manifests import read_manifest, verify_files
 from lhcq.prompts.split import SHARES, assign_subsets, select
 from lhcq.prompts.writing import write_split
 from lhcq.records.duplicates import (
@@ -28,7 +29,7 @@ from lhcq.records.duplicates import (
     write_duplicates,
 )
 from lhcq.records.subsets import hash_rows
-from lhcq.storage import read_json, read_manifest, verify_files
+from lhcq.storage import read_json
 
 HOST = {"numpy": "2.0", "cpu": "x86_64 X86_V3"}
 

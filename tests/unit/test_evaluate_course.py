@@ -30,9 +30,9 @@ from lhcq.records.run_state import (
 from lhcq.records.tags import tag_step
 from lhcq.report.collect import collect_run
 from lhcq.storage import MANIFEST, write_json
-from tasks.jobs.kinds import segment_unit, validate_unit
-from tasks.jobs.kinds import test_unit as final_unit
 from tasks.jobs.planner import pending_units
+from tasks.jobs.train import segment_unit, validate_unit
+from tasks.jobs.train import test_unit as final_unit
 from tasks.stages.alarms import SegmentWatch, begin_segment
 
 LABELS = np.tile([0, 1], 40)

@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from lhcq.evaluate.dijet import ENERGY, Excess, Fit, NoFit, Quality, Spectrum, joined, upper_limit
+from lhcq.evaluate.chi_squared import join_bins
+from lhcq.evaluate.dijet import ENERGY, Excess, Fit, NoFit, Quality, Spectrum, upper_limit
 
 EDGES = np.arange(2600.0, 7001.0, 50.0)
 CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
@@ -125,6 +126,7 @@ def test_a_limit_of_many_events_is_that_of_a_gaussian(seen: int) -> None:
 
 def test_bins_are_joined_until_each_expects_enough() -> None:
     expected = np.array([9.0, 3.0, 3.0, 1.0, 6.0, 2.0, 1.0])
-    starts = joined(expected)
+    starts = join_bins(expected)
     assert starts.tolist() == [0, 1, 3]
     assert (np.add.reduceat(expected, starts) >= 5).all()
+    assert join_bins(np.array([1.0, 3.9])).tolist() == []

@@ -15,10 +15,10 @@ from lhcq.evaluate.baseline import EARLY_STOPPING_FROM, build_trees, fit_baselin
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.text import text_report
 from lhcq.evaluate.validation import write_validation
+from lhcq.manifests import read_manifest, verify_files, write_manifest
 from lhcq.records.run_state import best_step, validated_steps
 from lhcq.records.scores import Scores, read_scores, write_scores
 from lhcq.records.validations import read_metrics
-from lhcq.storage import read_manifest, verify_files, write_manifest
 
 LABELS = np.array([0, 1, 1, 0, 1, 0], dtype=np.int8)
 P_SIGNAL = np.array([0.1, 0.9, 0.4, 0.2, 0.8, 0.7])

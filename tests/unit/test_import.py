@@ -20,11 +20,12 @@ from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, read_rows, write_event_file
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.import_features import imported_schema, write_imported
+from lhcq.manifests import read_manifest, verify_files
 from lhcq.prompts.features import compute_features
 from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
 from lhcq.records.subsets import SUBSETS
-from lhcq.storage import MANIFEST, read_json, read_manifest, verify_files
+from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 from tasks.jobs.store import create_job
 from tests.specs import job_of

@@ -23,7 +23,8 @@ from tasks.broker.transport import (
     waiting_messages,
 )
 from tasks.engine.publish import publish_job, publish_unit
-from tasks.jobs.kinds import chunk_unit, validate_unit
+from tasks.jobs.kinds import chunk_unit
+from tasks.jobs.train import validate_unit
 from tasks.jobs.units import unit_key, unit_of_key
 from tasks.settings import CHORD_JOIN_SECONDS, VISIBILITY_TIMEOUT_SECONDS, celery_settings
 

@@ -15,8 +15,8 @@ from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import ChunkMissing, merge_parts
 from lhcq.jets.parts import FINGERPRINT_KEY, fingerprint, write_part
 from lhcq.jets.plan import plan_chunks
+from lhcq.manifests import read_manifest, verify_files
 from lhcq.records.events import SCHEMA
-from lhcq.storage import read_manifest, verify_files
 
 DATA = os.environ.get("LHCQ_TEST_DATA")
 needs_data = pytest.mark.skipif(

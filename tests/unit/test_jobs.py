@@ -8,19 +8,8 @@ from typing import Any
 import pytest
 
 from lhcq.errors import BadInput, NameTaken, NotThere, TransientError
-from lhcq.records.jobs import (
-    Failure,
-    Holder,
-    Job,
-    end_job,
-    failures_of,
-    find_job,
-    list_jobs,
-    load_job,
-    outcome_of,
-    record_failure,
-    this_user,
-)
+from lhcq.records.failures import Failure, Holder, failures_of, record_failure
+from lhcq.records.jobs import Job, end_job, find_job, list_jobs, load_job, outcome_of, this_user
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, finished_chunks, result_of
 from tasks.jobs.store import (

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from lhcq.errors import LeaseLost
-from lhcq.records.jobs import LOG_VARIABLE
+from lhcq.records.failures import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.embedded import embedded_broker
 from tasks.jobs import leases

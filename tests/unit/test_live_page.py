@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from lhcq.errors import BadInput
-from lhcq.records.jobs import Failure, Holder, Job, end_job, record_failure
+from lhcq.records.failures import Failure, Holder, record_failure
+from lhcq.records.jobs import Job, end_job
 from lhcq.records.journal import StepLine, write_line
 from lhcq.report.live_page import PAGE_ROWS
 from lhcq.workspace import RunPaths, Workspace

@@ -15,13 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from lhcq.cli import logs
-from lhcq.config import Settings
+from lhcq.environment import Settings
 from lhcq.errors import BadInput
-from lhcq.records.jobs import LOG_VARIABLE, end_job
+from lhcq.records.failures import LOG_VARIABLE
+from lhcq.records.jobs import end_job
 from lhcq.storage import rotate
 from lhcq.workspace import Workspace
 from tasks.app import app
-from tasks.jobs.kinds import KINDS, chunk_unit, kind_of_task, merge_unit, segment_unit, validate_unit
+from tasks.jobs.kinds import KINDS, chunk_unit, kind_of_task, merge_unit
+from tasks.jobs.train import segment_unit, validate_unit
 from tasks.observe.log_reader import LogReader, is_about, read_line
 from tasks.observe.logging import JsonFormatter, TextFormatter, format_lines, masked, note_attempt, working_on
 from tasks.stages.fanout import perform_chunk

@@ -22,8 +22,9 @@ from lhcq.model.gpus import Gpu
 from lhcq.records.jobs import end_job
 from lhcq.records.journal import Journal
 from lhcq.storage import append_line
-from tasks.jobs.kinds import chunk_unit, segment_unit
+from tasks.jobs.kinds import chunk_unit
 from tasks.jobs.leases import lease
+from tasks.jobs.train import segment_unit
 from tasks.observe.metrics import LhcqCollector
 from tasks.stages.fanout import perform_chunk
 

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from lhcq.cli.main import cli
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.jets.mix import mix_datasets
+from lhcq.manifests import write_manifest
 from lhcq.records.duplicates import Duplicates, read_firsts, write_duplicates
 from lhcq.records.events import events_writer, find_dataset, read_dataset, read_events, read_schema
-from lhcq.storage import read_json, write_manifest
+from lhcq.storage import read_json
 from lhcq.workspace import Workspace
 from tests.search_events import write_events
 

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from lhcq.config import ModelFormat, TrainConfig
 from lhcq.errors import BadInput
+from lhcq.manifests import write_manifest
 from lhcq.model import export, model_cache
 from lhcq.model.base import load_base
 from lhcq.model.checkpoint import write_checkpoint
@@ -22,7 +23,6 @@ from lhcq.model.score import score_prompts
 from lhcq.model.tokens import encode_prompts, end_tokens, tokens_before
 from lhcq.records.labels import LABELS
 from lhcq.report.card import card_program
-from lhcq.storage import write_manifest
 from tests.peft_alone import load_by_peft
 from tests.tiny_models import WORDS, write_model, write_tokenizer
 

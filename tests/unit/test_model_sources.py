@@ -8,10 +8,10 @@ import threading
 import pytest
 
 from lhcq.errors import BadInput, NotThere
+from lhcq.manifests import read_manifest, verify_files
 from lhcq.model.smollm2 import GGUF_SHA256, WHEEL_SHA256
 from lhcq.model.sources import GPU_DEFAULT, check_model_directory, obtain
 from lhcq.model.weights import count_parameters
-from lhcq.storage import read_manifest, verify_files
 from lhcq.workspace import Workspace
 
 

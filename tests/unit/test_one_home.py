@@ -38,7 +38,7 @@ OWNERS = {
     "events.jsonl": {"lhcq/workspace.py"},
     "job.json": {"lhcq/records/jobs.py"},
     "outcome.json": {"lhcq/records/jobs.py"},
-    "stopped.json": {"lhcq/records/jobs.py"},
+    "stopped.json": {"lhcq/records/failures.py"},
     "wish.json": {"lhcq/workspace.py"},
     "calibrated.json": {"lhcq/workspace.py"},
 }

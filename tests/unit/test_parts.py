@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from lhcq.errors import RowsMissing
-from lhcq.records.jobs import Job, failures_of, outcome_of
+from lhcq.records.failures import failures_of
+from lhcq.records.jobs import Job, outcome_of
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks
 from tasks.stages.fanout import perform_chunk, perform_merge

@@ -7,23 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhcq.records.failures import Failure, Holder, record_failure
 from lhcq.records.job_control import set_wish
-from lhcq.records.jobs import Failure, Holder, Job, load_job, record_failure
+from lhcq.records.jobs import Job, load_job
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
-from tasks.jobs.kinds import (
-    KINDS,
-    chunk_path,
-    chunk_unit,
-    finished_chunks,
-    merge_unit,
-    queue_of,
-    segment_unit,
-    validate_unit,
-)
-from tasks.jobs.kinds import test_unit as final_unit
+from tasks.jobs.kinds import KINDS, chunk_path, chunk_unit, finished_chunks, merge_unit, queue_of
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
+from tasks.jobs.train import segment_unit, validate_unit
+from tasks.jobs.train import test_unit as final_unit
 from tasks.jobs.units import Unit
 from tests.specs import job_of
 

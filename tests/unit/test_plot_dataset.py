@@ -20,11 +20,11 @@ from matplotlib.figure import Figure
 
 from lhcq.cli.main import cli
 from lhcq.errors import BadInput, NotThere
+from lhcq.manifests import write_manifest
 from lhcq.report.dataset import CLASSES, ClassSpectrum, DatasetView, Spectrum, bin_values, collect_dataset
 from lhcq.report.dataset_page import describe_picture, render_dataset, said_config
 from lhcq.report.quantities import QUANTITIES, plan_edges, plan_quantities
 from lhcq.report.spectra import _LEFT, _PARAMETERS, draw_picture, draw_spectrum, plan_grid
-from lhcq.storage import write_manifest
 from lhcq.workspace import Workspace
 
 PNG = b"\x89PNG\r\n\x1a\n"

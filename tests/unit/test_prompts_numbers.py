@@ -12,17 +12,11 @@ from lhcq.errors import BadInput
 from lhcq.events.layout import open_event_file, read_rows
 from lhcq.jets.clustering import cluster_events
 from lhcq.prompts.features import KNOWN, compute_features, meaning_of
-from lhcq.prompts.numbers import (
-    check_prompt,
-    explain,
-    read_numbers,
-    refuse_unlike,
-    values_of,
-    write_prompt,
-)
+from lhcq.prompts.numbers import check_prompt, explain, refuse_unlike, values_of, write_prompt
 from lhcq.prompts.program import prompt_program
 from lhcq.prompts.templates import NEWEST, describe_template, render_as
 from lhcq.records.events import schema_of
+from lhcq.records.prompt_numbers import read_numbers
 
 FULL = schema_of("full")
 COMPACT = describe_template("compact", FULL)

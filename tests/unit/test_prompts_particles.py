@@ -10,17 +10,17 @@ import pytest
 
 from lhcq.config import ClusterConfig, SplitConfig, template_without_mass
 from lhcq.errors import BadInput
-from lhcq.evaluate.baseline import numbers_of
 from lhcq.events.layout import open_event_file, read_rows
 from lhcq.jets.clustering import cluster_events
 from lhcq.prompts.features import KNOWN, compute_features
-from lhcq.prompts.numbers import check_prompt, explain, read_numbers, values_of, write_prompt
+from lhcq.prompts.numbers import check_prompt, explain, values_of, write_prompt
 from lhcq.prompts.particles import DISTANCES, SHARES, Constituents, check_kept, explain_letters
 from lhcq.prompts.program import prompt_program
 from lhcq.prompts.templates import describe_template, render, render_as, render_moved
 from lhcq.prompts.tokens import tokens_of_letter
 from lhcq.records.events import LISTED_CONSTITUENTS, schema_of
 from lhcq.records.letters import LETTERS, split_prompt
+from lhcq.records.prompt_numbers import read_all_numbers, read_numbers
 
 LIGHT = {"pt": 1000.0, "m": 100.0, "n_constituents": 3, "tau1": 10.0, "tau2": 5.0}
 HEAVY = {"pt": 500.0, "m": 400.0, "n_constituents": 2, "tau1": 10.0, "tau2": 1.0}
@@ -250,7 +250,7 @@ def test_the_program_of_a_card_writes_the_trainings_prompts(frame: Any, real_rec
 
 
 def test_trees_on_a_prompt_see_the_bins_of_its_constituents() -> None:
-    values = numbers_of(written(RECORDS, frame="detector", constituents=2))
+    values = read_all_numbers(written(RECORDS, frame="detector", constituents=2))
     assert values.shape == (3, 8 + 6 + 6)
     y, e, a = (LETTERS.index(one) for one in "yea")
     assert values[0, :8].tolist() == [50, 200, 400, 100, 50, 2, 3, 10]

@@ -12,6 +12,7 @@ import pytest
 from lhcq.config import SplitConfig
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.evaluate.baseline import fit_baseline
+from lhcq.manifests import read_manifest, verify_files, write_manifest
 from lhcq.prompts import writing
 from lhcq.prompts.features import compute_features, features_of
 from lhcq.prompts.templates import describe_template, noise_of, render, render_as
@@ -21,7 +22,7 @@ from lhcq.records.events import LISTED_CONSTITUENTS, schema_of
 from lhcq.records.letters import split_prompt
 from lhcq.records.specs import Template
 from lhcq.records.subsets import SUBSETS
-from lhcq.storage import read_json, read_manifest, verify_files, write_manifest
+from lhcq.storage import read_json
 
 FLOATS = ("pt", "eta", "phi", "m", "px", "py", "pz", "e", "pt_lead")
 JET = pa.struct({**dict.fromkeys(FLOATS, pa.float64()), "n_constituents": pa.int32()})

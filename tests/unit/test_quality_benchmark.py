@@ -10,7 +10,7 @@ from benchmarks.particles_table import tables as tables_of_particles
 from benchmarks.quality_table import auc_difference, tables
 from benchmarks.rows import DOCUMENT, RESULTS, marks
 from benchmarks.sculpting import by_trees, lines_of, one_seed, stored_rows
-from lhcq.prompts.numbers import read_numbers
+from lhcq.records.prompt_numbers import read_numbers
 
 
 def test_the_difference_of_two_aucs_has_the_error_of_their_paired_placements():

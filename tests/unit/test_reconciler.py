@@ -14,9 +14,10 @@ from lhcq.records.jobs import end_job
 from tasks.engine.publish import publish_job
 from tasks.engine.reconciler import Reconciler, _hold, await_scan
 from tasks.jobs.attempts import announce_trouble, backoff_key
-from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit, segment_unit, validate_unit
+from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit
 from tasks.jobs.leases import lease, lease_key
 from tasks.jobs.store import reopen_job
+from tasks.jobs.train import segment_unit, validate_unit
 from tasks.jobs.turns import WINDOW, counted, published_jobs, turns_of
 from tasks.stages.fanout import perform_chunk
 

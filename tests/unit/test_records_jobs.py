@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from lhcq.errors import BadInput, NameTaken
+from lhcq.manifests import write_manifest
 from lhcq.records.jobs import Job, end_job, find_job, list_jobs, replace_job
 from lhcq.records.specs import SPECS, TrainSpec
-from lhcq.storage import to_json, to_record, write_manifest
+from lhcq.storage import to_json, to_record
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import KINDS
 from tasks.jobs.store import create_job, done_already, renew_terms, require_same_bytes, set_trace

@@ -30,6 +30,7 @@ from lhcq.evaluate.calibration import calibrated_metrics, fit_calibration
 from lhcq.evaluate.checkpoint_review import judge_run
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.validation import write_validation
+from lhcq.manifests import write_manifest
 from lhcq.records.commits import digests_of
 from lhcq.records.run_state import Alarm, best_step, go_back, go_on, read_course, write_alarm, write_answer
 from lhcq.records.validations import read_metrics, write_calibrated
@@ -48,7 +49,7 @@ from lhcq.report.plots import (
 from lhcq.report.style import DARK, PARAMETERS, SIZE, Plot, darkened, scale_log
 from lhcq.report.table import COLUMNS, checkpoint_table, digits_apart, printed_interval, printed_row
 from lhcq.results import Run
-from lhcq.storage import MANIFEST, append_line, read_json, write_json, write_manifest
+from lhcq.storage import MANIFEST, append_line, read_json, write_json
 from lhcq.workspace import Workspace
 from tests.browser import running_browser
 from tests.older import without_prompt_trees

@@ -18,6 +18,7 @@ from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.events.columns import UNLABELLED_WIDTH
 from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.events.pytables import create_frame
+from lhcq.manifests import write_manifest
 from lhcq.model.identity import identify
 from lhcq.model.tokens import encode_prompts
 from lhcq.prompts.writing import write_split
@@ -28,7 +29,7 @@ from lhcq.requests.generate import generate_request
 from lhcq.requests.predict import predict_request, stretches_of
 from lhcq.requests.prepare import prepare_request
 from lhcq.requests.train import TrainRequest, longest_prompt, train_request
-from lhcq.storage import read_json, sha256_of, sha256_of_json, write_manifest
+from lhcq.storage import read_json, sha256_of, sha256_of_json
 from lhcq.workspace import Workspace
 from tasks.client import do_here
 from tasks.jobs.planner import pending_units

@@ -12,15 +12,17 @@ from click.testing import CliRunner
 
 from lhcq.cli import retry, status, why
 from lhcq.errors import BadInput, DamagedChunk, NotThere
+from lhcq.records.failures import failures_of, note_stop
 from lhcq.records.job_control import set_wish
-from lhcq.records.jobs import end_job, failures_of, note_stop, outcome_of
+from lhcq.records.jobs import end_job, outcome_of
 from tasks.app import connect
 from tasks.engine.publish import publish_job, publish_rest, publish_unit, retry_units
 from tasks.jobs.attempts import MAX_ATTEMPTS, announce_trouble, latest_attempt
-from tasks.jobs.kinds import KINDS, chunk_path, chunk_unit, merge_unit, segment_unit
+from tasks.jobs.kinds import KINDS, chunk_path, chunk_unit, merge_unit
 from tasks.jobs.leases import lease
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
+from tasks.jobs.train import segment_unit
 from tasks.jobs.turns import turns_of
 from tasks.observe.unit_status import standing_of
 from tasks.stages.fanout import perform_chunk, perform_merge

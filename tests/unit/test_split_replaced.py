@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhcq.config import SplitConfig
+from lhcq.manifests import write_manifest
 from lhcq.records.jobs import outcome_of
-from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory
 from lhcq.workspace import Workspace
 from tasks.stages.prepare import baseline
 from tasks.stages.train import train_segment

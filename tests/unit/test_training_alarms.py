@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from lhcq.config import TrainConfig
+from lhcq.manifests import write_manifest
 from lhcq.model import loop
 from lhcq.model.plan import plan_run
 from lhcq.records.jobs import outcome_of
 from lhcq.records.run_state import RATE_FACTOR, alarms_of, committed_steps, read_course
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
-from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory, write_manifest
+from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory
 from tasks.app import app
 from tasks.jobs.planner import pending_units
 from tasks.stages import train

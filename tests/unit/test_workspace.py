@@ -16,20 +16,18 @@ from typing import Any
 import pytest
 
 from lhcq.errors import BadInput, DiskFull, NotThere
+from lhcq.manifests import read_manifest, verify_files, write_manifest
 from lhcq.records.commits import steps_under
 from lhcq.storage import (
     MANIFEST,
     append_line,
     explained_os_errors,
     read_json,
-    read_manifest,
     sha256_of_json,
     staged_directory,
     staged_file,
     to_json,
-    verify_files,
     write_json,
-    write_manifest,
     write_text,
 )
 from lhcq.workspace import Workspace

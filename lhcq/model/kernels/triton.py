@@ -2,6 +2,9 @@
 
 All compute in float32 and round once, to the type of what they write. A row in 8 bits is e4m3 with a scale of its
 own, its largest magnitude over 448. Imported only where there is a GPU: torch brings Triton there, and nowhere else.
+
+One file above 400 lines, each kernel beside the function that launches it: they are what a GPU runs in the place of
+torch's, share how rows are packed and blocks are cut, and are imported together or not at all.
 """
 
 from typing import Any, NamedTuple

@@ -1,0 +1,53 @@
+"""Records that do not change, and whose every fault is told in one line."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+
+from lhcq.errors import BadInput
+
+
+class Frozen(BaseModel):
+    """An immutable record that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def checked(cls, /, **values: Any) -> Self:
+        """Build it, or raise `BadInput` with every fault in one line."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            faults = error.errors()
+            said = "; ".join(map(explain_fault, faults)).rstrip(".")
+            # What a class says of several of its values is a sentence that needs no more.
+            of = f"{cls.__name__}: " if any(fault["loc"] for fault in faults) else ""
+            raise BadInput(f"{of}{said}.") from error
+
+
+def explain_fault(fault: Mapping[str, Any]) -> str:
+    """What is wrong with a value, by pydantic's description of it. The value is not told: it may be a secret."""
+    where, said = ".".join(map(str, fault["loc"])), str(fault["msg"]).removeprefix("Value error, ")
+    if not where:
+        return said
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is no value that there is"
+    wanted = said.removeprefix("Input ")
+    return f"{where} {wanted}" if wanted != said else f"{where}: {said}"
+
+
+class Grown(Frozen):
+    """A record that has fields which those of an earlier lhcq had not."""
+
+    LATER: ClassVar[Mapping[str, Any]] = {}
+    """These, with what is meant where they are absent. They are not written at that value, so that what asks for
+    nothing new has the bytes, and the identity, that it always had."""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        later = self.LATER
+        return {name: value for name, value in fields.items() if name not in later or value != later[name]}
