@@ -93,23 +93,23 @@ class _Survey:
         """Note that the part has so many rows more."""
         self._sizes[-1] += n_rows
 
-    def add(self, table: pa.Table) -> None:
+    def add(self, group: pa.RecordBatch) -> None:
         """Note the rows that follow, of however many parts: for one alone numpy costs more than reading it."""
-        rows = table["row"].to_numpy()
-        classes = table["label"].fill_null(-1).to_numpy()
+        rows = group["row"].to_numpy()
+        classes = group["label"].fill_null(-1).to_numpy()
         unlabelled = classes == -1
-        known = {-1, *KNOWN_LABELS} if unlabelled.sum() == table["label"].null_count else KNOWN_LABELS
+        known = {-1, *KNOWN_LABELS} if unlabelled.sum() == group["label"].null_count else KNOWN_LABELS
         if foreign := set(np.unique(classes).tolist()) - known:
             label = min(foreign)
             path = self._path_of(self._n_rows + int(np.argmax(classes == label)))
             raise DamagedChunk.at(path, f"has the label {label}, which no event has")
         self.foreign = self.foreign or bool(len(rows) and (rows.min() < 0 or rows.max() >= self._n_events))
         self._n_rows += len(rows)
-        self._rows.append(rows.copy())  # else they would keep the table
+        self._rows.append(rows.copy())  # else they would keep the group
         self._classes.append(classes.copy())
-        counts, times = np.unique(table["n_jets"].to_numpy(), return_counts=True)
+        counts, times = np.unique(group["n_jets"].to_numpy(), return_counts=True)
         self._n_jets.update(dict(zip(counts.tolist(), times.tolist(), strict=True)))
-        self._contents.append(table[CONTENT.name].to_numpy().copy())
+        self._contents.append(group[CONTENT.name].to_numpy().copy())
 
     def _path_of(self, position: int) -> Path:
         """The part that the row at a position, counted from the first part's first, is of."""
@@ -307,11 +307,11 @@ def _write_events(
         for group in regroup(batches, ROW_GROUP):
             survey.add(group)
             if not survey.foreign:  # else it will be refused, and is read on to say all that is wrong
-                writer.write_table(_labelled(group.select(schema.names), labels), row_group_size=ROW_GROUP)
+                writer.write_batch(_labelled(group.select(schema.names), labels), row_group_size=ROW_GROUP)
             del group
 
 
-def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
+def _labelled(group: pa.RecordBatch, labels: NDArray[np.int8] | None) -> pa.RecordBatch:
     if labels is None:
         return group
     place = group.schema.get_field_index("label")

@@ -86,17 +86,16 @@ def write_part(
     rest = iter(tables)
     first = next(rest)
     batches = (batch for table in itertools.chain([first], rest) for batch in table.to_batches())
-    groups = (batch for group in regroup(batches, BATCH) for batch in group.to_batches())
 
     def told() -> dict[str, object]:
         found = Told(fingerprint=fingerprint, gaps=tuple(gaps), ties=None if ties is None else sum(ties))
         return found.model_dump(mode="json", exclude_defaults=True)
 
-    write_chunk(path, first.schema, groups, told)
+    write_chunk(path, first.schema, regroup(batches, BATCH), told)
 
 
-def regroup(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `size` rows (the last may be shorter), each in one piece."""
+def regroup(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly `size` (the last may be shorter), each in one piece."""
     waiting: list[pa.RecordBatch] = []
     n_waiting = 0
     # Batches at the end of those that wait: a row alone takes some 25 kB, most of it for being a batch.
@@ -106,16 +105,17 @@ def regroup(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
         n_waiting += batch.num_rows
         small += 1
         if small == _MOST_SMALL:
-            waiting[-small:] = pa.Table.from_batches(waiting[-small:]).combine_chunks().to_batches()
+            waiting[-small:] = [pa.concat_batches(waiting[-small:])]
             small = 0
         while n_waiting >= size:
             joined = pa.Table.from_batches(waiting)
             waiting, n_waiting, small = joined.slice(size).to_batches(), n_waiting - size, 0
-            joined = joined.slice(0, size).combine_chunks()
-            yield joined
-            del joined  # or it would stay while the next are made
+            group = pa.concat_batches(joined.slice(0, size).to_batches())
+            del joined  # or it would stay while the group is used
+            yield group
+            del group  # or it would stay while the next is made
     if n_waiting:
-        yield pa.Table.from_batches(waiting).combine_chunks()
+        yield pa.concat_batches(waiting)
 
 
 def _libm() -> str:

@@ -33,13 +33,14 @@ def write_chunk(
 ) -> None:
     """Commit `batches` of `schema`, one after the other, as a chunk; `told` is asked after the last of them.
 
-    The same batches give the same bytes. A host that loses its power may lose the name, never the contents.
+    The same rows in batches of the same length give the same bytes. A host that loses its power may lose the name,
+    never the contents.
     """
-
     with staged_file(path, sync_name=False) as temporary, temporary.open("wb") as file:
         checksum = append_message(file, schema, 0)
         for batch in batches:
-            checksum = append_message(file, batch, checksum)
+            whole = pa.concat_batches([batch])  # a slice would bring bits of the rows beside it
+            checksum = append_message(file, whole, checksum)
         said = json.dumps(told(), sort_keys=True).encode()
         end = b"%b%b%08x" % (_END, said, len(said))
         file.write(b"%b%08x" % (end, crc32(end, checksum)))
