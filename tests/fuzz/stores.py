@@ -59,7 +59,7 @@ def attack_dataset(data: tuple[str, bytes], place: Path) -> None:
     with refused():
         write_split(directory, final, config=SplitConfig(limit=40))
     seal_again(directory / PART)
-    merge_parts([directory / PART], place / "merged", n_events=30, manifest_fields={}, features="full")
+    merge_parts([directory / PART], place / "merged", n_events=120, manifest_fields={}, features="full")
 
 
 @functools.cache
