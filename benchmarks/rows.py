@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -47,13 +47,21 @@ def store(name: str, rows: list[Row]) -> None:
 
 def circumstances() -> dict[str, Any]:
     """What a measurement of now is made with."""
-    versions = {package: version(package) for package in VERSIONED}
+    versions = {package: known for package in VERSIONED if (known := _version(package))}
     return {
         "machine": machine(),
         "versions": {**versions, "python": python_version()},
         "date": date.today().isoformat(),
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed, as on a machine that trains alone."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def write_result(name: str, result: dict[str, Any]) -> None:

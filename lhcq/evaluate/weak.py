@@ -127,17 +127,28 @@ def score_fold(events: WeakEvents, region: Region, sideband: float, *, fold: int
     seen = (events.folds != fold) & (labels >= 0)
     mjj, labels, values = events.mjj[seen], labels[seen], events.values[seen]
     _check_enough(mjj, labels, region)
+    held_out = events.values[events.folds == fold]
+    weights = weak_weights(mjj, labels, region)
+    return learn_and_score(values, labels, weights, held_out, seed=[seed, fold])
+
+
+def learn_and_score(
+    values: Floats, labels: NDArray[np.int8], weights: Floats, asked: Floats, *, seed: Sequence[int]
+) -> Floats:
+    """P(label 1) of what is asked (n_asked, n_features), by trees that learn from values (n, n_features).
+
+    `seed` names the random numbers.
+    """
     steps = [_steps_of(column) for column in values.T]
     trees = HistGradientBoostingClassifier(
         **PARAMETERS,
         early_stopping=len(labels) >= EARLY_STOPPING_FROM,
-        random_state=np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, fold]))),
+        random_state=np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed))),
     )
     # One thread: the chunks of a search run beside each other already.
     with threadpool_limits(limits=1, user_api="openmp"):
-        trees.fit(_stepped(values, steps), labels, sample_weight=weak_weights(mjj, labels, region))
-        held_out = _stepped(events.values[events.folds == fold], steps)
-        found: Floats = trees.predict_proba(held_out)[:, 1]
+        trees.fit(_stepped(values, steps), labels, sample_weight=weights)
+        found: Floats = trees.predict_proba(_stepped(asked, steps))[:, 1]
     return found
 
 
