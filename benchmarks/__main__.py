@@ -15,6 +15,7 @@ from benchmarks import (
     prediction,
     profile,
     rehearsal,
+    starts,
 )
 from benchmarks.rows import say, store, table
 
@@ -22,6 +23,7 @@ BENCHMARKS = {
     "clustering": clustering.measure,
     "kernels": kernels.measure,
     "profile": profile.measure,
+    "starts": starts.measure,
     "job": job.measure,
     "live": live.measure,
     "memory": memory.measure,

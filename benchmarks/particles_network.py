@@ -215,7 +215,7 @@ class Resumed:
         self.epoch, self.aucs, self.seconds = 0, [], []
         self.best: dict[str, torch.Tensor] = {}
         if path.exists():
-            kept = torch.load(path, weights_only=True)
+            kept = torch.load(path, map_location="cpu", weights_only=True)  # it may have been another device
             network.load_state_dict(kept["network"])
             optimizer.load_state_dict(kept["optimizer"])
             self.aucs, self.seconds, self.best = kept["aucs"], kept["seconds"], kept["best"]

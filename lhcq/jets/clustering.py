@@ -8,10 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lhcq.config import Axes, ClusterConfig
-from lhcq.jets.compiling import room_of
+from lhcq.jets.compiling import one_at_a_time, room_of
 from lhcq.jets.constituents import hardest_constituents
 from lhcq.jets.desk import room_for
-from lhcq.jets.kernels import are_orderly, find_jets
+from lhcq.jets.kernels import are_orderly, find_jets, measure_jets
 from lhcq.jets.libm import lanes_for_libm
 from lhcq.jets.recombination import ANTIKT, CAMBRIDGE, KT
 from lhcq.jets.substructure import N_LEADING, measure_substructure
@@ -79,7 +79,8 @@ def compile_kernels() -> None:
     """Have the loops compiled, or loaded from the cache, before a process forks: half a minute once, then 2 s."""
     two = np.array([[[1.0, 0.0, 0.0], [1.0, 0.5, 0.5]]])
     config = ClusterConfig(pt_min=0.0, features="full", constituents=1)
-    cluster_events(two, config, rows=np.zeros(1, np.int64), labels=None)
+    with one_at_a_time(measure_jets):
+        cluster_events(two, config, rows=np.zeros(1, np.int64), labels=None)
 
 
 def cluster_four_vectors(vectors: FourVectors, config: ClusterConfig) -> Jets:

@@ -1,18 +1,22 @@
 """How loops are compiled and kept, and the memory that they work in."""
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from lhcq.compiling import Function
+from lhcq.errors import LhcqError
+from lhcq.storage import exclusive
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 _SOURCES = (
     *("axes", "compiling", "constituents", "correlations", "desk", "directions", "exact", "fixed", "kernels"),
@@ -34,6 +38,24 @@ def compiled(function: Function) -> Function:
     # numba's cache knows the changes of the file that a function stands in, not of those that it is compiled from.
     made._cache._cache_file._source_stamp = _STAMP
     return cast("Function", made)
+
+
+@contextlib.contextmanager
+def one_at_a_time(loop: Any) -> Iterator[None]:
+    """For a body that compiles what belongs to `loop`: as long as nobody did here, one process after the other.
+
+    Workers that start at once on a new machine would each compile the same for half a minute of a core: the first
+    does, and the others load it.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            index = Path(loop._cache._cache_file._index_path)
+        except AttributeError:  # nothing is kept, so everybody has to
+            index = None
+        if index is not None and not index.exists():
+            with contextlib.suppress(OSError, LhcqError):  # without the lock it only takes longer
+                held.enter_context(exclusive(index.with_name(".compiling.lock"), where_possible=True))
+        yield
 
 
 def room_of(name: str, size: int) -> Floats:

@@ -109,14 +109,16 @@ def pace_of_gpu(name: str, count: int = 1) -> Pace | None:
 def _measured_rate() -> float:
     """Operations a second of products of matrices in float32, on all cores that this process may use.
 
-    By the fastest of some small ones on one core, since others may be at work on the machine just now.
+    By the fastest of some small ones on one core, since others may be at work on the machine just now; of one at
+    least, whatever time it takes to get at it.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     matrix = np.ones((_PROBE_SIZE, _PROBE_SIZE), np.float32)
-    began, fastest = time.perf_counter(), math.inf
+    fastest = math.inf
     with threadpool_limits(1):
-        while (started := time.perf_counter()) - began < _PROBE_SECONDS:
+        began = time.perf_counter()
+        while (started := time.perf_counter()) - began < _PROBE_SECONDS or fastest == math.inf:
             np.dot(matrix, matrix)
             fastest = min(fastest, time.perf_counter() - started)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

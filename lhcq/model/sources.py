@@ -13,6 +13,7 @@ from typing import Any
 
 from lhcq.errors import BadInput
 from lhcq.extras import command_for
+from lhcq.model.gpus import gpus_here
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
 from lhcq.records.checkpoints import ADAPTER_CONFIG
@@ -37,8 +38,8 @@ Say = Callable[[str], None]
 
 def default_model() -> str:
     """The model of `train` without `--model`: a 7B one where there is a GPU, the smallest one otherwise."""
-    if importlib.util.find_spec("torch") is None:
-        return SMOLLM2
+    if importlib.util.find_spec("torch") is None or not gpus_here():
+        return SMOLLM2  # without importing torch, which takes as long as all else that a command does
     import torch
 
     return GPU_DEFAULT if torch.cuda.is_available() else SMOLLM2

@@ -101,8 +101,11 @@ def embedded_broker(workspace: Workspace) -> Iterator[str]:
         finally:
             if _is_last(users):
                 _stop(data)
-            for server in started:
-                _reap(server)
+                for server in started:
+                    _reap(server)
+            else:  # whenever it ends: a server of ours would be a zombie from then on
+                for server in started:
+                    threading.Thread(target=server.wait, name="broker-reaper", daemon=True).start()
 
 
 def _data_of(workspace: Workspace) -> Path:
@@ -389,11 +392,10 @@ def _shut_down(address: Path) -> None:
         time.sleep(0.05)
 
 
-def _reap(server: "subprocess.Popen[bytes] | None") -> None:
-    """Wait for the end of a server of ours, which is a zombie until then."""
-    if server is not None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(_STOP_SECONDS)
+def _reap(server: "subprocess.Popen[bytes]") -> None:
+    """Wait for the end of a server of ours that was stopped, which is a zombie until then."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(_STOP_SECONDS)
 
 
 def _client(address: Path) -> "redis.Redis":

@@ -394,6 +394,20 @@ def test_ctrl_c_does_not_reach_the_server(place: Workspace, use: Any, until: Any
     until(lambda: is_gone(place), "the server to stop")
 
 
+def test_who_started_the_server_does_not_wait_for_its_end_when_others_use_it(
+    place: Workspace, use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        embedded, "_reap", lambda server: pytest.fail(f"{server.pid} stays, and was waited for")
+    )
+    with embedded_broker(place):
+        other = use(place)
+        other.url()
+    assert len(servers(place)) == 1
+    other.leave()
+    assert is_gone(place)
+
+
 @pytest.mark.parametrize("place_of_ctrl_c", ["write_json", "answers", "_forget_leases", "_agreed_address"])
 def test_ctrl_c_while_the_server_starts_leaves_none(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, place_of_ctrl_c: str

@@ -71,6 +71,34 @@ def test_a_worker_loads_no_torch_and_no_stage_before_its_first_task(tmp_path: Pa
     assert loaded.isdisjoint({"torch", "transformers", "peft", "fastjet", "sklearn", "matplotlib"})
 
 
+def test_without_a_gpu_the_default_model_is_known_without_torch(tmp_path: Path) -> None:
+    program = (
+        "import os\nos.environ['PATH'] = ''\nfrom lhcq.model.sources import default_model\ndefault_model()"
+    )
+    assert "torch" not in loaded_by(program, tmp_path)
+
+
+def test_finding_jets_loads_no_extension_of_numba_that_nobody_uses(tmp_path: Path) -> None:
+    loaded = loaded_by("from lhcq.jets.clustering import compile_kernels\ncompile_kernels()", tmp_path)
+    assert "numba" in loaded
+    assert loaded.isdisjoint({"awkward", "vector", "sympy"})
+
+
+def test_loops_over_awkward_arrays_and_vectors_still_compile_beside_ours(tmp_path: Path) -> None:
+    program = """
+import lhcq.events.soundness  # whose loop is numba's first
+import awkward, numba
+total = numba.njit(lambda arrays: arrays[1][0])
+print(total(awkward.Array([[1.0], [2.0, 3.0]])))
+import vector
+print(numba.njit(lambda one: one.pt)(vector.obj(px=3.0, py=4.0)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["2.0", "5.0"]
+
+
 def test_every_task_is_registered_under_its_own_name(tmp_path: Path) -> None:
     program = (
         "import tasks.app\ntasks.app.app.loader.import_default_modules()\n"

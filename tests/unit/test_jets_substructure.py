@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import fastjet
 import numpy as np
@@ -19,6 +20,7 @@ from lhcq.config import ClusterConfig
 from lhcq.jets.clustering import Jets, cluster_events, cluster_four_vectors, compile_kernels
 from lhcq.jets.vectors import FourVectors
 from lhcq.records.events import SUBSTRUCTURE, schema_of
+from lhcq.storage import lock_file
 
 NAMES = [field.name for field in SUBSTRUCTURE]
 FULL = ClusterConfig(features="full")
@@ -371,3 +373,20 @@ def test_a_change_of_any_file_that_loops_are_made_of_makes_them_compile_anew():
     assert made_of <= set(compiling._SOURCES)
     for loop in (kernels.find_jets, kernels.measure_jets, momenta.to_momenta, libm.count_differences):
         assert loop._cache._cache_file._source_stamp == compiling._STAMP
+
+
+def test_on_a_new_machine_one_process_compiles_and_the_others_wait_for_it(tmp_path):
+    from lhcq.jets import compiling, kernels
+
+    compile_kernels()
+    real = Path(kernels.measure_jets._cache._cache_file._index_path)
+    assert real.exists()  # so that nobody waits for anybody any more
+    index = tmp_path / real.name
+    loop = SimpleNamespace(_cache=SimpleNamespace(_cache_file=SimpleNamespace(_index_path=str(index))))
+    with (tmp_path / ".compiling.lock").open("a") as other:
+        with compiling.one_at_a_time(loop):
+            assert not lock_file(other, wait=False)
+        assert lock_file(other, wait=False)
+        index.touch()
+        with compiling.one_at_a_time(loop):  # which would wait for ever
+            pass

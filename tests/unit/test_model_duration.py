@@ -1,11 +1,13 @@
 """How long a training takes is known beforehand, to a factor of two, where it was measured."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from lhcq.config import TrainConfig
+from lhcq.model import duration
 from lhcq.model.duration import Pace, Shape, pace_here, pace_of_gpu, shape_of, step_seconds
 from tests.deployed import ROOT
 
@@ -54,3 +56,10 @@ def test_this_machine_has_a_pace_where_it_has_no_gpu(monkeypatch: pytest.MonkeyP
     pace_here.cache_clear()
     assert pace is not None
     assert pace.products > 1e8
+
+
+def test_a_machine_that_is_too_busy_to_begin_in_time_has_a_pace_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(duration, "_PROBE_SECONDS", 0.0)
+    assert 0 < duration._measured_rate() < math.inf

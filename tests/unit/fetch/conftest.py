@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from lhcq.events.archive import CATALOGUE, ArchiveFile
+from lhcq.events.download import Fetched, fetch_file
+from tests.unit.fetch.fetching import PATIENCE, Fetch
 
 LONGEST_HOLD_SECONDS = 30.0
 
@@ -207,3 +209,13 @@ def entry(site: Site) -> ArchiveFile:
 def unknown() -> ArchiveFile:
     """A published file of which neither size nor md5 is known."""
     return CATALOGUE[0].model_copy(update={"size": None, "md5": None})
+
+
+@pytest.fixture
+def fetch(site: Any, tmp_path: Path) -> Fetch:
+    """Fetch a file from the server, into the test's own directory unless told otherwise."""
+
+    def fetch(entry: ArchiveFile, directory: Path = tmp_path, **options: Any) -> Fetched:
+        return fetch_file(entry, directory, **{"mirror": site.url, "patience": PATIENCE, **options})
+
+    return fetch
