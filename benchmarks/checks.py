@@ -18,6 +18,7 @@ from unittest.mock import patch
 import lhcq
 import lhcq.events.contents
 import lhcq.jets.parts
+import lhcq.records.chunks
 import tasks.jobs.store
 from benchmarks.events import cache_directory, repeat_events
 from benchmarks.exporting import run_briefly
@@ -35,7 +36,7 @@ AGAIN = 20
 CHUNK_CHECKS = (
     ("the events' contents", lhcq.events.contents, "hash_events"),
     ("the column of contents", lhcq.jets.parts, "with_contents"),
-    ("the seal", lhcq.jets.parts, "seal"),
+    ("the seal", lhcq.records.chunks, "crc32"),
     ("the job's identity", tasks.jobs.store, "require_same_bytes"),
 )
 

@@ -16,7 +16,6 @@ import awkward as ak
 import fastjet
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import vector
 from numpy.typing import NDArray
 
@@ -29,6 +28,7 @@ from lhcq.events.layout import EventBlock, EventFile, open_event_file, read_rows
 from lhcq.jets.clustering import cluster_events, compile_kernels
 from lhcq.jets.parts import fingerprint, write_part
 from lhcq.jets.vectors import FourVectors
+from lhcq.records.chunks import Chunk
 
 JETS = ClusterConfig(features="jets")
 FULL = ClusterConfig(features="full")
@@ -65,7 +65,7 @@ def against_study(source: Path, scratch: Path) -> list[Row]:
     rounds = []
     for number in range(STUDY_ROUNDS):
         say(f"clustering: the study's loop, round {number + 1} of {STUDY_ROUNDS}")
-        task = seconds(chunk_task, few, scratch / f"study-{number}.parquet", STUDY)
+        task = seconds(chunk_task, few, scratch / f"study-{number}.arrows", STUDY)
         study = seconds(loop, few, scratch / "study.jsonl", jets_by_builder)
         plain = seconds(loop, few, scratch / "plain.jsonl", jets_by_objects)
         rounds.append((task, study, plain))
@@ -91,7 +91,7 @@ def against_fastjet(source: Path, scratch: Path) -> list[Row]:
     task, plain = [], []
     for number in range(PLAIN_ROUNDS):
         say(f"clustering: C++ FastJet, round {number + 1} of {PLAIN_ROUNDS}")
-        out = scratch / f"plain-{number}.parquet"
+        out = scratch / f"plain-{number}.arrows"
         task.append(seconds(chunk_task, source, out, JETS))
         took, values = reference.run(program, vectors)
         plain.append(took)
@@ -120,7 +120,7 @@ def against_fjcontrib(source: Path, scratch: Path) -> list[Row]:
     task, theirs = [], []
     for number in range(SUBSTRUCTURE_ROUNDS):
         say(f"clustering: C++ fjcontrib, round {number + 1} of {SUBSTRUCTURE_ROUNDS}")
-        out = scratch / f"full-{number}.parquet"
+        out = scratch / f"full-{number}.arrows"
         task.append(seconds(chunk_task, source, out, FULL))
         took, values = reference.run(program, vectors)
         theirs.append(took)
@@ -153,10 +153,10 @@ def of_axes(source: Path, scratch: Path) -> list[Row]:
     rounds: dict[str, list[float]] = {axes: [] for axes in MOST_FOR_AXES}
     for number in range(AXES_ROUNDS):
         say(f"clustering: axes, round {number + 1} of {AXES_ROUNDS}")
-        usual = seconds(chunk_task, source, scratch / f"kt-{number}.parquet", FULL)
+        usual = seconds(chunk_task, source, scratch / f"kt-{number}.arrows", FULL)
         for axes, ratios in rounds.items():
             config = FULL.model_copy(update={"axes": axes})
-            ratios.append(seconds(chunk_task, source, scratch / f"{axes}-{number}.parquet", config) / usual)
+            ratios.append(seconds(chunk_task, source, scratch / f"{axes}-{number}.arrows", config) / usual)
     return [
         row(f"chunk task, full: {axes} axes over kt axes", ratios, "times", at_most=MOST_FOR_AXES[axes])
         for axes, ratios in rounds.items()
@@ -189,7 +189,7 @@ def momenta_of(source: Path) -> FourVectors:
 
 def values_of(part: Path, names: tuple[str, ...]) -> Values:
     """The columns of the two leading jets that a part holds, (n_events, 2, n_columns); NaN where there is none."""
-    jets = pq.read_table(part, columns=["jets"])["jets"].combine_chunks()
+    jets = pa.Table.from_batches(Chunk(part).batches())["jets"].combine_chunks()
     counts, offsets = np.diff(jets.offsets), np.asarray(jets.offsets)[:-1]
     found = np.full((len(jets), 2, len(names)), np.nan)
     for column, name in enumerate(names):

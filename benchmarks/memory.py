@@ -92,7 +92,7 @@ def write_parts(directory: Path) -> None:
         shifted = table.set_column(
             place, table.schema.field(place), pa.array(rows + index * N_EVENTS, pa.int64())
         )
-        write_part(directory / f"{index:06d}.parquet", [shifted], fingerprint())
+        write_part(directory / f"{index:06d}.arrows", [shifted], fingerprint())
 
 
 def merge(parts: Path, final: Path) -> tuple[float, int, int]:

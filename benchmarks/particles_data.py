@@ -55,7 +55,7 @@ def make_events(place: Workspace, n_events: int, processes: int) -> None:
     config = GenerateConfig(background=n_events, signal=n_events, seed=SEED)
     scratch, n_parts = make_parts(place, config, processes, {DATASET: CLUSTERING})
     merge_parts(
-        [scratch / DATASET / f"{index:05d}.parquet" for index in range(n_parts)],
+        [scratch / DATASET / f"{index:05d}.arrows" for index in range(n_parts)],
         place.dataset(DATASET),
         n_events=2 * n_events,
         manifest_fields={

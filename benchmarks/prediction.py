@@ -73,7 +73,7 @@ def killed(root: Path) -> int:
     say("prediction: a first time, to be killed")
     parts = root / "jobs/predict-run-box/parts"
     with start(root, *PREDICT) as command:
-        while len(list(parts.rglob("[0-9]*.parquet"))) < KILLED_AFTER:
+        while len(list(parts.rglob("[0-9]*.arrows"))) < KILLED_AFTER:
             assert command.poll() is None
             time.sleep(LOOK_SECONDS)
         family = [*psutil.Process(command.pid).children(recursive=True), psutil.Process(command.pid)]
@@ -81,7 +81,7 @@ def killed(root: Path) -> int:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
         psutil.wait_procs(family)
-    return len(list(parts.rglob("[0-9]*.parquet")))
+    return len(list(parts.rglob("[0-9]*.arrows")))
 
 
 def check(answer: dict[str, Any]) -> None:

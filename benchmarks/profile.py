@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pyarrow.parquet as pq
-
 from benchmarks import clustering as task
 from benchmarks.events import N_EVENTS, cache_directory, generated_events
 from benchmarks.rows import Row, row, say
@@ -18,6 +16,7 @@ from lhcq.config import ClusterConfig
 from lhcq.events import soundness
 from lhcq.jets import clustering
 from lhcq.jets.vectors import FourVectors
+from lhcq.records import chunks
 
 ROUNDS = 5
 STEPS = ("reading", "checking", "momenta", "jets", "substructure", "table", "writing")
@@ -28,7 +27,7 @@ PLACES: tuple[tuple[str, Any, str], ...] = (
     ("jets", clustering, "find_jets"),
     ("substructure", clustering, "_measure_leading"),
     ("table", clustering, "_build_table"),
-    ("writing", pq.ParquetWriter, "write_table"),
+    ("writing", chunks, "append_message"),
 )
 
 
@@ -41,7 +40,7 @@ def measure() -> list[Row]:
         for config in (task.JETS, task.FULL):
             say(f"profile: {config.features}")
             rounds = [
-                profile(source, Path(scratch) / f"{config.features}-{number}.parquet", config)
+                profile(source, Path(scratch) / f"{config.features}-{number}.arrows", config)
                 for number in range(ROUNDS)
             ]
             rows += [

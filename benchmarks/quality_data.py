@@ -23,6 +23,7 @@ from lhcq.jets.parts import fingerprint, write_part
 from lhcq.prompts.features import compute_features
 from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
+from lhcq.records.chunks import Chunk
 from lhcq.storage import sha256_of_json, staged_file
 from lhcq.workspace import Workspace
 
@@ -48,7 +49,7 @@ def make_data(place: Workspace, n_events: int, processes: int) -> None:
     scratch, n_parts = make_parts(place, config, processes, CLUSTERING)
     for features, clustering in CLUSTERING.items():
         merge_parts(
-            [scratch / features / f"{index:05d}.parquet" for index in range(n_parts)],
+            [scratch / features / f"{index:05d}.arrows" for index in range(n_parts)],
             place.dataset(features),
             n_events=2 * n_events,
             manifest_fields={
@@ -74,9 +75,8 @@ def make_more(place: Workspace, n_events: int, processes: int) -> None:
             )
         return
     scratch, n_parts = make_parts(place, config, processes, {"full": CLUSTERING["full"]})
-    records = pa.concat_tables(
-        pq.read_table(scratch / "full" / f"{index:05d}.parquet") for index in range(n_parts)
-    )
+    chunks = (Chunk(scratch / "full" / f"{index:05d}.arrows") for index in range(n_parts))
+    records = pa.Table.from_batches(batch for chunk in chunks for batch in chunk.batches())
     events = {"row": records["row"], "label": records["label"], **compute_features(records)}
     with staged_file(path) as temporary:
         table = pa.table(events).replace_schema_metadata(
@@ -120,7 +120,7 @@ def key_of(config: GenerateConfig) -> str:
 def make_part(work: tuple[GeneratePart, int, Path, Mapping[str, ClusterConfig]]) -> None:
     """Generate one part and cluster it; the particles themselves are not kept."""
     part, start, scratch, sets = work
-    paths = {name: scratch / name / f"{part.index:05d}.parquet" for name in sets}
+    paths = {name: scratch / name / f"{part.index:05d}.arrows" for name in sets}
     if all(path.exists() for path in paths.values()):
         return
     particles, labels = generate_part(part)

@@ -10,7 +10,7 @@ parts. `scan` is one of the reconciler. `million` is no measurement: what these 
     python -m benchmarks.scale --only noops
 
 `noops` is a job of 100,000 parts that do nothing but commit a line, by real workers: minutes to an hour. What one
-stage measures takes the place of what stands in the result for it.
+stage measures takes the place of what stands in the result for it; the table goes into docs/reliability.md.
 """
 
 import argparse
@@ -28,13 +28,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import machine
-from benchmarks.overhead import Account
+from benchmarks.overhead import DOCUMENT, Account
+from benchmarks.rows import put_table
 from tests.faults.noop import noop_file, serial_noop
 from tests.faults.rig import Rig, running_rig
 from tests.specs import job_of
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
 OVERHEAD = Path(__file__).parent / "results" / "overhead.json"
+MADE_BY = "python -m benchmarks.scale"
 SIZES = (1_000, 50_000, 1_000_000)
 ROUNDS = 5
 BOUNDS = {
@@ -42,6 +44,7 @@ BOUNDS = {
     "publishing.seconds": 15.0,
     "publishing.peak_mb": 200.0,
     "merge.peak_mb": 300.0,
+    "merge.seconds": 24.0,
     "noops.command_peak_mb": 200.0,
 }
 
@@ -175,7 +178,7 @@ def write_parts(directory: Path, n: int, features: Any) -> None:
     for index in range(n):
         row = pa.array([index], table.schema.field(place).type)
         one = table.slice(index % 64, 1).set_column(place, table.schema.field(place), row)
-        write_part(directory / f"{index:06d}.parquet", [one], host)
+        write_part(directory / f"{index:06d}.arrows", [one], host)
 
 
 MERGE = """
@@ -245,6 +248,26 @@ def million(result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def lines_of(result: dict[str, Any]) -> list[str]:
+    """The table of docs/reliability.md."""
+    published, merge, noops = (result[name] for name in ("publishing", "merge", "noops"))
+    cpu = {f"{size:,}": result["part"]["cpu_ms"][f"{size:,}"] for size in SIZES}
+    return [
+        "| | time | memory |",
+        "|---|---|---|",
+        f"| a chunk's task in a job of {', of '.join(cpu)}: CPU time | "
+        + ", ".join(f"{value:.2f}" for value in cpu.values())
+        + " ms | |",
+        f"| `lhcq cluster --detach` of {published['parts']:,} chunks | {published['seconds']:.2g} s | "
+        f"{published['peak_mb']:.0f} MB, of the broker {published['broker_mb']:.1f} |",
+        f"| the merge of {merge['parts']:,} chunks of one event | {merge['seconds']:.1f} s, "
+        f"{merge['cpu_ms_per_part']:.2f} ms of CPU time a chunk | {merge['peak_mb']:.0f} MB |",
+        f"| {noops['parts']:,} chunks that do nothing, one worker with two processes | {noops['seconds']:.0f} s, "
+        f"{noops['parts_per_second']:.0f} a second | {noops['command_peak_mb']:.0f} MB of the command, "
+        f"{noops['broker_peak_mb']:.0f} of the broker |",
+    ]
+
+
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--parts", type=int, default=50_000, help="That are published.")
@@ -278,6 +301,8 @@ def main() -> None:
         if stage in result
     }
     given.out.write_text(json.dumps({**result, "machine": machine()}, indent=1, sort_keys=True) + "\n")
+    if given.out == RESULT:
+        put_table("scale", lines_of(result), MADE_BY, DOCUMENT)
     print(json.dumps(result, indent=1))
 
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from lhcq.errors import BadInput, DamagedChunk, NameTaken
 from lhcq.evaluate.metrics import metrics_of, wilson_interval
 from lhcq.evaluate.sculpting import PassingShare, compare, expect, passing_share, sculpting_of
+from lhcq.records.chunks import Chunk, write_chunk
 from lhcq.records.commits import differing, read_verified
 from lhcq.records.predictions import (
     commit_prediction,
@@ -36,8 +37,7 @@ from lhcq.records.predictions import (
     scores_file,
 )
 from lhcq.records.specs import PredictSpec
-from lhcq.seals import OPEN, check_seal, seal
-from lhcq.storage import MANIFEST, staged_file
+from lhcq.storage import MANIFEST
 
 PART_SCHEMA = pa.schema(
     [
@@ -101,11 +101,7 @@ def write_scored(
         column.cast(field.type) if isinstance(column, pa.ChunkedArray) else pa.array(column, field.type)
         for column, field in zip(columns, PART_SCHEMA, strict=True)
     ]
-    with staged_file(path, sync_name=False) as temporary:
-        with pq.ParquetWriter(temporary, PART_SCHEMA, compression="zstd") as writer:
-            writer.write_table(pa.Table.from_arrays(arrays, schema=PART_SCHEMA))
-            writer.add_key_value_metadata(OPEN)
-        seal(temporary)
+    write_chunk(path, PART_SCHEMA, pa.Table.from_arrays(arrays, schema=PART_SCHEMA).to_batches())
 
 
 def p_values(p_signal: Floats, background: Floats) -> Floats:
@@ -222,13 +218,12 @@ def _events_of(table: pa.Table) -> ScoredEvents:
 
 def _read_part(path: Path) -> pa.Table:
     try:
-        check_seal(path)
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        batches = list(Chunk(path).batches())
+    except FileNotFoundError as error:
         raise DamagedChunk.at(path, f"not a readable chunk ({error})") from error
-    if not table.schema.equals(PART_SCHEMA):
+    if any(not batch.schema.equals(PART_SCHEMA) for batch in batches):
         raise DamagedChunk.at(path, "has other columns than this version writes")
-    return table
+    return pa.Table.from_batches(batches, PART_SCHEMA)
 
 
 def _check_rows(rows: Integers, n_events: int, *, name: str) -> None:

@@ -9,28 +9,24 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lhcq.config import Axes, FeatureSet
 from lhcq.errors import BadInput, DamagedChunk, NameTaken, RowsMissing
 from lhcq.jets.parts import (
     CONTENT,
-    FINGERPRINT_KEY,
     Gap,
-    read_fingerprint,
-    read_gaps,
-    read_ties,
+    Told,
+    read_told,
     regroup,
-    with_contents,
 )
 from lhcq.jets.vectors import Integers
 from lhcq.manifests import write_manifest
+from lhcq.records.chunks import Chunk
 from lhcq.records.commits import differing
 from lhcq.records.duplicates import Contents, Duplicates, find_duplicates, write_duplicates
 from lhcq.records.events import ROW_GROUP, events_writer, schema_of, with_axes
 from lhcq.records.labels import KNOWN_LABELS, count_labels
-from lhcq.seals import check_seal
 from lhcq.storage import MANIFEST, read_json, staged_directory
 
 
@@ -72,45 +68,49 @@ class _Survey:
         """Whether a part has no contents: then nothing is known of duplicates."""
         self._n_events = n_events
         self._sizes: list[int] = []
-        """Rows of each part that was begun."""
+        """Rows of each part that was begun, as far as they were read."""
         self._n_rows = 0
         self._rows: list[Integers] = [np.zeros(0, np.int64)]
         self._contents: list[Contents] = [np.zeros(0, np.uint64)]
         self._classes: list[NDArray[np.int8]] = [np.zeros(0, np.int8)]
         self._n_jets: Counter[int] = Counter()
         self._hosts: Counter[str] = Counter()
-        self._told: dict[bytes, str] = {}
-        """Fingerprints as they were found, and as they are counted: most parts have the same."""
+        self._told: dict[bytes, tuple[Told, str]] = {}
+        """What parts tell, with the fingerprint as it is counted: most tell the same."""
         self._ties: list[int | None] = []
 
-    def begin_part(self, path: Path, file: pq.FileMetaData) -> None:
-        """Note who computed a part, what it lacks, and how many rows it has."""
-        metadata = file.metadata or {}
-        raw = metadata.get(FINGERPRINT_KEY, b"")
-        if raw not in self._told:
-            self._told[raw] = json.dumps(read_fingerprint(metadata, path), sort_keys=True)
-        self._hosts[self._told[raw]] += 1
-        self.gaps += read_gaps(metadata, path)
-        self._ties.append(read_ties(metadata, path))
-        self._sizes.append(file.num_rows)
+    def begin_part(self, path: Path, told: bytes) -> None:
+        """Note who computed the part whose rows follow, and what it lacks."""
+        if told not in self._told:
+            found = read_told(told, path)
+            self._told[told] = found, json.dumps(found.fingerprint, sort_keys=True)
+        found, host = self._told[told]
+        self._hosts[host] += 1
+        self.gaps += found.gaps
+        self._ties.append(found.ties)
+        self._sizes.append(0)
 
-    def add(self, table: pa.Table) -> None:
+    def extend_part(self, n_rows: int) -> None:
+        """Note that the part has so many rows more."""
+        self._sizes[-1] += n_rows
+
+    def add(self, group: pa.RecordBatch) -> None:
         """Note the rows that follow, of however many parts: for one alone numpy costs more than reading it."""
-        rows = table["row"].to_numpy()
-        classes = table["label"].fill_null(-1).to_numpy()
+        rows = group["row"].to_numpy()
+        classes = group["label"].fill_null(-1).to_numpy()
         unlabelled = classes == -1
-        known = {-1, *KNOWN_LABELS} if unlabelled.sum() == table["label"].null_count else KNOWN_LABELS
+        known = {-1, *KNOWN_LABELS} if unlabelled.sum() == group["label"].null_count else KNOWN_LABELS
         if foreign := set(np.unique(classes).tolist()) - known:
             label = min(foreign)
             path = self._path_of(self._n_rows + int(np.argmax(classes == label)))
             raise DamagedChunk.at(path, f"has the label {label}, which no event has")
         self.foreign = self.foreign or bool(len(rows) and (rows.min() < 0 or rows.max() >= self._n_events))
         self._n_rows += len(rows)
-        self._rows.append(rows.copy())  # else they would keep the table
+        self._rows.append(rows.copy())  # else they would keep the group
         self._classes.append(classes.copy())
-        counts, times = np.unique(table["n_jets"].to_numpy(), return_counts=True)
+        counts, times = np.unique(group["n_jets"].to_numpy(), return_counts=True)
         self._n_jets.update(dict(zip(counts.tolist(), times.tolist(), strict=True)))
-        self._contents.append(table[CONTENT.name].to_numpy().copy())
+        self._contents.append(group[CONTENT.name].to_numpy().copy())
 
     def _path_of(self, position: int) -> Path:
         """The part that the row at a position, counted from the first part's first, is of."""
@@ -276,35 +276,28 @@ def check_coverage(rows: Integers, n_events: int, gaps: Sequence[Gap] = (), *, d
         )
 
 
-def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of all parts with their contents, a row group at a time; of parts without contents these are 0."""
+def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of all parts with their contents, a batch at a time; of parts without contents these are 0."""
     whole = schema.append(CONTENT)
     for path in survey.paths:
         try:
-            check_seal(path)
-            # Neither its threads nor reading ahead pay for what is read so soon: a small part waits for them only.
-            with pa.OSFile(str(path)) as source, pq.ParquetFile(source, pre_buffer=False) as file:
-                survey.begin_part(path, file.metadata)
-                for group in range(file.num_row_groups):
-                    table = file.read_row_group(group, use_threads=False).replace_schema_metadata(None)
-                    if table.schema.equals(schema):
-                        survey.lacks_contents = True
-                        table = with_contents(table, np.zeros(len(table), np.uint64))
-                    if not table.schema.equals(whole):
-                        raise DamagedChunk.at(path, "has other columns than this version writes")
-                    yield table
+            chunk = Chunk(path)
         except FileNotFoundError as error:
             raise ChunkMissing(f"{path}: the chunk is not there. Run the same command again.") from error
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DamagedChunk:
-    return DamagedChunk.at(path, f"not a readable chunk ({error})")
+        survey.begin_part(path, chunk.told)
+        for batch in chunk.batches():
+            survey.extend_part(len(batch))
+            if batch.schema.equals(schema):
+                survey.lacks_contents = True
+                yield batch.append_column(CONTENT, pa.array(np.zeros(len(batch), np.uint64)))
+            elif batch.schema.equals(whole):
+                yield batch
+            else:
+                raise DamagedChunk.at(path, "has other columns than this version writes")
 
 
 def _write_events(
-    tables: Iterator[pa.Table],
+    batches: Iterator[pa.RecordBatch],
     survey: _Survey,
     directory: Path,
     schema: pa.Schema,
@@ -312,14 +305,14 @@ def _write_events(
 ) -> None:
     # The schema without metadata: who computed what is in the manifest, not in the bytes of the events.
     with events_writer(directory, schema) as writer:
-        for group in regroup(tables, ROW_GROUP):
+        for group in regroup(batches, ROW_GROUP):
             survey.add(group)
             if not survey.foreign:  # else it will be refused, and is read on to say all that is wrong
-                writer.write_table(_labelled(group.select(schema.names), labels), row_group_size=ROW_GROUP)
+                writer.write_batch(_labelled(group.select(schema.names), labels), row_group_size=ROW_GROUP)
             del group
 
 
-def _labelled(group: pa.Table, labels: NDArray[np.int8] | None) -> pa.Table:
+def _labelled(group: pa.RecordBatch, labels: NDArray[np.int8] | None) -> pa.RecordBatch:
     if labels is None:
         return group
     place = group.schema.get_field_index("label")

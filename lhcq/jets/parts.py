@@ -4,27 +4,22 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lhcq.config import FeatureSet
-from lhcq.errors import DamagedChunk
+from lhcq.errors import BadInput, DamagedChunk
 from lhcq.frozen import Frozen
+from lhcq.records.chunks import write_chunk
 from lhcq.records.duplicates import Contents
-from lhcq.records.events import WRITER_OPTIONS, schema_of
-from lhcq.seals import OPEN, seal
-from lhcq.storage import staged_file
+from lhcq.records.events import schema_of
 
-FINGERPRINT_KEY = b"lhcq.fingerprint"
-GAPS_KEY = b"lhcq.gaps"
-TIES_KEY = b"lhcq.ties"
-# Rows in a row group of a part: few, so that a worker's memory does not depend on the length of its chunk.
-ROW_GROUP = 1024
+# Rows in a batch of a part: few, so that a worker's memory does not depend on the length of its chunk.
+BATCH = 1024
 _MOST_SMALL = 256
 
 CONTENT = pa.field("content", pa.uint64(), nullable=False)
@@ -58,6 +53,24 @@ class Gap(Frozen):
     reason: str
 
 
+class Told(Frozen):
+    """What a part tells beside its rows."""
+
+    fingerprint: dict[str, str]
+    gaps: tuple[Gap, ...] = ()
+    """The rows of its chunk that it lacks."""
+    ties: int | None = None
+    """How many of its events were decided by equal distances; None where nobody counted."""
+
+
+def read_told(told: bytes, path: Path) -> Told:
+    """What `write_part` told in the part at `path`."""
+    try:
+        return Told.checked(**json.loads(told))
+    except (ValueError, TypeError, RecursionError, BadInput) as error:
+        raise DamagedChunk.at(path, "no chunk of a clustering that this lhcq wrote") from error
+
+
 def write_part(
     path: Path,
     tables: Iterable[pa.Table],
@@ -69,70 +82,41 @@ def write_part(
 
     `gaps` are the rows of its chunk that it lacks, `ties` how many events of each table were decided by equal
     distances (None: not counted): both are read after the last table, so that they may be found on the way. Memory
-    holds `ROW_GROUP` rows.
+    holds `BATCH` rows.
     """
     rest = iter(tables)
     first = next(rest)
-    with staged_file(path, sync_name=False) as temporary:
-        with pq.ParquetWriter(temporary, first.schema, **WRITER_OPTIONS) as writer:
-            for group in regroup(itertools.chain([first], rest), ROW_GROUP):
-                writer.write_table(group)
-            metadata = {**OPEN, FINGERPRINT_KEY: json.dumps(fingerprint, sort_keys=True)}
-            if gaps:
-                metadata[GAPS_KEY] = json.dumps([gap.model_dump() for gap in gaps])
-            if ties is not None:
-                metadata[TIES_KEY] = str(sum(ties))
-            writer.add_key_value_metadata(metadata)
-        seal(temporary)
+    batches = (batch for table in itertools.chain([first], rest) for batch in table.to_batches())
+
+    def told() -> dict[str, object]:
+        found = Told(fingerprint=fingerprint, gaps=tuple(gaps), ties=None if ties is None else sum(ties))
+        return found.model_dump(mode="json", exclude_defaults=True)
+
+    write_chunk(path, first.schema, regroup(batches, BATCH), told)
 
 
-def regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `size` rows (the last may be shorter), each in one piece."""
-    waiting: list[pa.Table] = []
+def regroup(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of exactly `size` (the last may be shorter), each in one piece."""
+    waiting: list[pa.RecordBatch] = []
     n_waiting = 0
-    small = (
-        0  # tables at the end of those that wait: a row alone takes some 25 kB, most of it for being a table
-    )
-    for table in tables:
-        waiting.append(table)
-        n_waiting += table.num_rows
+    # Batches at the end of those that wait: a row alone takes some 25 kB, most of it for being a batch.
+    small = 0
+    for batch in batches:
+        waiting.append(batch)
+        n_waiting += batch.num_rows
         small += 1
         if small == _MOST_SMALL:
-            waiting[-small:] = [pa.concat_tables(waiting[-small:]).combine_chunks()]
+            waiting[-small:] = [pa.concat_batches(waiting[-small:])]
             small = 0
         while n_waiting >= size:
-            joined = pa.concat_tables(waiting)
-            waiting, n_waiting, small = [joined.slice(size)], n_waiting - size, 0
-            joined = joined.slice(0, size).combine_chunks()
-            yield joined
-            del joined  # or it would stay while the next are made
+            joined = pa.Table.from_batches(waiting)
+            waiting, n_waiting, small = joined.slice(size).to_batches(), n_waiting - size, 0
+            group = pa.concat_batches(joined.slice(0, size).to_batches())
+            del joined  # or it would stay while the group is used
+            yield group
+            del group  # or it would stay while the next is made
     if n_waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
-
-
-def read_gaps(metadata: Mapping[bytes, bytes], path: Path) -> list[Gap]:
-    """The gaps that `write_part` put into the metadata of the part at `path`."""
-    try:
-        return [Gap.checked(**gap) for gap in json.loads(metadata.get(GAPS_KEY, b"[]"))]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise DamagedChunk.at(path, "its list of gaps cannot be read") from error
-
-
-def read_ties(metadata: Mapping[bytes, bytes], path: Path) -> int | None:
-    """How many events of the part at `path` were decided by equal distances; None where nobody counted."""
-    try:
-        return int(metadata[TIES_KEY]) if TIES_KEY in metadata else None
-    except ValueError as error:
-        raise DamagedChunk.at(path, "its count of ties cannot be read") from error
-
-
-def read_fingerprint(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, str]:
-    """The fingerprint that `write_part` put into the metadata of the part at `path`."""
-    try:
-        found: dict[str, str] = json.loads(metadata[FINGERPRINT_KEY])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedChunk.at(path, "not a chunk that lhcq wrote") from error
-    return found
+        yield pa.concat_batches(waiting)
 
 
 def _libm() -> str:

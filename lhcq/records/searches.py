@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from lhcq.errors import DamagedChunk
 from lhcq.manifests import write_manifest
 from lhcq.records.commits import OF
-from lhcq.seals import OPEN, check_seal, seal
-from lhcq.storage import MANIFEST, read_json, staged_directory, staged_file, write_json, write_text
+from lhcq.storage import (
+    MANIFEST,
+    read_json,
+    staged_directory,
+    write_json,
+    write_text,
+)
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -25,29 +30,24 @@ _ROW_GROUP = 65_536
 def write_chunk(path: Path, values: NDArray[np.float64]) -> None:
     """Commit what one task computed: the scores of a fold (n_events,), or the significances of pseudo-experiments."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from lhcq.records import chunks
 
     schema = pa.schema([pa.field(_COLUMN, pa.float64(), nullable=False)])
-    with staged_file(path) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            writer.write_table(pa.table({_COLUMN: values.ravel()}, schema=schema))
-            writer.add_key_value_metadata(OPEN)
-        seal(temporary)
+    chunks.write_chunk(path, schema, [pa.record_batch([values.ravel()], schema=schema)])
 
 
 def read_chunk(path: Path, n_values: int) -> NDArray[np.float64]:
     """What `write_chunk` wrote, (n_values,); raises `DamagedChunk` where it is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from lhcq.records.chunks import Chunk
 
     try:
-        check_seal(path)
-        values: NDArray[np.float64] = pq.read_table(path)[_COLUMN].to_numpy()
-    except (pa.ArrowException, OSError, KeyError) as error:
+        (values,) = (batch[_COLUMN].to_numpy() for batch in Chunk(path).batches())
+    except (FileNotFoundError, KeyError, ValueError) as error:
         raise DamagedChunk.at(path, f"not a readable chunk ({error})") from error
     if len(values) != n_values:
         raise DamagedChunk.at(path, f"has {len(values):,} values, not {n_values:,}")
-    return values
+    return np.asarray(values, np.float64)
 
 
 def commit_search(

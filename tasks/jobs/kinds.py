@@ -45,6 +45,8 @@ from tasks.jobs.units import Caption, Unit
 Queue = Literal["cpu", "gpu", "validate"]
 Stretch = tuple[str, int, int]
 """What a chunk is a stretch of, and its rows [start, stop)."""
+_TABLE = ".arrows"
+"""Of a chunk that `lhcq.records.chunks` wrote. Those of an earlier lhcq end otherwise, and count for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +303,7 @@ KINDS: dict[str, Kind] = {
         fan_out(
             ClusterSpec,
             queue="cpu",
-            suffix=".parquet",
+            suffix=_TABLE,
             result=lambda workspace, job: workspace.dataset(job.name),
             stretch=_rows_of_clustering,
             makes="dataset",
@@ -341,7 +343,7 @@ KINDS: dict[str, Kind] = {
         fan_out(
             PredictSpec,
             queue="validate",
-            suffix=".parquet",
+            suffix=_TABLE,
             result=lambda workspace, job: workspace.prediction(job.name),
             stretch=_rows_of_prediction,
             makes="prediction",
@@ -353,7 +355,7 @@ KINDS: dict[str, Kind] = {
         fan_out(
             SearchSpec,
             queue="cpu",
-            suffix=".parquet",
+            suffix=_TABLE,
             result=lambda workspace, job: workspace.search(job.name),
             makes="search",
             shelf=Workspace.search,

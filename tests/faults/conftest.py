@@ -86,9 +86,9 @@ def serial(events: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     block = read_rows(open_event_file(events), 0, N_EVENTS)
     config = CLUSTER_PRESETS["lhco"]
     table = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
-    write_part(place / "000000.parquet", [table], fingerprint())
+    write_part(place / "000000.arrows", [table], fingerprint())
     merge_parts(
-        [place / "000000.parquet"],
+        [place / "000000.arrows"],
         place / "dataset",
         n_events=N_EVENTS,
         manifest_fields={},

@@ -5,6 +5,7 @@ import functools
 import json
 from pathlib import Path
 from random import Random
+from zlib import crc32
 
 from lhcq.errors import LhcqError
 from tests.fuzz.mutation import mutate_bytes, mutate_json
@@ -13,6 +14,12 @@ Files = dict[str, bytes]
 """By their names below a directory."""
 
 refused = functools.partial(contextlib.suppress, LhcqError)
+
+
+def seal_again(path: Path) -> None:
+    """Have a chunk's seal say what it holds now: who can write one can do so."""
+    content = path.read_bytes()[:-8]
+    path.write_bytes(b"%b%08x" % (content, crc32(content)))
 
 
 def spoil_one(files: Files, random: Random) -> tuple[str, bytes]:

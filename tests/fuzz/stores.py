@@ -1,6 +1,5 @@
 """Datasets and model directories."""
 
-import contextlib
 import functools
 import json
 import shutil
@@ -20,9 +19,11 @@ from lhcq.model.sources import check_model_directory
 from lhcq.model.tokens import encode_prompts
 from lhcq.model.weights import count_parameters
 from lhcq.prompts.writing import write_split
-from lhcq.seals import seal
+from lhcq.records.events import events_writer
 from tests.fuzz.prompts import records
-from tests.fuzz.spoilt import Files, lay_out, refused, spoil_one
+from tests.fuzz.spoilt import Files, lay_out, refused, seal_again, spoil_one
+
+PART = "000000.arrows"
 
 
 @functools.cache
@@ -36,7 +37,9 @@ def dataset_seed() -> Files:
         events = events.set_column(0, events.schema.field(0), rows).set_column(
             1, events.schema.field(1), labels
         )
-        write_part(directory / "events.parquet", [events], {"cpu": "any"})
+        write_part(directory / PART, [events], {"cpu": "any"})
+        with events_writer(directory, events.schema) as writer:
+            writer.write_table(events)
         write_manifest(directory, source_sha256="0" * 64, rows=len(events), labels={"signal": 1}, gaps=[])
         return {path.name: path.read_bytes() for path in directory.iterdir()}
 
@@ -55,11 +58,8 @@ def attack_dataset(data: tuple[str, bytes], place: Path) -> None:
         verify_files(directory, read_manifest(directory, what="dataset", remedy="Make it."))
     with refused():
         write_split(directory, final, config=SplitConfig(limit=40))
-    with contextlib.suppress(ValueError, FileNotFoundError):  # who can write a part can seal it too
-        seal(directory / "events.parquet")
-    merge_parts(
-        [directory / "events.parquet"], place / "merged", n_events=120, manifest_fields={}, features="full"
-    )
+    seal_again(directory / PART)
+    merge_parts([directory / PART], place / "merged", n_events=120, manifest_fields={}, features="full")
 
 
 @functools.cache

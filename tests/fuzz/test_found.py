@@ -97,16 +97,16 @@ def test_a_part_with_damaged_columns_is_refused_when_it_is_merged(tmp_path: Path
     from lhcq.jets.merge import merge_parts
     from lhcq.jets.parts import write_part
     from lhcq.records.events import SCHEMA
-    from lhcq.seals import seal
+    from tests.fuzz.spoilt import seal_again
 
     event = {"row": 0, "label": 1, "n_particles": 7, "n_jets": 0, "jets": [], "mjj": 1.25, "delta_r": 2.5}
-    part = tmp_path / "part.parquet"
+    part = tmp_path / "part.arrows"
     write_part(part, [pa.Table.from_pylist([event], schema=SCHEMA)], {"cpu": "any"})
     whole = part.read_bytes()
     said = set()
     for at in range(4, len(whole) // 2):
         part.write_bytes(whole[:at] + b"\xff\xff\xff\xff" + whole[at + 4 :])
-        seal(part)  # as who can write it can
+        seal_again(part)  # as who can write it can
         try:
             merge_parts([part], tmp_path / f"merged-{at}", n_events=1, manifest_fields={})
         except BadInput as error:

@@ -202,7 +202,7 @@ def test_a_disk_that_fills_up_on_the_way_ends_the_waiting_in_one_line(
     command = ("cluster", event_file, "--name", "made", "--events-per-chunk", "14", "--workers", "1")
     process = lhcq.start(*command)
     parts = lhcq.workspace / "jobs/cluster-made/parts"
-    until(lambda: list(parts.rglob("*.parquet")), "the first part")
+    until(lambda: list(parts.rglob("*.arrows")), "the first part")
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="No space"):
         filler.write_bytes(bytes(9_000_000))

@@ -12,7 +12,6 @@ import h5py
 import hdf5plugin  # noqa: F401
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from lhcq.config import ClusterConfig
@@ -20,7 +19,8 @@ from lhcq.events.layout import open_event_file, read_rows
 from lhcq.events.pytables import create_frame
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import merge_parts
-from lhcq.jets.parts import Gap, fingerprint, read_gaps, write_part
+from lhcq.jets.parts import Gap, fingerprint, read_told, write_part
+from lhcq.records.chunks import Chunk
 
 N_EVENTS = 2100
 VALUES = "df/block0_values"
@@ -79,14 +79,15 @@ def damage(path: Path, index: int) -> None:
 
 
 def parts_of(lhcq, name: str) -> list[Path]:
-    return sorted((lhcq.workspace / f"jobs/cluster-{name}/parts").rglob("[0-9]*.parquet"))
+    return sorted((lhcq.workspace / f"jobs/cluster-{name}/parts").rglob("[0-9]*.arrows"))
 
 
 def mark_parts(lhcq, name: str) -> int:
     """Have the parts that stand say so in the manifest, should they be what is merged; gives their number."""
     paths = parts_of(lhcq, name)
     for path in paths:
-        table, gaps = pq.read_table(path), read_gaps(pq.read_metadata(path).metadata, path)
+        chunk = Chunk(path)
+        table, gaps = pa.Table.from_batches(chunk.batches()), read_told(chunk.told, path).gaps
         path.unlink()
         write_part(path, [table], MARK, gaps)
     return len(paths)

@@ -35,9 +35,9 @@ def undisturbed(event_file, tmp_path_factory) -> bytes:
     place = tmp_path_factory.mktemp("serial")
     block = read_rows(open_event_file(event_file), 0, 2100)
     table = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
-    write_part(place / "000000.parquet", [table], fingerprint())
+    write_part(place / "000000.arrows", [table], fingerprint())
     merge_parts(
-        [place / "000000.parquet"],
+        [place / "000000.arrows"],
         place / "dataset",
         n_events=2100,
         manifest_fields={},
@@ -115,10 +115,10 @@ def test_a_worker_killed_in_the_middle_changes_nothing(
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "killed", "--workers", "1", *CHUNKS)
     parts = lhcq.workspace / "jobs" / "cluster-killed" / "parts"
-    until(lambda: len(list(parts.rglob("*.parquet"))) >= 3, "the first parts")
+    until(lambda: len(list(parts.rglob("*.arrows"))) >= 3, "the first parts")
     worker = lhcq.workers()[0]
     kill_group(worker, signal.SIGKILL)
-    assert len(list(parts.rglob("*.parquet"))) < 300
+    assert len(list(parts.rglob("*.arrows"))) < 300
     done = lhcq.finish(process)
     assert done.returncode == 0, done.stderr
     assert dataset_bytes(lhcq, "killed") == undisturbed
@@ -129,11 +129,11 @@ def test_after_a_kill_of_the_command_the_same_command_goes_on(
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "again", "--workers", "1", *CHUNKS)
     parts = lhcq.workspace / "jobs" / "cluster-again" / "parts"
-    until(lambda: len(list(parts.rglob("*.parquet"))) >= 3, "the first parts")
+    until(lambda: len(list(parts.rglob("*.arrows"))) >= 3, "the first parts")
     process.kill()
     process.communicate()
     until(lambda: not lhcq.workers(), "the workers to notice that their command is gone")
-    kept = {path.name: path.stat().st_mtime_ns for path in parts.rglob("*.parquet")}
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.rglob("*.arrows")}
     assert 3 <= len(kept) < 300
     lhcq.run("cluster", event_file, "--name", "again", "--workers", "1", *CHUNKS)
     assert dataset_bytes(lhcq, "again") == undisturbed
@@ -143,7 +143,7 @@ def test_after_a_kill_of_the_command_the_same_command_goes_on(
 def test_ctrl_c_stops_everything_and_says_how_to_go_on(lhcq, event_file, undisturbed, until) -> None:
     process = lhcq.start("cluster", event_file, "--name", "stopped", "--workers", "1", *CHUNKS)
     parts = lhcq.workspace / "jobs" / "cluster-stopped" / "parts"
-    until(lambda: len(list(parts.rglob("*.parquet"))) >= 1, "the first part")
+    until(lambda: len(list(parts.rglob("*.arrows"))) >= 1, "the first part")
     process.send_signal(signal.SIGINT)
     done = lhcq.finish(process)
     assert done.returncode == 130

@@ -97,7 +97,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_running(
     start_worker()
     process = configured.start("cluster", event_file, "--name", "made", *CHUNKS)
     parts = configured.workspace / "jobs/cluster-made/parts"
-    until(lambda: list(parts.rglob("*.parquet")), "the first part")
+    until(lambda: list(parts.rglob("*.arrows")), "the first part")
     process.send_signal(signal.SIGINT)
     done = configured.finish(process)
     assert done.returncode == 130
@@ -113,12 +113,12 @@ def test_a_broker_that_forgets_everything_costs_no_event(
     start_worker()
     process = configured.start("cluster", event_file, "--name", "made", *CHUNKS)
     parts = configured.workspace / "jobs/cluster-made/parts"
-    until(lambda: len(list(parts.rglob("*.parquet"))) >= 3, "the first parts")
+    until(lambda: len(list(parts.rglob("*.arrows"))) >= 3, "the first parts")
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
-    n_parts = len(list(parts.rglob("*.parquet")))
+    n_parts = len(list(parts.rglob("*.arrows")))
     assert n_parts < 80
-    until(lambda: len(list(parts.rglob("*.parquet"))) >= n_parts + 10, "the job to go on")
+    until(lambda: len(list(parts.rglob("*.arrows"))) >= n_parts + 10, "the job to go on")
     server.kill()
     server.forget()
     server.start()

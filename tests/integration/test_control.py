@@ -10,7 +10,7 @@ OPTIONS = ("--features", "jets", "--workers", "1", "--events-per-chunk", "7")
 
 
 def parts_of(lhcq: Any, name: str) -> list[Path]:
-    return list((lhcq.workspace / f"jobs/cluster-{name}/parts").rglob("[!.]*.parquet"))
+    return list((lhcq.workspace / f"jobs/cluster-{name}/parts").rglob("[!.]*.arrows"))
 
 
 def test_a_clustering_is_paused_resumed_without_its_command_and_removed(

@@ -62,12 +62,12 @@ def test_a_prediction_that_is_killed_goes_on_and_agrees_with_the_test_part(
     command = ("predict", run, few, "--events-per-chunk", "16", "--select", "0.5")
     process = lhcq.start(*command)
     parts = lhcq.workspace / "jobs/predict-run-few/parts"
-    until(lambda: len(list(parts.rglob("[0-9]*.parquet"))) >= 2, "two parts")
+    until(lambda: len(list(parts.rglob("[0-9]*.arrows"))) >= 2, "two parts")
     for worker in lhcq.workers():
         kill_group(worker, signal.SIGKILL)
     process.kill()
     lhcq.finish(process)
-    kept = {path.name: path.stat().st_mtime_ns for path in parts.rglob("[0-9]*.parquet")}
+    kept = {path.name: path.stat().st_mtime_ns for path in parts.rglob("[0-9]*.arrows")}
     assert 2 <= len(kept) < 9
 
     answer = lhcq.ask(*command)

@@ -55,12 +55,12 @@ def _kill_twice(
     # In the middle of the trainings, and among the pseudo-experiments that are published once all of them stand.
     for least in (n_trained // 3, n_trained + 1):
         process = lhcq.start(*asked)
-        until(lambda least=least: len(list(chunks.rglob("[0-9]*.parquet"))) >= least, f"{least} chunks", 240)
+        until(lambda least=least: len(list(chunks.rglob("[0-9]*.arrows"))) >= least, f"{least} chunks", 240)
         for worker in lhcq.workers():
             kill_group(worker, signal.SIGKILL)
         process.kill()
         lhcq.finish(process)
-        standing = {path.name: path.stat().st_mtime_ns for path in chunks.rglob("[0-9]*.parquet")}
+        standing = {path.name: path.stat().st_mtime_ns for path in chunks.rglob("[0-9]*.arrows")}
         assert least <= len(standing) < n_trained + n_drawn
         assert kept.items() <= standing.items()  # what was finished is not done again
         kept = standing
@@ -69,7 +69,7 @@ def _kill_twice(
         assert {int(unit.rpartition(":")[2]) for unit in units} <= set(wanted)
 
     # A training that the pseudo-experiments read is damaged: it alone is made again, before them.
-    trained = min(chunks.rglob("[0-9]*.parquet"))
+    trained = min(chunks.rglob("[0-9]*.arrows"))
     content = bytearray(trained.read_bytes())
     content[len(content) // 2] ^= 1
     trained.write_bytes(content)

@@ -23,7 +23,7 @@ def test_a_command_that_is_told_to_end_stops_its_workers_and_its_broker(
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "made", "--events-per-chunk", "7")
     parts = lhcq.workspace / "jobs/cluster-made/parts"
-    until(lambda: list(parts.rglob("*.parquet")), "the first part")
+    until(lambda: list(parts.rglob("*.arrows")), "the first part")
     process.send_signal(number)
     while "what is finished is kept" not in (line := process.stderr.readline()):
         assert line
@@ -59,7 +59,7 @@ def test_nohup_is_meant(lhcq, event_file: Path, until) -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     parts = lhcq.workspace / "jobs/cluster-made/parts"
-    until(lambda: list(parts.rglob("*.parquet")), "the first part")
+    until(lambda: list(parts.rglob("*.arrows")), "the first part")
     process.send_signal(signal.SIGHUP)
     assert lhcq.finish(process).returncode == 0
 

@@ -79,13 +79,13 @@ def test_a_job_goes_on_without_its_command_and_with_the_next_up(
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "long", "--events-per-chunk", "14")
     parts = lhcq.workspace / "jobs/cluster-long/parts"
-    until(lambda: list(parts.rglob("*.parquet")), "the first part")
+    until(lambda: list(parts.rglob("*.arrows")), "the first part")
     process.send_signal(signal.SIGINT)
     done = lhcq.finish(process)
     assert done.returncode == 130
     assert "goes on. `lhcq status` shows it." in done.stderr
-    n_parts = len(list(parts.rglob("*.parquet")))
-    until(lambda: len(list(parts.rglob("*.parquet"))) > n_parts, "another part")
+    n_parts = len(list(parts.rglob("*.arrows")))
+    until(lambda: len(list(parts.rglob("*.arrows"))) > n_parts, "another part")
 
     up.process.kill()
     up.process.communicate()
@@ -107,7 +107,7 @@ def test_parts_of_another_configuration_are_never_merged(lhcq, up: Up, event_fil
     lhcq.ask("cluster", event_file, "--name", "alone", "--features", "jets", "--radius", "0.4")
     lhcq.ask("cluster", event_file, *options, "--radius", "1.0", "--detach")
     directory = lhcq.workspace / "jobs/cluster-mixed"
-    until(lambda: len(list(directory.rglob("*.parquet"))) > 20, "the first parts")
+    until(lambda: len(list(directory.rglob("*.arrows"))) > 20, "the first parts")
     line = lhcq.refused("cluster", event_file, *options, "--radius", "0.4")
     assert line.endswith("or end it by `lhcq cancel mixed --kind cluster`.")
     shutil.rmtree(directory, ignore_errors=True)  # no advice of ours, and a worker may have a file in it

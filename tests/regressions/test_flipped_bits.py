@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -25,9 +24,10 @@ from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import Gap, fingerprint, write_part
 from lhcq.manifests import verify_files
 from lhcq.prompts.writing import write_split
+from lhcq.records import chunks
+from lhcq.records.chunks import Chunk, write_chunk
 from lhcq.records.jobs import Job
 from lhcq.requests.cluster import cluster_request, find_events
-from lhcq.seals import OPEN, check_seal, seal
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 from tasks.app import app
@@ -132,24 +132,22 @@ def test_a_flipped_bit_costs_its_chunk_alone_and_changes_no_byte(place: Workspac
     assert made.read_bytes() == whole.read_bytes()
 
 
-def test_a_seal_is_of_the_whole_file_and_leaves_it_readable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [64, 1 << 20], ids=["in blocks", "at once"])
+def test_a_seal_is_of_the_whole_file_and_leaves_it_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(chunks, "_BLOCK", block)
     path = tmp_path / "table"
-    table = pa.table({"x": range(1000)})
-    with pq.ParquetWriter(path, table.schema) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata(OPEN)
-    with pytest.raises(BadInput, match="no chunk that this lhcq wrote"):
-        check_seal(path)  # open still
-    seal(path)
-    check_seal(path)
-    assert pq.read_table(path).equals(table)
-    pq.write_table(table, path)
-    for content in (path.read_bytes(), b"", b"PAR1", path.read_bytes()[:-9]):
+    batches = pa.table({"x": range(1000)}).to_batches(max_chunksize=300)
+    write_chunk(path, batches[0].schema, batches, lambda: {"n": 4})
+    assert Chunk(path).told == b'{"n": 4}'
+    assert list(Chunk(path).batches()) == batches
+    assert pa.ipc.open_stream(path.read_bytes()).read_all() == pa.Table.from_batches(batches)
+    whole = path.read_bytes()
+    for content in (b"", b"00000000", whole[:-9], whole[:-8] + b"00000000", whole[8:], whole + b"0"):
         path.write_bytes(content)
-        with pytest.raises(BadInput):
-            check_seal(path)
-    with pytest.raises(ValueError, match="no field to seal"):
-        seal(path)
+        with pytest.raises(BadInput, match="damaged, or no chunk that this lhcq wrote"):
+            Chunk(path)
 
 
 @pytest.fixture

@@ -141,6 +141,19 @@ def test_a_job_of_another_lhcq_is_refused_by_commands_and_workers(
     assert "another version of lhcq" in failure.message
 
 
+def test_chunks_that_an_earlier_lhcq_left_in_an_open_job_are_made_again(here: Workspace, ask: Any) -> None:
+    job = ask(0.4)
+    earlier = chunk_path(here, job, 1).with_suffix(".parquet")
+    earlier.parent.mkdir(parents=True)
+    earlier.write_bytes(b"as its format was")
+    assert finished_chunks(here, job) == set()
+    assert [cluster_part("made", index) for index in range(4)] == ["done"] * 4
+    cluster_merge("made")
+    assert outcome_of(here, job).state == "done"
+    assert pq.read_table(here.dataset("made") / "events.parquet")["row"].to_pylist() == list(range(N_EVENTS))
+    assert not earlier.exists()
+
+
 def test_a_record_that_was_changed_by_hand_is_refused(here: Workspace, ask: Any) -> None:
     job = ask(1.0)
     record = here.job("cluster", "made") / "job.json"

@@ -142,7 +142,7 @@ def test_a_link_that_was_planted_in_the_workspace_is_not_followed_out_of_it(
 ) -> None:
     victim = tmp_path / "home"
     (victim / "parts").mkdir(parents=True)
-    (victim / "parts" / "000000.parquet").write_text("mine")
+    (victim / "parts" / "000000.arrows").write_text("mine")
     link = place.root / below
     link.parent.mkdir(parents=True)
     link.symlink_to(victim)
@@ -151,7 +151,7 @@ def test_a_link_that_was_planted_in_the_workspace_is_not_followed_out_of_it(
         with pytest.raises(BadInput, match="a link that leads out of the workspace"):
             touch()
     assert list_jobs(place) == []
-    assert (victim / "parts" / "000000.parquet").read_text() == "mine"
+    assert (victim / "parts" / "000000.arrows").read_text() == "mine"
 
 
 def test_a_link_within_the_workspace_is_followed(place: Workspace, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_part_that_the_job_does_not_have_is_not_made(broker: Any, here: Worksp
     job = new_job(parts=2)
     for index in (-1, 2, 10**9):
         assert perform_chunk("cluster", "made", index, lambda *_: pytest.fail("was made")) == "closed"
-    assert not list(here.root.rglob("*.parquet"))
+    assert not list(here.root.rglob("*.arrows"))
     assert chunk_unit(job, 1).args == ("made", 1)
 
 

@@ -248,7 +248,7 @@ def cluster(source: Path, final: Path, size: int, config: ClusterConfig, content
             records = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
             found = hash_events(block.particles, block.n_particles)
             tables.append(with_contents(records, found) if contents else records)
-        paths.append(final.parent / f"{final.name}-parts" / f"{start:06d}.parquet")
+        paths.append(final.parent / f"{final.name}-parts" / f"{start:06d}.arrows")
         write_part(paths[-1], tables, HOST)
     fields = {"source_sha256": "ab" * 32, "config": config.model_dump()}
     return merge_parts(paths, final, n_events=file.n_events, manifest_fields=fields, features=config.features)
@@ -297,9 +297,9 @@ def test_labels_of_a_key_that_contradict_each_other_are_counted(repeated: Path, 
     contents, key = hash_events(block.particles, block.n_particles), np.zeros(200, np.int8)
     key[find_duplicates(block.rows, contents, None).rows[0]] = 1
     records = cluster_events(block.particles, ClusterConfig(), rows=block.rows, labels=None)
-    write_part(tmp_path / "0.parquet", [with_contents(records, contents)], HOST)
+    write_part(tmp_path / "0.arrows", [with_contents(records, contents)], HOST)
     manifest = merge_parts(
-        [tmp_path / "0.parquet"], tmp_path / "made", n_events=200, manifest_fields={}, labels=key
+        [tmp_path / "0.arrows"], tmp_path / "made", n_events=200, manifest_fields={}, labels=key
     )
     assert manifest["duplicates"]["contradictory"] == 1
 

@@ -38,8 +38,8 @@ def make_dataset(directory, labels):
         }
         for row, label in enumerate(labels)
     ]
-    write_part(directory / "part.parquet", [pa.Table.from_pylist(records, schema=SCHEMA)], {})
-    merge_parts([directory / "part.parquet"], directory / "mini", n_events=len(labels), manifest_fields={})
+    write_part(directory / "part.arrows", [pa.Table.from_pylist(records, schema=SCHEMA)], {})
+    merge_parts([directory / "part.arrows"], directory / "mini", n_events=len(labels), manifest_fields={})
     return directory / "mini"
 
 

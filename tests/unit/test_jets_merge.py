@@ -13,9 +13,10 @@ from lhcq.errors import BadInput, DamagedChunk, NameTaken
 from lhcq.jets import merge
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import ChunkMissing, merge_parts
-from lhcq.jets.parts import FINGERPRINT_KEY, fingerprint, write_part
+from lhcq.jets.parts import fingerprint, read_told, write_part
 from lhcq.jets.plan import plan_chunks
 from lhcq.manifests import read_manifest, verify_files
+from lhcq.records.chunks import Chunk
 from lhcq.records.events import SCHEMA
 
 DATA = os.environ.get("LHCQ_TEST_DATA")
@@ -58,7 +59,7 @@ def write_parts(directory: Path, records: pa.Table, target: int, *, host=HOST) -
     random.Random(target).shuffle(chunks)
     paths = []
     for chunk in chunks:
-        path = directory / f"{len(paths)}.parquet"
+        path = directory / f"{len(paths)}.arrows"
         write_part(path, [records.slice(chunk.start, chunk.stop - chunk.start)], host)
         paths.append(path)
     return paths
@@ -70,19 +71,19 @@ def sha256(path: Path) -> str:
 
 def test_a_part_has_the_same_bytes_each_time_and_carries_its_fingerprint(tmp_path):
     records = make_records(50)
-    write_part(tmp_path / "a.parquet", [records], HOST)
-    write_part(tmp_path / "b.parquet", [pa.concat_tables([records.slice(0, 20), records.slice(20)])], HOST)
-    assert sha256(tmp_path / "a.parquet") == sha256(tmp_path / "b.parquet")
-    written = pq.read_table(tmp_path / "a.parquet")
-    assert written.equals(records)
-    assert b'"numpy": "2.0"' in pq.read_metadata(tmp_path / "a.parquet").metadata[FINGERPRINT_KEY]
+    write_part(tmp_path / "a.arrows", [records], HOST)
+    write_part(tmp_path / "b.arrows", [pa.concat_tables([records.slice(0, 20), records.slice(20)])], HOST)
+    assert sha256(tmp_path / "a.arrows") == sha256(tmp_path / "b.arrows")
+    chunk = Chunk(tmp_path / "a.arrows")
+    assert pa.Table.from_batches(chunk.batches()).equals(records)
+    assert read_told(chunk.told, tmp_path).fingerprint == HOST
 
 
 def test_the_first_commit_of_a_part_stays(tmp_path):
-    write_part(tmp_path / "a.parquet", [make_records(5)], HOST)
-    write_part(tmp_path / "a.parquet", [make_records(6)], HOST)
-    assert pq.read_table(tmp_path / "a.parquet").num_rows == 5
-    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
+    write_part(tmp_path / "a.arrows", [make_records(5)], HOST)
+    write_part(tmp_path / "a.arrows", [make_records(6)], HOST)
+    assert [len(batch) for batch in Chunk(tmp_path / "a.arrows").batches()] == [5]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.arrows"]
 
 
 def test_the_fingerprint_names_versions_libm_and_vector_extensions():
@@ -110,15 +111,15 @@ def test_merged_bytes_do_not_depend_on_the_chunks_nor_on_their_order(tmp_path, m
             64
         ] * 7 + [52]
         assert file.read().equals(records)
-        assert FINGERPRINT_KEY not in (file.schema_arrow.metadata or {})
+        assert not file.schema_arrow.metadata
 
 
 def test_the_manifest_counts_labels_jets_and_hosts(tmp_path):
     records = make_records(100)
     parts = write_parts(tmp_path / "a", records.slice(0, 49), 25)
-    write_part(tmp_path / "b.parquet", [records.slice(49)], {**HOST, "numpy": "2.1"})
+    write_part(tmp_path / "b.arrows", [records.slice(49)], {**HOST, "numpy": "2.1"})
     manifest = merge_parts(
-        [tmp_path / "b.parquet", *parts], tmp_path / "mini", n_events=100, manifest_fields=FIELDS
+        [tmp_path / "b.arrows", *parts], tmp_path / "mini", n_events=100, manifest_fields=FIELDS
     )
     assert manifest == read_manifest(tmp_path / "mini", what="dataset", remedy="")
     verify_files(tmp_path / "mini", manifest)
@@ -142,7 +143,7 @@ def test_the_manifest_counts_labels_jets_and_hosts(tmp_path):
 )
 def test_a_merge_that_does_not_cover_every_row_once_is_refused_and_says_which(tmp_path, kept, message):
     records = make_records(125)
-    paths = [tmp_path / f"{index}.parquet" for index in range(5)]
+    paths = [tmp_path / f"{index}.arrows" for index in range(5)]
     for index, path in enumerate(paths):
         write_part(path, [records.slice(25 * index, 25)], HOST)
     with pytest.raises(ChunkMissing, match=message):
@@ -159,30 +160,30 @@ def test_parts_that_interleave_are_refused(tmp_path):
 
 
 def test_a_part_that_is_absent_or_damaged_is_named(tmp_path):
-    write_part(tmp_path / "a.parquet", [make_records(10)], HOST)
-    with pytest.raises(ChunkMissing, match=r"gone\.parquet: the chunk is not there"):
+    write_part(tmp_path / "a.arrows", [make_records(10)], HOST)
+    with pytest.raises(ChunkMissing, match=r"gone\.arrows: the chunk is not there"):
         merge_parts(
-            [tmp_path / "a.parquet", tmp_path / "gone.parquet"],
+            [tmp_path / "a.arrows", tmp_path / "gone.arrows"],
             tmp_path / "mini",
             n_events=10,
             manifest_fields={},
         )
-    (tmp_path / "torn.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-100])
-    with pytest.raises(BadInput, match=r"torn\.parquet: damaged, or no chunk"):
-        merge_parts([tmp_path / "torn.parquet"], tmp_path / "mini", n_events=10, manifest_fields={})
-    write_part(tmp_path / "other.parquet", [pa.table({"row": [1]})], HOST)
-    with pytest.raises(BadInput, match=r"other\.parquet: has other columns"):
-        merge_parts([tmp_path / "other.parquet"], tmp_path / "mini", n_events=1, manifest_fields={})
-    pq.write_table(make_records(10), tmp_path / "unsigned.parquet")
-    with pytest.raises(BadInput, match=r"unsigned\.parquet: damaged, or no chunk"):
-        merge_parts([tmp_path / "unsigned.parquet"], tmp_path / "mini", n_events=10, manifest_fields={})
+    (tmp_path / "torn.arrows").write_bytes((tmp_path / "a.arrows").read_bytes()[:-100])
+    with pytest.raises(BadInput, match=r"torn\.arrows: damaged, or no chunk"):
+        merge_parts([tmp_path / "torn.arrows"], tmp_path / "mini", n_events=10, manifest_fields={})
+    write_part(tmp_path / "other.arrows", [pa.table({"row": [1]})], HOST)
+    with pytest.raises(BadInput, match=r"other\.arrows: has other columns"):
+        merge_parts([tmp_path / "other.arrows"], tmp_path / "mini", n_events=1, manifest_fields={})
+    pq.write_table(make_records(10), tmp_path / "unsigned.arrows")
+    with pytest.raises(BadInput, match=r"unsigned\.arrows: damaged, or no chunk"):
+        merge_parts([tmp_path / "unsigned.arrows"], tmp_path / "mini", n_events=10, manifest_fields={})
 
 
 def test_of_many_parts_the_one_with_an_impossible_label_is_named(tmp_path):
     records = make_records(30)
     place = records.schema.get_field_index("label")
     field = records.schema.field(place)
-    paths = [tmp_path / f"{index}.parquet" for index in range(4)]
+    paths = [tmp_path / f"{index}.arrows" for index in range(4)]
     for path, start, size, label in zip(paths, (0, 10, 10, 20), (10, 0, 10, 10), (0, 0, 7, 1), strict=True):
         labels = pa.array([label] * size, field.type)
         write_part(path, [records.slice(start, size).set_column(place, field, labels)], HOST)
@@ -200,8 +201,8 @@ def test_a_second_merge_gives_the_standing_manifest_even_without_its_parts(tmp_p
 
 
 def test_a_dataset_may_have_no_events(tmp_path):
-    write_part(tmp_path / "a.parquet", [make_records(0)], HOST)
-    manifest = merge_parts([tmp_path / "a.parquet"], tmp_path / "mini", n_events=0, manifest_fields={})
+    write_part(tmp_path / "a.arrows", [make_records(0)], HOST)
+    manifest = merge_parts([tmp_path / "a.arrows"], tmp_path / "mini", n_events=0, manifest_fields={})
     assert (manifest["rows"], manifest["events_by_n_jets"]) == (0, {})
     assert pq.read_table(tmp_path / "mini" / "events.parquet").num_rows == 0
 
@@ -220,7 +221,7 @@ def test_the_real_file_has_the_same_bytes_whatever_the_chunks(tmp_path):
         for chunk in reversed(plan_chunks(1000, storage_rows=7, target=target)):
             rows = np.arange(chunk.start, chunk.stop)
             table = cluster_events(particles[rows], ClusterConfig(), rows=rows, labels=labels[rows])
-            paths.append(tmp_path / str(target) / f"{chunk.index}.parquet")
+            paths.append(tmp_path / str(target) / f"{chunk.index}.arrows")
             write_part(paths[-1], [table], fingerprint())
         final = tmp_path / f"tiny-{target}"
         manifests.append(merge_parts(paths, final, n_events=1000, manifest_fields=FIELDS))

@@ -53,7 +53,7 @@ def test_chunks_of_a_job_that_is_over_go(place: Workspace, state: Any) -> None:
 @pytest.mark.parametrize("state", [None, "failed", "incomplete"])
 def test_chunks_that_somebody_may_go_on_with_stay(place: Workspace, state: Any) -> None:
     job, chunk = with_chunks(place, "lhco")
-    earlier = chunk.parents[1] / "0123456789abcdef" / "000000.parquet"
+    earlier = chunk.parents[1] / "0123456789abcdef" / "000000.arrows"
     earlier.parent.mkdir()
     earlier.touch()
     if state:
@@ -70,7 +70,7 @@ def test_what_was_cut_off_goes_and_what_is_being_written_stays(place: Workspace)
     os.utime(young.parent, (1, 1))  # what is in it tells
     aged(place.root / "runs" / "r" / "checkpoints" / ".00000010.removed.tmp" / "weights", 0)
     kept = aged(place.broker / ".temp.tmp", 9)
-    late = aged(place.root / "jobs" / "cluster-gone" / "0.parquet", 2)  # by a worker whose job was removed
+    late = aged(place.root / "jobs" / "cluster-gone" / "0.arrows", 2)  # by a worker whose job was removed
     os.utime(late.parent, (1, 1))
     aged(place.root / "jobs" / "cluster-new" / ".job.json.tmp", 0)
     names = [".00000010.removed.tmp", ".lhco.7-ab.tmp", ".old.7-ab.tmp", "cluster-gone"]

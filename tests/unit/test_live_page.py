@@ -266,7 +266,7 @@ def test_a_job_is_followed_from_its_chunks_to_its_end(
     chunks = place.job("cluster", "lhco") / "parts" / job.identity
     chunks.mkdir(parents=True)
     for index in range(3):
-        (chunks / f"{index:06d}.parquet").write_bytes(b"")
+        (chunks / f"{index:06d}.arrows").write_bytes(b"")
     for path in ("/", "/jobs/cluster/lhco"):
         answer = served.ask(path)
         assert "3 of 4 parts" in answer.words

@@ -14,7 +14,8 @@ from lhcq.errors import RowsMissing
 from lhcq.jets import merge
 from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import ChunkMissing, merge_parts
-from lhcq.jets.parts import Gap, read_gaps, write_part
+from lhcq.jets.parts import Gap, read_told, write_part
+from lhcq.records.chunks import Chunk
 from lhcq.storage import MANIFEST
 
 N_EVENTS = 100
@@ -45,7 +46,7 @@ def write_parts(directory, records, *gaps: Gap, size: int = 20):
         stop = min(start + size, N_EVENTS)
         own = [one for one in gaps if start <= one.start < stop]
         kept = sorted(set(range(start, stop)) - {row for one in own for row in range(one.start, one.stop)})
-        paths.append(directory / f"{start:06d}.parquet")
+        paths.append(directory / f"{start:06d}.arrows")
         write_part(paths[-1], [records.take(pa.array(kept, pa.int64()))], HOST, own)
     return paths
 
@@ -58,12 +59,10 @@ def test_a_part_carries_its_gaps_and_is_the_same_bytes_each_time(tmp_path, recor
     for name in "ab":
         write_part(tmp_path / name, [records.slice(0, 5)], HOST, [gap(5, 9), gap(9, 10, "row 9: wrong.")])
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert read_gaps(pq.read_metadata(tmp_path / "a").metadata, tmp_path / "a") == [
-        gap(5, 9),
-        gap(9, 10, "row 9: wrong."),
-    ]
+    told = Chunk(tmp_path / "a").told
+    assert read_told(told, tmp_path / "a").gaps == (gap(5, 9), gap(9, 10, "row 9: wrong."))
     write_part(tmp_path / "c", [records.slice(0, 5)], HOST)
-    assert read_gaps(pq.read_metadata(tmp_path / "c").metadata, tmp_path / "c") == []
+    assert read_told(Chunk(tmp_path / "c").told, tmp_path / "c").gaps == ()
 
 
 def test_a_gap_is_refused_with_its_rows_its_reason_and_what_would_tolerate_it(tmp_path, records):
@@ -159,7 +158,7 @@ def test_with_everything_tolerated_a_dataset_can_be_empty(tmp_path, records):
     ],
 )
 def test_a_gap_excuses_its_own_rows_alone(tmp_path, records, gaps, message):
-    paths = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    paths = [tmp_path / "a.arrows", tmp_path / "b.arrows"]
     write_part(paths[0], [records.slice(0, 20)], HOST)
     write_part(paths[1], [records.slice(50)], HOST, gaps)
     with pytest.raises(ChunkMissing, match=message):

@@ -114,7 +114,7 @@ def test_a_part_that_is_being_written_is_missing(place, new_job) -> None:
     job = new_job()
     finish_parts(place, job, 0, 1)
     directory = chunk_path(place, job, 2).parent
-    (directory / ".000002.parquet.12-ab.tmp").touch()
+    (directory / ".000002.arrows.12-ab.tmp").touch()
     assert finished_chunks(place, job) == {0, 1}
     assert pending_units(place, job) == [chunk_unit(job, 2)]
 

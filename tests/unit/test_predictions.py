@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -24,6 +25,7 @@ from lhcq.evaluate.predictions import (
     write_prediction,
     write_scored,
 )
+from lhcq.records.chunks import Chunk
 from lhcq.report.prediction import prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
@@ -55,7 +57,7 @@ def scored(tmp_path):
     rows = np.arange(N) * 2 + 1  # a dataset may have gaps
     paths = [
         write_part(
-            tmp_path / f"{index}.parquet",
+            tmp_path / f"{index}.arrows",
             rows[part],
             p_signal[part],
             labels=labels[part],
@@ -64,7 +66,7 @@ def scored(tmp_path):
         for index, part in enumerate((slice(0, 25), slice(25, N)))
     ]
     background = random.uniform(0, 0.6, 99)
-    reference = [write_part(tmp_path / "reference.parquet", np.arange(99), background)]
+    reference = [write_part(tmp_path / "reference.arrows", np.arange(99), background)]
     return {"paths": paths, "reference": reference, "rows": rows, "labels": labels, "p_signal": p_signal,
             "background": background, "mjj": mjj, "answers": answered(rows, p_signal)}  # fmt: skip
 
@@ -170,9 +172,10 @@ def test_a_key_takes_the_place_of_labels_by_source_row(tmp_path, scored) -> None
 def test_without_labels_there_are_no_figures_and_the_rest_is_there(tmp_path, scored) -> None:
     blind = [
         write_part(
-            tmp_path / f"blind{index}.parquet", *(table[name].to_numpy() for name in ("row", "p_signal"))
+            tmp_path / f"blind{index}.arrows", *(table[name].to_numpy() for name in ("row", "p_signal"))
         )
-        for index, table in enumerate(map(pq.read_table, scored["paths"]))
+        for index, path in enumerate(scored["paths"])
+        for table in Chunk(path).batches()
     ]
     summary = predict(tmp_path, scored, scored=blind)
     assert summary["figures"] is None
@@ -243,7 +246,7 @@ def test_another_selection_of_a_finished_prediction_s_scores_has_the_bytes_of_on
 def test_the_reference_stands_beside_the_scores(tmp_path, scored) -> None:
     predict(tmp_path, scored)
     assert pq.read_table(tmp_path / "prediction" / "reference.parquet").equals(
-        pq.read_table(scored["reference"][0])
+        pa.Table.from_batches(Chunk(scored["reference"][0]).batches())
     )
 
 
@@ -279,7 +282,7 @@ def sculpted(tmp_path, *, bump: float = 0.0, reference_mjj: bool = True, n: int 
         p_signal[n:] = random.uniform(0.9, 1.0, signal)
         labels = np.r_[np.zeros(n, np.int8), np.ones(signal, np.int8)]
         columns = {"labels": labels, "mjj": mjj if reference_mjj or name != "reference" else None}
-        return write_part(tmp_path / f"{name}.parquet", np.arange(len(mjj)), p_signal, **columns)
+        return write_part(tmp_path / f"{name}.arrows", np.arange(len(mjj)), p_signal, **columns)
 
     signal = int(bump * n)
     parts = part("reference", n), part("scored", n, signal=signal)

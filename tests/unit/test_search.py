@@ -233,7 +233,7 @@ def test_regions_that_cannot_be_read_are_wrong_usage(regions: str) -> None:
 
 
 def test_a_damaged_chunk_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "0.parquet"
+    path = tmp_path / "0.arrows"
     write_chunk(path, np.arange(100.0))
     np.testing.assert_array_equal(read_chunk(path, 100), np.arange(100.0))
     with pytest.raises(BadInput, match="has 100 values, not 99"):

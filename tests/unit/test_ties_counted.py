@@ -7,7 +7,7 @@ from lhcq.config import ClusterConfig
 from lhcq.errors import DamagedChunk
 from lhcq.jets.clustering import cluster_and_count
 from lhcq.jets.merge import merge_parts
-from lhcq.jets.parts import TIES_KEY, read_ties, write_part
+from lhcq.jets.parts import read_told, write_part
 from lhcq.report.dataset import collect_dataset
 from lhcq.report.dataset_page import render_dataset
 from lhcq.workspace import Workspace
@@ -52,7 +52,7 @@ def merged(tmp_path, ties):
     for index, found in enumerate(ties):
         rows = np.arange(5 * index, 5 * index + 5)
         table, _ = cluster_and_count(make_events(5, index), ClusterConfig(), rows=rows, labels=None)
-        paths.append(tmp_path / f"{index}.parquet")
+        paths.append(tmp_path / f"{index}.arrows")
         write_part(paths[-1], [table], {"cpu": "any"}, ties=found)
     fields = {"source": "a.h5", "source_sha256": "ab" * 32, "config": ClusterConfig().model_dump()}
     place = Workspace(tmp_path)
@@ -73,5 +73,7 @@ def test_a_dataset_with_a_chunk_that_did_not_count_claims_nothing(tmp_path) -> N
 
 
 def test_a_count_that_is_no_number_is_a_damaged_chunk(tmp_path) -> None:
-    with pytest.raises(DamagedChunk, match="ties"):
-        read_ties({TIES_KEY: b"many"}, tmp_path / "a")
+    assert read_told(b'{"fingerprint": {}, "ties": 3}', tmp_path / "a").ties == 3
+    for told in (b'{"fingerprint": {}, "ties": "many"}', b"[]", b"{}", b"", b"[" * 100_000):
+        with pytest.raises(DamagedChunk, match="no chunk of a clustering that this lhcq wrote"):
+            read_told(told, tmp_path / "a")
