@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from lhcq.config import TREES, ScanConfig
 from lhcq.errors import BadInput
-from lhcq.evaluate.injection import check_injectable
 from lhcq.records.duplicates import duplicates_sha256
 from lhcq.records.events import events_sha256, read_events
 from lhcq.records.jobs import Job
@@ -52,6 +51,8 @@ def scan_request(
     Raises `NotThere` without the dataset, and `BadInput` where a search in it could not be, where events have no
     label, and where there is too little signal.
     """
+    from lhcq.evaluate.injection import check_injectable
+
     if (tuning is None) != (config.model == TREES):
         raise ValueError("a scan by a language model needs to know how that is trained, and no other does")
     name = name or default_name(dataset, config.model)
