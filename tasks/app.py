@@ -1,6 +1,7 @@
 """The Celery application."""
 
 import functools
+import threading
 
 from celery import Celery
 
@@ -35,7 +36,16 @@ def connect(broker_url: str) -> None:
     """Point the application at a broker; the empty address at none. Raises `BadInput` for one that cannot be."""
     address = BrokerAddress.of(broker_url) if broker_url else None
     app.conf.update(celery_settings(address, Settings.from_environment()))
+    _forget_connections()
     point_at(address)
+
+
+def _forget_connections() -> None:
+    """Celery goes on using the pools and the result backend that it made first, whatever its settings are by then."""
+    app.__dict__.pop("amqp", None)
+    app._pool = None
+    app._backend_cache = None
+    app._local = threading.local()
 
 
 @functools.cache
