@@ -106,7 +106,7 @@ class Place:
     def scores(self, learner: dict[str, Any], seed: int, fold: int) -> Path:
         """Where the scores of a fold stand; what is known of the training is beside them."""
         key = sha256_of_json({**self.facts, **learner})[:12]
-        return self.root / "scores" / f"{key}-{seed}-{fold}.parquet"
+        return self.root / "scores" / f"{key}-{seed}-{fold}.arrows"
 
 
 def draw_events(place: Place, files: list[Path], n_background: int) -> None:

@@ -64,7 +64,7 @@ def fine_tuning(
 
 def effort_of(workspace: Workspace, job: Job) -> list[str]:
     """What a search or a scan by a language model takes, in lines: its trainings, and what is known of this machine.
-    None where trees do it.
+    Empty where trees do it.
 
     Without a broker of one's own it is this machine that trains; raises `BadInput` where it has not the memory.
     """

@@ -369,7 +369,7 @@ KINDS: dict[str, Kind] = {
         fan_out(
             ScanSpec,
             queue="cpu",
-            suffix=".parquet",
+            suffix=_TABLE,
             result=lambda workspace, job: workspace.scan(job.name),
             makes="scan",
             shelf=Workspace.scan,

@@ -94,15 +94,15 @@ def test_a_scan_whose_workers_are_killed_goes_on_to_the_same_bytes(
     n_chunks, chunks = 3 * 2 * 3, lhcq.workspace / "jobs/scan-mixed/parts"
     undisturbed = lhcq.ask(*asked, "--name", "calm")
     process = lhcq.start(*asked)
-    until(lambda: len(list(chunks.rglob("[0-9]*.parquet"))) >= n_chunks // 3, "a third of the chunks", 240)
+    until(lambda: len(list(chunks.rglob("[0-9]*.arrows"))) >= n_chunks // 3, "a third of the chunks", 240)
     for worker in lhcq.workers():
         kill_group(worker, signal.SIGKILL)
     process.kill()
     lhcq.finish(process)
-    kept = {path.name: path.stat().st_mtime_ns for path in chunks.rglob("[0-9]*.parquet")}
+    kept = {path.name: path.stat().st_mtime_ns for path in chunks.rglob("[0-9]*.arrows")}
     assert n_chunks // 3 <= len(kept) < n_chunks
     units = [unit["unit"] for unit in lhcq.ask("why", "mixed", "--kind", "scan")["units"]]
-    assert {f"{int(unit.rpartition(':')[2]):06d}.parquet" for unit in units}.isdisjoint(kept)
+    assert {f"{int(unit.rpartition(':')[2]):06d}.arrows" for unit in units}.isdisjoint(kept)
     answer = lhcq.ask(*asked)
     assert not chunks.exists()
     calm, disturbed = (place.scan(name) / "scan.json" for name in ("calm", "mixed"))
