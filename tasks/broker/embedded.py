@@ -31,6 +31,7 @@ from redis.retry import Retry
 
 from lhcq.address import BrokerAddress
 from lhcq.errors import BadInput, LhcqError, TransientError
+from lhcq.interrupts import held_back
 from lhcq.storage import explained_os_errors, lock_file, rotate, unlock_file, write_json
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, LEASE_PREFIX
@@ -195,12 +196,12 @@ def _start(data: Path, address: Path, started: "list[subprocess.Popen[bytes]]", 
             if answers(where):
                 return where
         elif server is None:
-            server = _launch(get_binary_path(), data, address)
-            if server is not None:
-                started.append(server)
-            elif (record := read_record(data)) != suspect:
+            with held_back():
+                server = _launch(get_binary_path(), data, address)
+                started.extend([server] if server else [])
+            if server is None and (record := read_record(data)) != suspect:
                 suspect, suspected = record, time.monotonic()
-            elif time.monotonic() - suspected > _GRACE_SECONDS:
+            elif server is None and time.monotonic() - suspected > _GRACE_SECONDS:
                 _end_unreachable(data, record, alone=alone)
         elif server.poll() is not None:
             raise TransientError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput, TransientError
+from lhcq.interrupts import held_back
 from lhcq.storage import explained_os_errors, lock_file, remove_file, rotate, write_text
 from lhcq.workspace import Workspace
 from tasks.app import app
@@ -66,36 +67,39 @@ def _run_flower(workspace: Workspace, broker_url: str, port: int | None, state: 
     workspace.logs.mkdir(parents=True, exist_ok=True)
     log = workspace.logs / "flower.log"
     rotate(log)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "tasks", "flower", "--address=127.0.0.1", f"--port={address}"),
-                *(
-                    "--persistent=True",
-                    f"--db={state / 'state'}",
-                    f"--state_save_interval={_SAVE_MILLISECONDS}",
-                ),
-            ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    order = [
+        *(sys.executable, "-P", "-m", "tasks", "flower", "--address=127.0.0.1", f"--port={address}"),
+        *("--persistent=True", f"--db={state / 'state'}", f"--state_save_interval={_SAVE_MILLISECONDS}"),
+    ]
     url = f"http://127.0.0.1:{address}"
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with held_back(), log.open("ab") as output:
+            process = subprocess.Popen(
+                order,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         _await_port(process, address, log)
         write_text(state / _ADDRESS, url)
         yield Flower(url=url, login=login, login_file=login_file, process=process, log=log)
     finally:
         remove_file(state / _ADDRESS)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if process is not None:
+            _stop(process)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def flower_address(workspace: Workspace) -> str | None:

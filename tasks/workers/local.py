@@ -15,6 +15,7 @@ from typing import Literal
 from lhcq.environment import Settings
 from lhcq.errors import TransientError
 from lhcq.frozen import Frozen
+from lhcq.interrupts import held_back
 from lhcq.records.failures import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.connection import redis_client
@@ -139,9 +140,8 @@ class LocalWorkers:
         """Start all of them, and wait until they are up."""
         self._workspace.logs.mkdir(parents=True, exist_ok=True)
         for worker in self._wanted:
-            self._processes.append(
-                self._launch(worker)
-            )  # one by one: what was started is stopped in any case
+            with held_back():  # what was started is stopped in any case
+                self._processes.append(self._launch(worker))
         self._keeper.start()
         began = time.monotonic()
         deadline, slow = began + _START_SECONDS, began + _SLOW_SECONDS

@@ -1,0 +1,32 @@
+"""Ctrl-C while a process is being started."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Hold back signals that end this process until the body is over, which starts a process and notes it.
+
+    Python's handlers may raise between any two instructions of the main thread: with the process started and nobody
+    to know it, it is left running. The signals are not masked, since what is started would inherit the mask.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler runs here
+        return
+    received: list[int] = []
+    # A handler that is not Python's (None) cannot be set again; ignored and default ones raise nothing here.
+    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: received.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in received:
+            signal.raise_signal(number)
