@@ -1,8 +1,8 @@
-"""What threads that spin while they wait cost a training on a CPU: `OMP_WAIT_POLICY` passive beside the default.
+"""What threads that spin while they wait cost a training on a CPU, and what they gain: by the time that they spin.
 
 Alone, and with as many busy processes beside it as there are cores, as on a machine that others use as well. Each
-training is a process of its own, since the policy is read when the library of threads is loaded; the two policies
-take turns, and each pair of neighbours gives a ratio.
+training is a process of its own, since the policy is read when the library of threads is loaded; the policies
+take turns, and each gives a ratio to the default of its round.
 """
 
 import contextlib
@@ -23,10 +23,15 @@ from benchmarks.rows import Row, row, say
 from lhcq.records.jobs import list_jobs
 from lhcq.records.specs import TrainSpec
 from lhcq.workspace import Workspace
+from tasks.workers.local import SPINS
 
-N_STEPS = 10
-ROUNDS = 5
-POLICIES: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}}
+N_STEPS = 4
+ROUNDS = 3
+POLICIES: dict[str, dict[str, str]] = {
+    "default": {},
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "workers'": {"GOMP_SPINCOUNT": SPINS},
+}
 
 
 def measure() -> list[Row]:
@@ -50,14 +55,17 @@ def _beside(root: Path, n_busy: int) -> list[Row]:
     for what, unit in (("processor time", "s"), ("time", "s")):
         of = {name: [one[what] for one in every] for name, every in spent.items()}
         rows += [row(f"{N_STEPS} steps {where}, {name}: {what}", values, unit) for name, values in of.items()]
-        ratios = [passive / default for default, passive in zip(of["default"], of["passive"], strict=True)]
-        rows.append(row(f"{N_STEPS} steps {where}: {what}, passive over default", ratios, ""))
+        for name, values in of.items():
+            if name != "default":
+                ratios = [one / default for default, one in zip(of["default"], values, strict=True)]
+                rows.append(row(f"{N_STEPS} steps {where}: {what}, {name} over default", ratios, ""))
     return rows
 
 
 def _one(root: Path, policy: dict[str, str]) -> dict[str, float]:
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | policy
-    command = [sys.executable, "-m", __name__, str(root)]
+    theirs = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
+    environment = {name: value for name, value in os.environ.items() if name not in theirs} | policy
+    command = [sys.executable, "-m", "benchmarks.waiting", str(root)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return told

@@ -11,15 +11,20 @@ import pytest
 
 from lhcq.interrupts import held_back
 from lhcq.workspace import Workspace
-from tasks.workers import local
 from tasks.workers.local import LocalWorker, LocalWorkers
 
 
 def test_the_body_ends_before_ctrl_c_is_heard() -> None:
     ended = False
-    with pytest.raises(KeyboardInterrupt), held_back():
-        os.kill(os.getpid(), signal.SIGINT)
-        ended = True
+
+    def body() -> None:
+        nonlocal ended
+        with held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            ended = True
+
+    with pytest.raises(KeyboardInterrupt):
+        body()
     assert ended
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -11,11 +11,15 @@ KINDS: tuple[WorkerKind, ...] = ("cpu", "gpu", "validate")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_threads_wait_without_spinning_unless_the_user_says_otherwise(
+def test_threads_spin_briefly_unless_the_user_says_otherwise(
     kind: WorkerKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, url = Workspace(tmp_path), "redis://127.0.0.1:1/0"
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert worker_environment(place, url, kind)["OMP_WAIT_POLICY"] == "PASSIVE"
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert worker_environment(place, url, kind)["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert int(worker_environment(place, url, kind)["GOMP_SPINCOUNT"]) < 300_000  # GNU's own
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    assert worker_environment(place, url, kind)["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # which a number of spins would outrank
+    assert "GOMP_SPINCOUNT" not in worker_environment(place, url, kind)
