@@ -90,7 +90,7 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
         # One process a core: numerical libraries must not start a thread a core in each.
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # A thread that waits for another spins first, by default for some milliseconds. Where more wants to run than there
+    # A thread that waits for another spins first, by default for milliseconds. Where more wants to run than there
     # are cores, the other one is not running, and the spinning takes the very core that it waits for. A tenth of that
     # is enough for the next product to come where the machine is quiet (`python -m benchmarks waiting`).
     if "OMP_WAIT_POLICY" not in environment:
