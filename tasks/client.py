@@ -125,6 +125,11 @@ class Session:
         """Whether a job goes on when this program ends."""
         return self.workers is None
 
+    def bring(self, wanted: list[LocalWorker], say: Tell = lambda _: None) -> None:
+        """Start workers of this program's own of the kinds that are not there yet; those of others are not asked."""
+        if self.workers is not None:
+            self.workers.bring(wanted, say)
+
 
 @contextlib.contextmanager
 def session(

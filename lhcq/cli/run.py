@@ -1,5 +1,7 @@
 """`lhcq run RECIPE`."""
 
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from lhcq.records.jobs import Job
     from lhcq.requests.recipe import Recipe
     from lhcq.workspace import Workspace
+    from tasks.client import Session
 
 
 @click.command(
@@ -112,14 +115,19 @@ class _Pipeline:
         from lhcq.cli.session import say
         from lhcq.requests.recipe import STAGES
         from lhcq.requests.recorded_recipe import made_by
+        from tasks.client import session
 
         for line in _differences(self._recipes[0].made_by, made_by()):
             say(line)
         code = 0
-        for stage in STAGES:
-            recipes = [recipe for recipe in self._recipes if stage in recipe.stages]
-            if recipes and not code:
-                code = self._fetch(recipes) if stage == "fetch" else self._have_done(stage, recipes)
+        with contextlib.ExitStack() as stack:  # one broker and its workers, for all stages
+            opened = functools.cache(lambda: stack.enter_context(session(self._workspace, [], say=say)))
+            for stage in STAGES:
+                recipes = [recipe for recipe in self._recipes if stage in recipe.stages]
+                if recipes and not code:
+                    code = (
+                        self._fetch(recipes) if stage == "fetch" else self._have_done(stage, recipes, opened)
+                    )
         value: dict[str, Any] = {"stages": self._told}
         if code:
             answer(as_json, value, "")
@@ -146,21 +154,23 @@ class _Pipeline:
             self._tell("fetch", entry.name, seconds, str(fetched.path))
         return 0
 
-    def _have_done(self, stage: str, recipes: "Sequence[Recipe]") -> int:
+    def _have_done(self, stage: str, recipes: "Sequence[Recipe]", opened: "Callable[[], Session]") -> int:
         from lhcq.cli.models import chosen_model
         from lhcq.cli.session import have_all_done
         from lhcq.pipeline import plan_stage
-        from tasks.client import done_already, result_of, workers_for
+        from tasks.client import LocalWorker, default_processes, done_already, result_of, workers_for
 
         model: Callable[[str | None], str | None] = lambda name: chosen_model(name, self._workspace)  # noqa: E731
         planned = [plan_stage(stage, recipe, self._workspace, model) for recipe in recipes]
         jobs: dict[str, Job] = {job.title: job for job in planned}
-        wanted = [worker for job in jobs.values() for worker in workers_for(job, self._workers)]
-        most = max(wanted, key=lambda worker: worker.processes)
+        # As many as later stages may want, too: they stay.
+        processes = self._workers or default_processes()
+        kinds = dict.fromkeys(one.kind for job in jobs.values() for one in workers_for(job))
+        wanted = [LocalWorker(kind=kind, processes=processes if kind == "cpu" else 1) for kind in kinds]
         for job in jobs.values():
             if stage == "train" and not done_already(self._workspace, job):
                 self._say_what_it_takes(job)
-        waited = have_all_done(self._workspace, list(jobs.values()), [most])
+        waited = have_all_done(self._workspace, list(jobs.values()), wanted, opened)
         for title, one in waited.items():
             if one.code == 0:
                 self._tell(stage, jobs[title].name, one.seconds, str(result_of(self._workspace, jobs[title])))

@@ -159,10 +159,16 @@ def what_is_left(workspace: Workspace, job: "Job", again: str) -> str:
 
 
 def have_all_done(
-    workspace: Workspace, jobs: "Sequence[Job]", workers: "Sequence[LocalWorker]"
+    workspace: Workspace,
+    jobs: "Sequence[Job]",
+    workers: "Sequence[LocalWorker]",
+    opened: "Callable[[], Session]",
 ) -> dict[str, Waited]:
-    """Have jobs done side by side, by as many workers as there are; what came of each, by its title."""
-    from tasks.client import done_already, progress_of, refuse_taken_name, renew_terms, session, submit
+    """Have jobs done side by side, by as many workers as there are; what came of each, by its title.
+
+    `opened` gives the session to do it in, once it is known that there is something to do.
+    """
+    from tasks.client import done_already, progress_of, refuse_taken_name, renew_terms, submit
 
     waited = {job.title: Waited(code=0) for job in jobs if done_already(workspace, job)}
     left = [job for job in jobs if job.title not in waited]
@@ -172,19 +178,20 @@ def have_all_done(
         return waited
     for job in left:
         renew_terms(workspace, job)
-    with session(workspace, list(workers), say=say) as current:
-        published = [(job, submit(current, job)) for job in left]
-        for job, following in published:
-            waited[job.title] = follow(
-                current,
-                job,
-                lambda following=following: following,  # type: ignore[misc]
-                measure=lambda job=job: progress_of(workspace, job),  # type: ignore[misc]
-                again="Run the same command again to go on.",
-                wait=True,
-            )
-            if waited[job.title].code == INTERRUPTED:
-                break
+    current = opened()
+    current.bring(list(workers), say)
+    published = [(job, submit(current, job)) for job in left]
+    for job, following in published:
+        waited[job.title] = follow(
+            current,
+            job,
+            lambda following=following: following,  # type: ignore[misc]
+            measure=lambda job=job: progress_of(workspace, job),  # type: ignore[misc]
+            again="Run the same command again to go on.",
+            wait=True,
+        )
+        if waited[job.title].code == INTERRUPTED:
+            break
     return waited
 
 

@@ -108,9 +108,9 @@ def local_workers(
 
     `say` is told where their start takes long.
     """
-    workers = LocalWorkers(workspace, broker_url, wanted)
+    workers = LocalWorkers(workspace, broker_url)
     try:
-        workers.start(say)
+        workers.bring(wanted, say)
         yield workers
     finally:
         workers.stop()
@@ -119,10 +119,10 @@ def local_workers(
 class LocalWorkers:
     """Worker processes that are started again when they die, and stopped together."""
 
-    def __init__(self, workspace: Workspace, broker_url: str, wanted: list[LocalWorker]) -> None:
+    def __init__(self, workspace: Workspace, broker_url: str) -> None:
         self._workspace = workspace
         self._broker_url = broker_url
-        self._wanted = wanted
+        self._wanted: list[LocalWorker] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._restarts = 0
         self._names: list[str] = []
@@ -139,20 +139,24 @@ class LocalWorkers:
         if self.given_up:
             raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
 
-    def start(self, say: Tell) -> None:
-        """Start all of them, and wait until they are up."""
+    def bring(self, wanted: list[LocalWorker], say: Tell) -> None:
+        """Start those whose kind is not here yet, and wait until they are up."""
+        missing = [worker for worker in wanted if worker.kind not in {one.kind for one in self._wanted}]
+        known = len(self._names)
         self._workspace.logs.mkdir(parents=True, exist_ok=True)
-        for worker in self._wanted:
+        for worker in missing:
             with held_back():  # what was started is stopped in any case
                 self._processes.append(self._launch(worker))
-        self._keeper.start()
+                self._wanted.append(worker)
+        if self._keeper.ident is None:
+            self._keeper.start()
         began = time.monotonic()
         deadline, slow = began + _START_SECONDS, began + _SLOW_SECONDS
-        while len(up := set(self._names) & redis_client().smembers(READY_KEY)) < len(self._wanted):
+        while len(up := set(self._names[known:]) & redis_client().smembers(READY_KEY)) < len(missing):
             self.check()
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"{len(self._wanted) - len(up)} local workers did not start within {_START_SECONDS:.0f} s; "
+                    f"{len(missing) - len(up)} local workers did not start within {_START_SECONDS:.0f} s; "
                     f"see {self._workspace.logs}."
                 )
             if time.monotonic() > slow:
@@ -195,7 +199,7 @@ class LocalWorkers:
 
     def _keep(self) -> None:
         while not self._ending.wait(0.5):
-            for place, process in enumerate(self._processes):
+            for place, process in enumerate(self._processes[: len(self._wanted)]):
                 if process.poll() is not None and not self.given_up:
                     self._restarts += 1
                     self._processes[place] = self._launch(self._wanted[place])

@@ -62,8 +62,8 @@ def test_a_worker_is_stopped_that_was_being_started_when_ctrl_c_came(
         return children[0]
 
     monkeypatch.setattr(subprocess, "Popen", interrupted)
-    workers = LocalWorkers(Workspace(tmp_path), "redis://localhost", [LocalWorker(kind="cpu")])
+    workers = LocalWorkers(Workspace(tmp_path), "redis://localhost")
     with pytest.raises(KeyboardInterrupt):
-        workers.start(lambda _: None)
+        workers.bring([LocalWorker(kind="cpu")], lambda _: None)
     workers.stop()
     assert children[0].poll() == -signal.SIGTERM
