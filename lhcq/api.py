@@ -249,21 +249,15 @@ def plan_search(
     Raises `NotThere` without the dataset, `BadInput` for a template that holds the mass, for values that cannot be,
     and where the dataset lacks m_jj or what the template is made of.
     """
-    from lhcq.requests.fine_tuning import fine_tuning
+    from lhcq.requests.fine_tuning import fine_tuning, training_config
     from lhcq.requests.search import search_config, search_request
 
     resolved = search_config(regions=regions, sideband=sideband, fit=fit, **config)
     here = _opened(workspace or _workspace_of(dataset))
-    tuning = fine_tuning(
-        here,
-        _name_of(dataset),
-        resolved,
-        say=say_nothing,
-        epochs=epochs,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
+    training = training_config(
+        resolved, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
     )
+    tuning = fine_tuning(here, _name_of(dataset), resolved.model, training, say=say_nothing)
     chosen = None if beside is None else _name_of(beside)
     return search_request(here, _name_of(dataset), resolved, name=name, tuning=tuning, beside=chosen)
 
@@ -289,21 +283,15 @@ def plan_scan(
 
     Raises what `plan_search` does, and `BadInput` where events have no label or there is too little signal.
     """
-    from lhcq.requests.fine_tuning import fine_tuning
+    from lhcq.requests.fine_tuning import fine_tuning, training_config
     from lhcq.requests.scan import scan_config, scan_request
 
     resolved = scan_config(put_in, **config)
     here = _opened(workspace or _workspace_of(dataset))
-    tuning = fine_tuning(
-        here,
-        _name_of(dataset),
-        resolved,
-        say=say_nothing,
-        epochs=epochs,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
+    training = training_config(
+        resolved, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
     )
+    tuning = fine_tuning(here, _name_of(dataset), resolved.model, training, say=say_nothing)
     return scan_request(here, _name_of(dataset), resolved, name=name, tuning=tuning)
 
 

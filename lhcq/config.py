@@ -5,13 +5,15 @@ Inner functions take plain values or one of these; nothing here reads a file or 
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
-    model_validator,
 )
 
 from lhcq.errors import BadInput
@@ -65,12 +67,20 @@ class Conventions(Grown):
     label_map: dict[str, Literal[0, 1]] = {}  # noqa: RUF012 - pydantic copies it
     """What a label that is neither 0 nor 1 stands for: 1 signal, 0 background."""
 
+    @field_validator("padding", mode="wrap")
+    @classmethod
+    def _one_of_both(cls, padding: Any, validated: ValidatorFunctionWrapHandler) -> float | str:
+        try:
+            return validated(padding)  # type: ignore[no-any-return]
+        except ValidationError:  # which tells of each kind in turn
+            raise ValueError("it is neither 'nan' nor a finite number") from None
+
     @field_validator("label_map")
     @classmethod
     def _numbers(cls, labels: dict[str, Literal[0, 1]]) -> dict[str, Literal[0, 1]]:
         for label in labels:
             if not re.fullmatch(r"-?[0-9]{1,9}", label):
-                raise ValueError(f"{label!r} is no label, which are whole numbers")
+                raise ValueError(f"{label!r} is no label, which are whole numbers of nine digits at most")
         return labels
 
 
@@ -132,22 +142,22 @@ class SplitConfig(Grown):
             raise ValueError(f"{ratio!r} is neither 'natural' nor '1:K'")
         return ratio
 
-    @model_validator(mode="after")
-    def _movable(self) -> Self:
-        if self.copies > 1 and self.template == "diary":
+    @field_validator("copies")
+    @classmethod
+    def _movable(cls, copies: int, info: ValidationInfo) -> int:
+        if copies > 1 and info.data.get("template") == "diary":
             raise ValueError(
-                "copies move whole numbers, and the diary's prompts have none: take compact or wide"
+                "whole numbers are moved, and the diary's prompts have none: take template compact or wide"
             )
-        return self
+        return copies
 
-    @model_validator(mode="after")
-    def _has_constituents(self) -> Self:
-        for name in ("constituents", "frame"):
-            if self.template != "particles" and getattr(self, name) != self.LATER[name]:
-                raise ValueError(
-                    f"{name} is of what template particles writes, and {self.template} writes no constituents"
-                )
-        return self
+    @field_validator("constituents", "frame")
+    @classmethod
+    def _has_constituents(cls, value: Any, info: ValidationInfo) -> Any:
+        template = info.data.get("template", "particles")
+        if template != "particles" and value != cls.LATER[str(info.field_name)]:
+            raise ValueError(f"is of what template particles writes, and {template} writes no constituents")
+        return value
 
     @property
     def background_per_signal(self) -> int | None:
@@ -210,23 +220,34 @@ class RegionsConfig(Frozen):
             raise ValueError("each selection is a share between 0 and 1")
         return tuple(sorted(set(shares), reverse=True))
 
-    @model_validator(mode="after")
-    def _fitting(self) -> Self:
-        if self.low + self.width > self.high:
+    @field_validator("width")
+    @classmethod
+    def _fits(cls, width: float, info: ValidationInfo) -> float:
+        low, high = info.data.get("low"), info.data.get("high")
+        if low is not None and high is not None and low + width > high:
+            raise ValueError(f"between {low:g} and {high:g} GeV no region of {width:g} GeV fits")
+        return width
+
+    @field_validator("fit_low", "fit_high")
+    @classmethod
+    def _reaches_over(cls, edge: float, info: ValidationInfo) -> float:
+        if {"low", "high", "sideband"} <= info.data.keys():
+            low, high = info.data["low"] - info.data["sideband"], info.data["high"] + info.data["sideband"]
+            if edge > low if info.field_name == "fit_low" else edge < high:
+                raise ValueError(
+                    f"{edge:g} GeV; a fit has to reach over the regions and their sidebands, {low:g} to {high:g} GeV"
+                )
+        return edge
+
+    @field_validator("template")
+    @classmethod
+    def _without_mass(cls, template: str) -> str:
+        if knows_mass(template):
             raise ValueError(
-                f"between {self.low:g} and {self.high:g} GeV no region of {self.width:g} GeV fits"
-            )
-        if self.fit_low > self.low - self.sideband or self.fit_high < self.high + self.sideband:
-            raise ValueError(
-                f"the fit from {self.fit_low:g} to {self.fit_high:g} GeV has to reach over the regions and their "
-                f"sidebands, {self.low - self.sideband:g} to {self.high + self.sideband:g} GeV"
-            )
-        if knows_mass(self.template):
-            raise ValueError(
-                f"template {self.template} holds m_jj or determines it: a classifier of a region would learn nothing "
+                f"{template} holds m_jj or determines it: a classifier of a region would learn nothing "
                 f"but the region, and every selection by it be a bump. Use one that ends in {WITHOUT_MASS}"
             )
-        return self
+        return template
 
     @property
     def regions(self) -> list[tuple[float, float]]:

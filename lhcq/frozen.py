@@ -19,11 +19,19 @@ class Frozen(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            faults = error.errors()
-            said = "; ".join(map(explain_fault, faults)).rstrip(".")
             # What a class says of several of its values is a sentence that needs no more.
-            of = f"{cls.__name__}: " if any(fault["loc"] for fault in faults) else ""
-            raise BadInput(f"{of}{said}.") from error
+            of = f"{cls.__name__}: " if any(fault["loc"] for fault in error.errors()) else ""
+            raise BadInput(f"{of}{explain_faults(error)}") from error
+
+
+def explain_faults(error: ValidationError, words: Mapping[str, str] | None = None) -> str:
+    """Every fault in one line; `words` is what fields are called there, where that is not their name."""
+    faults = []
+    for fault in error.errors():
+        first, *inner = fault["loc"] or [""]
+        named = [(words or {}).get(str(first), first), *inner] if first else []
+        faults.append(explain_fault({**fault, "loc": named}))
+    return "; ".join(faults).rstrip(".") + "."
 
 
 def explain_fault(fault: Mapping[str, Any]) -> str:

@@ -68,12 +68,13 @@ class Job:
 
     def status(self) -> "Status":
         """How it stands, by the workspace; asks nobody to wait."""
+        from lhcq.records.job_control import state_of
         from lhcq.records.jobs import outcome_of
         from tasks.client import progress_of
 
         outcome = outcome_of(self._here, self._record)
         return Status(
-            state=outcome.state if outcome else "open",
+            state=state_of(self._here, self._record, outcome),
             message=outcome.message if outcome else "",
             progress=progress_of(self._here, self._record),
         )
@@ -100,9 +101,9 @@ class Status:
     """How a submitted job stands."""
 
     state: str
-    """open, done, failed, incomplete or cancelled."""
+    """open, paused, done, failed, incomplete or cancelled."""
     message: str
-    """What it ended with; empty while it is open."""
+    """What it ended with; empty before that."""
     progress: "Progress"
     """How much of it is done, in what its kind counts."""
 

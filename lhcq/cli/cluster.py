@@ -19,6 +19,7 @@ from lhcq.cli.options import (
     preset_choice,
     preset_option,
     priority_option,
+    told_by_option,
     traced,
     wait_option,
     workers_option,
@@ -152,7 +153,8 @@ def _config(preset: str, **overrides: Any) -> Any:
     given = {name: value for name, value in overrides.items() if value is not None}
     if given.get("max_jets") == 0:
         given["max_jets"] = None
-    return ClusterConfig.checked(**{**CLUSTER_PRESETS[preset].model_dump(), **given})
+    with told_by_option():
+        return ClusterConfig.checked(**{**CLUSTER_PRESETS[preset].model_dump(), **given})
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:

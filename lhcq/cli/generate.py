@@ -13,6 +13,7 @@ from lhcq.cli.options import (
     max_parallel_option,
     priority_option,
     seed_option,
+    told_by_option,
     traced,
     wait_option,
     workers_option,
@@ -66,7 +67,8 @@ def command(
     from lhcq.requests.generate import generate_request
     from tasks.client import events_done, workers_for
 
-    config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
+    with told_by_option():
+        config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
     workspace = open_workspace()
     job = generate_request(workspace, out, config)
     job = job.asking(priority=priority, max_parallel=max_parallel)

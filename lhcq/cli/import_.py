@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.conventions import label_map_option, labels_option
-from lhcq.cli.options import answer, choice_of, force_option, json_option
+from lhcq.cli.options import answer, choice_of, force_option, json_option, told_by_option
 from lhcq.cli.parameters import FilePath, example
 from lhcq.cli.progress import Update, progress
 from lhcq.config import ClusterConfig
@@ -59,7 +59,8 @@ def command(
     workspace = open_workspace()
     final = workspace.dataset(name)
     started = time.monotonic()
-    conventions = Conventions.checked(label_map=label_map or {})
+    with told_by_option():
+        conventions = Conventions.checked(label_map=label_map or {})
     (source,) = read_apart(file, lambda: [open_feature_file(file.absolute(), conventions)])
     if key and source.labelled:
         raise BadInput(f"{source.path}: has labels of its own. Leave --labels out.")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lhcq.cli.conventions import label_map_option, padding_option
-from lhcq.cli.options import answer, json_option
+from lhcq.cli.options import answer, json_option, told_by_option
 from lhcq.cli.parameters import FilePath, example
 
 
@@ -21,7 +21,10 @@ def command(file: Path, as_json: bool, **given: Any) -> int:
     from lhcq.events.inspect import inspect_file
     from lhcq.events.sandboxed_read import read_apart
 
-    conventions = Conventions.checked(**{name: value for name, value in given.items() if value is not None})
+    with told_by_option():
+        conventions = Conventions.checked(
+            **{name: value for name, value in given.items() if value is not None}
+        )
     (report,) = read_apart(file, lambda: [inspect_file(file, conventions)])
     fields = report.model_dump()
     lines = [

@@ -1,13 +1,16 @@
 """Options that several verbs share."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
+from pydantic import ValidationError
 
-from lhcq.frozen import Frozen
+from lhcq.errors import BadInput
+from lhcq.frozen import Frozen, explain_faults
 from lhcq.records.jobs import Priority
 from lhcq.records.specs import SPECS
 from tasks.observe.tracing import flush, note_failure, note_span, span
@@ -66,6 +69,22 @@ def preset_option(
     usual, *others = words
     shown = words[usual] + "".join(f"; {one}: {words[one]}" for one in others if words[one] != words[usual])
     return click.option(name, show_default=shown or False, **attributes)
+
+
+@contextlib.contextmanager
+def told_by_option(**words: str) -> Iterator[None]:
+    """What is wrong with a configuration is told by the options of this command that it was made of.
+
+    A field is what the option of its name gives; `words` say what other fields were made of.
+    """
+    try:
+        yield
+    except BadInput as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        parameters = click.get_current_context().command.params
+        options = {one.name or "": one.opts[0] for one in parameters if isinstance(one, click.Option)}
+        raise BadInput(explain_faults(error.__cause__, {**options, **words})) from error
 
 
 def seed_option(function: F) -> F:

@@ -12,6 +12,7 @@ from lhcq.cli.options import (
     json_option,
     priority_option,
     seed_option,
+    told_by_option,
     traced,
     wait_option,
     workers_option,
@@ -98,7 +99,8 @@ def command(
 
     if without_mass:
         template = template_without_mass(template)
-    resolved = SplitConfig.checked(template=template, **config)
+    with told_by_option():
+        resolved = SplitConfig.checked(template=template, **config)
     workspace = find_workspace()
     final = workspace.split(split)
     find_dataset(workspace.dataset(name))  # before a model is fetched for it

@@ -15,6 +15,7 @@ from lhcq.cli.options import (
     preset_option,
     priority_option,
     seed_option,
+    told_by_option,
     traced,
     wait_option,
     workers_option,
@@ -201,7 +202,7 @@ def command(
     again.
     """
     from lhcq.cli.session import find_workspace, have_done, say
-    from lhcq.requests.fine_tuning import fine_tuning
+    from lhcq.requests.fine_tuning import fine_tuning, training_config
     from lhcq.requests.scan import scan_config, scan_request
     from lhcq.requests.search import search_config, search_request
     from tasks.client import progress_of, workers_for
@@ -209,23 +210,18 @@ def command(
     workspace = find_workspace()
     given = {key: value for key, value in config.items() if value is not None}
     given |= {"regions": regions, "sideband": sideband, "fit": fit, "model": model}
-    tune = functools.partial(
-        fine_tuning,
-        workspace,
-        dataset,
-        say=say,
-        epochs=epochs,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-    )
-    if put_in is None:
-        of_search = search_config(**given)
-        job = search_request(workspace, dataset, of_search, name=name, tuning=tune(of_search), beside=beside)
-    else:
+    if put_in is not None:
         _refuse_what_a_scan_has_not(beside=beside, **given)
-        of_scan = scan_config(put_in, **given)
-        job = scan_request(workspace, dataset, of_scan, name=name, tuning=tune(of_scan))
+    with told_by_option(**_words(sideband, fit)):
+        asked = search_config(**given) if put_in is None else scan_config(put_in, **given)
+        training = training_config(
+            asked, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
+        )
+    tuning = fine_tuning(workspace, dataset, asked.model, training, say=say)
+    if isinstance(asked, SearchConfig):
+        job = search_request(workspace, dataset, asked, name=name, tuning=tuning, beside=beside)
+    else:
+        job = scan_request(workspace, dataset, asked, name=name, tuning=tuning)
     job = job.asking(priority=priority, max_parallel=max_parallel)
     waited = have_done(
         workspace,
@@ -243,6 +239,20 @@ def command(
     elif waited.code == 0:
         _tell_scan(workspace, job, waited, as_json=as_json)
     return waited.code
+
+
+def _words(sideband: float | None, fit: tuple[float, ...] | None) -> dict[str, str]:
+    """What the places where a search looks were made of."""
+    edges = {"low": "LOW of --regions", "high": "HIGH of --regions", "width": "WIDTH of --regions"}
+    if sideband is None:
+        edges["sideband"] = "--sideband, half of that width,"
+    if fit is None:
+        edges |= {
+            "fit_low": "where the fit begins, --sideband below --regions,",
+            "fit_high": "where the fit ends",
+        }
+        return edges
+    return edges | {"fit_low": "LOW of --fit", "fit_high": "HIGH of --fit"}
 
 
 def _refuse_what_a_scan_has_not(**given: Any) -> None:

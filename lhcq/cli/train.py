@@ -15,6 +15,7 @@ from lhcq.cli.options import (
     json_option,
     preset_choice,
     preset_option,
+    told_by_option,
     traced,
     wait_option,
 )
@@ -184,7 +185,8 @@ def command(
     workspace = find_workspace()
     workspace.run(name)
     given = {key: value for key, value in config.items() if value is not None}
-    resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given, **policy})
+    with told_by_option(**dict.fromkeys((f"on_{kind}" for kind in _ALARMS), "--on-alarm")):
+        resolved = TrainConfig.checked(**{**TRAIN_PRESETS[preset].model_dump(), **given, **policy})
     split_to_train(workspace, split, track)  # before a model is fetched for it
     model_name = chosen_model(model, workspace) or default_model()
     directory = obtain(model_name, workspace, say=say)

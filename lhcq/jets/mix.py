@@ -198,8 +198,8 @@ def _draw(
         n_wanted = n_there
     if n_wanted > n_there or n_there == 0:
         raise BadInput(
-            f"{source.directory.name}: {n_wanted:,} {label} events are asked for, and {n_there:,} have that "
-            "label."
+            f"{source.directory.name}: {n_wanted:,} {label} events are asked for "
+            f"(--{label}-events), and {n_there:,} have that label."
         )
     return np.sort(random.choice(n_there, n_wanted, replace=False, shuffle=False)).astype(np.int64)
 

@@ -43,6 +43,10 @@ def is_paused(workspace: Workspace, job: Job) -> bool:
     return not current_course(workspace.run(job.name)).ends(job.spec.checkpoint_steps[-1])
 
 
+NOT_ENDED = ("open", "paused")
+"""The states of a job that has no outcome."""
+
+
 def state_of(workspace: Workspace, job: Job, outcome: Outcome | None) -> str:
     """How a job stands: as its `outcome` says; without one, `paused` or `open`."""
     if outcome is not None:

@@ -13,7 +13,7 @@ from lhcq.errors import NotThere
 from lhcq.records.checkpoints import versions_of
 from lhcq.records.commits import digests_of
 from lhcq.records.job_control import state_of
-from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
+from lhcq.records.jobs import find_job, outcome_of
 from lhcq.records.journal import CheckpointLine, Line, StepLine, read_journal
 from lhcq.records.run_state import (
     alarms_of,
@@ -58,7 +58,7 @@ def collect_run(workspace: Workspace, run: str) -> RunView:
     shown = test or validation
     return RunView(
         name=run,
-        state=_state(workspace, job, outcome, history),
+        state=state_of(workspace, job, outcome),
         message=outcome.message if outcome else "",
         created=job.created,
         finished=outcome.finished if outcome else None,
@@ -129,13 +129,6 @@ def _mean_loss(history: History, after: int, until: int) -> float | None:
     """Over the steps (after, until]; None when none of them was logged with a number."""
     there = (history.steps > after) & (history.steps <= until) & np.isfinite(history.loss)
     return float(history.loss[there].mean()) if there.any() else None
-
-
-def _state(workspace: Workspace, job: Job, outcome: Outcome | None, history: History) -> str:
-    state = state_of(workspace, job, outcome)
-    if state != "open":
-        return state
-    return "training" if history.steps.size else "queued"
 
 
 def _versions(workspace: Workspace, run: str, checkpoints: Iterable[Checkpoint]) -> dict[str, str]:

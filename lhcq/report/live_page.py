@@ -110,9 +110,9 @@ def _facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     states: dict[str, int] = {}
     for row in rows:
         states[row["state"]] = states.get(row["state"], 0) + 1
-    first = {"open": "Under way", "done": "Done"}
+    first = ("open", "done")
     names = [*first, *sorted(state for state in states if state not in first)]
-    return [(first.get(state, state.capitalize()), f"{states.get(state, 0):,}") for state in names]
+    return [(state.capitalize(), f"{states.get(state, 0):,}") for state in names]
 
 
 def _address(kind: str, page: int) -> str:

@@ -27,20 +27,13 @@ _PROBED = 1000
 """Events whose prompts are counted, to tell how long trainings take."""
 
 
-def fine_tuning(
-    workspace: Workspace,
-    dataset: str,
-    config: RegionsConfig,
-    *,
-    say: Callable[[str], None],
-    **training: Any,
-) -> FineTuning | None:
-    """How a search or a scan of a dataset trains its language model, which is obtained if need be; None with trees.
+def training_config(config: RegionsConfig, **training: Any) -> TrainConfig | None:
+    """The configuration of each training of a search's or a scan's language model; None with trees.
 
-    `training` are values of a training's configuration, None for those that were not asked for. Both labels come
-    equally often (`evaluate.weak.drawn_rows`), so the classes need no weights, and the words are not learnt
-    (`answer_weight` 0): nobody asks these models for an answer, each is gone once it has scored its fold. Raises
-    `NotThere` without the dataset, `BadInput` for what cannot be, such as a training of trees.
+    `training` are values of it, None for those that were not asked for. Both labels come equally often
+    (`evaluate.weak.drawn_rows`), so the classes need no weights, and the words are not learnt (`answer_weight` 0):
+    nobody asks these models for an answer, each is gone once it has scored its fold. Raises `BadInput` for what
+    cannot be, such as a training of trees.
     """
     given = {key: value for key, value in training.items() if value is not None}
     if config.model == TREES:
@@ -48,17 +41,34 @@ def fine_tuning(
             options = ", ".join(f"--{key.replace('_', '-')}" for key in given)
             raise BadInput(f"{options}: of a language model's training. Trees have none; name a --model.")
         return None
-    find_dataset(workspace.dataset(dataset))  # before a model is fetched for it
     own = {"answer_weight": 0.0, "sampling": "balanced", "seed": config.seed}
-    resolved = TrainConfig.checked(**{**TRAIN_PRESETS["default"].model_dump(), **own, **given})
-    directory = obtain(config.model, workspace, say=say)
-    if resolved.learning_rate is None:
-        resolved = resolved.model_copy(update={"learning_rate": recommended_learning_rate(directory)})
+    return TrainConfig.checked(**{**TRAIN_PRESETS["default"].model_dump(), **own, **given})
+
+
+def fine_tuning(
+    workspace: Workspace,
+    dataset: str,
+    model: str,
+    training: TrainConfig | None,
+    *,
+    say: Callable[[str], None],
+) -> FineTuning | None:
+    """How a search or a scan of a dataset trains its language model, which is obtained if need be; None with trees.
+
+    `training` is what `training_config` gives. Raises `NotThere` without the dataset, `BadInput` for a model that
+    cannot be had.
+    """
+    if training is None:
+        return None
+    find_dataset(workspace.dataset(dataset))  # before a model is fetched for it
+    directory = obtain(model, workspace, say=say)
+    if training.learning_rate is None:
+        training = training.model_copy(update={"learning_rate": recommended_learning_rate(directory)})
     return FineTuning(
-        model=config.model,
+        model=model,
         model_dir=workspace.relative(directory),
         base=identify(directory, workspace.digests),
-        config=resolved,
+        config=training,
     )
 
 

@@ -25,7 +25,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from lhcq.config import (
     CLUSTER_PRESETS,
@@ -143,6 +150,14 @@ class PredictStage(Frozen):
     labels: str | None = None
     select: float = Field(default=0.01, gt=0, le=1)
     """The largest p-value of a selected event."""
+
+    @field_validator("step", mode="wrap")
+    @classmethod
+    def _one_of_both(cls, step: Any, validated: ValidatorFunctionWrapHandler) -> str | int:
+        try:
+            return validated(step)  # type: ignore[no-any-return]
+        except ValidationError:  # which tells of each kind in turn
+            raise ValueError("it is neither a step, a tag, 'best' nor 'latest'") from None
 
 
 class Recipe(Frozen):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lhcq.errors import BadInput, LhcqError, NotThere
+from lhcq.records.job_control import NOT_ENDED, state_of
 from lhcq.records.jobs import MADE, Job, directory_of, outcome_of, read_jobs
 from lhcq.storage import exclusive, read_json, remove_file, remove_tree, sha256_of
 from lhcq.workspace import Workspace
@@ -53,16 +54,15 @@ class Holding:
         return list(dict.fromkeys((*records, *self.results)))
 
     def state(self, workspace: Workspace) -> str:
-        """The state of its job, `open` where that has no end yet; `damaged`, or empty where it has no job."""
+        """The state of its job, as `records.job_control` has it; `damaged`, or empty where it has no job."""
         if self.trouble:
             return "damaged"
         if self.job is None:
             return ""
         try:
-            outcome = outcome_of(workspace, self.job)
+            return state_of(workspace, self.job, outcome_of(workspace, self.job))
         except LhcqError:
             return "damaged"
-        return outcome.state if outcome else "open"
 
 
 def words() -> list[str]:
@@ -140,7 +140,7 @@ def dependents_of(workspace: Workspace, holding: Holding) -> list[Holding]:
 
 def refuse_removal(workspace: Workspace, holding: Holding, going: Iterable[Holding] = ()) -> None:
     """Raise `BadInput` where it is being made, or something was made of it that is not among what is `going` too."""
-    if holding.state(workspace) == "open" and holding.job is not None:
+    if holding.state(workspace) in NOT_ENDED and holding.job is not None:
         raise BadInput(
             f"{holding.title}: {holding.job.title} has not ended. End it first by `lhcq cancel {holding.name} "
             f"--kind {holding.job.kind}`, or remove it by `{_forced(holding)}`."
@@ -168,7 +168,7 @@ def remove_holding(
     not what the job made, or not any more.
     """
     keep = foreign_result(holding)
-    open_before = holding.state(workspace) == "open"
+    open_before = holding.state(workspace) in NOT_ENDED
     if holding.record is not None:
         with exclusive(workspace.jobs_lock):
             release_name(holding.record)

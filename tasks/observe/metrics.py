@@ -23,6 +23,7 @@ from lhcq.environment import Settings
 from lhcq.errors import LhcqError
 from lhcq.model.gpus import gpus_of_host
 from lhcq.records.failures import failures_of
+from lhcq.records.job_control import state_of
 from lhcq.records.jobs import Job, Outcome, outcome_of, read_jobs
 from lhcq.records.journal import Journal
 from lhcq.records.specs import TrainSpec
@@ -138,11 +139,11 @@ def read_states(
     for job in found:
         try:
             outcome = outcome_of(workspace, job)
+            states[job.kind, state_of(workspace, job, outcome)] += 1
         except (LhcqError, OSError):
             states[job.kind, "damaged"] += 1
             continue
         jobs.append(job)
-        states[job.kind, outcome.state if outcome else "open"] += 1
         if outcome:
             ended[id(job)] = outcome
     return jobs, ended, states

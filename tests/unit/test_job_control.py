@@ -1,6 +1,8 @@
 """Pause, resume and cancel, for jobs of every kind: nobody works for one that is held, and nothing is lost."""
 
 import json
+import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,16 @@ from lhcq.cli.main import cli
 from lhcq.errors import BadInput
 from lhcq.records.job_control import is_paused, set_wish
 from lhcq.records.jobs import end_job, outcome_of
+from lhcq.report.live_page import render_jobs
+from lhcq.submission import Job
 from lhcq.workspace import Workspace
 from tasks.engine.publish import publish_job
 from tasks.jobs.attempts import latest_attempt
+from tasks.jobs.holdings import list_holdings, refuse_removal
 from tasks.jobs.kinds import chunk_path, chunk_unit, merge_unit
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
+from tasks.observe.job_rows import JobRows
 from tasks.stages.fanout import perform_chunk, perform_merge
 from tests.specs import job_of
 
@@ -130,3 +136,33 @@ def test_the_same_request_joins_a_paused_job_and_leaves_it_paused(place: Workspa
     set_wish(place, job, "pause")
     assert create_job(place, job_of()) == job
     assert is_paused(place, job)
+
+
+@pytest.mark.parametrize("kind", ["cluster", "train"])
+def test_whoever_tells_of_a_job_has_the_same_word_for_its_state(place: Workspace, kind: str) -> None:
+    job = create_job(place, job_of(kind, parts=0 if kind == "train" else 3))
+    rows = JobRows(place)
+
+    def told() -> dict[str, str]:
+        (holding,) = (one for one in list_holdings(place) if one.job == job)
+        metrics = re.findall(rf'lhcq_jobs{{kind="{kind}",state="(\w+)"}} 1\.0', lhcq("metrics", "--once"))
+        page = render_jobs("here", rows.read(), kind="", page=1, flower=None)
+        (fact,) = (word for word, count in re.findall(r"<dt>(\w+)</dt><dd>(\d+)</dd>", page) if count == "1")
+        return {
+            "status": state_of("made"),
+            "ls": holding.state(place),
+            "metrics": ", ".join(metrics),
+            "live page": fact.lower(),
+            "program": Job(job, place, None, ExitStack()).status().state,
+        }
+
+    for wish, word in (("run", "open"), ("pause", "paused"), ("run", "open")):
+        set_wish(place, job, wish)
+        assert set(told().values()) == {word}, told()
+    with pytest.raises(BadInput, match="has not ended"):
+        refuse_removal(place, next(one for one in list_holdings(place) if one.job == job))
+    set_wish(place, job, "pause")
+    with pytest.raises(BadInput, match="has not ended"):
+        refuse_removal(place, next(one for one in list_holdings(place) if one.job == job))
+    end_job(place, job, "cancelled", "")
+    assert set(told().values()) == {"cancelled"}

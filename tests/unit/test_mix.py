@@ -68,7 +68,9 @@ def test_some_of_the_background_are_so_many_of_either_dataset_by_chance(place: W
 
 
 def test_more_than_there_is_is_refused(place: Workspace) -> None:
-    with pytest.raises(BadInput, match="signal: 201 signal events are asked for, and 200 have that label"):
+    with pytest.raises(
+        BadInput, match=r"signal: 201 signal events are asked for \(--signal-events\), and 200 have that"
+    ):
         mixed(place, n_signal=201)
     assert not place.dataset("mix").exists()
 

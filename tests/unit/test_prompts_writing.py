@@ -252,7 +252,7 @@ def test_trees_see_each_training_event_once(tmp_path):
 
 
 def test_four_momenta_have_no_copies():
-    with pytest.raises(BadInput, match="copies move whole numbers"):
+    with pytest.raises(BadInput, match="copies: whole numbers are moved"):
         SplitConfig.checked(template="diary", copies=2)
 
 

@@ -358,7 +358,7 @@ def test_a_run_that_was_only_queued_has_a_page(young: Workspace) -> None:
     write_run(young, "queued", steps_done=0, validated=0, ended=False)
     view = collect_run(young, "queued")
     words = PageReader(render_page(view)).words
-    assert view.state == "queued"
+    assert view.state == "open"
     assert "No checkpoint has been validated yet" in words
     assert "Trees on the prompt's numbers not fitted yet Trees on all features not fitted yet" in words
     assert words.count("not yet,") >= 4, "the missing plots say so"
@@ -371,7 +371,7 @@ def test_a_run_between_two_validations_shows_validation_and_says_that_it_is_too_
     write_run(young, "half-way", steps_done=65, validated=2, ended=False)
     view = collect_run(young, "half-way")
     words = PageReader(render_page(view)).words
-    assert (view.state, view.shown_subset, view.best_step) == ("training", "validation", 40)
+    assert (view.state, view.shown_subset, view.best_step) == ("open", "validation", 40)
     assert "a little too good" in words
     assert "LLM, test" not in words
     states = [row["state"] for row in checkpoint_table(view)]
@@ -409,7 +409,7 @@ def test_alarms_and_what_followed_are_plain_on_the_page(young: Workspace) -> Non
     assert "&lt;b&gt;many&lt;/b&gt; (the run is paused)." in page
     course = read_course(run, 40)
     write_answer(run, course, go_on(course))
-    assert collect_run(young, "demo").state == "training"
+    assert collect_run(young, "demo").state == "open"
 
 
 def test_each_validation_is_tested_against_the_best_before_it(finished: Workspace) -> None:

@@ -123,7 +123,7 @@ def test_the_same_search_again_is_no_work_and_another_needs_a_name(place: Worksp
 
 def test_a_template_that_knows_the_mass_is_refused_with_the_reason(place: Workspace) -> None:
     with pytest.raises(
-        BadInput, match="template compact holds m_jj or determines it: a classifier of a region"
+        BadInput, match="template: compact holds m_jj or determines it: a classifier of a region"
     ):
         lhcq.search("mixed", "other", workspace=place, template="compact")
 

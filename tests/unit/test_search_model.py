@@ -19,7 +19,7 @@ from lhcq.records.events import read_event_stretch, read_schema
 from lhcq.records.searches import read_found
 from lhcq.records.specs import ModelIdentity, SearchSpec
 from lhcq.report.search import rows_of_tests, search_verdict, table_of_tests
-from lhcq.requests.fine_tuning import fine_tuning
+from lhcq.requests.fine_tuning import fine_tuning, training_config
 from lhcq.requests.search import default_name, rounds_of, search_config, search_request
 from lhcq.results import Search
 from lhcq.workspace import Workspace
@@ -146,7 +146,8 @@ def test_prompts_of_features_are_those_that_a_split_has(place: Workspace) -> Non
 
 def request(place: Workspace, tiny: Path, **options: Any) -> Any:
     config = search_config(**{**FEW, "shuffles": None, "model": str(tiny), **options})
-    tuning = fine_tuning(place, "mixed", config, say=print, max_steps=STEPS)
+    training = training_config(config, max_steps=STEPS)
+    tuning = fine_tuning(place, "mixed", config.model, training, say=print)
     return search_request(place, "mixed", config, tuning=tuning)
 
 
@@ -200,8 +201,8 @@ def test_the_trees_search_keeps_the_name_of_its_dataset(model: str, name: str) -
         (("--epochs", "2", "--batch-size", "4"), "--epochs, --batch-size: of a language model's training"),
         (("--beside", "other"), "--beside: is what a language model's search is compared with"),
         (("--model", "no/such/model"), "no/such/model: no such model directory"),
-        (("--model", "TINY", "--template", "compact"), "template compact holds m_jj or determines it"),
-        (("--model", "TINY", "--epochs", "-1"), "TrainConfig: epochs should be greater than 0"),
+        (("--model", "TINY", "--template", "compact"), "--template: compact holds m_jj or determines it"),
+        (("--model", "TINY", "--epochs", "-1"), "--epochs should be greater than 0"),
         (("--model", "TINY", "--beside", "gone"), "--beside gone: no search by trees .* it is not there"),
         (
             ("--model", "TINY", "--beside", "mixed", "--folds", "3"),
