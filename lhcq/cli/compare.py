@@ -10,8 +10,6 @@ from lhcq.cli.options import answer, json_option, printed_table
 from lhcq.cli.parameters import NameOf, example
 
 if TYPE_CHECKING:
-    from lhcq.evaluate.comparison import Comparison
-    from lhcq.records.validations import Evaluation
     from lhcq.report.views import RunView
     from lhcq.workspace import Workspace
 
@@ -62,37 +60,21 @@ def _axes(workspace: "Workspace", view: "RunView") -> str | None:
 
 def _pairs(views: "list[RunView]", axes: dict[str, str | None]) -> list[dict[str, Any]]:
     """Every pair of runs, then every run with its trees: the comparison, or the reason that there is none."""
+    from lhcq.evaluate.comparison import compare_scores
     from lhcq.jets.definitions import compared_axes
+    from lhcq.report.comparison import compared_pair, pairs_with_trees
 
-    between = []
+    between: list[dict[str, Any]] = []
     for first, second in itertools.combinations(views, 2):
         one, other = axes[first.name], axes[second.name]
-        pair = _pair(first.name, second.name, first.test, second.test, reason=_other_events(first, second))
+        pair = compared_pair(
+            (first.name, first.test),
+            (second.name, second.test),
+            compare_scores,
+            reason=_other_events(first, second),
+        )
         between.append({**pair, "axes": compared_axes(one, other) if one and other else None})
-    return between + [
-        _pair(view.name, trees.name, view.test, trees.test, reason=trees.missing)
-        for view in views
-        for trees, _ in view.baseline.beside("test")
-    ]
-
-
-def _pair(
-    first: str, second: str, one: "Evaluation | None", other: "Evaluation | None", *, reason: str
-) -> dict[str, Any]:
-    from lhcq.evaluate.comparison import compare_scores
-
-    found: Comparison | None = None
-    if one is None or other is None:
-        reason = (one and reason) or f"{first if one is None else second} has not been tested yet"
-    elif not reason:
-        found = compare_scores(one.scores, other.scores)
-        reason = "" if found else "their test subsets share no event"
-    return {
-        "first": first,
-        "second": second,
-        "comparison": found.model_dump() if found else None,
-        "reason": reason,
-    }
+    return between + [pair for view in views for pair in pairs_with_trees(view, compare_scores)]
 
 
 def _other_events(first: "RunView", second: "RunView") -> str:
@@ -111,25 +93,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _sentence(pair: dict[str, Any]) -> str:
+    from lhcq.report.comparison import said_pair
+
     warning = pair.get("axes")
-    return f"{_compared(pair)} Beware: {warning}." if warning else _compared(pair)
-
-
-def _compared(pair: dict[str, Any]) -> str:
-    from lhcq.report.table import digits_apart
-
-    title, found = f"{pair['first']} against {pair['second']}", pair["comparison"]
-    if found is None:
-        return f"{title}: not compared, {pair['reason']}."
-    said = (
-        f"{title}, {found['n']:,} test events: right alone {found['only_first_right']:,} and "
-        f"{found['only_second_right']:,}, p = {found['p_value']:.3g} (McNemar)"
-    )
-    auc = found["auc"]
-    if auc is None:
-        return f"{said}."
-    if auc["error"] is None:
-        return f"{said}; AUC {auc['value']:+.4f}."
-    digits = digits_apart((auc["value"], auc["low"], auc["high"]), 0.0, least=4)
-    interval = f"{auc['value']:+.{digits}f} [{auc['low']:+.{digits}f}, {auc['high']:+.{digits}f}]"
-    return f"{said}; AUC {interval}, p = {auc['p_value']:.3g} (DeLong)."
+    return f"{said_pair(pair)} Beware: {warning}." if warning else said_pair(pair)

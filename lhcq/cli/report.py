@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from lhcq.report.figures import Finished
 
 _RUN = "run"
+REPORTED = (_RUN, "prediction", "search", "scan")
+"""What has a page of its own that tells what it amounts to."""
 
 
 @click.command(
@@ -25,7 +27,7 @@ _RUN = "run"
 @click.argument("name", type=NameOf("runs", "predictions", "searches", "scans"))
 @click.option(
     "--kind",
-    type=click.Choice((_RUN, "prediction", "search", "scan")),
+    type=click.Choice(REPORTED),
     help="Of what sort NAME is. Default: a run, else the first of the others that has the name.",
 )
 @click.option(
@@ -48,6 +50,7 @@ def command(name: str, kind: str | None, out: Path | None, figures: Path | None,
     from lhcq.cli.runs import run_answer
     from lhcq.cli.session import find_workspace
     from lhcq.errors import NotThere
+    from lhcq.evaluate.comparison import compare_scores
     from lhcq.report.collect import collect_run
     from lhcq.report.figures import find_finished, write_figures
     from lhcq.report.page import write_report
@@ -66,7 +69,7 @@ def command(name: str, kind: str | None, out: Path | None, figures: Path | None,
         value = {"kind": finished.what, "name": name, "found": finished.found, "verdict": finished.verdict}
         plots, text = finished.plots, _said(finished)
     else:
-        page = write_report(workspace, name, out)
+        page = write_report(workspace, name, compare_scores, out)
         value, text = run_answer(workspace, name)
         plots = {} if figures is None else plot_run(collect_run(workspace, name))
     pictures = [] if figures is None else [str(path) for path in write_figures(figures, name, plots)]

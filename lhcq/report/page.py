@@ -12,6 +12,7 @@ from lhcq.records.metrics import Metrics
 from lhcq.records.run_state import Alarm, Answer
 from lhcq.report.calibrated import calibrated_section
 from lhcq.report.collect import collect_run
+from lhcq.report.comparison import Compare, pairs_with_trees, said_pair
 from lhcq.report.plots import STUDY_ACCURACY, plot_run
 from lhcq.report.style import pictured
 from lhcq.report.table import (
@@ -98,19 +99,20 @@ PICTURES = {
 }
 
 
-def write_report(workspace: Workspace, run: str, out: Path | None = None) -> Path:
+def write_report(workspace: Workspace, run: str, compare: Compare, out: Path | None = None) -> Path:
     """Write `report.html` of a run, or the file `out`, replacing an earlier one in one step; gives its path.
 
-    Works at any time after the run was queued. Raises `NotThere` when there is no such run.
+    `compare` tests the run against its trees. Works at any time after the run was queued. Raises `NotThere` when
+    there is no such run.
     """
     view = collect_run(workspace, run)
     path = out or RunPaths(workspace.run(run)).page
-    write_text(path, render_page(view))
+    write_text(path, render_page(view, compare))
     return path
 
 
-def render_page(view: RunView) -> str:
-    """The page as text."""
+def render_page(view: RunView, compare: Compare) -> str:
+    """The page as text; `compare` tests the run against its trees."""
     rows = checkpoint_table(view)
     page: str = html_template("page.html.j2").render(
         view=view,
@@ -119,6 +121,7 @@ def render_page(view: RunView) -> str:
         verdict=verdict_of(view),
         alarms=[said_alarm(*found, paused=view.state == "paused") for found in view.alarms],
         comparison=_comparison(view),
+        tests=[said_pair(pair) for pair in pairs_with_trees(view, compare) if pair["comparison"]],
         calibrated=calibrated_section(view),
         columns=COLUMNS,
         rows=[(row, printed_row(row)) for row in rows],

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lhcq.config import TREES, ScanConfig
 from lhcq.errors import BadInput
 from lhcq.records.duplicates import duplicates_sha256
-from lhcq.records.events import events_sha256, read_events
+from lhcq.records.events import events_sha256
 from lhcq.records.jobs import Job
 from lhcq.records.specs import FineTuning, ScanSpec
 from lhcq.requests.search import default_name, in_range, read_masses, resolve_regions
@@ -57,9 +57,9 @@ def scan_request(
         raise ValueError("a scan by a language model needs to know how that is trained, and no other does")
     name = name or default_name(dataset, config.model)
     workspace.scan(name)
-    manifest, template, mjj = read_masses(workspace, dataset, config)
+    manifest, template, mjj, known = read_masses(workspace, dataset, config, beside="label")
     kept = in_range(mjj, config)
-    labels = read_events(workspace.dataset(dataset), ["label"])["label"].fill_null(-1).to_numpy()[kept]
+    labels = known.fill_null(-1).to_numpy()[kept]
     if n_unknown := int((labels < 0).sum()):
         raise BadInput(
             f"{dataset}: {n_unknown:,} of the {len(labels):,} events in the fit's range have no label, and a scan "

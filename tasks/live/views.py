@@ -183,10 +183,11 @@ class LiveViews:
         return path if path.stat().st_size <= _LONGEST_PAGE else None
 
     def _report_now(self, job: Job) -> bytes:
+        from lhcq.evaluate.comparison import compare_scores
         from lhcq.report.collect import collect_run
         from lhcq.report.page import render_page
 
-        return render_page(collect_run(self._workspace, job.name)).encode()
+        return render_page(collect_run(self._workspace, job.name), compare_scores).encode()
 
 
 def _facts(row: Row) -> list[tuple[str, str]]:

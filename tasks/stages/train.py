@@ -214,6 +214,7 @@ def _subset(workspace: Workspace, job: Job, subset: str) -> tuple[list[str], Any
 
 
 def _validate(workspace: Workspace, job: Job, step: int, held: Lease, alarms: list[Alarm]) -> None:
+    from lhcq.evaluate.comparison import compare_scores
     from lhcq.evaluate.retention import remove_checkpoints
     from lhcq.report.page import write_report
 
@@ -234,7 +235,7 @@ def _validate(workspace: Workspace, job: Job, step: int, held: Lease, alarms: li
     if keep is not None:
         for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(workspace, job.name)):
             write_line(run_dir, RemovedLine(step=removed))
-    write_report(workspace, job.name)
+    write_report(workspace, job.name, compare_scores)
 
 
 def _predicting(workspace: Workspace, run: str) -> set[int]:
@@ -244,6 +245,7 @@ def _predicting(workspace: Workspace, run: str) -> set[int]:
 
 
 def _test(workspace: Workspace, job: Job, held: Lease) -> None:
+    from lhcq.evaluate.comparison import compare_scores
     from lhcq.report.page import write_report
 
     run_dir = workspace.run(job.name)
@@ -262,7 +264,7 @@ def _test(workspace: Workspace, job: Job, held: Lease) -> None:
     end_job(
         workspace, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else "")
     )
-    write_report(workspace, job.name)
+    write_report(workspace, job.name, compare_scores)
 
 
 def _leave_recipe(workspace: Workspace, job: Job) -> None:

@@ -246,3 +246,17 @@ def test_force_replaces_a_generated_file_of_another_request_and_no_file_of_a_per
     with pytest.raises(NameTaken, match=r"exists already\. Choose another file\.$"):
         create_job(place, other)
     assert out.read_text() == "a person's"
+
+
+def test_plot_says_what_has_a_name_that_is_no_dataset(chain: Workspace) -> None:
+    made(chain, "search", "odd", parts=5)
+    for name, what in (("first", "run"), ("odd", "search")):
+        assert refused("plot", name) == (
+            f"{name}: is a {what}, and plot draws datasets. `lhcq report {name} --kind {what} --figures DIR` writes "
+            "the pictures of its page."
+        )
+    assert refused("plot", "balanced") == (
+        "balanced: is a split, and plot draws datasets. `lhcq ls --kind dataset` lists these."
+    )
+    assert "dataset 'nothing' does not exist" in refused("plot", "nothing")
+    assert not (chain.root / "plots").exists()

@@ -28,6 +28,7 @@ from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.evaluate.calibration import calibrated_metrics, fit_calibration
 from lhcq.evaluate.checkpoint_review import judge_run
+from lhcq.evaluate.comparison import compare_scores
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.validation import write_validation
 from lhcq.manifests import write_manifest
@@ -207,7 +208,7 @@ def test_a_report_is_written_elsewhere_when_asked(
 
 
 def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(finished: Workspace) -> None:
-    path = write_report(finished, "demo")
+    path = write_report(finished, "demo", compare_scores)
     words = PageReader(path.read_text(encoding="utf-8")).words
     tested = read_metrics(finished.run("demo") / "test")
     trees = json.loads((finished.baseline("half") / "figures.json").read_text())
@@ -232,8 +233,22 @@ def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(fin
     assert path == finished.run("demo") / "report.html"
 
 
+def test_the_page_says_of_both_kinds_of_trees_what_compare_says(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(finished.root))
+    told = CliRunner().invoke(cli, ["compare", "demo"], catch_exceptions=False).output
+    lines = [line for line in told.splitlines() if line.startswith("demo against trees")]
+    assert len(lines) == 2
+    words = PageReader(write_report(finished, "demo", compare_scores).read_text(encoding="utf-8")).words
+    for line, trees in zip(lines, ("trees on the prompt's numbers", "trees on all 6 features"), strict=True):
+        assert line.startswith(f"demo against {trees}, {PARTS['test']:,} test events: ")
+        assert line.endswith("(DeLong).")
+        assert line in words
+
+
 def test_the_page_needs_nothing_from_outside(finished: Workspace) -> None:
-    page = write_report(finished, "demo").read_text(encoding="utf-8")
+    page = write_report(finished, "demo", compare_scores).read_text(encoding="utf-8")
     reader = PageReader(page)
     assert len(reader.addresses) == 18, "nine plots, each for a light and a dark page"
     assert all(address.startswith("data:image/svg+xml;base64,") for address in reader.addresses)
@@ -301,7 +316,7 @@ def test_a_model_card_has_both_trees_beside_the_checkpoint(finished: Workspace) 
 def test_trees_that_an_earlier_version_fitted_are_shown_as_what_they_are(
     finished: Workspace, tmp_path: Path
 ) -> None:
-    both = write_report(finished, "demo").read_text(encoding="utf-8")
+    both = write_report(finished, "demo", compare_scores).read_text(encoding="utf-8")
     workspace = Workspace(tmp_path)
     shutil.copytree(finished.root, workspace.root, dirs_exist_ok=True)
     without_prompt_trees(workspace.baseline("half"))
@@ -316,7 +331,7 @@ def test_trees_that_an_earlier_version_fitted_are_shown_as_what_they_are(
         ("trees on all 6 features", "fitted"),
     ] * 2
     assert [rows[0]["auc"], printed_row(rows[0])["auc"], printed_row(rows[0])["accuracy"]] == [None, "–", "–"]
-    page = render_page(view)
+    page = render_page(view, compare_scores)
     words = PageReader(page).words
     assert "Trees on the prompt's numbers not fitted by the earlier lhcq that made this split" in words
     assert (
@@ -341,7 +356,7 @@ def test_the_page_says_how_far_m_jj_is_sculpted_and_warns_of_prompts_that_know_i
     for masses in (mjj, None):
         found = calibrated_metrics(calibration, shown["labels"], shown["p_signal"], shown["answers"], masses)
         write_calibrated(workspace.run("demo"), found)
-        words = PageReader(write_report(workspace, "demo").read_text(encoding="utf-8")).words
+        words = PageReader(write_report(workspace, "demo", compare_scores).read_text(encoding="utf-8")).words
         assert ("Kolmogorov-Smirnov distance" in words) is (masses is not None)
         assert ("--without-mass" in words) is warned
 
@@ -357,7 +372,7 @@ def young(finished: Workspace, tmp_path: Path) -> Workspace:
 def test_a_run_that_was_only_queued_has_a_page(young: Workspace) -> None:
     write_run(young, "queued", steps_done=0, validated=0, ended=False)
     view = collect_run(young, "queued")
-    words = PageReader(render_page(view)).words
+    words = PageReader(render_page(view, compare_scores)).words
     assert view.state == "open"
     assert "No checkpoint has been validated yet" in words
     assert "Trees on the prompt's numbers not fitted yet Trees on all features not fitted yet" in words
@@ -370,7 +385,7 @@ def test_a_run_between_two_validations_shows_validation_and_says_that_it_is_too_
 ) -> None:
     write_run(young, "half-way", steps_done=65, validated=2, ended=False)
     view = collect_run(young, "half-way")
-    words = PageReader(render_page(view)).words
+    words = PageReader(render_page(view, compare_scores)).words
     assert (view.state, view.shown_subset, view.best_step) == ("open", "validation", 40)
     assert "a little too good" in words
     assert "LLM, test" not in words
@@ -388,7 +403,7 @@ def test_a_paused_run_and_an_incomplete_one_say_so(young: Workspace) -> None:
     write_json(young.run("demo") / "outcome.json", outcome)
     assert (
         "The run is incomplete: segment 2 failed five times"
-        in PageReader(render_page(collect_run(young, "demo"))).words
+        in PageReader(render_page(collect_run(young, "demo"), compare_scores)).words
     )
 
 
@@ -404,7 +419,7 @@ def test_alarms_and_what_followed_are_plain_on_the_page(young: Workspace) -> Non
     write_alarm(run, Alarm(kind="unknown", act="pause", round=1, **fields | {"message": "<b>many</b>"}))
     view = collect_run(young, "demo")
     assert view.state == "paused"
-    page = render_page(view)
+    page = render_page(view, compare_scores)
     assert "loss 6.10 over 8 steps, 0.40 before (back to step 20, at 0.3 of the planned rate)." in page
     assert "&lt;b&gt;many&lt;/b&gt; (the run is paused)." in page
     course = read_course(run, 40)
@@ -425,7 +440,7 @@ def test_each_validation_is_tested_against_the_best_before_it(finished: Workspac
 def test_a_page_without_its_split_still_opens(young: Workspace) -> None:
     write_run(young, "demo", steps_done=25, validated=1, ended=False)
     shutil.rmtree(young.split("half"))
-    words = PageReader(render_page(collect_run(young, "demo"))).words
+    words = PageReader(render_page(collect_run(young, "demo"), compare_scores)).words
     assert "the split is gone" in words
 
 
@@ -435,7 +450,7 @@ def test_a_split_that_was_made_again_draws_no_masses(young: Workspace) -> None:
     write_split(young.split("half"), seed=8)
     view = collect_run(young, "demo")
     assert (view.masses, view.manifest, view.baseline.beside("validation")) == (None, None, [])
-    assert "has been made again of other events" in PageReader(render_page(view)).words
+    assert "has been made again of other events" in PageReader(render_page(view, compare_scores)).words
 
 
 def test_a_validation_of_one_class_has_dashes_and_no_roc(young: Workspace) -> None:
@@ -457,7 +472,7 @@ def test_a_validation_of_one_class_has_dashes_and_no_roc(young: Workspace) -> No
     assert plots["auc"] is None
     assert plots["accuracy"] is not None
     assert printed_row(checkpoint_table(view)[0])["auc"] == "–"
-    assert "None" not in PageReader(render_page(view)).words
+    assert "None" not in PageReader(render_page(view, compare_scores)).words
 
 
 def test_a_repeated_step_counts_as_it_went_the_last_time(young: Workspace) -> None:
@@ -484,7 +499,7 @@ def test_a_damaged_line_inside_the_log_is_named(young: Workspace) -> None:
 
 def test_a_run_that_does_not_exist_is_named(young: Workspace) -> None:
     with pytest.raises(NotThere, match=r"run 'other' does not exist .* `lhcq status`"):
-        write_report(young, "other")
+        write_report(young, "other", compare_scores)
 
 
 @pytest.mark.parametrize(
@@ -567,7 +582,7 @@ def with_test_accuracy(workspace: Workspace, right: int, n: int, *, n_signal: in
 
 def test_a_name_from_outside_cannot_become_markup(finished: Workspace) -> None:
     view = replace(collect_run(finished, "demo"), model="<script>alert(1)</script>")
-    page = render_page(view)
+    page = render_page(view, compare_scores)
     assert "<script" not in page
     assert "<script>alert(1)</script>" in unescape(page)
 
@@ -642,7 +657,7 @@ def test_each_picture_is_written_as_png_and_pdf_the_same_each_time(
 
 
 def test_every_table_says_what_its_headings_are_of_and_scrolls_by_keyboard(finished: Workspace) -> None:
-    page = render_page(collect_run(finished, "demo"))
+    page = render_page(collect_run(finished, "demo"), compare_scores)
     tables = page.count("<table>")
     assert tables >= 2
     assert (
@@ -683,7 +698,7 @@ def test_in_a_browser_nothing_is_cut_at_1280_pixels_on_a_phone_it_scrolls_by_key
     finished: Workspace, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
-    write_report(finished, "demo", page)
+    write_report(finished, "demo", compare_scores, page)
     hidden = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
     with running_browser(tmp_path / "profile") as browser:
         browser.resize(1280, 900)

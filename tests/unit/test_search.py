@@ -17,6 +17,7 @@ from lhcq.evaluate.weak import FEWEST_EVENTS
 from lhcq.records.events import read_events
 from lhcq.records.searches import page_file, read_chunk, scores_file, write_chunk
 from lhcq.report.search import search_verdict
+from lhcq.requests import scan, search
 from lhcq.requests.search import (
     Experiments,
     Shuffle,
@@ -259,3 +260,20 @@ def test_a_dataset_made_anew_is_not_searched_on_with(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="is not what this search began with"):
         do_here(place, request)
     assert not (place.search("events") / MANIFEST).exists()
+
+
+def test_what_asking_needs_of_the_events_is_read_at_once(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_events(place.dataset("mixed"), 3000, 400)
+    read: list[list[str]] = []
+
+    def reading(directory: Path, columns: list[str]) -> Any:
+        read.append(columns)
+        return read_events(directory, columns)
+
+    for module in (search, scan):
+        monkeypatch.setattr(module, "read_events", reading, raising=False)
+    search.search_request(place, "mixed", search.search_config(**FEW))
+    scan.scan_request(place, "mixed", scan.scan_config((0, 100), regions=FEW["regions"], folds=2))
+    assert read == [["mjj", "row"], ["mjj", "label"]]

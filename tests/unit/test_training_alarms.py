@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lhcq.config import TrainConfig
+from lhcq.evaluate.comparison import compare_scores
 from lhcq.manifests import write_manifest
 from lhcq.model import loop
 from lhcq.model.plan import plan_run
@@ -140,7 +141,7 @@ def test_numbers_that_are_none_send_a_run_back_three_times_and_then_end_it(
     acts = [line["event"] for line in lines if line.get("kind") == "nan" or line["event"] == "rollback"]
     assert acts == ["alarm", "rollback"] * 3 + ["alarm"]
     view = collect_run(here, "run")
-    page = render_page(view)
+    page = render_page(view, compare_scores)
     assert page.count("of the planned rate") == 3
     assert "(training ends)" in page
     assert view.calibrated.calibration.n == PARTS["calibration"]
