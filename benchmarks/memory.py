@@ -15,7 +15,7 @@ from benchmarks.job import peak_of, run_job
 from benchmarks.rows import Row, row, say
 from lhcq.events.layout import open_event_file
 from lhcq.jets.merge import merge_parts
-from lhcq.jets.parts import fingerprint, write_part
+from lhcq.jets.parts import fingerprint, with_contents, write_part
 
 SIZES = (20_000, 200_000)
 ROUNDS = 3
@@ -92,7 +92,9 @@ def write_parts(directory: Path) -> None:
         shifted = table.set_column(
             place, table.schema.field(place), pa.array(rows + index * N_EVENTS, pa.int64())
         )
-        write_part(directory / f"{index:06d}.arrows", [shifted], fingerprint())
+        # As many contents as rows: a repeated event would be a duplicate, and there are no such files.
+        contents = (rows + index * N_EVENTS + 1).astype(np.uint64)
+        write_part(directory / f"{index:06d}.arrows", [with_contents(shifted, contents)], fingerprint())
 
 
 def merge(parts: Path, final: Path) -> tuple[float, int, int]:

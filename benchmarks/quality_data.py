@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from benchmarks.rows import say
 from lhcq.config import ClusterConfig, FeatureSet, GenerateConfig, SplitConfig
 from lhcq.errors import BadInput
+from lhcq.events.contents import hash_events
 from lhcq.events.pythia import GeneratePart, generate_part, plan_parts
 from lhcq.jets.clustering import cluster_events, compile_kernels
 from lhcq.jets.merge import merge_parts
-from lhcq.jets.parts import fingerprint, write_part
+from lhcq.jets.parts import fingerprint, with_contents, write_part
 from lhcq.prompts.features import compute_features
 from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
@@ -125,9 +126,10 @@ def make_part(work: tuple[GeneratePart, int, Path, Mapping[str, ClusterConfig]])
         return
     particles, labels = generate_part(part)
     rows = np.arange(start, start + part.n_events)
+    contents = hash_events(particles, np.count_nonzero(particles[:, :, 0], axis=1))
     for name, path in paths.items():
         table = cluster_events(particles, sets[name], rows=rows, labels=labels)
-        write_part(path, [table], fingerprint())
+        write_part(path, [with_contents(table, contents)], fingerprint())
 
 
 def make_released(place: Workspace) -> None:

@@ -64,8 +64,6 @@ class _Survey:
         self.gaps: list[Gap] = []
         self.foreign = False
         """Whether a row is not in the source: then nothing can be written any more."""
-        self.lacks_contents = False
-        """Whether a part has no contents: then nothing is known of duplicates."""
         self._n_events = n_events
         self._sizes: list[int] = []
         """Rows of each part that was begun, as far as they were read."""
@@ -150,10 +148,8 @@ class _Survey:
         counted = [n for n in self._ties if n is not None]
         return sum(counted) if len(counted) == len(self._ties) else None
 
-    def duplicates(self, key: NDArray[np.int8] | None) -> Duplicates | None:
-        """The rows of the parts, in order, that hold an event again; None where a part has no contents."""
-        if self.lacks_contents or not self.paths:
-            return None
+    def duplicates(self, key: NDArray[np.int8] | None) -> Duplicates:
+        """The rows of the parts, in order, that hold an event again."""
         rows = self.rows
         labels = np.concatenate(self._classes) if key is None else key[rows]
         return find_duplicates(rows, np.concatenate(self._contents), labels)
@@ -178,9 +174,9 @@ def merge_parts(
     lists them, else `RowsMissing` is raised. `labels` (n_events,), by source row, take the place of the parts' own.
     Where `final` stands already, its manifest is given if it has the same `manifest_fields`, else `NameTaken` is
     raised. `axes` are those of the parts' tau_N, which its columns and the manifest say. Which rows are duplicates of
-    others is counted in the manifest and listed in a file beside the events; None where a part has no contents; so
-    are the events that equal distances decided (`ties`). Each part is read once, as a stream: memory holds one row
-    group, and some bytes a row.
+    others is counted in the manifest and listed in a file beside the events; counted are the events that equal
+    distances decided, too (`ties`). Each part is read once, as a stream: memory holds one row group, and some bytes a
+    row.
     """
     if (final / MANIFEST).exists():
         return read_standing(final, manifest_fields)
@@ -213,13 +209,12 @@ def _merge(
         check_coverage(survey.rows, n_events, gaps, dataset=final.name)
         _check_gaps(gaps, n_events, tolerate, dataset=final.name)
         duplicates = survey.duplicates(labels)
-        if duplicates:
-            write_duplicates(directory, duplicates)
+        write_duplicates(directory, duplicates)
         fields = {
             **manifest_fields,
             **survey.summary(labels),
             "gaps": [gap.model_dump() for gap in gaps],
-            "duplicates": duplicates and duplicates.summary(),
+            "duplicates": duplicates.summary(),
         }
         write_manifest(directory, **fields)
 
@@ -277,7 +272,7 @@ def check_coverage(rows: Integers, n_events: int, gaps: Sequence[Gap] = (), *, d
 
 
 def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of all parts with their contents, a batch at a time; of parts without contents these are 0."""
+    """The rows of all parts with their contents, a batch at a time."""
     whole = schema.append(CONTENT)
     for path in survey.paths:
         try:
@@ -287,13 +282,9 @@ def _read_parts(survey: _Survey, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         survey.begin_part(path, chunk.told)
         for batch in chunk.batches():
             survey.extend_part(len(batch))
-            if batch.schema.equals(schema):
-                survey.lacks_contents = True
-                yield batch.append_column(CONTENT, pa.array(np.zeros(len(batch), np.uint64)))
-            elif batch.schema.equals(whole):
-                yield batch
-            else:
+            if not batch.schema.equals(whole):
                 raise DamagedChunk.at(path, "has other columns than this version writes")
+            yield batch
 
 
 def _write_events(

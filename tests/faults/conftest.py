@@ -77,16 +77,18 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serial(events: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The dataset of these events, made in this process without any queue."""
     from lhcq.config import CLUSTER_PRESETS
+    from lhcq.events.contents import hash_events
     from lhcq.events.layout import open_event_file, read_rows
     from lhcq.jets.clustering import cluster_events
     from lhcq.jets.merge import merge_parts
-    from lhcq.jets.parts import fingerprint, write_part
+    from lhcq.jets.parts import fingerprint, with_contents, write_part
 
     place = tmp_path_factory.mktemp("serial")
     block = read_rows(open_event_file(events), 0, N_EVENTS)
     config = CLUSTER_PRESETS["lhco"]
     table = cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
-    write_part(place / "000000.arrows", [table], fingerprint())
+    contents = hash_events(block.particles, block.n_particles)
+    write_part(place / "000000.arrows", [with_contents(table, contents)], fingerprint())
     merge_parts(
         [place / "000000.arrows"],
         place / "dataset",

@@ -22,6 +22,7 @@ from lhcq.prompts.writing import write_split
 from lhcq.records.events import events_writer
 from tests.fuzz.prompts import records
 from tests.fuzz.spoilt import Files, lay_out, refused, seal_again, spoil_one
+from tests.made_chunks import told_apart
 
 PART = "000000.arrows"
 
@@ -37,7 +38,7 @@ def dataset_seed() -> Files:
         events = events.set_column(0, events.schema.field(0), rows).set_column(
             1, events.schema.field(1), labels
         )
-        write_part(directory / PART, [events], {"cpu": "any"})
+        write_part(directory / PART, [told_apart(events)], {"cpu": "any"})
         with events_writer(directory, events.schema) as writer:
             writer.write_table(events)
         write_manifest(directory, source_sha256="0" * 64, rows=len(events), labels={"signal": 1}, gaps=[])

@@ -98,10 +98,11 @@ def test_a_part_with_damaged_columns_is_refused_when_it_is_merged(tmp_path: Path
     from lhcq.jets.parts import write_part
     from lhcq.records.events import SCHEMA
     from tests.fuzz.spoilt import seal_again
+    from tests.made_chunks import told_apart
 
     event = {"row": 0, "label": 1, "n_particles": 7, "n_jets": 0, "jets": [], "mjj": 1.25, "delta_r": 2.5}
     part = tmp_path / "part.arrows"
-    write_part(part, [pa.Table.from_pylist([event], schema=SCHEMA)], {"cpu": "any"})
+    write_part(part, [told_apart(pa.Table.from_pylist([event], schema=SCHEMA))], {"cpu": "any"})
     whole = part.read_bytes()
     said = set()
     for at in range(4, len(whole) // 2):

@@ -21,6 +21,7 @@ from lhcq.jets.clustering import cluster_events
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import Gap, fingerprint, read_told, write_part
 from lhcq.records.chunks import Chunk
+from tests.made_chunks import told_apart
 
 N_EVENTS = 2100
 VALUES = "df/block0_values"
@@ -40,9 +41,9 @@ def lhcq(running, tmp_path_factory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def records(event_file) -> pa.Table:
-    """The clustered events of the undamaged file, made in this process."""
+    """The clustered events of the undamaged file, as a chunk has them, made in this process."""
     block = read_rows(open_event_file(event_file), 0, N_EVENTS)
-    return cluster_events(block.particles, ClusterConfig(), rows=block.rows, labels=block.labels)
+    return told_apart(cluster_events(block.particles, ClusterConfig(), rows=block.rows, labels=block.labels))
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,7 @@ from tasks.jobs.kinds import chunk_path
 from tasks.jobs.leases import NoLease
 from tasks.jobs.planner import pending_units
 from tasks.jobs.store import create_job
+from tests.made_chunks import told_apart
 
 N_FLIPS = 300
 N_EVENTS = 200
@@ -70,7 +71,7 @@ def refuses_every_flip(path: Path, read: Callable[[], Any]) -> bool:
 
 def test_a_part_of_a_clustering(tmp_path: Path) -> None:
     part, final = tmp_path / "part", tmp_path / "made"
-    write_part(part, [records(30)], fingerprint(), [Gap(start=30, stop=31, reason="damaged.")])
+    write_part(part, [told_apart(records(30))], fingerprint(), [Gap(start=30, stop=31, reason="damaged.")])
 
     def merge() -> None:
         merge_parts([part], final, n_events=31, manifest_fields={}, features="full", tolerate=0.1)
@@ -155,7 +156,7 @@ def finished(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A workspace with a dataset and a split of it."""
     monkeypatch.setenv("LHCQ_WORKSPACE", str(place.root))
     part = place.root / "part"
-    write_part(part, [records()], fingerprint())
+    write_part(part, [told_apart(records())], fingerprint())
     fields = {"name": "made", "source": "made", "source_sha256": "0" * 64, "config": None}
     merge_parts([part], place.dataset("made"), n_events=N_EVENTS, manifest_fields=fields, features="full")
     write_split(place.dataset("made"), place.split("made"), config=SplitConfig())

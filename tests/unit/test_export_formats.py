@@ -28,6 +28,7 @@ from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
 from lhcq.records.events import schema_of
 from lhcq.workspace import Workspace
+from tests.made_chunks import told_apart
 
 COLUMNS = [f"{column}j{rank}" for rank in (1, 2) for column in OF_JET]
 
@@ -61,7 +62,7 @@ def make_events(labels: list[int | None], features: Any = "full") -> pa.Table:
 
 def make_dataset(place: Workspace, table: pa.Table, config: ClusterConfig, name: str = "mini") -> Path:
     part = place.root / f"{name}.part"
-    write_part(part, [table], {})
+    write_part(part, [told_apart(table)], {})
     fields = {"source": "events.h5", "source_sha256": "ab" * 32, "config": config.model_dump()}
     final = place.dataset(name)
     merge_parts([part], final, n_events=len(table), manifest_fields=fields, features=config.features)

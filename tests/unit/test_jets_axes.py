@@ -28,6 +28,7 @@ from lhcq.jets.parts import write_part
 from lhcq.jets.vectors import FourVectors
 from lhcq.records.events import AXES_KEY, read_dataset, read_schema
 from lhcq.workspace import Workspace
+from tests.made_chunks import told_apart
 from tests.unit.test_jets_clustering import DATA, make_events, needs_data, real_events  # noqa: F401
 
 WINNER = ClusterConfig(features="full", axes="wta-kt")
@@ -151,7 +152,7 @@ def make_dataset(place, name, config, *, seed=7):
     labels = (np.arange(12) % 3 == 0).astype(np.int8)
     table = cluster_events(make_events(12, seed), config, rows=np.arange(12), labels=labels)
     part = place.root / f"{name}.part"
-    write_part(part, [table], {"cpu": "any"})
+    write_part(part, [told_apart(table)], {"cpu": "any"})
     fields = {"name": name, "source": f"{name}.h5", "source_sha256": name, "config": config.model_dump()}
     return merge_parts(
         [part], place.dataset(name), n_events=12, manifest_fields=fields, features="full", axes=config.axes

@@ -8,6 +8,7 @@ from lhcq.jets.export import export_jsonl
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
 from lhcq.records.events import SCHEMA
+from tests.made_chunks import told_apart
 
 
 def make_jet(px: float) -> dict[str, float]:
@@ -38,7 +39,7 @@ def make_dataset(directory, labels):
         }
         for row, label in enumerate(labels)
     ]
-    write_part(directory / "part.arrows", [pa.Table.from_pylist(records, schema=SCHEMA)], {})
+    write_part(directory / "part.arrows", [told_apart(pa.Table.from_pylist(records, schema=SCHEMA))], {})
     merge_parts([directory / "part.arrows"], directory / "mini", n_events=len(labels), manifest_fields={})
     return directory / "mini"
 

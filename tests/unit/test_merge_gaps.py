@@ -17,6 +17,7 @@ from lhcq.jets.merge import ChunkMissing, merge_parts
 from lhcq.jets.parts import Gap, read_told, write_part
 from lhcq.records.chunks import Chunk
 from lhcq.storage import MANIFEST
+from tests.made_chunks import told_apart
 
 N_EVENTS = 100
 HOST = {"numpy": "2.0", "cpu": "x86_64 X86_V3"}
@@ -32,7 +33,7 @@ def records() -> pa.Table:
     table = cluster_events(particles, ClusterConfig(), rows=np.arange(N_EVENTS), labels=None)
     labels = pa.array([(0, 1, None)[row % 3] for row in range(N_EVENTS)], pa.int8())
     place = table.schema.get_field_index("label")
-    return table.set_column(place, table.schema.field(place), labels)
+    return told_apart(table.set_column(place, table.schema.field(place), labels))
 
 
 def gap(start: int, stop: int, reason: str = "damaged.") -> Gap:

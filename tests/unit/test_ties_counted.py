@@ -11,6 +11,7 @@ from lhcq.jets.parts import read_told, write_part
 from lhcq.report.dataset import collect_dataset
 from lhcq.report.dataset_page import render_dataset
 from lhcq.workspace import Workspace
+from tests.made_chunks import told_apart
 from tests.unit.test_jets_clustering import make_events
 
 TIE = np.array([[[25.0, 0.5, -0.25], [50.0, -0.5, -0.25], [50.0, 0.0, -0.25]]])
@@ -53,7 +54,7 @@ def merged(tmp_path, ties):
         rows = np.arange(5 * index, 5 * index + 5)
         table, _ = cluster_and_count(make_events(5, index), ClusterConfig(), rows=rows, labels=None)
         paths.append(tmp_path / f"{index}.arrows")
-        write_part(paths[-1], [table], {"cpu": "any"}, ties=found)
+        write_part(paths[-1], [told_apart(table)], {"cpu": "any"}, ties=found)
     fields = {"source": "a.h5", "source_sha256": "ab" * 32, "config": ClusterConfig().model_dump()}
     place = Workspace(tmp_path)
     return merge_parts(paths, place.dataset("made"), n_events=5 * len(paths), manifest_fields=fields), place
