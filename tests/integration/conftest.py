@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from lhcq.events.layout import write_event_file
+from lhcq.workspace import Workspace
+from tests.integration.broker_users import User, servers
 
 PROGRESS = re.compile(r"\w+ [\w.-]+: [\d,]+/[\d,]+ \w+.*|lhcq: workers are starting; .*")
 TIMEOUT_SECONDS = 240
@@ -173,3 +175,22 @@ def kill_group() -> Callable[[psutil.Process, int], None]:
 def until() -> Callable[..., Any]:
     """Wait for a condition."""
     return wait_until
+
+
+@pytest.fixture
+def use() -> Iterator[Callable[[Workspace], User]]:
+    """Start users; none is left behind, nor the servers of their workspaces."""
+    users: list[User] = []
+    places: list[Workspace] = []
+
+    def start(workspace: Workspace) -> User:
+        places.append(workspace)
+        users.append(User(workspace))
+        return users[-1]
+
+    yield start
+    for user in users:
+        user.kill()
+    for place in places:
+        for server in servers(place):
+            server.kill()

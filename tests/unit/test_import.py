@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import hdf5plugin
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -17,9 +16,8 @@ from lhcq.errors import BadInput, NameTaken
 from lhcq.evaluate.baseline import fit_baseline
 from lhcq.events.featurefile import LABEL, OF_JETS, open_feature_file, read_features
 from lhcq.events.inspect import inspect_file
-from lhcq.events.layout import open_event_file, read_rows, write_event_file
+from lhcq.events.layout import open_event_file, read_rows
 from lhcq.jets.clustering import cluster_events
-from lhcq.jets.import_features import imported_schema, write_imported
 from lhcq.manifests import read_manifest, verify_files
 from lhcq.prompts.features import compute_features
 from lhcq.prompts.templates import render
@@ -28,58 +26,8 @@ from lhcq.records.subsets import SUBSETS
 from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 from tasks.jobs.store import create_job
+from tests.feature_files import BLOSC, COLUMNS, import_file, make_values, write_frame
 from tests.specs import job_of
-
-COLUMNS = (*OF_JETS, LABEL)
-BLOSC = hdf5plugin.Blosc(cname="blosclz", clevel=5)
-
-
-def make_values(n: int, seed: int = 0) -> np.ndarray:
-    """(n, 15) features, background first and signal last, of which signal has higher masses."""
-    rng = np.random.default_rng(seed)
-    signal = np.arange(n) >= n - n // 4
-    values = np.empty((n, 15))
-    pt = np.sort(rng.uniform(1200, 2000, (n, 2)), axis=1)[:, ::-1]
-    for first, column in ((0, 0), (7, 1)):
-        phi, eta = rng.uniform(-np.pi, np.pi, n), rng.uniform(-2, 2, n)
-        mass = rng.exponential(100, n) + 150 * signal
-        momenta = (pt[:, column] * np.cos(phi), pt[:, column] * np.sin(phi), pt[:, column] * np.sinh(eta))
-        tau1 = rng.uniform(50, 100, n)
-        values[:, first : first + 7] = np.column_stack([*momenta, mass, tau1, tau1 / 2, tau1 / 4])
-    values[:, 14] = signal
-    return values
-
-
-def write_index(group: h5py.Group, name: str, items: Any) -> None:
-    """An index as pandas stores it: numbers, or strings as bytes of one length."""
-    strings = len(items) > 0 and isinstance(items[0], str)
-    index = group.create_dataset(name, data=np.array(items, dtype="S" if strings else "i8"))
-    index.attrs["kind"] = "string" if strings else "integer"
-    index.attrs["transposed"] = True
-
-
-def write_frame(path: Path, blocks: list[tuple[Any, np.ndarray]], *, key: str = "df", **options: Any) -> Path:
-    """A pandas frame in the fixed format: the columns of one type are a block, its items their names."""
-    with h5py.File(path, "w") as file:
-        group = file.create_group(key)
-        group.attrs.update({"pandas_type": "frame", "ndim": 2, "nblocks": len(blocks), "encoding": "UTF-8"})
-        write_index(group, "axis0", [item for items, _ in blocks for item in items])
-        write_index(group, "axis1", range(len(blocks[0][1])))
-        for number, (items, values) in enumerate(blocks):
-            stored = group.create_dataset(f"block{number}_values", data=values, **options)
-            stored.attrs["transposed"] = True
-            write_index(group, f"block{number}_items", items)
-    return path
-
-
-def import_file(path: Path, final: Path, *, rows: int = 1000, labels: Any = None) -> dict[str, Any]:
-    file = open_feature_file(path)
-    blocks = (
-        (block.rows, block.values, block.labels if labels is None else labels[block.rows])
-        for block in read_features(file, rows=rows)
-    )
-    fields = {"name": final.name, "source_sha256": "ab" * 32}
-    return write_imported(blocks, final, imported_schema(file.columns), **fields)
 
 
 def run(workspace: Path, *arguments: str | Path) -> Any:
@@ -191,120 +139,6 @@ def test_a_jet_without_momentum_is_none_and_jets_come_by_pt(tmp_path: Path):
     prompts = render("compact", records)
     assert prompts[1] == f"0 {full[1, 3]:.0f} 0 50 0:"
     assert prompts[2] == "0 0 0 0 0:"
-
-
-def test_a_mass_that_rounding_made_negative_is_zero_and_another_is_refused(tmp_path: Path):
-    values = make_values(3)
-    values[1, 3] = -4e-5
-    import_file(write_frame(tmp_path / "features.h5", [(COLUMNS, values)]), tmp_path / "made")
-    jets = pq.read_table(tmp_path / "made" / "events.parquet")["jets"].to_pylist()
-    assert jets[1][0]["m"] == 0.0
-    values[1, 3] = -40.0
-    path = write_frame(tmp_path / "other.h5", [(COLUMNS, values)])
-    with pytest.raises(BadInput, match=r"other\.h5: row 1, mj1: negative \(-40\)"):
-        import_file(path, tmp_path / "other")
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        (3, np.nan, r"row 7, mj1: not finite \(nan\)"),
-        (4, np.inf, r"row 7, tau1j1: not finite \(inf\)"),
-        (12, -np.inf, r"row 7, tau2j2: not finite \(-inf\)"),
-        (8, 1e12, r"row 7, pyj2: beyond 1e\+09 GeV"),
-        (5, -1.0, r"row 7, tau2j1: negative \(-1\)"),
-        (14, 2.0, r"row 7, label: a label that is neither 0 nor 1 \(2\)"),
-        (14, np.nan, r"row 7, label: a label that is neither 0 nor 1 \(nan\)"),
-    ],
-)
-def test_a_wrong_value_is_refused_with_its_row_and_nothing_is_left(
-    tmp_path: Path, column: int, value: float, message: str
-):
-    values = make_values(12)
-    values[7, column] = value
-    path = write_frame(tmp_path / "features.h5", [(COLUMNS, values)])
-    with pytest.raises(BadInput, match=message):
-        import_file(path, tmp_path / "datasets" / "made", rows=5)
-    assert list((tmp_path / "datasets").iterdir()) == []
-
-
-def test_a_jet_along_the_beam_is_refused(tmp_path: Path):
-    values = make_values(3)
-    values[2, 7:9] = 0
-    with pytest.raises(BadInput, match="row 2, pzj2: along the beam, without pt"):
-        import_file(write_frame(tmp_path / "features.h5", [(COLUMNS, values)]), tmp_path / "made")
-
-
-def no_table(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["something"] = np.arange(3)
-
-
-def table_format(path: Path) -> None:
-    with h5py.File(path, "w") as file:
-        file["df/table"] = np.zeros(3, dtype=[("index", "i8"), ("values_block_0", "f8", 15)])
-
-
-def pickled_names(path: Path) -> None:
-    write_frame(path, [(COLUMNS, make_values(3))])
-    with h5py.File(path, "r+") as file:
-        del file["df/block0_items"]
-        items = file["df"].create_dataset("block0_items", (1,), dtype=h5py.vlen_dtype(np.uint8))
-        items[0] = np.frombuffer(b"\x80\x04]\x94.", np.uint8)
-
-
-def not_transposed(path: Path) -> None:
-    write_frame(path, [(COLUMNS, make_values(3).T)])
-
-
-def two_lengths(path: Path) -> None:
-    write_frame(path, [(OF_JETS, make_values(3)[:, :14]), ([LABEL], np.zeros((4, 1)))])
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (no_table, "no table df/block0_values, and no pandas table of another name"),
-        (table_format, "in pandas' table format. Save it again with .*fixed"),
-        (pickled_names, "block0_values has no plain column names"),
-        (not_transposed, r"block0_values is float64 of shape \(15, 3\), no table of numbers"),
-        (two_lengths, "its columns are not equally long"),
-        (lambda path: path.write_text("pxj1,pyj1\n"), "not an HDF5 file"),
-        (lambda path: None, "there is no such file"),
-        (lambda path: path.mkdir(), "a directory or a device"),
-        (lambda path: write_frame(path, [(COLUMNS, np.zeros((0, 15)))]), "holds no events"),
-        (
-            lambda path: write_frame(path, [(COLUMNS[:9], make_values(3)[:, :9])]),
-            "without pzj2, mj2; its columns are pxj1, pyj1, .*, pyj2. It is not",
-        ),
-        (
-            lambda path: write_frame(path, [((*OF_JETS, "mj1"), make_values(3))]),
-            "has two columns of one name",
-        ),
-        (
-            lambda path: write_event_file(path, [(np.zeros((2, 700, 3)), np.zeros(2))], 2),
-            r"an event file \(2101 columns\). Use `lhcq cluster`",
-        ),
-    ],
-)
-def test_what_is_no_features_file_is_refused_in_one_line(tmp_path: Path, make: Any, message: str):
-    path = tmp_path / "bad.h5"
-    make(path)
-    with pytest.raises(BadInput, match=message) as caught:
-        open_feature_file(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_damaged_storage_chunk_is_named_by_its_rows(tmp_path: Path):
-    path = write_frame(tmp_path / "features.h5", [(COLUMNS, make_values(64))], chunks=(16, 15), **BLOSC)
-    with h5py.File(path) as file:
-        chunk = file["df/block0_values"].id.get_chunk_info(2)
-    content = bytearray(path.read_bytes())
-    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
-    path.write_bytes(content)
-    with pytest.raises(BadInput, match="rows 32 to 47 cannot be read, the file is damaged there"):
-        list(read_features(open_feature_file(path), rows=16))
 
 
 def test_a_tau_that_only_one_jet_has_is_not_read(tmp_path: Path):

@@ -13,7 +13,7 @@ from lhcq.prompts.templates import describe_template
 from lhcq.records.events import read_dataset, read_events, read_schema
 from lhcq.report.quantities import plan_quantities
 from lhcq.workspace import Workspace
-from tests.unit.test_import import make_values
+from tests.feature_files import make_values
 
 N = 60
 
@@ -45,7 +45,7 @@ def run(*arguments):
 
 
 def test_the_features_are_those_of_the_features_file_that_the_array_was_made_of(array, tmp_path) -> None:
-    from tests.unit.test_import import COLUMNS, import_file, write_frame
+    from tests.feature_files import COLUMNS, import_file, write_frame
 
     assert run("import", array, "--name", "reduced").exit_code == 0
     full = write_frame(tmp_path / "a.features.h5", [(list(COLUMNS), make_values(N))])

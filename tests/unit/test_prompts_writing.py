@@ -1,8 +1,9 @@
+"""Splits whose prompts hold constituents."""
+
 import hashlib
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,62 +16,15 @@ from lhcq.evaluate.baseline import fit_baseline
 from lhcq.manifests import read_manifest, verify_files, write_manifest
 from lhcq.prompts import writing
 from lhcq.prompts.features import compute_features, features_of
-from lhcq.prompts.templates import describe_template, noise_of, render, render_as
+from lhcq.prompts.templates import describe_template, noise_of, render
 from lhcq.prompts.writing import write_split
 from lhcq.records import subsets
-from lhcq.records.events import LISTED_CONSTITUENTS, schema_of
-from lhcq.records.letters import split_prompt
-from lhcq.records.specs import Template
+from lhcq.records.events import schema_of
 from lhcq.records.subsets import SUBSETS
 from lhcq.storage import read_json
-
-FLOATS = ("pt", "eta", "phi", "m", "px", "py", "pz", "e", "pt_lead")
-JET = pa.struct({**dict.fromkeys(FLOATS, pa.float64()), "n_constituents": pa.int32()})
-SCHEMA = pa.schema(
-    {
-        "row": pa.int64(),
-        "label": pa.int8(),
-        "n_particles": pa.int32(),
-        "n_jets": pa.int32(),
-        "jets": pa.list_(JET),
-        "mjj": pa.float64(),
-        "delta_r": pa.float64(),
-    }
-)
+from tests.prompt_splits import SCHEMA, encode, make_dataset, read_part
 
 FEATURES = [feature.name for feature in features_of(SCHEMA)]
-
-
-def make_dataset(directory: Path, *, n_events: int = 400, unlabelled: int = 0) -> Path:
-    """A dataset with one signal event in five, every tenth event with one jet, every twentieth with none."""
-    rng = np.random.default_rng(1)
-    records = []
-    for row in range(n_events):
-        n_jets = 0 if row % 20 == 3 else 1 if row % 10 == 3 else 2
-        jets = [
-            {name: float(rng.normal(100, 5)) for name in FLOATS}
-            | {"n_constituents": int(rng.integers(1, 99))}
-            for _ in range(n_jets)
-        ]
-        label = None if row < unlabelled else int(row % 5 == 0)
-        values = {"mjj": float(rng.normal(3000, 100)), "delta_r": 3.1} if n_jets == 2 else {}
-        records.append(
-            {"row": row, "label": label, "n_particles": 50 + row, "n_jets": n_jets, "jets": jets, **values}
-        )
-    directory.mkdir(parents=True)
-    pq.write_table(
-        pa.Table.from_pylist(records, schema=SCHEMA), directory / "events.parquet", row_group_size=128
-    )
-    write_manifest(directory, source_sha256="ab" * 32, labels={"unknown": unlabelled}, rows=n_events)
-    return directory
-
-
-def encode(prompts: list[str]) -> list[list[int]]:
-    return [list(prompt.encode()) for prompt in prompts]
-
-
-def read_part(split: Path, name: str) -> list[dict]:
-    return pq.read_table(split / f"{name}.parquet").to_pylist()
 
 
 @pytest.mark.parametrize("template", ["compact", "diary"])
@@ -341,65 +295,3 @@ def test_the_stage_needs_neither_fastjet_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-def make_dataset_of_particles(directory: Path) -> Path:
-    """Such a dataset whose leading jets have up to six constituents, of which four are kept."""
-    dataset = make_dataset(directory)
-    rng = np.random.default_rng(2)
-    events = pq.read_table(dataset / "events.parquet")
-
-    def constituents(jet: dict[str, float]) -> list[dict[str, float]]:
-        shares = np.sort(rng.uniform(0.01, 0.4, int(rng.integers(1, 7))))[::-1][:4]
-        return [
-            {"pt": jet["pt"] * share, "delta_eta": rng.normal(0, 0.3), "delta_phi": rng.normal(0, 0.3)}
-            for share in shares.tolist()
-        ]
-
-    listed = [[constituents(jet) for jet in jets] for jets in events["jets"].to_pylist()]
-    column = pa.array(listed, LISTED_CONSTITUENTS.type)
-    pq.write_table(events.append_column(LISTED_CONSTITUENTS, column), dataset / "events.parquet")
-    (dataset / "manifest.json").unlink()
-    write_manifest(
-        dataset, source_sha256="ab" * 32, labels={"unknown": 0}, rows=400, config={"constituents": 4}
-    )
-    return dataset
-
-
-def test_a_split_of_particles_has_its_own_prompts_copies_that_differ_and_trees_on_the_letters(tmp_path):
-    dataset = make_dataset_of_particles(tmp_path / "made")
-    config = SplitConfig(template="particles", constituents=3, copies=2)
-    manifest = write_split(dataset, tmp_path / "split", config=config, encode=encode, model_name="bytes")
-    assert manifest["template"]["constituents"] == 3
-    assert manifest["template"]["frame"] == "principal-axis"
-    assert manifest["tokens"]["letter"] == 2
-    template = Template.checked(**manifest["template"])
-    prompts = render_as(template, pq.read_table(dataset / "events.parquet"))
-    for name in ("validation", "calibration", "test"):
-        for event in read_part(tmp_path / "split", name):
-            assert event["prompt"] == prompts[event["row"]]
-    train = read_part(tmp_path / "split", "train")
-    first, second = train[: len(train) // 2], train[len(train) // 2 :]
-    assert [one["row"] for one in first] == [one["row"] for one in second]
-    different = [
-        split_prompt(one["prompt"])[1] != split_prompt(other["prompt"])[1]
-        for one, other in zip(first, second, strict=True)
-    ]
-    with_jets = [any(split_prompt(one["prompt"])[1]) for one in first]
-    assert np.mean(np.array(different)[with_jets]) > 0.9
-    fit_baseline(tmp_path / "split", tmp_path / "trees")
-    assert (
-        read_json(tmp_path / "trees/manifest.json")["prompt"]["numbers"] == len(template.columns) + 2 * 3 * 3
-    )
-
-
-def test_prompts_of_more_constituents_than_a_dataset_keeps_are_refused(tmp_path):
-    dataset = make_dataset_of_particles(tmp_path / "made")
-    config = SplitConfig(template="particles", constituents=5)
-    with pytest.raises(
-        BadInput, match=r"^made: keeps 4 constituents of each leading jet, and the prompts have 5"
-    ):
-        write_split(dataset, tmp_path / "split", config=config)
-    assert not (tmp_path / "split").exists()
-    with pytest.raises(BadInput, match=r"^plain: template particles needs constituents"):
-        write_split(make_dataset(tmp_path / "plain"), tmp_path / "split", config=config)
