@@ -67,7 +67,12 @@ def write_split(split: Path, *, signal_share: float = 0.5, seed: int = 7, templa
         config=SplitConfig().model_dump(),
         counts=counts,
         features=FEATURES,
-        template={"name": template, "version": 1, "sha256": "ab" * 32},
+        template={
+            "name": template,
+            "version": 1,
+            "sha256": "ab" * 32,
+            "columns": ["mjj", "m_heavy", "m_light"],
+        },
         tokens={"mean": 18.2, "p99": 22, "max": 24},
     )
 
