@@ -7,7 +7,9 @@ import gzip
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
+from lhcq.config import Axes
 from lhcq.events.arrays import NPY, ZIP, stored_arrays
 from lhcq.events.names import LABEL, NEAR_LABELS
 
@@ -17,10 +19,16 @@ _SHOWN = 4
 _LONGEST_HEAD = 1 << 18  # bytes, of the names of a few thousand columns
 _TO_HDF5 = "import h5py, numpy as np{}; d = {}; f = h5py.File('events.h5', 'w'); f['particles'] = {}{}"
 _TO_FEATURES = (
-    "import numpy as np, pathlib{}; from lhcq.events.pytables import write_frame; d = {}; "
-    "write_frame(pathlib.Path('events.features.h5'), [np.column_stack([d[k] for k in d.column_names])], "
-    "rows=d.num_rows, columns=d.column_names)"
+    "import numpy as np, pathlib{more}; from lhcq.events.pytables import write_frame; d = {source}; k = {names!r}; "
+    "k = {{n: c for n, c in k.items() if d[c].null_count < len(d)}}; "
+    "write_frame(pathlib.Path('events.features.h5'), [np.column_stack([d[c]{absent} for n, c in k.items()])], "
+    "rows=len(d), columns=list(k){says})"
 )
+_OF_NO_JET = ".fill_null(0) if n != 'label' else d[c]"
+"""In a features file zeros stand for a jet that an event lacks, in lhcq's tables nothing does."""
+_OF_A_JET = ("px", "py", "pz", "m", "tau1", "tau2", "tau3")
+_OURS = {f"{name}j{rank}": f"j{rank}_{name}" for rank in (1, 2) for name in _OF_A_JET} | {LABEL: LABEL}
+"""The columns of a features file, and of lhcq's own tables (`lhcq export --format csv` and `parquet`)."""
 HINT = (
     "Write its particles as (n, M, 3) of pt, eta, phi with M up to 700, and `labels` (n,), into an HDF5 file."
 )
@@ -68,11 +76,16 @@ def _describe_numpy(path: Path, head: bytes) -> str:
 def _describe_parquet(path: Path) -> str:
     import pyarrow.parquet as pq
 
-    names = pq.read_schema(path).names
-    return _describe_columns(path, names, ", pyarrow.parquet as pq", f"pq.read_table({str(path)!r})")
+    from lhcq.records.events import AXES_KEY
+
+    schema = pq.read_schema(path)
+    axes = (schema.metadata or {}).get(AXES_KEY.encode(), b"").decode(errors="replace")
+    return _describe_columns(schema.names, ", pyarrow.parquet as pq", f"pq.read_table({str(path)!r})", axes)
 
 
 def _describe_csv(path: Path) -> str:
+    from lhcq.records.csv_metadata import axes_beside
+
     with path.open("rb") as stream:
         first = stream.read(_LONGEST_HEAD).split(b"\n", 1)[0]
     try:
@@ -83,13 +96,20 @@ def _describe_csv(path: Path) -> str:
         return ""
     source = f"csv.read_csv({str(path)!r})"
     names = [name.strip('"') for name in names]
-    return f" but a csv file. {_describe_columns(path, names, ', pyarrow.csv as csv', source)}"
+    found = _describe_columns(names, ", pyarrow.csv as csv", source, axes_beside(path))
+    return f" but a csv file. {found}"
 
 
-def _describe_columns(path: Path, names: Sequence[str], more: str, source: str) -> str:
+def _describe_columns(names: Sequence[str], more: str, source: str, axes: str | None) -> str:
+    from lhcq.records.events import AXES_KEY
+
     found = f"It has {len(names)} columns ({', '.join(names[:_SHOWN])}, ...)."
-    if "pxj1" in names:
-        return f"{found} Make a features file of it: `{_python(_TO_FEATURES.format(more, source))}`."
+    ours = {name: column for name, column in _OURS.items() if column in names} if "j1_px" in names else {}
+    if ours or "pxj1" in names:
+        says = f", says={ {AXES_KEY: axes}!r}" if axes in get_args(Axes) else ""
+        names, absent = ours or {name: name for name in names}, _OF_NO_JET if ours else ""
+        code = _TO_FEATURES.format(more=more, source=source, names=names, absent=absent, says=says)
+        return f"{found} Make a features file of it: `{_python(code)}`."
     labels = [name for name in names if _means_label(name)]
     particles = [name for name in names if name not in labels]
     if len(labels) > 1 or len(particles) % 3 > (not labels) or len(particles) > _MOST_COLUMNS:
