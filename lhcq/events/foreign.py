@@ -34,7 +34,7 @@ _OURS = {f"{name}j{rank}": f"j{rank}_{name}" for rank in (1, 2) for name in _OF_
 """The columns of a features file, and of lhcq's own tables (`lhcq export --format csv` and `parquet`)."""
 _TO_PADDED = (
     "import awkward as ak, h5py, numpy as np; d = ak.from_parquet({path!r}); m = int(ak.max(ak.num(d['pt']))); "
-    "p = [ak.to_numpy(ak.fill_none(ak.pad_none(d[k], m), 0)) for k in ('pt', 'eta', 'phi')]; "
+    "p = [ak.to_numpy(ak.fill_none(ak.pad_none(d[k], m, clip=True), 0)) for k in ('pt', 'eta', 'phi')]; "
     "f = h5py.File('events.h5', 'w'); f['particles'] = np.stack(p, axis=2){labels}"
 )
 _UNKNOWN = f", nor of a format that is known here. {HINT}"

@@ -56,7 +56,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "events.csv": lambda path: pyarrow.csv.write_csv(table(), path),
     "index.csv": lambda path: with_index(pyarrow.csv.write_csv, path),
     "index.parquet": lambda path: with_index(pq.write_table, path, "__index_level_0__"),
-    "nameless.csv": lambda path: np.savetxt(path, np.column_stack([FEW, TRUTH]), "%r", ","),
+    "nameless.csv": lambda path: np.savetxt(path, np.column_stack([FEW, TRUTH]), "%.17g", ","),
     "ragged.parquet": lambda path: pq.write_table(ragged(), path),
 }
 

@@ -208,6 +208,9 @@ def test_an_exported_features_file_keeps_its_axes_and_another_word_is_refused(pl
 @pytest.mark.parametrize("config", [WINNER, ClusterConfig(features="full")])
 def test_a_table_that_was_exported_is_imported_again_with_its_axes(place, tmp_path, form, config):
     """By the command that lhcq prints; an event without a second jet stays one."""
+    events = cluster_events(make_events(12, 7), ClusterConfig(), rows=np.arange(12), labels=None).to_pylist()
+    second = sorted(event["jets"][1]["pt"] for event in events)
+    config = config.model_copy(update={"pt_min": second[4]})
     make_dataset(place, "first", config)
     file = tmp_path / f"a table.{form}"
     assert run("export", "first", "--format", form, "--out", file)[0] == 0
