@@ -24,7 +24,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.config import CLUSTER_PRESETS, TRAIN_PRESETS, ClusterConfig, SplitConfig, TrainConfig
+from lhcq.config import (
+    CLUSTER_PRESETS,
+    TRAIN_PRESETS,
+    ClusterConfig,
+    SplitConfig,
+    TrainConfig,
+    on_cluster_preset,
+)
 from lhcq.environment import whole_path
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
@@ -109,8 +116,8 @@ def plan_cluster(
     """
     from lhcq.requests.cluster import cluster_request, find_events
 
-    chosen = _preset(CLUSTER_PRESETS, preset)
-    resolved = ClusterConfig.checked(**{**chosen.model_dump(), **config})
+    _preset(CLUSTER_PRESETS, preset)
+    resolved = ClusterConfig.checked(**on_cluster_preset(preset, config))
     here = _opened(workspace)
     return cluster_request(
         here,

@@ -105,12 +105,28 @@ class ClusterConfig(Conventions):
 
 
 # `lhco` is the definition of the official features files, with what they hold and more (docs/dataset.md says why its
-# axes are those); `diary` is the reference
-# study's: R=0.5 in its diary, the 1200 GeV cut and all jets above it in its code.
+# axes are those); `diary` is the reference study's: R=0.5 in its diary, the 1200 GeV cut and all jets above it in its
+# code. The study has no N-subjettiness; whoever wants it of those jets gets what every other dataset has.
 CLUSTER_PRESETS: dict[str, ClusterConfig] = {
     "lhco": ClusterConfig(features="full", axes="wta-kt"),
-    "diary": ClusterConfig(radius=0.5, pt_min=1200.0, max_jets=None),
+    "diary": ClusterConfig(radius=0.5, pt_min=1200.0, max_jets=None, axes="wta-kt"),
 }
+
+
+def on_cluster_preset(preset: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values `given` over those of a preset, for `ClusterConfig`.
+
+    Without substructure no axes are asked for, so the record of such a clustering names none, whatever the preset's.
+    Raises `BadInput` where axes are given for that.
+    """
+    values = {**CLUSTER_PRESETS[preset].model_dump(), **given}
+    if values.get("features") == "jets":
+        if given.get("axes", "kt") != "kt":  # which a recipe of before says of all its clusterings
+            raise BadInput(
+                f"axes {given['axes']} are of N-subjettiness, which features jets has not: ask for features full too."
+            )
+        values.pop("axes", None)
+    return values
 
 
 class SplitConfig(Grown):

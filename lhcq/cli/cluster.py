@@ -25,7 +25,7 @@ from lhcq.cli.options import (
     workers_option,
 )
 from lhcq.cli.parameters import FilePath, example
-from lhcq.config import CLUSTER_PRESETS, ClusterConfig
+from lhcq.config import CLUSTER_PRESETS, ClusterConfig, on_cluster_preset
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Priority
@@ -55,7 +55,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 @_option(
     "--axes",
     type=choice_of(ClusterConfig, "axes"),
-    help="Axes of N-subjettiness; all but kt agree with the released files in shape.",
+    help="Axes of N-subjettiness, of --features full; all but kt agree with the released files in shape.",
 )
 @padding_option
 @label_map_option
@@ -154,7 +154,7 @@ def _config(preset: str, **overrides: Any) -> Any:
     if given.get("max_jets") == 0:
         given["max_jets"] = None
     with told_by_option():
-        return ClusterConfig.checked(**{**CLUSTER_PRESETS[preset].model_dump(), **given})
+        return ClusterConfig.checked(**on_cluster_preset(preset, given))
 
 
 def _facts(manifest: dict[str, Any]) -> dict[str, Any]:

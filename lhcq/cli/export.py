@@ -32,7 +32,7 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
     jsonl: the reference study's two files, signal.jsonl and background.jsonl, one event a line.
 
     csv, parquet: one event a row, one column for each number: row, label, ..., j1_pt, ..., j2_pt, ...; what is
-    unknown is empty or null.
+    unknown is empty or null. Beside a csv of tau_N, NAME.csv-metadata.json (CSV on the Web) says about which axes.
 
     lhco-features: the columns of the released features.h5 files, for `pandas.read_hdf`; needs a dataset with tau1 to
     tau3 (`lhcq cluster --features full`).
@@ -45,7 +45,7 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
     if form == "jsonl":
         paths = _export_jsonl(dataset, out or folder)
     else:
-        paths = [_export_one(dataset, form, _path_of(out, folder, f"{name}{_SUFFIXES[form]}"))]
+        paths = _export_table(dataset, form, _path_of(out, folder, f"{name}{_SUFFIXES[form]}"))
     files = [str(path) for path in paths]
     answer(as_json, {"format": form, "files": files}, "\n".join(files))
     return 0
@@ -64,16 +64,12 @@ def _export_jsonl(dataset: Path, folder: Path) -> list[Path]:
     return export_jsonl(dataset, folder)
 
 
-def _export_one(dataset: Path, form: str, path: Path) -> Path:
-    from lhcq.jets.definitions import csv_warning
+def _export_table(dataset: Path, form: str, path: Path) -> list[Path]:
     from lhcq.jets.export_table import export_csv, export_parquet
-    from lhcq.records.events import names_of_jet, read_dataset, read_schema
 
     if form == "csv":
-        written = export_csv(dataset, path)
-        _warn(dataset, csv_warning(names_of_jet(read_schema(dataset)), read_dataset(dataset)))
-        return written
-    return export_parquet(dataset, path) if form == "parquet" else _export_lhco_features(dataset, path)
+        return export_csv(dataset, path)
+    return [export_parquet(dataset, path) if form == "parquet" else _export_lhco_features(dataset, path)]
 
 
 def _warn(dataset: Path, warning: str | None) -> None:

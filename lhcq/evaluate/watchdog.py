@@ -135,6 +135,6 @@ def find_overfitting(
     if rise <= NLL_RISE * lowest_nll or rise <= NLL_Z * rise_error:
         return None
     return (
-        f"validation NLL {nll:.3f} after {lowest_nll:.3f}, while the training loss fell to {train_loss:.3f} "
-        f"from {train_loss_then:.3f}"
+        f"validation NLL {nll:#.3g} after {lowest_nll:#.3g}, while the training loss fell to {train_loss:#.4g} "
+        f"from {train_loss_then:#.4g}"
     )

@@ -14,6 +14,7 @@ from lhcq.errors import BadInput
 from lhcq.events.faults import QUANTITIES
 from lhcq.events.frames import Column, Frame
 from lhcq.events.names import LABEL, NEAR_LABELS
+from lhcq.events.signatures import HINT
 
 N_PARTICLES = 700
 UNLABELLED_WIDTH = 3 * N_PARTICLES
@@ -108,7 +109,8 @@ def _in_order(columns: list[Column], path: Path) -> tuple[list[Column], list[Col
         if len(columns) < UNLABELLED_WIDTH:
             raise BadInput(
                 f"{path}: {len(columns)} columns, not {WIDTH} (700 particles and the label) or {UNLABELLED_WIDTH} "
-                "(no label). It is not an LHC Olympics event file."
+                f"(no label): {_shown([column.name for column in columns])}. It is not an LHC Olympics event file. "
+                f"{HINT}"
             )
         raise BadInput(
             f"{path}: its columns are called {_shown([column.name for column in columns])}, which does not say where "

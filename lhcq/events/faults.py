@@ -38,7 +38,8 @@ class Fault:
                 f" If {self.value:g} is a second signal, `--label-map {self.value:g}=1` reads it so "
                 f"(`{self.value:g}=0`: as background)."
             )
-        if self.kind in (NOT_A_NUMBER, NEGATIVE_PT) and self.place.startswith("pt of "):
+        marks = self.kind == NOT_A_NUMBER or (self.kind == NEGATIVE_PT and float(self.value).is_integer())
+        if marks and self.place.startswith("pt of "):
             return f" If that marks places without a particle, `--padding {self.value:g}` reads it so."
         return ""
 

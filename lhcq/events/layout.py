@@ -19,10 +19,10 @@ from lhcq.errors import BadInput, TransientError
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, Arrangement, arrange
 from lhcq.events.error_keeping_file import Sink
 from lhcq.events.faults import find_faults
-from lhcq.events.foreign import HINT
 from lhcq.events.frames import Column, NoFrame, find_frame
 from lhcq.events.plain import describe_contents, find_plain
 from lhcq.events.pytables import create_frame
+from lhcq.events.signatures import HINT
 from lhcq.events.storage import describe_filter, first_line, opened, reading, refuse_no_file
 
 VALUES = "df/block0_values"
@@ -60,7 +60,7 @@ class Table:
     width: int
     """Columns that are read: 2101, or 2100 without labels."""
     dtype: str
-    """`float64` or `float32`."""
+    """`float64`, `float32` or `float16`."""
     filter: str
     """How the storage chunks are compressed, for people."""
     ignored: tuple[str, ...] = ()
@@ -115,8 +115,10 @@ def open_event_file(path: Path, conventions: Conventions = AS_RELEASED) -> Event
         found = _find(file, path)
         pieces = _pieces(file, found)
         widest = file[pieces[0].table]
-        if widest.dtype.kind != "f" or widest.dtype.itemsize not in (4, 8):
-            raise BadInput(f"{path}: its values are {widest.dtype}, not float64 or float32.")
+        if widest.dtype.kind != "f" or widest.dtype.itemsize not in (2, 4, 8):
+            raise BadInput(
+                f"{path}: its values are {widest.dtype}, not float64, float32 or float16. Save them as one of these."
+            )
         found_file = EventFile(
             path=path,
             n_events=len(widest),

@@ -61,15 +61,6 @@ def compared_axes(first: str, second: str) -> str | None:
     return f"their tau_N are about other axes ({kinds}), which are other quantities"
 
 
-def csv_warning(columns: Iterable[str], manifest: Mapping[str, Any]) -> str | None:
-    """What to say beside an export as CSV of jets with these columns: there nothing can be said of one."""
-    if not any(name.startswith("tau") for name in columns):
-        return None
-    axes = axes_of(manifest)
-    known = "axes that its source does not name" if axes == PUBLISHED else f"{axes} axes"
-    return f"tau_N is about {known}, which CSV has no place to say; parquet has"
-
-
 def unknown_jets(
     ours: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None, *, trained_on: str, dataset: str
 ) -> str | None:

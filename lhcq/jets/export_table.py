@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from lhcq.jets.definitions import axes_of
 from lhcq.jets.export import refuse_existing
+from lhcq.records.csv_metadata import beside, describe_csv
 from lhcq.records.events import (
     AXES_KEY,
     BATCH,
@@ -23,23 +24,30 @@ from lhcq.records.events import (
 from lhcq.storage import staged_file
 
 
-def export_csv(dataset_dir: Path, path: Path) -> Path:
-    """Write the flat table as CSV and give its path: a line of names, then a line an event in order of row.
+def export_csv(dataset_dir: Path, path: Path) -> list[Path]:
+    """Write the flat table as CSV and give the paths: a line of names, then a line an event in order of row.
 
     Numbers are the shortest that read back as the same float64; what is unknown is empty. Constituents, which are
-    lists, are left out. Raises `NameTaken` where
-    `path` exists.
+    lists, are left out. Where there is tau_N, a second file says about which axes (`lhcq.records.csv_metadata`).
+    Raises `NameTaken` where one of them exists.
     """
-    read_dataset(dataset_dir)
-    refuse_existing(path)
-    with staged_file(path) as temporary, temporary.open("wb") as stream:
-        schema, batches = flatten_dataset(dataset_dir, lists=False)
-        stream.write(",".join(schema.names).encode() + b"\n")  # Arrow would put the names into quotes
-        options = pyarrow.csv.WriteOptions(include_header=False)
-        with pyarrow.csv.CSVWriter(stream, schema, write_options=options) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-    return path
+    axes = axes_of(read_dataset(dataset_dir))
+    has_taus = any(name.startswith("tau") for name in names_of_jet(read_schema(dataset_dir)))
+    paths = [path, beside(path)] if has_taus else [path]
+    for one in paths:
+        refuse_existing(one)
+    with staged_file(path) as temporary:
+        with temporary.open("wb") as stream:
+            schema, batches = flatten_dataset(dataset_dir, lists=False)
+            stream.write(",".join(schema.names).encode() + b"\n")  # Arrow would put the names into quotes
+            options = pyarrow.csv.WriteOptions(include_header=False)
+            with pyarrow.csv.CSVWriter(stream, schema, write_options=options) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+        for one in paths[1:]:  # before the table, which would say nothing without it
+            with staged_file(one) as metadata:
+                metadata.write_text(describe_csv(path, axes), encoding="utf-8")
+    return paths
 
 
 def export_parquet(dataset_dir: Path, path: Path) -> Path:

@@ -4,7 +4,7 @@ from typing import Any
 
 from lhcq.records.metrics import Gain, Metrics, NaturalMetrics
 from lhcq.report.sculpting import mass_warning, said_sculpting
-from lhcq.report.table import METRIC_ROWS, printed, printed_metric
+from lhcq.report.table import METRIC_ROWS, digits_apart, printed, printed_metric
 from lhcq.report.views import RunView
 
 _ROWS = ("accuracy", "balanced_accuracy", "ece", "brier", "nll")
@@ -66,7 +66,9 @@ def _whether_it_helped(gain: Gain | None) -> str:
     """In a sentence that goes no further than the interval; nothing where it was not looked at."""
     if gain is None or gain.low is None or gain.high is None:
         return ""
-    interval = f"by {gain.mean:+.4f} nats an event, 95% interval {gain.low:+.4f} to {gain.high:+.4f}"
+    digits = digits_apart((gain.mean, gain.low, gain.high), 0.0, least=4)
+    mean, low, high = (f"{value:+.{digits}f}" for value in (gain.mean, gain.low, gain.high))
+    interval = f"by {mean} nats an event, 95% interval {low} to {high}"
     if gain.low > 0:
         return f"Calibration helped on these events: the log-likelihood changed {interval}."
     if gain.high < 0:

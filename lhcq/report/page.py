@@ -19,6 +19,7 @@ from lhcq.report.table import (
     COLUMNS,
     METRIC_ROWS,
     checkpoint_table,
+    digits_apart,
     printed,
     printed_interval,
     printed_metric,
@@ -183,9 +184,11 @@ def _in_words(metrics: Metrics) -> list[str]:
         return [
             "Asked for words, the model answers each event with the likelier label, and with nothing else."
         ]
+    share = metrics.agreement or 0.0
+    agreed = f"{100 * share:.{digits_apart([100 * share], 100.0, least=1)}f}%"
     return [
         f"The accuracy is that of the choice between the two labels. Of the generated answers {metrics.unknown:,} of "
-        f"{metrics.n:,} are neither label, and {metrics.agreement:.1%} are the likelier one; counting the unknown as "
+        f"{metrics.n:,} are neither label, and {agreed} are the likelier one; counting the unknown as "
         f"wrong, as the study did, they are right for "
         f"{printed_interval(metrics.model_dump(), 'generated_accuracy')}."
     ]

@@ -42,6 +42,7 @@ from lhcq.config import (
     SplitConfig,
     TrainConfig,
     check_name,
+    on_cluster_preset,
 )
 from lhcq.environment import whole_path
 from lhcq.errors import BadInput, NotThere
@@ -104,7 +105,15 @@ class ClusterStage(ClusterConfig):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
-        return _on_preset(values, CLUSTER_PRESETS, "lhco", none={"max_jets": 0})
+        if not isinstance(values, dict):
+            return values
+        given = {key: None if (key, value) == ("max_jets", 0) else value for key, value in values.items()}
+        if (preset := str(given.get("preset", "lhco"))) not in CLUSTER_PRESETS:
+            return given
+        try:
+            return on_cluster_preset(preset, given)
+        except BadInput as error:
+            raise ValueError(str(error).rstrip(".")) from error
 
 
 class PrepareStage(SplitConfig):
@@ -133,7 +142,10 @@ class TrainStage(TrainConfig):
     @model_validator(mode="before")
     @classmethod
     def _preset(cls, values: Any) -> Any:
-        return _on_preset(values, TRAIN_PRESETS, "default", none={})
+        if not isinstance(values, dict):
+            return values
+        preset = TRAIN_PRESETS.get(str(values.get("preset", "default")))
+        return {**(preset.model_dump() if preset else {}), **values}
 
 
 class PredictStage(Frozen):
@@ -365,15 +377,6 @@ _SECTIONS: dict[str, type[Frozen]] = {
     "train": TrainStage,
     "predict": PredictStage,
 }
-
-
-def _on_preset(values: Any, presets: Mapping[str, Frozen], usual: str, *, none: Mapping[str, Any]) -> Any:
-    """A section's values over those of its preset; `none` are what stands for None, which TOML has not."""
-    if not isinstance(values, dict):
-        return values
-    given = {key: None if key in none and value == none[key] else value for key, value in values.items()}
-    preset = presets.get(str(given.get("preset", usual)))
-    return {**(preset.model_dump() if preset else {}), **given}
 
 
 def config_of(section: Frozen, model: type[Frozen]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lhcq.config import (
     SplitConfig,
     TrainConfig,
     check_name,
+    on_cluster_preset,
     template_without_mass,
 )
 from lhcq.environment import Settings
@@ -110,6 +111,23 @@ def test_the_cluster_presets_are_the_published_definitions() -> None:
     assert lhco == ClusterConfig(**jets, features="full", axes="wta-kt")
     diary = CLUSTER_PRESETS["diary"]
     assert (diary.algorithm, diary.radius, diary.pt_min, diary.max_jets) == ("antikt", 0.5, 1200.0, None)
+
+
+@pytest.mark.parametrize("preset", CLUSTER_PRESETS)
+def test_whoever_asks_a_preset_for_substructure_gets_the_axes_that_all_datasets_have(preset: str) -> None:
+    full = ClusterConfig(**on_cluster_preset(preset, {"features": "full"}))
+    assert full.axes == "wta-kt"
+    assert ClusterConfig(**on_cluster_preset(preset, {"features": "full", "axes": "kt"})).axes == "kt"
+
+
+@pytest.mark.parametrize("preset", CLUSTER_PRESETS)
+def test_a_clustering_without_substructure_names_no_axes_and_is_the_one_of_before(preset: str) -> None:
+    before = {"algorithm", "radius", "pt_min", "max_jets", "features"}
+    jets = ClusterConfig(**on_cluster_preset(preset, {"features": "jets"}))
+    assert set(jets.model_dump()) == before
+    assert ClusterConfig(**on_cluster_preset(preset, {"features": "jets", "axes": "kt"})) == jets
+    with pytest.raises(BadInput, match="axes onepass-kt are of N-subjettiness, which features jets has not"):
+        on_cluster_preset(preset, {"features": "jets", "axes": "onepass-kt"})
 
 
 def test_the_diary_trains_as_the_study_did() -> None:

@@ -54,7 +54,7 @@ NOT_EVENTS = {
     "a group for a table": (write_group, "df/block0_values is no table of numbers"),
     "one dimension": (lambda path: write_table(path, np.zeros(2101)), "no table of numbers"),
     "integers": (lambda path: write_table(path, np.zeros((3, 2101), dtype=np.int64)), "are int64"),
-    "half precision": (lambda path: write_table(path, np.zeros((3, 2101), dtype=np.float16)), "are float16"),
+    "long doubles": (lambda path: write_table(path, np.zeros((3, 2101), np.longdouble)), "are float128, not"),
     "no events": (lambda path: write_table(path, np.zeros((0, 2101))), "holds no events"),
     "too narrow": (lambda path: write_table(path, np.zeros((3, 2099))), "2099 columns"),
     "too wide": (lambda path: write_table(path, np.zeros((3, 2102))), "2102 columns"),

@@ -1,8 +1,13 @@
 """Events in other formats: what was found is said, and the command that is given makes a file that is read."""
 
+import bz2
 import gzip
+import lzma
+import pickle
 import re
 import shlex
+import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +17,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -30,11 +36,28 @@ def table() -> pa.Table:
     return pa.table({**dict(zip(NAMES, FEW.T, strict=True)), "label": TRUTH.astype(int)})
 
 
+def with_index(write: Callable[[pa.Table, Path], object], path: Path, name: str = "") -> None:
+    """As pandas writes it, the numbers of the rows first."""
+    write(table().add_column(0, name, [np.arange(24)]), path)
+
+
+def ragged() -> pa.Table:
+    """As awkward writes it, a list of each quantity an event."""
+    lists = {
+        q: [list(FEW[row, place::3]) for row in range(24)] for place, q in enumerate(("pt", "eta", "phi"))
+    }
+    return pa.table({**lists, "label": TRUTH.astype(int)})
+
+
 WRITERS: dict[str, Callable[[Path], object]] = {
     "packed.npz": lambda path: np.savez_compressed(path, particles=FEW, labels=TRUTH, other=np.zeros(3)),
     "fortran.npy": lambda path: np.save(path, np.asfortranarray(FEW.reshape(24, 30, 3))),
     "events.parquet": lambda path: pq.write_table(table(), path),
     "events.csv": lambda path: pyarrow.csv.write_csv(table(), path),
+    "index.csv": lambda path: with_index(pyarrow.csv.write_csv, path),
+    "index.parquet": lambda path: with_index(pq.write_table, path, "__index_level_0__"),
+    "nameless.csv": lambda path: np.savetxt(path, np.column_stack([FEW, TRUTH]), "%.17g", ","),
+    "ragged.parquet": lambda path: pq.write_table(ragged(), path),
 }
 
 
@@ -63,6 +86,34 @@ def test_what_is_packed_by_gzip_is_unpacked_by_the_command_that_is_given(tmp_pat
         open_event_file(path)
     subprocess.run(shlex.split(re.findall(r"`(.*?)`", str(raised.value))[0]), check=True)
     assert open_event_file(tmp_path / "a file.h5").n_events == 24
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("plain.h5.bz2", lambda path, inside: path.write_bytes(bz2.compress(inside.read_bytes()))),
+        ("plain.h5.xz", lambda path, inside: path.write_bytes(lzma.compress(inside.read_bytes()))),
+        (
+            "its.zip",
+            lambda path, inside: shutil.make_archive(str(path)[:-4], "zip", inside.parent, inside.name),
+        ),
+        (
+            "its.tar",
+            lambda path, inside: shutil.make_archive(str(path)[:-4], "tar", inside.parent, inside.name),
+        ),
+    ],
+)
+def test_what_is_packed_otherwise_is_named_with_what_unpacks_it(tmp_path: Path, name: str, pack) -> None:
+    inside, path = tmp_path / "plain.h5", tmp_path / name
+    with h5py.File(inside, "w") as file:
+        file["particles"] = FEW.reshape(24, 30, 3)
+    pack(path, inside)
+    inside.unlink()
+    (problem,) = inspect_file(path).problems
+    program, *arguments = shlex.split(re.findall(r"`(.*?)`", problem)[0])
+    if shutil.which(program):
+        subprocess.run([program, *arguments], cwd=tmp_path, check=True)
+        assert open_event_file(inside).n_events == 24
 
 
 @pytest.mark.parametrize("write", [pq.write_table, pyarrow.csv.write_csv])
@@ -101,8 +152,34 @@ def test_features_in_parquet_and_csv_become_a_features_file(tmp_path: Path, writ
             lambda path: path.write_bytes(b"\x93NUMPY" + bytes(1000)),
             "looks like another format, and is damaged",
         ),
-        (lambda path: path.write_text("not a table, of anything\n"), r"not an HDF5 file\.$"),
-        (lambda path: path.write_bytes(bytes(range(256))), r"not an HDF5 file\.$"),
+        (
+            lambda path: path.write_text("not a table, of anything\n"),
+            r"a format that is known here\. Write its",
+        ),
+        (lambda path: path.write_bytes(bytes(range(256))), r"a format that is known here\. Write its"),
+        (
+            lambda path: path.write_bytes(b"root\0\0\xf3\x08" + bytes(90)),
+            "a ROOT file. Read its branches by uproot",
+        ),
+        (lambda path: path.write_text("\nHepMC::Version 2.06.09\n"), "HepMC's format. Read them by pyhepmc"),
+        (lambda path: path.write_text("HepMC::Version 3.02.05\n"), "HepMC's format. Read them by pyhepmc"),
+        (lambda path: path.write_text('<LesHouchesEvents version="3.0">\n'), "partons .* Shower them"),
+        (lambda path: pyarrow.feather.write_feather(table(), path), "Feather file. Read it by pyarrow"),
+        (lambda path: path.write_bytes(pickle.dumps([1.0])), "a Python pickle, which is a program"),
+        (
+            lambda path: path.write_bytes(struct.pack("<Q", 20) + b"sums\n\x12features" + bytes(30)),
+            "records of TensorFlow. Read them by tf.data.TFRecordDataset",
+        ),
+        (lambda path: path.write_text("\n<!DOCTYPE html>\n<html>"), "a web page, .* download the file again"),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "`git lfs pull`"),
+        (
+            lambda path: path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(90)),
+            "packed by zstd. Unpack it: `unzstd ",
+        ),
+        (
+            lambda path: pq.write_table(pa.table({"jets": [[{"pt": 1.0}]]}), path),
+            "It has lists or records in jets. Read it by ak.from_parquet",
+        ),
     ],
 )
 def test_what_has_no_plain_meaning_is_said_to_be_what_it_is(tmp_path: Path, write, said: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 
@@ -343,6 +344,18 @@ def test_the_columns_of_the_released_files_are_read_under_any_name(tmp_path: Pat
         ({"x": np.ones((3, 9, 3)), "y": np.ones(3), "labels": np.ones(3)}, r"several labels \(labels, y\)"),
         ({"x": np.ones((3, 2101)), "label": np.ones(3)}, "several labels"),
         ({"x": np.zeros((0, 700, 3))}, "holds no events"),
+        ({"x": np.ones((3, 9, 3)), "y": np.eye(3)[:, :2]}, r"y, float64 \(3, 2\), is called as labels are"),
+        ({"x": np.ones((3, 9, 3)), "y": np.ones(2)}, "number for each of the 3 events, 1 for signal"),
+        ({"x": np.ones((3, 9, 3)), "labels": np.array([b"sig"] * 3)}, r"labels, \|S3 \(3,\), is called"),
+        (
+            {"pt": np.ones((3, 2)), "eta": np.ones((3, 2)), "phi": np.ones((3, 2))},
+            r"It holds eta float64 \(3, 2\)",
+        ),
+        (
+            {f"a_{q}": np.ones((3, 30)) for q in ("pt", "eta", "phi")} | {"x": np.ones((3, 9, 3))},
+            "several tables",
+        ),
+        ({"a/b/c/d/e": np.ones((3, 9, 3))}, "It holds no data set near its top"),
     ],
 )
 def test_plain_tables_that_do_not_say_which_is_which_are_refused(
@@ -354,6 +367,47 @@ def test_plain_tables_that_do_not_say_which_is_which_are_refused(
     with pytest.raises(BadInput, match=message) as caught:
         open_event_file(tmp_path / "events.h5")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", ">f4", ">f8"])
+@pytest.mark.parametrize(
+    "packed", [{}, {"compression": "gzip", "shuffle": True, "fletcher32": True}, hdf5plugin.Zstd()]
+)
+def test_numbers_of_any_order_and_size_however_they_are_packed(
+    tmp_path: Path, dtype: str, packed: Any
+) -> None:
+    with h5py.File(tmp_path / "events.h5", "w") as file:
+        file.create_dataset("x", data=PARTICLES.astype(dtype), **packed)
+        file["labels"] = TRUTH.astype(">i4")[:, None]  # a column, as numpy's users have it
+    check(tmp_path / "events.h5", PARTICLES.astype(dtype).astype(float))
+
+
+@pytest.mark.parametrize("prefix", ["", "event_PF_", "particles/"])
+def test_three_tables_of_pt_eta_and_phi_are_the_particles(tmp_path: Path, prefix: str) -> None:
+    particles = PARTICLES.reshape(-1, 700, 3)[:, :41]
+    tables = {
+        f"{prefix}{quantity}": particles[:, :, place] for place, quantity in enumerate(("pt", "eta", "phi"))
+    }
+    expected = np.zeros((N_EVENTS, 700, 3))
+    expected[:, :41] = particles
+    path = write_plain(tmp_path / "events.h5", **tables, labels=TRUTH, mask=particles[:, :, 0] > 0)
+    check(path, expected.reshape(N_EVENTS, 2100))
+    assert open_event_file(path).ignored == ("mask",)
+
+
+def test_a_table_that_is_called_y_beside_labels_is_no_label(tmp_path: Path) -> None:
+    particles = PARTICLES.reshape(-1, 700, 3)
+    path = write_plain(tmp_path / "events.h5", x=particles, labels=TRUTH, y=np.ones((N_EVENTS, 2)))
+    check(path)
+    path = write_plain(tmp_path / "black.h5", x=particles, y=np.ones((N_EVENTS, 11)))
+    check(path, labels=None)
+
+
+def test_a_pt_below_zero_that_marks_nothing_is_not_taken_for_padding(tmp_path: Path) -> None:
+    particles = PARTICLES.copy()
+    particles[3, 30] = -0.000112534
+    (problem,) = inspect_file(write_plain(tmp_path / "events.h5", x=particles)).problems
+    assert problem == "row 3, pt of particle 10: negative pt (-0.000112534), 1 row in all."
 
 
 def test_a_plain_table_in_another_order_of_quantities_fails_by_its_values(tmp_path: Path) -> None:

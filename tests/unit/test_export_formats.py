@@ -117,7 +117,7 @@ def expected_features(events: list[dict[str, Any]]) -> np.ndarray:
 
 
 def test_csv_holds_every_number_exactly_and_nothing_where_there_is_none(mini: Path, tmp_path: Path):
-    path = export_csv(mini, tmp_path / "out" / "mini.csv")
+    path, _ = export_csv(mini, tmp_path / "out" / "mini.csv")
     events = pq.read_table(mini / "events.parquet").to_pylist()
     with path.open(newline="") as stream:
         lines = list(csv.DictReader(stream))
@@ -133,7 +133,7 @@ def test_csv_holds_every_number_exactly_and_nothing_where_there_is_none(mini: Pa
 
 
 def test_the_columns_of_csv_are_those_of_the_event_then_those_of_each_jet(mini: Path, tmp_path: Path):
-    header = export_csv(mini, tmp_path / "mini.csv").read_text().splitlines()[0].split(",")
+    header = export_csv(mini, tmp_path / "mini.csv")[0].read_text().splitlines()[0].split(",")
     assert header[:10] == [*schema_of("full").names[:4], *schema_of("full").names[5:], "j1_pt", "j1_eta"]
     assert header[-1] == "j3_d2"
     assert len(header) == 8 + 3 * 21
@@ -161,7 +161,7 @@ def test_an_export_does_not_depend_on_how_it_is_cut_into_batches(mini: Path):
 
 def test_a_dataset_without_a_single_jet_has_the_columns_of_the_event(place: Workspace, tmp_path: Path):
     dataset = make_dataset(place, make_events([0]), ClusterConfig(features="full"))
-    header, line = export_csv(dataset, tmp_path / "none.csv").read_text().splitlines()
+    header, line = export_csv(dataset, tmp_path / "none.csv")[0].read_text().splitlines()
     assert header == "row,label,n_particles,n_jets,mjj,delta_r,delta_eta,h_t"
     assert line == "0,0,100,0,,,,0.30000000000000004"
 
@@ -237,7 +237,7 @@ def test_features_that_were_imported_are_exported_as_they_were(mini: Path, impor
 
 
 def test_an_imported_dataset_exports_the_columns_that_it_has(imported: Path, tmp_path: Path):
-    header = export_csv(imported, tmp_path / "imported.csv").read_text().splitlines()[0].split(",")
+    header = export_csv(imported, tmp_path / "imported.csv")[0].read_text().splitlines()[0].split(",")
     assert header[:6] == ["row", "label", "mjj", "delta_r", "delta_eta", "j1_pt"]
     assert header[-1] == "j2_tau3"
     assert "n_particles" not in header
@@ -254,17 +254,21 @@ def test_a_file_that_exists_is_refused_and_left_alone(
     mini: Path, place: Workspace, tmp_path: Path, form: str
 ):
     first = run(place, "export", "mini", "--format", form, "--json")
-    (path,) = json.loads(first.stdout)["files"]
+    path, *metadata = json.loads(first.stdout)["files"]
     before = Path(path).read_bytes()
+    assert metadata == ([f"{path}-metadata.json"] if form == "csv" else [])
     again = run(place, "export", "mini", "--format", form)
     assert isinstance(again.exception, NameTaken)
     assert Path(path).read_bytes() == before
-    assert [one.name for one in Path(path).parent.iterdir()] == [Path(path).name]
+    assert sorted(map(str, Path(path).parent.iterdir())) == [path, *metadata]
+    if metadata:  # which is not overwritten either where it stands alone
+        Path(path).unlink()
+        assert isinstance(run(place, "export", "mini", "--format", form).exception, NameTaken)
 
 
 def test_an_export_goes_where_it_is_told_to(mini: Path, place: Workspace, tmp_path: Path):
     made = [
-        run(place, "export", "mini", "--format", form, *out).stdout.strip()
+        run(place, "export", "mini", "--format", form, *out).stdout.splitlines()[0]
         for form, out in (
             ("csv", ()),
             ("csv", ("--out", tmp_path / "folder")),

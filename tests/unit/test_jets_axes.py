@@ -1,5 +1,10 @@
 """tau_N about other axes: fjcontrib is the judge, and two definitions never meet without a word."""
 
+import re
+import shlex
+import subprocess
+import sys
+
 import awkward as ak
 import fastjet
 import h5py
@@ -13,25 +18,27 @@ from lhcq.cli.main import cli
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 from lhcq.errors import BadInput
 from lhcq.events.featurefile import open_feature_file
+from lhcq.events.foreign import describe_foreign
 from lhcq.jets.clustering import cluster_events, cluster_four_vectors
 from lhcq.jets.definitions import (
     axes_of,
     compare_axes,
     compared_axes,
-    csv_warning,
     export_warning,
     unknown_jets,
 )
-from lhcq.jets.export_table import export_parquet
+from lhcq.jets.export_table import export_csv, export_parquet
 from lhcq.jets.merge import merge_parts
 from lhcq.jets.parts import write_part
 from lhcq.jets.vectors import FourVectors
+from lhcq.records.csv_metadata import axes_beside
 from lhcq.records.events import AXES_KEY, read_dataset, read_schema
 from lhcq.workspace import Workspace
 from tests.made_chunks import told_apart
 from tests.unit.test_jets_clustering import DATA, make_events, needs_data, real_events  # noqa: F401
 
 WINNER = ClusterConfig(features="full", axes="wta-kt")
+NAMES = ("px", "py", "pz", "m", "tau1", "tau2", "tau3")
 FJCONTRIB = {"kt": "KT_Axes", "onepass-kt": "OnePass_KT_Axes", "wta-kt": "WTA_KT_Axes"}
 
 
@@ -110,12 +117,6 @@ def test_two_definitions_are_refused_where_both_are_known_and_told_where_one_is_
     for pair in ((KT, KT), (WTA, IMPORTED), (IMPORTED, IMPORTED)):
         assert compare_axes(columns, *pair, dataset="box") is None
     assert compare_axes(["mjj", "m_heavy"], KT, WTA, dataset="box") is None
-
-
-def test_csv_says_whose_axes_it_has_no_place_for():
-    assert "about wta-kt axes, which CSV has no place to say" in str(csv_warning(["pt", "tau1"], WTA))
-    assert "axes that its source does not name" in str(csv_warning(["pt", "tau1"], IMPORTED))
-    assert csv_warning(["pt", "m"], KT) is None
 
 
 def test_imported_jets_are_taken_for_the_published_ones_and_others_beside_them_are_told():
@@ -202,6 +203,58 @@ def test_an_exported_features_file_keeps_its_axes_and_another_word_is_refused(pl
     manifest = read_dataset(place.dataset("back"))
     assert axes_of(manifest) == manifest["tau_axes"] == "wta-kt"
     assert metadata_of(read_schema(place.dataset("back")), "jets", "tau2") == b"wta-kt"
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("config", [WINNER, ClusterConfig(features="full")])
+def test_a_table_that_was_exported_is_imported_again_with_its_axes(place, tmp_path, form, config):
+    """By the command that lhcq prints; an event without a second jet stays one."""
+    events = cluster_events(make_events(12, 7), ClusterConfig(), rows=np.arange(12), labels=None).to_pylist()
+    second = sorted(event["jets"][1]["pt"] for event in events)
+    config = config.model_copy(update={"pt_min": second[4]})
+    make_dataset(place, "first", config)
+    file = tmp_path / f"a table.{form}"
+    assert run("export", "first", "--format", form, "--out", file)[0] == 0
+    code, said = run("import", file, "--name", "back")
+    assert code == 1
+    program = shlex.split(re.findall(r"`(.*)`", said)[0])
+    subprocess.run([sys.executable, *program[1:]], cwd=tmp_path, check=True)
+    assert run("import", tmp_path / "events.features.h5", "--name", "back")[0] == 0
+    assert read_dataset(place.dataset("back"))["tau_axes"] == config.axes
+    ours, theirs = (
+        pq.read_table(place.dataset(name) / "events.parquet").to_pylist() for name in ("first", "back")
+    )
+    assert any(len(event["jets"]) < 2 for event in ours)
+    for event, same in zip(ours, theirs, strict=True):
+        assert (event["row"], event["label"]) == (same["row"], same["label"])
+        for jet, one in zip(event["jets"], same["jets"], strict=True):
+            assert {name: jet[name] for name in one if name[:3] == "tau"} == {
+                name: one[name] for name in one if name[:3] == "tau"
+            }
+
+
+def test_of_a_csv_without_substructure_there_is_nothing_to_say(place, tmp_path):
+    make_dataset(place, "first", WINNER)
+    table = pq.read_table(place.dataset("first") / "events.parquet")
+    assert len(export_csv(place.dataset("first"), tmp_path / "full.csv")) == 2
+    assert axes_beside(tmp_path / "full.csv") == "wta-kt"
+    jets = cluster_events(make_events(12, 7), ClusterConfig(), rows=np.arange(12), labels=None)
+    part = place.root / "jets.part"
+    write_part(part, [jets], {"cpu": "any"})
+    fields = {"source": "events.h5", "source_sha256": "ab", "config": ClusterConfig().model_dump()}
+    merge_parts([part], place.dataset("jets"), n_events=len(table), manifest_fields=fields, features="jets")
+    assert export_csv(place.dataset("jets"), tmp_path / "jets.csv") == [tmp_path / "jets.csv"]
+
+
+@pytest.mark.parametrize(
+    "stands",
+    ["", "[1", "[]", "7", '{"notes": 3}', '{"notes": [3, {"lhcq.axes": ["$(touch x)"]}]}', "\0" * 99],
+)
+def test_metadata_of_whatever_kind_beside_a_table_say_nothing(tmp_path, stands):
+    """Somebody else may have put it there."""
+    (tmp_path / "a.csv-metadata.json").write_text(stands)
+    (tmp_path / "a.csv").write_text(",".join(f"{name}j{rank}" for rank in (1, 2) for name in NAMES) + "\n")
+    assert "says=" not in describe_foreign(tmp_path / "a.csv")
 
 
 def test_a_features_file_that_does_not_say_has_published_axes_unless_its_owner_knows(place, tmp_path):

@@ -91,7 +91,7 @@ def test_a_dataset_has_them_and_exports_say_them_where_they_can(
     assert ak.all(ak.num(events.constituents, axis=1) == np.minimum(ak.num(events.jets, axis=1), 2))
     assert ak.max(ak.num(events.constituents, axis=2)) == 4
     assert "constituents" not in made.to_pandas().columns
-    names = export_csv(made.path, tmp_path / "flat.csv").read_text().partition("\n")[0].split(",")
+    names = export_csv(made.path, tmp_path / "flat.csv")[0].read_text().partition("\n")[0].split(",")
     assert names == list(made.to_pandas().columns)
     flat = ak.from_parquet(export_parquet(made.path, tmp_path / "flat.parquet"))
     assert ak.all(flat.constituents.pt == events.constituents.pt)

@@ -32,7 +32,15 @@ def test_nobody_asked_the_trees_for_words() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [(0.001, 0.003, "helped"), (-0.003, -0.001, "did harm"), (-0.001, 0.003, "cannot tell")],
+    [
+        (0.001, 0.003, "helped"),
+        (-0.003, -0.001, "did harm"),
+        (-0.001, 0.003, "cannot tell"),
+        (0.00003, 0.003, "helped on these events: the log-likelihood changed by +0.0015"),
+        (0.00003, 0.003, "interval +0.00003 to +0.00300."),
+        (-0.003, -0.00002, "interval -0.00300 to -0.00002."),
+        (-0.00004, 0.003, "interval -0.00004 to"),
+    ],
 )
 def test_the_page_says_of_calibration_no_more_than_its_interval(low, high, said) -> None:
     metrics = metrics_of([1, 0] * 50, [0.8, 0.2] * 50)
