@@ -207,7 +207,9 @@ def measure_before(before: Any, jets: Jets, vectors: FourVectors, leading: Any, 
 def measure_ours(jets: Jets, vectors: FourVectors, leading: Any, pt: Any) -> None:
     from lhcq.jets.substructure import measure_substructure
 
-    measure_substructure(vectors, jets.starts, jets.members, leading, pt[leading])
+    measure_substructure(
+        vectors, jets.starts, jets.members, leading, pt[leading], "kt"
+    )  # as the loops before
 
 
 if __name__ == "__main__":

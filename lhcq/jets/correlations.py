@@ -9,9 +9,9 @@ over all triangles i > j > k of A_ij A_jk A_ik. A is kept below its diagonal and
       i = 2   A A 0 0 0            e3 = sum_0 + sum_1 + ...
       i = 3   A A A 0 0
 
-Eight k are eight lanes here, for a jet's matrix fits the nearest cache, which those of eight jets do not. Four i are
-done at once: four sums that do not wait for each other, and one line of A for all of them. A zero added to a sum that
-is not negative changes no bit, so the zeros above the diagonal need no care.
+A lane is a k here, not a jet, for a jet's matrix fits the nearest cache, which those of several jets do not. Four i
+are done at once: four sums that do not wait for each other, and one line of A for all of them. A zero added to a sum
+that is not negative changes no bit, so the zeros above the diagonal need no care.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
-"""The desk on which eight events are clustered: its tables, each a place in one piece of memory.
+"""The desk on which the events of all lanes are clustered: its tables, each a place in one piece of memory.
 
-Most are rows of eight, a column a lane, for each particle, each slot or each sector of azimuth; what is known of
+Most are rows of a vector, a column a lane, for each particle, each slot or each sector of azimuth; what is known of
 nodes stands lane after lane. A node is a particle or a sum of two nodes, and its name its number.
 """
 
@@ -28,10 +28,10 @@ EQUAL = 1 << 40  # beside the name of a nearest neighbour: another is as near
 
 
 class Desk(NamedTuple):
-    """Addresses of the tables of eight events of at most `most` particles."""
+    """Addresses of the tables of as many events as there are lanes, of at most `most` particles."""
 
     most: int
-    n_lanes: int  # which the compiler may not know, or it writes every turn eight times
+    n_lanes: int  # which the compiler may not know, or it writes every turn once for each
     # of particles: direction, and what is known of the nearest neighbour at the start
     particle_rap: int
     particle_phi: int
@@ -52,7 +52,7 @@ class Desk(NamedTuple):
     slots: int
     links: int
     done: int
-    # rows of eight, see above, momenta of the sums (8, 4), and scratch
+    # notes, see above, momenta of the sums (n_lanes, 4), and scratch
     notes: int
     sums: int
     scratch: int
@@ -68,7 +68,7 @@ _ROW = 8 * N_LANES  # bytes
 
 
 def rows_of(most: int) -> tuple[int, ...]:
-    """How many rows of eight doubles each table of a desk takes, in the order of `Desk`."""
+    """How many rows of a vector each table of a desk takes, in the order of `Desk`."""
     # odd numbers of rows: those of one slot are in different sets of the nearest cache
     slots, ordered = (most + BLOCK + 1) | 1, (most + 1 + 2 * PAD) | 1
     return (

@@ -1,4 +1,4 @@
-"""Rapidity and azimuth of eight momenta at once, and the distance of two directions, rounded as FastJet does."""
+"""Rapidity and azimuth of a momentum in each lane, and the distance of two directions, rounded as FastJet does."""
 
 import math
 from typing import Any
@@ -29,7 +29,7 @@ _INTEGER_BITS = 0x4338000000000000  # its own
 
 @inlined
 def directions_of(px: Vector, py: Vector, pz: Vector, e: Vector, by_libm: int, scratch: int) -> Any:
-    """pt^2, rapidity and azimuth of eight momenta, rounded as FastJet does."""
+    """pt^2, rapidity and azimuth of a momentum in each lane, rounded as FastJet does."""
     pt2 = px * px + py * py
     phi = angle_of(py, px, by_libm, scratch)
     phi = choose(phi < 0.0, phi + 2 * math.pi, phi)

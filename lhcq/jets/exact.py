@@ -1,7 +1,7 @@
-"""The logarithm and the arctangent of eight numbers at once, with the bits of the host's libm.
+"""The logarithm and the arctangent of a number in each lane, with the bits of the host's libm.
 
 FastJet takes `log` and `atan2` from libm, and so must whoever promises its bits. libm computes one at a time; here
-eight are computed, nearly twice as precisely as a double, and rounded only where there is no doubt:
+those of all lanes are computed, nearly twice as precisely as a double, and rounded only where there is no doubt:
 
     value = high + low, where low is at most half of the last bit of high and is known to 2^-65 or so
 
@@ -105,7 +105,7 @@ def rounded(high: Vector, low: Vector, doubt: Vector) -> Any:
 
 @inlined
 def log_of(x: Vector, by_libm: int, scratch: int) -> Any:
-    """log(x) of eight numbers; lanes of the mask `by_libm` are left to libm. `scratch` has room for 16 doubles."""
+    """log(x); lanes of the mask `by_libm` are left to libm. `scratch` has room for two vectors."""
     bits = reals_as_bits(x)
     place = bits - _LOG_FIRST
     exponent = place >> 52
@@ -137,7 +137,7 @@ def log_of(x: Vector, by_libm: int, scratch: int) -> Any:
 
 @inlined
 def angle_of(y: Vector, x: Vector, by_libm: int, scratch: int) -> Any:
-    """atan2(y, x) of eight pairs; lanes of the mask `by_libm` are left to libm. `scratch` has room for 24 doubles."""
+    """atan2(y, x); lanes of the mask `by_libm` are left to libm. `scratch` has room for three vectors."""
     along, up = magnitude(x), magnitude(y)
     steep, left = along < up, x < 0.0
     smaller, larger = choose(steep, along, up), choose(steep, up, along)

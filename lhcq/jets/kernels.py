@@ -1,6 +1,6 @@
 """The compiled loops of clustering and substructure: what calls them sees arrays, what they do is in other files.
 
-`recombination` is the algorithm, eight events at once, on a `desk`, from the first `neighbours` on; `correlations`
+`recombination` is the algorithm, an event in each lane, on a `desk`, from the first `neighbours` on; `correlations`
 the sums over triples of a jet's particles; `directions` rapidity and azimuth, for which `exact` has the logarithm and
 the arctangent that FastJet's bits need; `lanes` the vectors that all are written in.
 FastJet and fjcontrib are the judges: tests and benchmarks hold every jet to FastJet's bits and every measure to

@@ -1,8 +1,10 @@
-"""Vectors of eight for numba: eight doubles, eight integers or eight marks (yes or no), one for each lane.
+"""Vectors for numba: doubles, integers or marks (yes or no), one for each of the `N_LANES` lanes.
 
-numba has scalars and arrays, and leaves it to LLVM to find vectors. Here LLVM is given them: `<8 x double>` is one
-register with AVX-512, two with AVX2, four with NEON or SSE2, and an operation on it rounds each lane as the operation
-on scalars would. So the bits of a lane depend neither on the width of registers nor on the other lanes.
+numba has scalars and arrays, and leaves it to LLVM to find vectors. Here LLVM is given them: eight lanes, `<8 x
+double>`, where one register has so many (AVX-512), and four elsewhere: one register with AVX2, two with NEON or SSE2.
+Eight in two registers each are more than AVX2 has registers for in the loop over slots. An operation rounds each lane
+as the operation on scalars would, so the bits of a lane depend neither on the width of registers nor on the other
+lanes, nor on how many there are.
 
 In compiled functions:
 
@@ -11,12 +13,12 @@ In compiled functions:
 - `choose(marks, a, b)` is `a` where marked and `b` elsewhere; `least(a, b)` is `a` where a < b and `b` elsewhere.
 - `fused(a, b, c)` is a * b + c, rounded once; `root`, `magnitude` and `floor` are the square root, the absolute
   value and the next whole number below.
-- `reals_as_bits`, `bits_as_reals` keep the 64 bits; `any_of(marks)` is one yes or no, `mask_of(marks)` eight bits, of
-  which `lowest_of(mask)` is the place of the first that is set.
+- `reals_as_bits`, `bits_as_reals` keep the 64 bits; `any_of(marks)` is one yes or no, `mask_of(marks)` a bit a lane,
+  of which `lowest_of(mask)` is the place of the first that is set.
 - Memory is an address, an integer from `address_of(array)`, and a place from there on: `get` and `put` one double,
-  `get_int` and `put_int` one integer, places counted in ones; `row` and `put_row` eight doubles, `int_row` and
-  `put_int_row` eight integers, counted in eights. `look_up_two(address, places)` and `look_up_four`
-  take two or four doubles side by side from each of eight places, counted in twos or fours.
+  `get_int` and `put_int` one integer, places counted in ones; `row` and `put_row` a vector of doubles, `int_row` and
+  `put_int_row` one of integers, counted in vectors. `look_up_two(address, places)` and `look_up_four`
+  take two or four doubles side by side from the place of each lane, counted in twos or fours.
   Arrays cost more than half of the speed here (their bounds, their shapes, their counts of references). An address
   keeps nothing alive, so the array belongs to a caller that outlives the loop.
 
@@ -30,13 +32,22 @@ from typing import Any, TypeVar, cast
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
-N_LANES = 8
+
+def _count_lanes() -> int:
+    """Doubles of a register of AVX-512 where numba may use it, half as many elsewhere."""
+    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return 8 if "+avx512f" in features.split(",") else 4
+
+
+N_LANES = _count_lanes()
 
 Vector = Any
-"""What a compiled function takes for eight numbers or marks."""
+"""What a compiled function takes for a number or a mark of each lane."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -71,7 +82,7 @@ _DOUBLE, _LONG, _BIT = ir.DoubleType(), ir.IntType(64), ir.IntType(1)
 
 
 class Doubles(types.Type):  # type: ignore[misc]
-    """Eight doubles."""
+    """A double for each lane."""
 
     element = _DOUBLE
 
@@ -80,7 +91,7 @@ class Doubles(types.Type):  # type: ignore[misc]
 
 
 class Longs(types.Type):  # type: ignore[misc]
-    """Eight integers of 64 bits."""
+    """An integer of 64 bits for each lane."""
 
     element = _LONG
 
@@ -89,7 +100,7 @@ class Longs(types.Type):  # type: ignore[misc]
 
 
 class Marks(types.Type):  # type: ignore[misc]
-    """Eight times yes or no."""
+    """Yes or no for each lane."""
 
     element = _BIT
 
@@ -245,7 +256,7 @@ def address_of(context: Any, array: Any) -> Any:
 
 
 def _look_up(n_parts: int) -> Any:
-    """A function that takes `n_parts` doubles side by side from each of eight places; `n_parts` vectors."""
+    """A function that takes `n_parts` doubles side by side from the place of each lane; `n_parts` vectors."""
     part = ir.VectorType(_DOUBLE, n_parts)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
@@ -278,7 +289,7 @@ def _look_up(n_parts: int) -> Any:
 
 @_built_in
 def numbers(context: Any) -> Any:
-    """0 to 7, in their lanes."""
+    """The number of each lane, from 0."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         return ir.Constant(_INTEGERS, list(range(N_LANES)))
@@ -312,7 +323,7 @@ def _function(name: str, n_arguments: int) -> Any:
             _spread(builder, value, given, doubles)
             for value, given in zip(arguments, signature.args, strict=True)
         ]
-        return _call(builder, f"llvm.{name}.v8f64", _REALS, *values)
+        return _call(builder, f"llvm.{name}.v{N_LANES}f64", _REALS, *values)
 
     if n_arguments == 1:
 
@@ -376,7 +387,7 @@ def spread(context: Any, value: Any) -> Any:
 
 @_built_in
 def mask_of(context: Any, marked: Any) -> Any:
-    """The marks as the eight lowest bits of an integer, the first lane's the lowest."""
+    """The marks as the lowest bits of an integer, the first lane's the lowest."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
         return builder.zext(builder.bitcast(arguments[0], ir.IntType(N_LANES)), _LONG)

@@ -35,7 +35,7 @@ def lanes_for_libm(functions: Functions) -> int:
 
 @compiled
 def count_differences(y: Floats, x: Floats, ratio: Floats, room: Floats) -> int:
-    """How many of atan2(y, x) and log(ratio), (n,) each with n a multiple of eight, are not libm's."""
+    """How many of atan2(y, x) and log(ratio), (n,) each with n a multiple of the lanes, are not libm's."""
     n_wrong, scratch = 0, address_of(room)
     for k in range(len(x) // N_LANES):
         angles = angle_of(row(address_of(y), k), row(address_of(x), k), 0, scratch)

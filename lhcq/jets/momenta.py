@@ -33,10 +33,11 @@ def to_momenta(
     pz: Floats,
     e: Floats,
 ) -> None:
-    """Momenta in GeV, (n_filled + 7,) each, of events of (pt in GeV, eta, phi), massless; the last 7 mean nothing.
+    """Momenta in GeV, (n_filled + N_LANES - 1,) each, of events of (pt in GeV, eta, phi), massless; the last
+    N_LANES - 1 mean nothing.
 
     Slots of pt 0 are left out, of which `count_filled` says `counts` (n_events,); `particles` and `stride` as there.
-    `room` is for 24 doubles.
+    `room` is for three vectors.
     """
     n, scratch = 0, address_of(room)
     for event in range(len(counts)):

@@ -1,8 +1,8 @@
-"""Sequential recombination of eight events at once.
+"""Sequential recombination of several events at once.
 
 FastJet's algorithms, not its code: the E-scheme with the generalised-kt distances, by nearest neighbours in rapidity
-and azimuth (hep-ph/0512210, arXiv:0802.1189). Eight events of about equal size are clustered in lockstep, each in a
-lane of its own. A table of pseudojets has a row a slot and a column a lane:
+and azimuth (hep-ph/0512210, arXiv:0802.1189). Events of about equal size are clustered in lockstep, each in a lane of
+its own: eight with AVX-512, else four. A table of pseudojets has a row a slot and a column a lane:
 
                 lane 0   lane 1  ...  lane 7
       slot 0      o        o            o         rapidity, azimuth, weight (pt^2p), name,
@@ -102,7 +102,7 @@ N_AXES = 4
 
 @inlined
 def weights_of(pt2: Vector, power: int) -> Any:
-    """pt^2p of eight pseudojets."""
+    """pt^2p of a pseudojet in each lane."""
     if power == ANTIKT:
         return choose(pt2 > 1.0 / BEYOND, 1.0 / pt2, BEYOND)
     if (power == KT) | (power == WTA_KT):
@@ -128,7 +128,7 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
         put_row(notes, ASKED_WEIGHT, spread(math.inf))
         put_int_row(notes, MERGED, spread(0))
         n_slots = 0
-        for lane in range(desk.n_lanes):  # apart, so that eight lanes wait for memory at once
+        for lane in range(desk.n_lanes):  # apart, so that all lanes wait for memory at once
             n_slots = max(n_slots, _act(desk, lane, power))
         if power == WTA_KT:  # the turns knew the directions
             continue

@@ -1,4 +1,4 @@
-"""Sine, cosine and the hyperbolic ones of eight numbers at once, with the bits of the host's libm.
+"""Sine, cosine and the hyperbolic ones of a number in each lane, with the bits of the host's libm.
 
 They make momenta of (pt, eta, phi). As in `exact`: more precisely than a double, rounded where there is no doubt,
 left to libm where there is.
@@ -84,7 +84,7 @@ _NONE = 1.0  # what is computed in lanes that are left to libm
 
 @inlined
 def circular_of(x: Vector, by_libm: int, scratch: int) -> Any:
-    """sin(x) and cos(x); lanes of the mask `by_libm` are left to libm. `scratch` has room for 24 doubles."""
+    """sin(x) and cos(x); lanes of the mask `by_libm` are left to libm. `scratch` has room for three vectors."""
     near = magnitude(x) <= _FARTHEST  # false of what is not a number
     given = choose(near, x, _NONE)
     whole = fused(given, _STEPS / math.pi, _TO_INTEGER)
@@ -145,7 +145,7 @@ def _turn(
 
 @inlined
 def hyperbolic_of(x: Vector, by_libm: int, scratch: int) -> Any:
-    """sinh(x) and cosh(x); lanes of the mask `by_libm` are left to libm. `scratch` has room for 24 doubles."""
+    """sinh(x) and cosh(x); lanes of the mask `by_libm` are left to libm. `scratch` has room for three vectors."""
     size = magnitude(x)
     near = (size >= _LEAST) & (size < _MOST)
     size = choose(near, size, _NONE)
