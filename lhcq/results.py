@@ -109,7 +109,7 @@ class Dataset(Result):
         high = float(np.nextafter(values[known].max(), np.inf)) if stop is None else stop
         made = Hist.new.StrCat([*LABELS, "unlabelled"], name="label")
         made = made.Reg(bins, low, high, name=column, label=f"{column} [GeV]" if column == "mjj" else column)
-        counted = made.Int64()
+        counted = made.Weight()  # what ROOT files take, and what keeps its errors when it is scaled
         names = np.array(["unlabelled", *LABELS])[labels[known] + 1]
         counted.fill(label=names, **{column: values[known]})
         return counted
