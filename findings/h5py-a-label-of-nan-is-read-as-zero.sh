@@ -6,7 +6,7 @@
 # -1 as uint8 is 0. NumPy's astype wraps round, and says "invalid value encountered in cast" of NaN.
 # Read floats, look at them, then cast.
 # Seen with 3.16.0: of 1, nan, -1, 300 h5py makes 1, 0, -1, 127 as int8 and 1, 0, 0, 255 as uint8, no warning.
-# Source: this program; HDF5's documentation has the clipping, and leaves the value of NaN to the machine (x86-64 here).
+# Source: this program, on x86-64.
 # Fails if the behaviour changes.
 set -euo pipefail
 place=$(mktemp -d)
