@@ -109,9 +109,8 @@ class Dataset(Result):
         high = float(np.nextafter(values[known].max(), np.inf)) if stop is None else stop
         made = Hist.new.StrCat([*LABELS, "unlabelled"], name="label")
         made = made.Reg(bins, low, high, name=column, label=f"{column} [GeV]" if column == "mjj" else column)
-        counted = (
-            made.Weight()
-        )  # scaled, Int64 would lose its variances, and uproot writes no Int64 to ROOT files
+        # Scaled, Int64 would lose its variances, and uproot writes no Int64 to ROOT files.
+        counted = made.Weight()
         names = np.array(["unlabelled", *LABELS])[labels[known] + 1]
         counted.fill(label=names, **{column: values[known]})
         return counted
