@@ -94,8 +94,8 @@ class Dataset(Result):
         """A histogram of a column of the events, by label, as counts in `bins` equal bins of [start, stop).
 
         The axes are `label` (background, signal, unlabelled) and the column, in its own unit (GeV for mjj); start and
-        stop None are its least and largest value. Events without a value are left out. Raises `BadInput` where no
-        event has one.
+        stop None are its least and largest value. The storage is `Weight`, which keeps the variances of a histogram
+        that is scaled. Events without a value are left out. Raises `BadInput` where no event has one.
         """
         from hist import Hist
 
@@ -109,7 +109,8 @@ class Dataset(Result):
         high = float(np.nextafter(values[known].max(), np.inf)) if stop is None else stop
         made = Hist.new.StrCat([*LABELS, "unlabelled"], name="label")
         made = made.Reg(bins, low, high, name=column, label=f"{column} [GeV]" if column == "mjj" else column)
-        counted = made.Int64()
+        # Scaled, Int64 would lose its variances, and uproot writes no Int64 to ROOT files.
+        counted = made.Weight()
         names = np.array(["unlabelled", *LABELS])[labels[known] + 1]
         counted.fill(label=names, **{column: values[known]})
         return counted
