@@ -140,7 +140,11 @@ class LocalWorkers:
             raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
 
     def bring(self, wanted: list[LocalWorker], say: Tell) -> None:
-        """Start those whose kind is not here yet, and wait until they are up."""
+        """Start those whose kind is not here yet, and wait until they are up.
+
+        What died until now is forgotten: too often is too often for what they are wanted for next.
+        """
+        self._restarts = 0
         missing = [worker for worker in wanted if worker.kind not in {one.kind for one in self._wanted}]
         known = len(self._names)
         self._workspace.logs.mkdir(parents=True, exist_ok=True)
