@@ -105,7 +105,8 @@ def _text(workspace: "Workspace", rows: list[dict[str, Any]], beside: dict[str, 
         for row in rows
     ]
     total = sum(row["bytes"] for row in rows) + sum(beside.values())
-    kept = [f"{name} {said_bytes(size)}" for name, size in beside.items()]
+    kept = ", ".join(f"{name} {said_bytes(size)}" for name, size in beside.items())
+    of_which = f", of which {kept}" if kept else ""
     return "\n".join(
         [
             *(
@@ -113,7 +114,7 @@ def _text(workspace: "Workspace", rows: list[dict[str, Any]], beside: dict[str, 
                 if rows
                 else []
             ),
-            f"{said_bytes(total)} in {workspace.root}{f', of which {chr(44).join(kept)}' if kept else ''}",
+            f"{said_bytes(total)} in {workspace.root}{of_which}",
             *(f"{row['what']} {row['name']}: {row['trouble']}" for row in rows if row["trouble"]),
         ]
     )

@@ -8,6 +8,7 @@ import pytest
 
 from lhcq.records.jobs import Job
 from lhcq.records.run_state import MAX_ROLLBACKS, alarms_of, committed_steps, read_course
+from lhcq.storage import read_json, write_record
 from tests.faults.rig import Rig, running_rig
 
 pytestmark = pytest.mark.torture
@@ -32,10 +33,10 @@ def ready(tmp_path, events, smollm2) -> Iterator[Rig]:
 def ask_for_a_rate_that_diverges(run: Path) -> None:
     """As though the run had been asked for like that: what it has made is of the run as it is asked for now."""
     record = run / "job.json"
-    asked = json.loads(record.read_text())
+    asked = dict(read_json(record))
     asked["spec"]["config"]["learning_rate"] = 1e30
     before, asked["identity"] = asked["identity"], Job.checked(**asked).spec.identity()
-    record.write_text(json.dumps(asked))
+    write_record(record, asked)
     for manifest in run.glob("*/*/manifest.json"):
         manifest.write_text(manifest.read_text().replace(before, asked["identity"]))
 

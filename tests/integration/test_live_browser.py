@@ -11,7 +11,7 @@ from tests.browser import running_browser
 
 pytestmark = pytest.mark.torture
 
-RUN = ("--batch-size", "2", "--max-steps", "4000", "--checkpoint-every", "40")
+RUN = ("--batch-size", "2", "--epochs", "100", "--checkpoint-every", "40")
 AMOUNT = "document.querySelector('#facts .amount').textContent"
 
 
