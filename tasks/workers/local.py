@@ -84,6 +84,9 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
     environment["PYTHONSAFEPATH"] = (
         "1"  # for what it starts: the user's directory holds modules of the user's
     )
+    environment.pop(
+        "PYTHONWARNINGS", None
+    )  # `error` is of the user's own programs: a library's warning ended workers
     if Settings.from_environment().broker_url != broker_url:  # what stands in a file stays there
         environment["LHCQ_BROKER_URL"] = broker_url
     if kind == "cpu":

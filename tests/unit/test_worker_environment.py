@@ -23,3 +23,11 @@ def test_threads_spin_briefly_unless_the_user_says_otherwise(
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # which a number of spins would outrank
     assert "GOMP_SPINCOUNT" not in worker_environment(place, url, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_warnings_that_the_user_has_raised_end_no_worker(
+    kind: WorkerKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert "PYTHONWARNINGS" not in worker_environment(Workspace(tmp_path), "redis://127.0.0.1:1/0", kind)
