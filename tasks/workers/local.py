@@ -39,6 +39,8 @@ _SLOW_SECONDS = 10.0
 _STOP_SECONDS = 1.0
 _MAX_RESTARTS = 5
 SPINS = "30000"
+# `error` made a library's warning the end of a worker; 2 takes the docstrings that transformers reads.
+_OF_OTHER_PROGRAMS = ("PYTHONWARNINGS", "PYTHONOPTIMIZE")
 
 
 class LocalWorker(Frozen):
@@ -84,9 +86,8 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
     environment["PYTHONSAFEPATH"] = (
         "1"  # for what it starts: the user's directory holds modules of the user's
     )
-    environment.pop(
-        "PYTHONWARNINGS", None
-    )  # `error` is of the user's own programs: a library's warning ended workers
+    for name in _OF_OTHER_PROGRAMS:
+        environment.pop(name, None)
     if Settings.from_environment().broker_url != broker_url:  # what stands in a file stays there
         environment["LHCQ_BROKER_URL"] = broker_url
     if kind == "cpu":

@@ -26,8 +26,9 @@ def test_threads_spin_briefly_unless_the_user_says_otherwise(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_warnings_that_the_user_has_raised_end_no_worker(
-    kind: WorkerKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "value"), [("PYTHONWARNINGS", "error"), ("PYTHONOPTIMIZE", "2")])
+def test_what_a_user_has_python_do_to_other_programs_ends_no_worker(
+    name: str, value: str, kind: WorkerKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONWARNINGS", "error")
-    assert "PYTHONWARNINGS" not in worker_environment(Workspace(tmp_path), "redis://127.0.0.1:1/0", kind)
+    monkeypatch.setenv(name, value)
+    assert name not in worker_environment(Workspace(tmp_path), "redis://127.0.0.1:1/0", kind)
