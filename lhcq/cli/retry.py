@@ -28,7 +28,7 @@ def command(
 
     What is finished is kept, and nothing else is done again. `lhcq why NAME` tells why each was given up.
     """
-    from lhcq.cli.session import find_workspace, follow, say, telling_what_is_left
+    from lhcq.cli.session import answer_end, find_workspace, follow, say, telling_what_is_left
     from lhcq.records.failures import failures_of
     from lhcq.records.job_control import is_held
     from lhcq.records.jobs import GOES_ON, named_job, outcome_of
@@ -66,6 +66,8 @@ def command(
     elif waited.code == 0:
         outcome = outcome_of(workspace, job)
         answer(as_json, {**value, "seconds": waited.seconds}, outcome.message if outcome else "")
+    else:
+        answer_end(waited)
     return waited.code
 
 

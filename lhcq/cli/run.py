@@ -109,6 +109,8 @@ class _Pipeline:
         self._recipes = recipes
         self._workers = workers
         self._told: list[dict[str, Any]] = []
+        self._ended: list[dict[str, str]] = []
+        """Of jobs that did not end well: how, and why."""
 
     def run(self, as_json: bool) -> int:
         """Do it all; gives the exit code, after one answer."""
@@ -130,7 +132,7 @@ class _Pipeline:
                     )
         value: dict[str, Any] = {"stages": self._told}
         if code:
-            answer(as_json, value, "")
+            answer(as_json, {**value, "ended": self._ended}, "")
             return code
         more, text = self._result()
         answer(as_json, {**value, **more}, text)
@@ -172,7 +174,9 @@ class _Pipeline:
                 self._say_what_it_takes(job)
         waited = have_all_done(self._workspace, list(jobs.values()), wanted, opened)
         for title, one in waited.items():
-            if one.code == 0:
+            if one.ended:
+                self._ended.append(one.ended)
+            else:
                 self._tell(stage, jobs[title].name, one.seconds, str(result_of(self._workspace, jobs[title])))
         return max((one.code for one in waited.values()), default=0)
 

@@ -58,6 +58,8 @@ class Waited:
     """From publishing to the outcome; None where there was nothing to do."""
     finished: bool = True
     """False when nobody waited."""
+    ended: dict[str, str] | None = None
+    """Of a job that did not end well, for a script: `job`, `state` and `message`."""
 
     def rate(self, n: int) -> float | None:
         """Of `n`, a second; None where there was nothing to do."""
@@ -111,9 +113,11 @@ def have_done(
             )  # before workers start that find messages of a command that was killed
             with session(workspace, list(workers), detach=not wait, say=say) as current:
                 begin(current)
-                return follow(
+                waited = follow(
                     current, job, lambda: submit(current, job), measure=measure, again=again, wait=wait
                 )
+                answer_end(waited)
+                return waited
         except NameTaken:
             if done_already(workspace, job):  # workers that were at it ended it in between
                 return Waited(code=0)
@@ -190,8 +194,6 @@ def have_all_done(
             again="Run the same command again to go on.",
             wait=True,
         )
-        if waited[job.title].code == INTERRUPTED:
-            break
     return waited
 
 
@@ -235,23 +237,28 @@ def follow(
         raise
     with contextlib.suppress(KeyboardInterrupt):  # the job is done
         following.tidy_up()
-    return Waited(code=_tell_end(following, outcome, again), seconds=following.seconds)
+    if outcome is not None and outcome.state == "done":
+        return Waited(code=0, seconds=following.seconds)
+    return _not_well(following, outcome, again)
 
 
-def _tell_end(following: "Following", outcome: "Outcome | None", again: str) -> int:
-    """Say why a job did not end well; gives the exit code."""
+def _not_well(following: "Following", outcome: "Outcome | None", again: str) -> Waited:
+    """Say why a job did not end well; None stands for one that is paused."""
     job = following.job
     if outcome is None:
-        _say_end(job, "paused", f"{job.title} is paused. `lhcq resume {job.name}` goes on.")
-        return EXIT_CODES["incomplete"]
-    if outcome.state != "done":
+        state, message = "paused", f"{job.title} is paused. `lhcq resume {job.name}` goes on."
+    else:
         remedy = f" {again}" if following.can_be_tried_again(outcome) else ""
-        _say_end(job, outcome.state, f"{outcome.message}{remedy}")
-    return EXIT_CODES[outcome.state]
-
-
-def _say_end(job: "Job", state: str, message: str) -> None:
-    """Say it to people, and to a script that asked the verb for JSON."""
+        state, message = outcome.state, f"{outcome.message}{remedy}"
     say(message)
-    if click.get_current_context().params.get("as_json"):
-        answer(True, {"job": job.title, "state": state, "message": message}, "")
+    return Waited(
+        code=EXIT_CODES["incomplete" if outcome is None else state],
+        seconds=following.seconds,
+        ended={"job": job.title, "state": state, "message": message},
+    )
+
+
+def answer_end(waited: Waited) -> None:
+    """Tell a script that asked the verb for JSON how its job ended, where it did not end well."""
+    if waited.ended and click.get_current_context().params.get("as_json"):
+        answer(True, waited.ended, "")

@@ -13,6 +13,7 @@ What to expect of background in the spectrum of m_jj is drawn from that same bac
 selected against the others, as any event is against all (`lhcq.evaluate.sculpting`).
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -185,7 +186,7 @@ def write_prediction(
         },
         "parts": _count_subsets(codes, subsets),
         "judged": {"events": "all" if subsets is None else "test part", "n": int(judged.sum())},
-        **_judge(events, values <= largest_p_value, judged, largest_p_value),
+        **_judge(events, values <= largest_p_value, judged, largest_p_value, len(background.rows)),
         **_against_background(events, values <= largest_p_value, judged, background, passed),
         "top": _top(events, values, judged),
     }
@@ -249,8 +250,24 @@ def _count_subsets(codes: NDArray[np.int8], subsets: Mapping[str, Integers] | No
     return {**{name: counts[code] for code, name in enumerate(subsets)}, "none": counts[-1]}
 
 
-def _judge(events: ScoredEvents, selected: Bits, judged: Bits, largest_p_value: float) -> dict[str, Any]:
+def passing_background(n_background: int, largest_p_value: float) -> tuple[float, float]:
+    """The share of background with a p-value of at most `largest_p_value`, and its standard deviation.
+
+    By n reference events p-values are k / (n + 1). Of the largest such one that is allowed, the share that reaches it
+    has a beta distribution of parameters k and n + 1 - k over references of that size, however the scores are
+    distributed; where some of these are equal it is less.
+    """
+    n = n_background + 1
+    k = int(np.count_nonzero(np.arange(1, n + 1) / n <= largest_p_value))
+    share = k / n
+    return share, math.sqrt(share * (1.0 - share) / (n + 1))
+
+
+def _judge(
+    events: ScoredEvents, selected: Bits, judged: Bits, largest_p_value: float, n_background: int
+) -> dict[str, Any]:
     """Selection and metrics of the `judged` events."""
+    share, error = passing_background(n_background, largest_p_value)
     labels, chosen = events.labels[judged], selected[judged]
     known = labels >= 0
     n_judged = int(judged.sum())
@@ -263,7 +280,8 @@ def _judge(events: ScoredEvents, selected: Bits, judged: Bits, largest_p_value: 
         "selection": {
             "largest_p_value": largest_p_value,
             "n_selected": int(chosen.sum()),
-            "expected_of_background": largest_p_value * n_judged,
+            "expected_of_background": share * n_judged,
+            "expected_of_background_error": error * n_judged,
             "signal_efficiency": _efficiency(chosen[labels == 1]),
             "background_efficiency": _efficiency(chosen[labels == 0]),
         },

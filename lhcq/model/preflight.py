@@ -25,6 +25,7 @@ _UNPACKED_LIMIT_BYTES = 2 << 30
 _BYTES_PER_ADAPTER_WEIGHT = (
     12  # value and gradient in float32, two moments in 8 bits, the value to compute with
 )
+_STORED_PER_ADAPTER_WEIGHT = 6  # the value in float32, two moments in 8 bits
 
 
 class Device(NamedTuple):
@@ -45,6 +46,11 @@ class Needs(NamedTuple):
     """Weights, gradients and optimizer."""
     prompt: int
     """One prompt on its way through, with checkpointed activations."""
+
+    @property
+    def checkpoint(self) -> int:
+        """Of one checkpoint on disk: adapter and optimizer."""
+        return self.adapter * _STORED_PER_ADAPTER_WEIGHT // _BYTES_PER_ADAPTER_WEIGHT
 
     @property
     def total(self) -> int:

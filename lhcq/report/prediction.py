@@ -48,11 +48,18 @@ def prediction_verdict(summary: dict[str, Any]) -> list[str]:
             f"{judged['n']:,} events of its test subset alone."
         )
     threshold = selection["largest_p_value"]
+    can_pass = reference["smallest_p_value"] <= threshold
+    error = selection.get("expected_of_background_error")  # a prediction of before has none
     sentences.append(
-        f"Selected, by a p-value of at most {threshold:g}: {selection['n_selected']:,} of {judged['n']:,} events; "
-        f"background alone would give about {selection['expected_of_background']:,.1f}."
+        f"Selected, by a p-value of at most {threshold:g}: {selection['n_selected']:,} of {judged['n']:,} events"
+        + (
+            f"; background alone would give {selection['expected_of_background']:,.1f} ± {error:,.1f}, with "
+            f"{reference['n_background']:,} background events to compare with."
+            if can_pass and error is not None
+            else "."
+        )
     )
-    if reference["smallest_p_value"] > threshold:
+    if not can_pass:
         sentences.append(
             f"No event can pass: with {reference['n_background']:,} background events to compare with, no p-value is "
             f"below {reference['smallest_p_value']:.3g}. Select by a larger one, or train on a larger split."

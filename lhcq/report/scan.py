@@ -36,7 +36,15 @@ def _said_threshold(found: dict[str, Any], learner: str, place: int) -> str:
     reached = [n for n, median in medians if median is not None and median >= _FOUND]
     if not reached:
         return f"of none of up to {medians[-1][0]:,} signal events"
+    missed = [n for n, _ in medians if n > min(reached) and n not in reached]
+    if missed:  # as where a selection is full of signal, and nothing is left beside it to fit
+        return f"of {_in_words(reached)} signal events, but not of {_in_words(missed)}"
     return f"from {min(reached):,} signal events on"
+
+
+def _in_words(numbers: list[int]) -> str:
+    *others, last = (f"{n:,}" for n in numbers)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def said_learner(name: str) -> str:

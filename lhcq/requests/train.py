@@ -8,6 +8,7 @@ from lhcq.config import TrainConfig
 from lhcq.errors import BadInput
 from lhcq.model.identity import identify
 from lhcq.model.plan import plan_run, recommended_answer_weight, recommended_learning_rate
+from lhcq.model.preflight import estimate_needs
 from lhcq.model.tokens import Encoder, encode_prompts
 from lhcq.model.tracking import require_tracker
 from lhcq.prompts.tokens import audit
@@ -18,7 +19,10 @@ from lhcq.records.subsets import SUBSETS, read_split, read_subset, training_prom
 from lhcq.storage import check_room, sha256_of_json
 from lhcq.workspace import Workspace
 
-_BYTES_PER_CHECKPOINT = 60_000_000
+_USUAL_CHECKPOINT = 60_000_000
+"""Bytes, of a model whose shape is not known."""
+_BESIDE_CHECKPOINT = 1_000_000
+"""Bytes of what is written about one: its validation, and its share of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,9 @@ def train_request(
         config = config.model_copy(update={"answer_weight": weight})
     # Beside those that are kept stand the best, and the two that wait for their validation.
     standing = min(len(plan.checkpoint_steps), (config.keep or len(plan.checkpoint_steps)) + 3)
-    check_room(workspace.root, standing * _BYTES_PER_CHECKPOINT)
+    needs = estimate_needs(model_dir, config, longest=longest, bfloat16=False)
+    checkpoint = needs.checkpoint if needs else _USUAL_CHECKPOINT
+    check_room(workspace.root, standing * (checkpoint + _BESIDE_CHECKPOINT))
     spec = TrainSpec.resolved(
         split=split,
         split_sha256=digests_of(manifest),

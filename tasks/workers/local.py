@@ -39,6 +39,8 @@ _SLOW_SECONDS = 10.0
 _STOP_SECONDS = 1.0
 _MAX_RESTARTS = 5
 SPINS = "30000"
+# `error` made a library's warning the end of a worker; 2 takes the docstrings that transformers reads.
+_OF_OTHER_PROGRAMS = ("PYTHONWARNINGS", "PYTHONOPTIMIZE")
 
 
 class LocalWorker(Frozen):
@@ -84,6 +86,8 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
     environment["PYTHONSAFEPATH"] = (
         "1"  # for what it starts: the user's directory holds modules of the user's
     )
+    for name in _OF_OTHER_PROGRAMS:
+        environment.pop(name, None)
     if Settings.from_environment().broker_url != broker_url:  # what stands in a file stays there
         environment["LHCQ_BROKER_URL"] = broker_url
     if kind == "cpu":
@@ -140,7 +144,11 @@ class LocalWorkers:
             raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
 
     def bring(self, wanted: list[LocalWorker], say: Tell) -> None:
-        """Start those whose kind is not here yet, and wait until they are up."""
+        """Start those whose kind is not here yet, and wait until they are up.
+
+        What died until now is forgotten: too often is too often for what they are wanted for next.
+        """
+        self._restarts = 0
         missing = [worker for worker in wanted if worker.kind not in {one.kind for one in self._wanted}]
         known = len(self._names)
         self._workspace.logs.mkdir(parents=True, exist_ok=True)

@@ -128,6 +128,12 @@ def test_a_damaged_storage_chunk_costs_its_rows_and_a_tolerance_goes_on_from_the
     assert "7 of 2,100 rows" in told["message"]
     assert told["message"].endswith("leaves these out.")  # the same command again would not help
     assert "leaves these out." in lhcq.refused("retry", "hurt")
+    recipe = tmp_path / "hurt.toml"
+    recipe.write_text(
+        f'name = "hurt"\n[cluster]\nfile = "{path}"\nfeatures = "jets"\nevents_per_chunk = 70\ntolerate = 0.0033\n'
+    )
+    pipeline = lhcq.run("run", recipe, "--json", code=3)
+    assert json.loads(pipeline.stdout) == {"stages": [], "ended": [told]}  # one object
     assert [(part.stat().st_ino, part.stat().st_mtime_ns) for part in parts_of(lhcq, "hurt")] == before
 
     answer = lhcq.ask(*command, "--tolerate", "0.1")

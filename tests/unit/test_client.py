@@ -38,7 +38,7 @@ from tasks.jobs.store import create_job, discard_job
 from tasks.jobs.train import segment_unit
 from tasks.jobs.turns import Claim, note_end
 from tasks.workers.lifecycle import READY_KEY
-from tasks.workers.local import LocalWorker, LocalWorkers, local_workers
+from tasks.workers.local import _MAX_RESTARTS, LocalWorker, LocalWorkers, local_workers
 from tests.specs import job_of
 
 
@@ -289,6 +289,20 @@ def test_workers_that_take_long_to_start_are_told_of_once(
     with local_workers(place, broker_url, [LocalWorker(kind="cpu")], told.append):
         assert len(told) == lines
     assert all("on their first time here they compile" in line for line in told)
+
+
+def test_workers_that_died_often_in_one_stage_are_started_again_in_the_next(
+    place: Workspace, broker_url: str, broker: Any
+) -> None:
+    workers = LocalWorkers(place, broker_url)
+    workers._restarts = _MAX_RESTARTS + 1
+    with pytest.raises(TransientError, match="keep dying"):
+        workers.check()
+    try:
+        workers.bring([], print)
+        workers.check()
+    finally:
+        workers.stop()
 
 
 def test_a_broker_that_dies_while_workers_start_is_told_in_one_line(

@@ -17,6 +17,7 @@ import pytest
 
 from lhcq.errors import BadInput
 from lhcq.records.failures import Failure, Holder, record_failure
+from lhcq.records.job_control import set_wish
 from lhcq.records.jobs import Job, end_job
 from lhcq.records.journal import StepLine, write_line
 from lhcq.report.live_page import PAGE_ROWS
@@ -242,6 +243,17 @@ def test_a_damaged_record_is_shown_as_damaged_and_hides_no_other(
         assert answer.status == 200
         assert "damaged" in answer.words
         assert str(place.job("cluster", name)) in answer.words
+        assert ("its record cannot be read" in answer.words) == (
+            name == "broken"
+        )  # nobody knows what was logged
+
+
+def test_a_paused_job_is_not_counted_as_under_way(served: Served, place: Workspace, new_job: NewJob) -> None:
+    set_wish(place, new_job(name="waits"), "pause")
+    answer = served.ask()
+    assert "0 under way" in answer.words
+    assert "Under way 0 Done 0 Paused 1" in answer.words
+    assert "Under way or paused waits" in answer.words
 
 
 def test_a_run_with_a_damaged_journal_shows_what_is_wrong_beside_all_else(
@@ -271,10 +283,10 @@ def test_a_job_is_followed_from_its_chunks_to_its_end(
         answer = served.ask(path)
         assert "3 of 4 parts" in answer.words
         assert '<progress value="3" max="4"' in answer.body
-    assert "Nothing is under way" not in served.ask().words
+    assert "Nothing is under way or paused" not in served.ask().words
     end_job(place, job, "done", "30 events in the dataset")
     words = served.ask().words
-    assert "Nothing is under way" in words
+    assert "Nothing is under way or paused" in words
     assert "done 30 events in the dataset" in words
 
 

@@ -16,6 +16,7 @@ from lhcq.model.loop import train_segment
 from lhcq.model.loss import label_scores, pad_right
 from lhcq.model.optimizer import optimizer_tensors
 from lhcq.model.plan import learning_rate_at, plan_run
+from lhcq.model.preflight import estimate_needs
 from lhcq.model.score import score_attached, score_prompts
 from lhcq.records.commits import steps_under
 
@@ -102,6 +103,16 @@ def test_segments_equal_an_uncut_run_bit_for_bit_whatever_happens_in_between(
     assert [(r.step, r.loss, r.grad_norm, r.learning_rate) for r in records] == [
         (r.step, r.loss, r.grad_norm, r.learning_rate) for r in expected_records
     ]
+
+
+def test_a_checkpoint_takes_the_room_that_is_asked_for_before(base, smollm2, prompts, labels, tmp_path):
+    state = train_segment(
+        base, prompts=prompts, labels=labels, config=OTHER, checkpoint=None, until_step=1, on_step=go_on
+    )
+    write_checkpoint(tmp_path / "00000001", state, config_hash="c")
+    needs = estimate_needs(smollm2, OTHER, longest=20, bfloat16=False)
+    written = sum(path.stat().st_size for path in (tmp_path / "00000001").iterdir())
+    assert written == pytest.approx(needs.checkpoint, rel=0.05)
 
 
 def test_steps_after_the_last_are_refused_by_name(base, prompts, labels):

@@ -18,6 +18,7 @@ from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.predictions import (
     p_values,
     p_values_among,
+    passing_background,
     ranks,
     read_finished,
     read_parts,
@@ -103,6 +104,27 @@ def test_background_passes_no_more_often_than_its_p_value_says() -> None:
         p_values(random.integers(0, 3, 200) / 2.0, random.integers(0, 3, 19) / 2.0) <= 0.1 for _ in range(300)
     ]
     assert np.mean(tied) < 0.1
+
+
+@pytest.mark.parametrize("largest_p_value", [0.01, 0.1, 0.17, 1.0])
+def test_what_background_alone_gives_is_what_it_gives_of_references_of_that_size(largest_p_value) -> None:
+    random = np.random.default_rng(9)
+    shares = [
+        np.mean(p_values(random.random(400), random.random(18)) <= largest_p_value) for _ in range(1000)
+    ]
+    share, error = passing_background(18, largest_p_value)
+    assert np.mean(shares) == pytest.approx(share, abs=0.01)
+    assert np.std(shares) == pytest.approx(np.hypot(error, np.sqrt(share * (1 - share) / 400)), abs=0.01)
+
+
+def test_where_no_event_can_pass_nothing_is_said_to_be_expected(tmp_path, scored) -> None:
+    summary = predict(
+        tmp_path, scored, largest_p_value=0.009
+    )  # of 99 background events, the smallest is 0.01
+    assert summary["selection"]["expected_of_background"] == summary["selection"]["n_selected"] == 0
+    told = prediction_verdict(summary)
+    assert told[0] == "Selected, by a p-value of at most 0.009: 0 of 60 events."
+    assert told[1].startswith("No event can pass: with 99 background events")
 
 
 @given(arrays(np.float64, st.integers(2, 20), elements=PROBABILITIES))
@@ -345,7 +367,7 @@ def test_a_prediction_of_before_sculpting_was_looked_at_is_still_told(tmp_path, 
     before = prediction_verdict(summary)
     assert (
         before
-        == [one for one in told if "Kolmogorov" not in one and "background alone would give 3" not in one][
+        == [one for one in told if "Kolmogorov" not in one and "Of those with an m_jj" not in one][
             : len(before)
         ]
     )

@@ -96,6 +96,12 @@ def test_the_verdict_says_from_how_many_events_on_five_sigma_are_found(scanned: 
     assert "trees without labels of none of up to 200 signal events;" in said
     assert "the supervised classifier from 200 signal events on" in said
     assert rows_of_points(found)[0][-3] == "no fit"
+    more = json.loads(json.dumps([point for point in found["points"] if point["put_in"] == 200]))
+    for point in more:  # a selection that is full of signal, which leaves nothing to fit
+        point["put_in"] = 400
+        point["learners"]["supervised"][0]["z"] = 3.0
+    said = scan_verdict(found | {"points": found["points"] + more})[0]
+    assert "the supervised classifier of 200 signal events, but not of 400" in said
 
 
 def test_its_pictures_are_written_as_png_and_pdf(

@@ -23,3 +23,12 @@ def test_threads_spin_briefly_unless_the_user_says_otherwise(
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")  # which a number of spins would outrank
     assert "GOMP_SPINCOUNT" not in worker_environment(place, url, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("name", "value"), [("PYTHONWARNINGS", "error"), ("PYTHONOPTIMIZE", "2")])
+def test_what_a_user_has_python_do_to_other_programs_ends_no_worker(
+    name: str, value: str, kind: WorkerKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert name not in worker_environment(Workspace(tmp_path), "redis://127.0.0.1:1/0", kind)
