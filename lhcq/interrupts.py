@@ -1,4 +1,4 @@
-"""Ctrl-C while a process is being started."""
+"""Ctrl-C at bad moments: while a process is being started, or a module imported."""
 
 import contextlib
 import signal
@@ -30,3 +30,20 @@ def held_back() -> Iterator[None]:
             signal.signal(number, handler)
         for received_number in received:
             signal.raise_signal(received_number)
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[None]:
+    """A `KeyboardInterrupt` of the body of which somebody's code made another exception is one again.
+
+    Before 3.12 Python itself does so to whatever is raised while a class calls `__set_name__`, as it is imported.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise KeyboardInterrupt from error

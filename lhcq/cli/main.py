@@ -10,6 +10,7 @@ import click
 
 from lhcq.cli.parameters import workspace_option
 from lhcq.errors import LhcqError
+from lhcq.interrupts import heard
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.spelling import did_you_mean
 from lhcq.version import version
@@ -135,7 +136,8 @@ def run() -> int:
     """Run the command that the arguments name; gives its exit code, after one line about an expected error."""
     try:
         refuse_other_tasks()
-        code = cli.main(standalone_mode=False)
+        with heard():
+            code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code

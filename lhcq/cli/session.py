@@ -12,6 +12,7 @@ import click
 
 from lhcq.cli.options import answer
 from lhcq.cli.progress import progress
+from lhcq.interrupts import heard
 from lhcq.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def clear_way(workspace: Workspace, kind: str, name: str, result: Path) -> None:
 def telling_what_is_left(workspace: Workspace, job: "Job", again: str) -> Iterator[None]:
     """At Ctrl-C, wherever it comes, say what was left and how to go on."""
     try:
-        yield
+        with heard():
+            yield
     except KeyboardInterrupt:
         click.echo(f"\n{what_is_left(workspace, job, again)}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None

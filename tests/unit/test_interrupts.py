@@ -7,11 +7,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from lhcq.interrupts import held_back
+from lhcq.cli.session import INTERRUPTED, telling_what_is_left
+from lhcq.interrupts import heard, held_back
 from lhcq.workspace import Workspace
 from tasks.workers.local import LocalWorker, LocalWorkers
+from tests.specs import job_of
 
 
 def test_the_body_ends_before_ctrl_c_is_heard() -> None:
@@ -67,3 +70,32 @@ def test_a_worker_is_stopped_that_was_being_started_when_ctrl_c_came(
         workers.bring([LocalWorker(kind="cpu")], lambda _: None)
     workers.stop()
     assert children[0].poll() == -signal.SIGTERM
+
+
+class Interrupted:
+    """What a class holds that is being made when Ctrl-C comes, as in the middle of an import."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_heard_though_an_import_made_another_error_of_it() -> None:
+    with pytest.raises(KeyboardInterrupt), heard():
+        type("Made", (), {"attribute": Interrupted()})
+
+
+def test_another_error_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="of something else"), heard():
+        raise RuntimeError("of something else") from ValueError()
+
+
+def test_a_job_that_is_interrupted_in_an_import_says_what_was_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(click.exceptions.Exit) as ended,
+        telling_what_is_left(Workspace(tmp_path), job_of("cluster"), "Run it again."),
+    ):
+        type("Made", (), {"attribute": Interrupted()})
+    assert ended.value.exit_code == INTERRUPTED
+    assert "was not begun: nothing of it was made. Run it again." in capsys.readouterr().err
