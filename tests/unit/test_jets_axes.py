@@ -240,7 +240,7 @@ def test_of_a_csv_without_substructure_there_is_nothing_to_say(place, tmp_path):
     assert axes_beside(tmp_path / "full.csv") == "wta-kt"
     jets = cluster_events(make_events(12, 7), ClusterConfig(), rows=np.arange(12), labels=None)
     part = place.root / "jets.part"
-    write_part(part, [jets], {"cpu": "any"})
+    write_part(part, [told_apart(jets)], {"cpu": "any"})
     fields = {"source": "events.h5", "source_sha256": "ab", "config": ClusterConfig().model_dump()}
     merge_parts([part], place.dataset("jets"), n_events=len(table), manifest_fields=fields, features="jets")
     assert export_csv(place.dataset("jets"), tmp_path / "jets.csv") == [tmp_path / "jets.csv"]

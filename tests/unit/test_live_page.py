@@ -252,7 +252,7 @@ def test_a_paused_job_is_not_counted_as_under_way(served: Served, place: Workspa
     set_wish(place, new_job(name="waits"), "pause")
     answer = served.ask()
     assert "0 under way" in answer.words
-    assert "Under way 0 Done 0 Paused 1" in answer.words
+    assert "Open 0 Done 0 Paused 1" in answer.words
     assert "Under way or paused waits" in answer.words
 
 
