@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lhcq.environment import Settings
 from lhcq.errors import TransientError
@@ -120,16 +120,23 @@ def local_workers(
         workers.stop()
 
 
+class RunningWorker(NamedTuple):
+    """A worker's main process."""
+
+    worker: LocalWorker
+    name: str
+    """As it says once it is ready; of one that is started again, another."""
+    process: "subprocess.Popen[bytes]"
+
+
 class LocalWorkers:
     """Worker processes that are started again when they die, and stopped together."""
 
     def __init__(self, workspace: Workspace, broker_url: str) -> None:
         self._workspace = workspace
         self._broker_url = broker_url
-        self._wanted: list[LocalWorker] = []
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._running: list[RunningWorker] = []
         self._restarts = 0
-        self._names: list[str] = []
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
 
@@ -149,22 +156,22 @@ class LocalWorkers:
         What died until now is forgotten: too often is too often for what they are wanted for next.
         """
         self._restarts = 0
-        missing = [worker for worker in wanted if worker.kind not in {one.kind for one in self._wanted}]
-        known = len(self._names)
+        missing = [
+            worker for worker in wanted if worker.kind not in {one.worker.kind for one in self._running}
+        ]
         self._workspace.logs.mkdir(parents=True, exist_ok=True)
         for worker in missing:
             with held_back():  # what was started is stopped in any case
-                self._processes.append(self._launch(worker))
-                self._wanted.append(worker)
+                self._running.append(self._launch(worker))
         if self._keeper.ident is None:
             self._keeper.start()
         began = time.monotonic()
         deadline, slow = began + _START_SECONDS, began + _SLOW_SECONDS
-        while len(up := set(self._names[known:]) & redis_client().smembers(READY_KEY)) < len(missing):
+        while starting := {one.name for one in self._running} - redis_client().smembers(READY_KEY):
             self.check()
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"{len(missing) - len(up)} local workers did not start within {_START_SECONDS:.0f} s; "
+                    f"{len(starting)} local workers did not start within {_START_SECONDS:.0f} s; "
                     f"see {self._workspace.logs}."
                 )
             if time.monotonic() > slow:
@@ -179,24 +186,24 @@ class LocalWorkers:
         self._ending.set()
         if self._keeper.is_alive():
             self._keeper.join()
-        for process in self._processes:
+        processes = [one.process for one in self._running]
+        for process in processes:
             process.terminate()  # the main process alone: it ends its pool in order
         deadline = time.monotonic() + _STOP_SECONDS
-        for process in self._processes:
+        for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
             _signal_group(process, signal.SIGKILL)
             process.wait()
 
-    def _launch(self, worker: LocalWorker) -> "subprocess.Popen[bytes]":
+    def _launch(self, worker: LocalWorker) -> RunningWorker:
         environment = worker_environment(self._workspace, self._broker_url, worker.kind)
         environment[PARENT_VARIABLE] = str(os.getpid())
         name = f"{os.getpid()}-{secrets.token_hex(2)}@{socket.gethostname()}"
-        self._names.append(f"{worker.kind}-{name}")
         path = self._workspace.logs / f"{worker.kind}.log"
         environment[LOG_VARIABLE] = str(path)
         with path.open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 worker_command(worker.kind, processes=worker.processes, name=name),
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -204,13 +211,14 @@ class LocalWorkers:
                 stderr=log,
                 start_new_session=True,
             )
+        return RunningWorker(worker, f"{worker.kind}-{name}", process)
 
     def _keep(self) -> None:
         while not self._ending.wait(0.5):
-            for place, process in enumerate(self._processes[: len(self._wanted)]):
-                if process.poll() is not None and not self.given_up:
+            for place, one in enumerate(self._running):
+                if one.process.poll() is not None and not self.given_up:
                     self._restarts += 1
-                    self._processes[place] = self._launch(self._wanted[place])
+                    self._running[place] = self._launch(one.worker)
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:

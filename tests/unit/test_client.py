@@ -38,7 +38,7 @@ from tasks.jobs.store import create_job, discard_job
 from tasks.jobs.train import segment_unit
 from tasks.jobs.turns import Claim, note_end
 from tasks.workers.lifecycle import READY_KEY
-from tasks.workers.local import _MAX_RESTARTS, LocalWorker, LocalWorkers, local_workers
+from tasks.workers.local import _MAX_RESTARTS, LocalWorker, LocalWorkers, RunningWorker, local_workers
 from tests.specs import job_of
 
 
@@ -271,24 +271,49 @@ def test_nobody_waits_for_workers_that_are_not_there(place: Workspace, monkeypat
     assert not is_up(place)
 
 
+def pretended(worker: LocalWorker, name: str, *, seconds: float) -> RunningWorker:
+    """A process that says after a while that it is a worker of that name, and does nothing."""
+    path = redis_client().connection_pool.connection_kwargs["path"]
+    then = f"import redis; redis.Redis(unix_socket_path={path!r}).sadd({READY_KEY!r}, {name!r})"
+    source = f"import time; time.sleep({seconds}); {then}; time.sleep(60)"
+    return RunningWorker(
+        worker, name, subprocess.Popen([sys.executable, "-c", source], start_new_session=True)
+    )
+
+
 @pytest.mark.parametrize(("slow", "lines"), [(0.0, 1), (60.0, 0)])
 def test_workers_that_take_long_to_start_are_told_of_once(
     place: Workspace, broker_url: str, broker: Any, monkeypatch: pytest.MonkeyPatch, slow: float, lines: int
 ) -> None:
     told: list[str] = []
 
-    def launch(self: LocalWorkers, worker: LocalWorker) -> "subprocess.Popen[bytes]":
-        self._names.append("cpu-slow@here")
-        then = f"import redis; redis.Redis(unix_socket_path={path!r}).sadd({READY_KEY!r}, 'cpu-slow@here')"
-        source = f"import time; time.sleep(0.5); {then}; time.sleep(60)"
-        return subprocess.Popen([sys.executable, "-c", source], start_new_session=True)
+    def launch(self: LocalWorkers, worker: LocalWorker) -> RunningWorker:
+        return pretended(worker, "cpu-slow@here", seconds=0.5)
 
-    path = redis_client().connection_pool.connection_kwargs["path"]
     monkeypatch.setattr(LocalWorkers, "_launch", launch)
     monkeypatch.setattr("tasks.workers.local._SLOW_SECONDS", slow)
     with local_workers(place, broker_url, [LocalWorker(kind="cpu")], told.append):
         assert len(told) == lines
     assert all("on their first time here they compile" in line for line in told)
+
+
+def test_a_worker_that_is_started_again_is_not_taken_for_the_one_that_is_waited_for(
+    place: Workspace, broker_url: str, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[RunningWorker] = []
+
+    def launch(self: LocalWorkers, worker: LocalWorker) -> RunningWorker:
+        if worker.kind == "gpu":
+            launched[0].process.kill()
+        seconds = 3.0 if worker.kind == "gpu" else 0.0
+        launched.append(pretended(worker, f"{worker.kind}-{len(launched)}@here", seconds=seconds))
+        return launched[-1]
+
+    monkeypatch.setattr(LocalWorkers, "_launch", launch)
+    with local_workers(place, broker_url, [LocalWorker(kind="cpu")]) as workers:
+        workers.bring([LocalWorker(kind="gpu")], print)
+        assert [one.worker.kind for one in launched] == ["cpu", "gpu", "cpu"]
+        assert redis_client().smembers(READY_KEY) >= {"gpu-1@here", "cpu-2@here"}
 
 
 def test_workers_that_died_often_in_one_stage_are_started_again_in_the_next(
