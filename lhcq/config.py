@@ -5,19 +5,17 @@ Inner functions take plain values or one of these; nothing here reads a file or 
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
     field_validator,
 )
 
 from lhcq.errors import BadInput
-from lhcq.frozen import Frozen, Grown
+from lhcq.frozen import Frozen, Grown, of_several_kinds
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LONGEST_NAME = 64
@@ -62,18 +60,12 @@ class Conventions(Grown):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    padding: float | Literal["nan"] = 0.0
+    padding: Annotated[
+        float | Literal["nan"], of_several_kinds("it is neither 'nan' nor a finite number")
+    ] = 0.0
     """The pt of a place without a particle."""
     label_map: dict[str, Literal[0, 1]] = {}  # noqa: RUF012 - pydantic copies it
     """What a label that is neither 0 nor 1 stands for: 1 signal, 0 background."""
-
-    @field_validator("padding", mode="wrap")
-    @classmethod
-    def _one_of_both(cls, padding: Any, validated: ValidatorFunctionWrapHandler) -> float | str:
-        try:
-            return validated(padding)  # type: ignore[no-any-return]
-        except ValidationError:  # which tells of each kind in turn
-            raise ValueError("it is neither 'nan' nor a finite number") from None
 
     @field_validator("label_map")
     @classmethod

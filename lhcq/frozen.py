@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_serializer,
+)
 
 from lhcq.errors import BadInput
 
@@ -45,6 +53,18 @@ def explain_fault(fault: Mapping[str, Any]) -> str:
         return f"{where} is no value that there is"
     wanted = said.removeprefix("Input ")
     return f"{where} {wanted}" if wanted != said else f"{where}: {said}"
+
+
+def of_several_kinds(fault: str) -> WrapValidator:
+    """For a value of one kind or another: one `fault`, where pydantic tells what each kind lacks in turn."""
+
+    def validate(value: Any, validated: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validated(value)
+        except ValidationError:
+            raise ValueError(fault) from None
+
+    return WrapValidator(validate)
 
 
 class Grown(Frozen):

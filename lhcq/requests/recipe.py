@@ -29,7 +29,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -46,7 +45,7 @@ from lhcq.config import (
 )
 from lhcq.environment import whole_path
 from lhcq.errors import BadInput, NotThere
-from lhcq.frozen import Frozen, explain_fault
+from lhcq.frozen import Frozen, explain_fault, of_several_kinds
 
 STAGES = ("fetch", "generate", "cluster", "prepare", "train", "predict")
 """In the order of the work."""
@@ -158,18 +157,10 @@ class PredictStage(Frozen):
     """None: the one that the recipe trains, or of the recipe's name."""
     dataset: str | None = None
     """None: the one that the recipe clusters, or of the recipe's name."""
-    step: str | int = "best"
+    step: Annotated[str | int, of_several_kinds("it is neither a step, a tag, 'best' nor 'latest'")] = "best"
     labels: str | None = None
     select: float = Field(default=0.01, gt=0, le=1)
     """The largest p-value of a selected event."""
-
-    @field_validator("step", mode="wrap")
-    @classmethod
-    def _one_of_both(cls, step: Any, validated: ValidatorFunctionWrapHandler) -> str | int:
-        try:
-            return validated(step)  # type: ignore[no-any-return]
-        except ValidationError:  # which tells of each kind in turn
-            raise ValueError("it is neither a step, a tag, 'best' nor 'latest'") from None
 
 
 class Recipe(Frozen):
