@@ -18,7 +18,7 @@ from lhcq.errors import BadInput, DiskFull, LhcqError, NotThere, TransientError
 from lhcq.records.failures import failures_of
 from lhcq.records.job_control import is_paused
 from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
-from lhcq.storage import is_full, lock_file
+from lhcq.storage import clear_set_aside, is_full, lock_file
 from lhcq.workspace import Workspace
 from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker
@@ -301,7 +301,7 @@ class Following:
         return outcome
 
     def tidy_up(self) -> None:
-        """Leave our workers the time to end the unit that ended the job: it writes a page, or removes chunks."""
+        """Leave our workers the time to end the unit that ended the job: of a run it writes a page yet."""
         if self._current.workers is None:
             return
         deadline = time.monotonic() + _TIDY_SECONDS
@@ -370,4 +370,5 @@ def do_here(
         for unit in units:
             app.tasks[unit.task].work(workspace, job, unit, NoLease())
             on_progress(progress_of(workspace, job))
+    clear_set_aside(workspace.jobs)
     return outcome
