@@ -14,8 +14,8 @@ COLUMNS = {
     "accuracy": "accuracy [95%]",
     "auc": "AUC [95%]",
     "max_sic": "max SIC",
-    "ece": "ECE",
-    "nll": "NLL",
+    "ece": "ECE [95%]",
+    "nll": "NLL [95%]",
     "train_loss": "training loss",
     "unknown": "unknown",
     "mcnemar": "against best before",
@@ -23,8 +23,9 @@ COLUMNS = {
 """Printed columns in order, with their headings."""
 
 _METRICS = (
-    "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
-    "auc_error", "max_sic", "max_sic_background_floor", "ece", "nll", "brier", "unknown",
+    "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "balanced_accuracy_low",
+    "balanced_accuracy_high", "auc", "auc_low", "auc_high", "auc_error", "max_sic", "max_sic_background_floor",
+    "ece", "ece_low", "ece_high", "nll", "nll_low", "nll_high", "brier", "brier_low", "brier_high", "unknown",
     "generated_accuracy", "generated_accuracy_low", "generated_accuracy_high", "agreement",
 )  # fmt: skip
 
@@ -91,8 +92,8 @@ def printed_row(row: dict[str, Any]) -> dict[str, str]:
         "accuracy": waiting or printed_interval(row, "accuracy"),
         "auc": printed_interval(row, "auc"),
         "max_sic": printed_sic(row),
-        "ece": printed(row["ece"]),
-        "nll": printed(row["nll"]),
+        "ece": printed_interval(row, "ece"),
+        "nll": printed_interval(row, "nll"),
         "train_loss": printed(row["train_loss"]),
         "unknown": printed(row["unknown"], digits=0) if row["accuracy"] is not None else "",
         "mcnemar": _printed_test(row),
