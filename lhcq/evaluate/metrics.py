@@ -105,7 +105,7 @@ def log_likelihoods(labels: NDArray[np.integer], score: NDArray[np.float64]) -> 
     return np.asarray(np.log(of_label.clip(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)))
 
 
-def _mean_fields(name: str, losses: NDArray[np.float64]) -> dict[str, float | None]:
+def _mean_fields(name: str, losses: NDArray[np.float64]) -> dict[str, Any]:
     """A mean of what no event has less than 0 of."""
     low, high = mean_interval(losses) or (None, None)
     return {
@@ -173,7 +173,7 @@ def calibration_error(
     return error / n, max(0.0, error - absolute) / n, min(n, error + Z95 * math.sqrt((noise**2).sum())) / n
 
 
-def _calibration_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, float]:
+def _calibration_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, Any]:
     error, low, high = calibration_error(truth, score)
     return {"ece": error, "ece_low": low, "ece_high": high}
 
@@ -183,7 +183,7 @@ def _confusion_of(truth: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Confus
     return Confusion(tp=tp, fp=fp, tn=tn, fn=fn)
 
 
-def _balanced_fields(confusion: Confusion) -> dict[str, float | None]:
+def _balanced_fields(confusion: Confusion) -> dict[str, Any]:
     """The mean of two shares, whose Wilson intervals give its own.
 
     By the method of variance estimates recovery: Newcombe, Stat. Med. 17 (1998) 873; Zou and Donner, Stat. Med. 27

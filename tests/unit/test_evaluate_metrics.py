@@ -212,7 +212,7 @@ def test_the_calibration_error_of_sure_and_right_scores_is_as_good_as_nothing_an
     assert calibration_error(labels, labels.astype(float)) == (0.0, 0.0, 0.0)
     error, low, high = calibration_error(np.array([1]), np.array([0.0]))
     assert (error, high) == (1.0, 1.0)
-    assert low == 0.0  # one event says nothing
+    assert low < 0.05  # one event says next to nothing
 
 
 @pytest.mark.parametrize(("n_signal", "n_background"), [(40, 40), (15, 400)])
