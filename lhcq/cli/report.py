@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -64,6 +64,8 @@ def command(name: str, kind: str | None, out: Path | None, figures: Path | None,
             raise NotThere(
                 f"{name}: there is no finished {kind} of that name. `lhcq ls` shows what there is."
             )
+    page: Path | None
+    value: dict[str, Any]
     if finished is not None:
         page = _copied(finished, out)
         value = {"kind": finished.what, "name": name, "found": finished.found, "verdict": finished.verdict}
