@@ -71,10 +71,9 @@ class Setting(NamedTuple):
     @property
     def name(self) -> str:
         """As the command line has it: `64+checkpointing+capped`."""
-        said = {"checkpointing": self.checkpointing, "capped": self.capped, self.compute: self.compute}
-        return "+".join(
-            [str(self.batch), *(word for word, there in said.items() if there), *["scores"] * self.scores]
-        )
+        said = {"checkpointing": self.checkpointing, "capped": self.capped, self.compute: bool(self.compute)}
+        said |= {"scores": self.scores, self.model: self.model != "7B"}
+        return "+".join([str(self.batch), *(word for word, there in said.items() if there)])
 
 
 # lhcq chooses its passes and checkpointing itself.
