@@ -2,7 +2,8 @@
 
 Behind the numbers of `wide` stand one token of the event's features and one of each constituent. What the layers see
 of them is made by a small network of its own, trained beside LoRA, of the very quantities that the particle
-transformer sees. A prompt is no text any more then, so lhcq has nothing of the kind: this is for the table alone.
+transformer sees. A prompt is no text any more then, so lhcq has nothing of the kind: this is for the table alone. The
+epoch is chosen on the validation subset.
 """
 
 import dataclasses
@@ -114,6 +115,16 @@ class Learner:
         """Leave the model as it was."""
         self._hook.remove()
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of what is trained."""
+        kept = {"adapter": self.adapter.flat, **self.channel.state_dict()}
+        return {name: one.detach().clone() for name, one in kept.items()}
+
+    def load(self, weights: dict[str, torch.Tensor]) -> None:
+        """Go back to such a copy."""
+        self.adapter.flat.data.copy_(weights["adapter"])
+        self.channel.load_state_dict({name: one for name, one in weights.items() if name != "adapter"})
+
     def _put(self, _module: Any, given: tuple[torch.Tensor, ...], embedded: torch.Tensor) -> torch.Tensor:
         if self._vectors is None:
             return embedded
@@ -171,15 +182,17 @@ def train_one(
     )
     learner = Learner(base, config, events.features.shape[1])
     subsets = _on_device(place, learner, one, prompts)
-    pace, watched = _train(
+    pace, watched, best = _train(
         learner, config, subsets, events.labels, read_events(place.root, "validation").labels
     )
+    learner.load(best)
     began = time.perf_counter()
     said = {subset: (_score(learner, subsets[subset]), None) for subset in SCORED}
     scored = sum(int(subsets[subset].last.sum()) for subset in SCORED)
     auc = keep(
         place, name, seed, n, said,
-        what=f"{one.what}, {one.epochs} epochs", kind=one.kind, weights=sum(p.numel() for p in learner.own),
+        what=f"{one.what}, the best of {one.epochs} epochs", kind=one.kind,
+        weights=sum(p.numel() for p in learner.own),
         tokens=float(subsets["train"].last.float().mean()) + 1, constituents=one.most, coding="vectors",
         config=config.model_dump(mode="json"), steps=len(pace.losses), watched_aucs=watched,
         loss_of_last_tenth=float(np.mean(pace.losses[-max(1, len(pace.losses) // 10) :])),
@@ -218,9 +231,11 @@ def _train(
     subsets: dict[str, Events],
     labels: NDArray[np.int64],
     validation: NDArray[np.int64],
-) -> tuple[Pace, list[float]]:
+) -> tuple[Pace, list[float], dict[str, torch.Tensor]]:
     base, train = learner.base, subsets["train"]
-    plan, pace, watched = plan_run(len(labels), config), Pace(), []
+    plan, pace = plan_run(len(labels), config), Pace()
+    watched: list[float] = []
+    best: dict[str, torch.Tensor] = {}
     each = -(-plan.total_steps // round(config.epochs))
     bits = torch.from_numpy(labels).to(base.device)
     base.peft.train()
@@ -245,9 +260,11 @@ def _train(
             watched.append(float(roc_auc_score(validation[: len(scores)], scores)))
             say(f"channel: step {step} of {plan.total_steps}, loss {np.mean(pace.losses[-50:]):.4f}, "
                 f"AUC {watched[-1]:.5f}, {pace.tokens_per_second() or 0:,.0f} tokens/s")  # fmt: skip
+            if watched[-1] == max(watched):
+                best = learner.weights()
             base.peft.train()
             pace.pause()
-    return pace, watched
+    return pace, watched, best
 
 
 @torch.no_grad()
