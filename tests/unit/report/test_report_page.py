@@ -1,6 +1,7 @@
 """The report of a run, from a workspace that holds what the other stages would have written."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -51,7 +52,7 @@ def test_of_a_run_that_may_only_be_read_the_report_is_told_without_a_page(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LHCQ_WORKSPACE", str(finished.root))
-    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
     (finished.run("demo") / "report.html").unlink(missing_ok=True)
     before = sorted(finished.root.rglob("*"))
     result = CliRunner().invoke(cli, ["report", "demo", "--json"], catch_exceptions=False)
