@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lhcq.jets.lanes import N_LANES, get_int, inlined, put_int
 
-BLOCK = 4  # slots of which a pass notes the smallest merit
+BLOCK = 4  # slots of which a pass notes the smallest merit and the smallest distance together
 WINDOW = 16  # particles on each side in azimuth that a particle is compared with at the start
 PAD = WINDOW + 1
 N_SECTORS = (
@@ -47,7 +47,7 @@ class Desk(NamedTuple):
     near: int
     weight: int
     name: int
-    to_asked: int
+    to_asked: int  # R^2 to the pseudojet that asked for the last row
     # of nodes, lane after lane: momentum (px, py, pz, e), slot while it is a pseudojet, two parents; complete ones
     momenta: int
     slots: int

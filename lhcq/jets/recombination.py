@@ -21,7 +21,9 @@ A round is one turn for each lane, then one pass over the slots for all lanes.
         - one that is no more, or none yet: it asks for a row.
   pass: a row is the distances from the pseudojet that asked to all others of its lane. The smallest is its own
       nearest neighbour. A pseudojet to which the asking one is nearer than its `distance` has it for its neighbour
-      from now on. On the way the smallest merit of each lane is found for the next turn.
+      from now on. On the way the smallest merit of each lane is found for the next turn. Of both the pass notes in
+      which block of four slots they are, and the turn looks which of the four it is: to compare is what a pass spends
+      most on, and a block needs one comparison where its slots would need four.
 
 No neighbour has to be known until its turn comes, and of most it never does: nine of ten particles are taken by
 somebody else before (`neighbours` says what is known at the start). The same row that looks for a neighbour serves
@@ -175,7 +177,10 @@ def _start(desk: Any, n_most: int, power: int) -> None:
 
 @inlined
 def _pass(desk: Any, n_slots: int, limit: float) -> None:
-    """The smallest distance of each lane's row and its slot, and the smallest merit of each lane and its block."""
+    """The smallest distance of each lane's row, the smallest merit of each lane, and in which blocks they are.
+
+    The row itself is left in `to_asked`.
+    """
     notes = desk.notes
     rap, phi = row(notes, ASKED_RAP), row(notes, ASKED_PHI)
     # A sum may be as near to somebody as the neighbour it has. Who asks again cannot, but for its own neighbour.
