@@ -33,8 +33,8 @@ def find_bare(file: h5py.File, path: Path) -> Frame | None:
     if not found:
         return _by_column(file, tables, path)
     if len(found) > 1:
-        names = ", ".join(one.name for one in found)
-        raise BadInput(f"{path}: several tables of features ({names}). {copy_alone(path, found[0])}")
+        listed = ", ".join(str(one.name) for one in found)
+        raise BadInput(f"{path}: several tables of features ({listed}). {copy_alone(path, found[0])}")
     (table,) = found
     check_storage(path, table)
     width = table.shape[1]

@@ -13,7 +13,7 @@ from pathlib import Path
 from lhcq.errors import BadInput
 from lhcq.events.faults import QUANTITIES
 from lhcq.events.frames import Column, Frame
-from lhcq.events.names import FEATURE_WIDTHS, LABEL, means_label
+from lhcq.events.names import FEATURE_WIDTHS, LABEL, NEEDED, means_label
 from lhcq.events.signatures import HINT
 
 N_PARTICLES = 700
@@ -43,7 +43,9 @@ class Arrangement:
 def arrange(frame: Frame, path: Path) -> Arrangement:
     """Find the particles and the label in a frame; raises `BadInput` where its columns do not say which they are."""
     width = len(frame.columns)
-    if width in FEATURE_WIDTHS:
+    if width in FEATURE_WIDTHS or (
+        width < UNLABELLED_WIDTH and set(NEEDED) <= {one.name for one in frame.columns}
+    ):
         raise BadInput(
             f"{path}: a features file ({width} columns), not an event file. "
             "Use `lhcq import`, or give the event file that it was made from."

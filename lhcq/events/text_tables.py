@@ -64,7 +64,8 @@ def _separated_by_blanks(path: Path, first: str, second: str) -> TextTable | Non
         names = [f"f{place}" for place in range(len(names))]
         told = f"[f'f{{i}}' for i in range({len(names)})]"
     else:
-        told = f"open({str(path)!r}).readline().strip('# \\n').split()"
+        words = f"np.loadtxt({str(path)!r}, str, None, max_rows=1)"
+        told = f"[n.strip('#') for n in {words} if n != '#']"
     skipped = "" if nameless or first.startswith("#") else ", skiprows=1"
     source = f"pa.table([*np.loadtxt({str(path)!r}, ndmin=2{skipped}).T], names={told})"
     return TextTable("a table separated by blanks", names, nameless, ", pyarrow as pa", source)
