@@ -24,7 +24,7 @@ from lhcq.events.pytables import write_frame
 ROUNDS = {100_000: 3, 1_000_000: 1}
 """How often each size is taken."""
 MOST_MB = 300.0
-"""Of a process that reads, whatever the file's size: 1,000,000 rows of events are 17 GB, those of features 120 MB."""
+"""Of a process that reads, whatever the size: 1,000,000 rows of events are 17 GB in memory, of features 0.1."""
 MB = 1e6
 _LOOK_SECONDS = 0.02
 _BLOCK = 50_000
