@@ -88,6 +88,14 @@ def test_other_quantities_in_an_array_without_names_are_told_by_their_values(
     assert said in problem
 
 
+def test_a_few_slow_and_heavy_jets_at_the_end_of_a_file_are_jets(tmp_path: Path) -> None:
+    path, values = tmp_path / "features.npy", make_values(20)
+    values[-3:, 3] = 2 * np.sqrt((values[-3:, 0:3] ** 2).sum(axis=1))
+    np.save(path, values)
+    blocks = list(read_features(open_feature_file(path), rows=17))
+    assert [len(block.values["mj1"]) for block in blocks] == [17, 3]
+
+
 def no_table(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["something"] = np.arange(3)
