@@ -38,7 +38,7 @@ def test_another_label_is_named_with_its_remedy_and_read_by_it(
 
 def test_a_second_signal_of_a_features_file_is_named_and_mapped(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
-    columns = {name: rng.uniform(1, 2, 24) for name in OF_JETS}
+    columns = {name: rng.uniform(100, 200, 24) for name in OF_JETS}
     path = write_pandas(tmp_path / "a.features.h5", {**columns, "label": np.where(TRUTH, 2.0, 0.0)})
     with pytest.raises(BadInput, match=r"row 1, label: .*\(2\).*`--label-map 2=1` reads it so"):
         list(read_features(open_feature_file(path), rows=10))
