@@ -58,7 +58,7 @@ def _refuse_name_of_another_format(form: str, out: Path) -> None:
     """A directory called like a file of another format is nobody's wish."""
     if out.is_dir():
         return
-    named = {other for other, suffix in _SUFFIXES.items() if out.suffix == Path(suffix).suffix}
+    named = {other for other, suffix in _SUFFIXES.items() if out.suffix and suffix.endswith(out.suffix)}
     if named and form not in named:
         raise BadInput(
             f"--out {out}: is named like a file of --format {' or '.join(sorted(named))}, and this writes {form}. "
