@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # safetensors 0.8.0 for NumPy: an array that is not stored row by row is written with its values in other places.
 #
-# A transposed matrix, every second column of an array, what `np.linalg` or a table of columns (pandas, HDF5) gives in
+# A transposed matrix, every second column of an array, the values of a frame of pandas or a matrix of scikit-learn in
 # Fortran's order: `save_file` takes the memory as it lies and the shape as it is said. What is loaded has the right
 # shape and type, and values in the wrong rows, of a view values that it does not even hold. Nothing is raised;
 # `safetensors.torch` refuses such tensors. Write `np.ascontiguousarray(array)`. 0.7.0 wrote them right.
