@@ -109,7 +109,7 @@ def _cpu_of_children() -> float:
 
 
 def _look_at(pid: int, seen: dict[tuple[int, float], float]) -> int:
-    """Bytes of a process and all below it, what they share counted once; `seen` learns what each has used, in seconds."""
+    """Bytes of a process and all below it, what they share counted once; `seen` learns the seconds that each used."""
     total = 0
     with contextlib.suppress(psutil.Error):
         shell = psutil.Process(pid)
