@@ -22,7 +22,9 @@ from lhcq.records.validations import require_scores
 from lhcq.requests.recorded_recipe import recorded_recipe
 from lhcq.storage import sha256_of
 from lhcq.workspace import RunPaths, Workspace
+from tasks.jobs.leases import NoLease
 from tasks.jobs.store import create_job, discard_job
+from tasks.jobs.train import segment_unit, validate_unit
 from tasks.stages import train
 from tests.prompt_splits import write_two_digits
 from tests.specs import job_of
@@ -40,7 +42,7 @@ def set_threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.fixture
-def ask(broker: Any, here: Workspace, few_layers: Any) -> Callable[..., Job]:
+def ask(here: Workspace, few_layers: Any) -> Callable[..., Job]:
     """Asks for a run of two segments of one step."""
     split = here.split("small")
     write_two_digits(split, PARTS, lambda digit, _: int(digit >= 5))
@@ -74,22 +76,29 @@ def bytes_of(here: Workspace, run: str) -> list[bytes]:
     return [(paths.checkpoint(step) / "adapter_model.safetensors").read_bytes() for step in steps]
 
 
+def train_and_score(
+    here: Workspace, job: Job, threads: tuple[int, int, int], set_threads: Callable[[int], None]
+) -> bytes:
+    """Two segments and a validation, each by a process of so many threads; the scores."""
+    units = (segment_unit(job.name), segment_unit(job.name), validate_unit(job.name, 2))
+    for unit, count in zip(units, threads, strict=True):
+        task = train.validate if unit.task == train.validate.name else train.train_segment
+        set_threads(count)
+        task.work(here, job, unit, NoLease())
+        assert threads_here() == count  # whatever else the worker does next is as before
+    return require_scores(here.validation(job.name, 2)).p_signal.tobytes()
+
+
 def test_a_run_that_is_gone_on_with_elsewhere_has_the_bytes_of_one_that_was_not(
     here: Workspace, ask: Callable[..., Job], set_threads: Callable[[int], None]
 ) -> None:
-    scores = {}
-    for run, threads in (("whole", (1, 1, 1)), ("moved", (1, 2, 2)), ("other", (2, 2, 2))):
-        ask(run)
-        for task, count in zip(
-            (train.train_segment, train.train_segment, train.validate), threads, strict=True
-        ):
-            set_threads(count)
-            assert task(run, *([2] if task is train.validate else [])) == "done"
-            assert threads_here() == count  # whatever else the worker does next is as before
-        scores[run] = require_scores(here.validation(run, 2)).p_signal.tobytes()
+    whole = train_and_score(here, ask("whole"), (1, 1, 1), set_threads)
+    moved = train_and_score(here, ask("moved"), (1, 2, 2), set_threads)
+    other = train_and_score(here, ask("other"), (2, 2, 2), set_threads)
     assert bytes_of(here, "moved") == bytes_of(here, "whole")
-    assert scores["moved"] == scores["whole"]
+    assert moved == whole
     assert bytes_of(here, "other") != bytes_of(here, "whole")  # else this shows nothing
+    assert other != whole
 
 
 def test_a_run_is_begun_with_what_its_terms_say_and_keeps_that_when_they_change(
@@ -98,12 +107,11 @@ def test_a_run_is_begun_with_what_its_terms_say_and_keeps_that_when_they_change(
     set_threads(1)
     job = ask("run", threads=2)
     assert threads_of(here, job) is None
-    assert train.train_segment("run") == "done"
+    train.train_segment.work(here, job, segment_unit("run"), NoLease())
     assert threads_of(here, job) == 2
     again = ask("run", threads=1)  # no other request: what it decides is decided
     assert again.identity == job.identity
-    assert train.train_segment("run") == "done"
-    assert threads_of(here, again) == 2
+    assert keep_threads(here, again, 1) == 2
     assert tomllib.loads(recorded_recipe(here, "run"))["train"]["threads"] == 2
 
 
@@ -127,7 +135,7 @@ def test_fewer_cores_than_a_run_keeps_threads_are_told(
     job = ask("run", threads=cores + 1)
     assert beyond_cores(job, cores) == ""
     with caplog.at_level(logging.WARNING):
-        assert train.train_segment("run") == "done"
+        train.train_segment.work(here, job, segment_unit("run"), NoLease())
     assert f"train run was begun with {cores + 1} threads and keeps them" in caplog.text
 
 
