@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.particles_codings import prompts_of
-from benchmarks.particles_data import SCORED, keep, make_split, read_events, row_path
+from benchmarks.particles_data import keep, make_split, read_events, read_prompts, row_path, scored_subsets
 from benchmarks.quality_variants import RECIPE_CONFIG
 from benchmarks.rows import say
 from lhcq.config import Frame, SplitConfig, TrainConfig
@@ -72,6 +72,12 @@ MODELS: dict[str, Model] = {
     "particles-10-noise": Model(
         what="10 constituents, 4 epochs, moved anew in each", copies=4, config=_recipe(epochs=1.0)
     ),
+    "random-10-noise": Model(
+        what="10 constituents, 4 epochs, moved anew in each, of random weights",
+        copies=4,
+        weights="random",
+        config=_recipe(epochs=1.0),
+    ),
     "particles-20-noise": Model(
         what="20 constituents, 4 epochs, moved anew in each", most=20, copies=4, config=_recipe(epochs=1.0)
     ),
@@ -93,14 +99,17 @@ class Pace:
         self._last: float | None = None
 
     def __call__(self, record: StepRecord) -> bool:
+        self.note(record.loss, record.tokens)
+        return True
+
+    def note(self, loss: float, tokens: int) -> None:
         """Note a step; the first one of a segment, in which passes are recorded, has no time."""
         now = time.perf_counter()
         if self._last is not None:
             self._seconds.append(now - self._last)
-            self._tokens.append(record.tokens)
+            self._tokens.append(tokens)
         self._last = now
-        self.losses.append(record.loss)
-        return True
+        self.losses.append(loss)
 
     def pause(self) -> None:
         self._last = None
@@ -160,11 +169,11 @@ def random_model(place: Workspace, model: Path) -> Path:
 def _prompts(place: Workspace, one: Model, subset: str) -> list[str]:
     if one.most and not (one.copies > 1 and subset == "train"):
         return prompts_of(place, subset, one.coding, one.most, one.frame)
-    split = "wide"
-    if one.most:
-        config = SplitConfig(template="particles", constituents=one.most, frame=one.frame, copies=one.copies)
-        split = make_split(place, config)
-    found: list[str] = read_subset(place.split(split), subset, ["prompt"])["prompt"].to_pylist()
+    if not one.most:
+        return read_prompts(place, subset)
+    config = SplitConfig(template="particles", constituents=one.most, frame=one.frame, copies=one.copies)
+    split = place.split(make_split(place, config))
+    found: list[str] = read_subset(split, subset, ["prompt"])["prompt"].to_pylist()
     return found
 
 
@@ -180,7 +189,7 @@ def _train_one(place: Workspace, load: Callable[[], Base], name: str, one: Model
     pace, checkpoint = _train(place, base, run, config, prompts, labels)
     base.adapter.graphs.clear()  # their memory is wanted for scoring
     said, rates = {}, {}
-    for subset in SCORED:
+    for subset in scored_subsets(place):
         asked = _prompts(place, one, subset)
         began = time.perf_counter()
         scores = score_prompts(base, checkpoint=checkpoint, config=config, prompts=asked, batch_size=32)
