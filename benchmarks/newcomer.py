@@ -71,15 +71,17 @@ def run(command: str, where: Path) -> dict[str, Any]:
     }
     environment["PATH"] = f"{where / '.venv' / 'bin'}:{environment['PATH']}"
     peak, load = 0, os.getloadavg()[0]
+    seen: dict[tuple[int, float], float] = {}
     with tempfile.TemporaryFile("w+") as output:
         cpu, began = _cpu_of_children(), time.perf_counter()
         shell = subprocess.Popen(
             ["sh", "-c", command], cwd=where, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
         while shell.poll() is None:
-            peak = max(peak, _memory_of(shell.pid))
+            peak = max(peak, _look_at(shell.pid, seen))
             time.sleep(LOOK_SECONDS)
-        seconds, cpu = time.perf_counter() - began, _cpu_of_children() - cpu
+        # What a worker has used is no child's of this process where the worker was killed at its command's end.
+        seconds, cpu = time.perf_counter() - began, max(_cpu_of_children() - cpu, sum(seen.values()))
         output.seek(0)
         printed = [_of_anywhere(line.strip(), where) for line in output if line.strip()]
     return {
@@ -106,13 +108,15 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _memory_of(pid: int) -> int:
-    """Bytes of a process and all below it, what they share counted once."""
+def _look_at(pid: int, seen: dict[tuple[int, float], float]) -> int:
+    """Bytes of a process and all below it, what they share counted once; `seen` learns the seconds that each used."""
     total = 0
     with contextlib.suppress(psutil.Error):
         shell = psutil.Process(pid)
         for process in [shell, *shell.children(recursive=True)]:
             with contextlib.suppress(psutil.Error, OSError):
+                used = process.cpu_times()
+                seen[process.pid, process.create_time()] = used.user + used.system
                 total += process.memory_full_info().pss
     return total
 
@@ -188,9 +192,9 @@ def main() -> int:
     asked = parser.parse_args()
     stored = RESULTS / "newcomer.json"
     arrived = True
+    made_with = circumstances()  # before: what is worked on meanwhile is not what is measured
     for way in asked.way or WAYS:
         with tempfile.TemporaryDirectory(prefix="newcomer-") as place:
-            made_with = circumstances()  # before: what is worked on meanwhile is not what is measured
             result = {**go(way, Path(place), asked.events), "circumstances": made_with}
             others = json.loads(stored.read_text()) if stored.exists() else {}
             write_result("newcomer", {**others, way: result})

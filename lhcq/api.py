@@ -168,6 +168,7 @@ def plan_train(
     model: str | None = None,
     preset: str = "default",
     track: str | None = None,
+    threads: int | None = None,
     workspace: Workspace | Path | str | None = None,
     **config: Any,
 ) -> "Record":
@@ -175,7 +176,8 @@ def plan_train(
 
     `config` overrides values of the preset (`default` or `diary`): rank, alpha, learning_rate, epochs, max_steps,
     checkpoints, seed, max_memory (bytes) and the others of `lhcq train`. `model` is a directory, `smollm2` or
-    OWNER/MODEL of the hub, `track` a tracker that is told as well.
+    OWNER/MODEL of the hub, `track` a tracker that is told as well. `threads` of a CPU are what the run begins with
+    and keeps, whoever goes on with it, so that its bytes are the same; None: those of the process that begins it.
 
     Raises `NotThere` without the split, `BadInput` for a model, tracker or value that cannot be used or a prompt of
     more than max_tokens, `DiskFull`.
@@ -189,7 +191,15 @@ def plan_train(
     model = model or default_at_hand(here)
     directory = obtain(model, here, say=say_nothing)
     return train_request(
-        here, _name_of(split), name, resolved, model=model, model_dir=directory, preset=preset, track=track
+        here,
+        _name_of(split),
+        name,
+        resolved,
+        model=model,
+        model_dir=directory,
+        preset=preset,
+        track=track,
+        threads=threads,
     ).job
 
 

@@ -97,6 +97,7 @@ def _train(recipe: Recipe, section: TrainStage, workspace: Workspace, model: Mod
         model=model(section.model),
         preset=section.preset,
         track=section.track,
+        threads=section.threads,
         workspace=workspace,
         **config_of(section, TrainConfig),
     )

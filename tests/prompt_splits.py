@@ -1,5 +1,7 @@
 """Datasets to write prompts of, and the splits that are read back."""
 
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lhcq.manifests import write_manifest
+from lhcq.storage import staged_directory
 
 FLOATS = ("pt", "eta", "phi", "m", "px", "py", "pz", "e", "pt_lead")
 
@@ -57,3 +60,30 @@ def encode(prompts: list[str]) -> list[list[int]]:
 
 def read_part(split: Path, name: str) -> list[dict]:
     return pq.read_table(split / f"{name}.parquet").to_pylist()
+
+
+def write_two_digits(
+    split: Path,
+    parts: Mapping[str, int],
+    label_of: Callable[[int, random.Random], int],
+    *,
+    train_label: int | None = None,
+) -> None:
+    """A split of prompts of two digits, labelled by `label_of` the first, or in training by `train_label`."""
+    draw = random.Random(3)
+    row = 0
+    with staged_directory(split) as directory:
+        for part, n in parts.items():
+            first = [draw.randrange(10) for _ in range(n)]
+            labels = [label_of(digit, draw) for digit in first]
+            if part == "train" and train_label is not None:
+                labels = [train_label] * n
+            columns = {
+                "row": np.arange(row, row + n),
+                "label": np.array(labels, dtype=np.int8),
+                "prompt": [f"{digit}{draw.randrange(10)}:" for digit in first],
+                **{name: np.ones(n) for name in ("mjj", "m_heavy", "m_light")},
+            }
+            pq.write_table(pa.table(columns), directory / f"{part}.parquet")
+            row += n
+        write_manifest(directory, features=["mjj"])

@@ -151,6 +151,11 @@ def read_policy(
     type=click.Choice(["tensorboard", "mlflow", "wandb", "trackio"]),
     help="Tell this tracker too, after each checkpoint and validation. Default: none.",
 )
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Of a CPU. The run keeps those that it began with, for the same bytes. Default: those of its first worker.",
+)
 @_option("--seed", type=int, help="Of the order of prompts, the first weights of the adapter, and dropout.")
 @force_option
 @wait_option
@@ -163,6 +168,7 @@ def command(
     preset: str,
     policy: dict[str, str],
     track: str | None,
+    threads: int | None,
     force: bool,
     wait: bool,
     as_json: bool,
@@ -191,14 +197,22 @@ def command(
     model_name = chosen_model(model, workspace) or default_model()
     directory = obtain(model_name, workspace, say=say)
     request = train_request(
-        workspace, split, name, resolved, model=model_name, model_dir=directory, preset=preset, track=track
+        workspace,
+        split,
+        name,
+        resolved,
+        model=model_name,
+        model_dir=directory,
+        preset=preset,
+        track=track,
+        threads=threads,
     )
     return follow_run(
         workspace,
         request.job,
         wait=wait,
         as_json=as_json,
-        begin=lambda _: say_what_it_takes(workspace, request.job, directory, request.longest),
+        begin=lambda _: say_what_it_takes(workspace, request.job, directory, request.longest, threads),
         force=force,
     )
 
@@ -214,8 +228,15 @@ def follow_run(
 ) -> int:
     """Publish what a run needs next, wait for its end, and print its table."""
     from lhcq.cli.runs import alarm_lines, run_answer
-    from lhcq.cli.session import have_done
+    from lhcq.cli.session import have_done, say
+    from lhcq.records.threads import beyond_cores, threads_of
     from tasks.client import progress_of, workers_for
+
+    def begin_telling(current: "Session") -> None:
+        begin(current)
+        kept = threads_of(workspace, job)
+        if kept is not None and current.workers is not None and (word := beyond_cores(job, kept)):
+            say(word)
 
     waited = have_done(
         workspace,
@@ -224,7 +245,7 @@ def follow_run(
         measure=lambda: progress_of(workspace, job),
         again=f"Run `lhcq resume {job.name}` to go on.",
         wait=wait,
-        begin=begin,
+        begin=begin_telling,
         force=force,
     )
     for line in alarm_lines(workspace, job.name) if waited.code != 0 else ():
@@ -237,16 +258,20 @@ def follow_run(
     return waited.code
 
 
-def say_what_it_takes(workspace: "Workspace", job: "Job", directory: "Path", longest: int) -> None:
+def say_what_it_takes(
+    workspace: "Workspace", job: "Job", directory: "Path", longest: int, threads: int | None = None
+) -> None:
     """Which model, how many steps; of this machine, memory and time: a worker elsewhere looks for itself.
 
-    `longest` is the longest prompt, in tokens. Raises `BadInput` where this machine has not the memory.
+    `longest` is the longest prompt, in tokens; `threads` are those that were asked for. Raises `BadInput` where this
+    machine has not the memory.
     """
     from lhcq.cli.session import say
     from lhcq.environment import Settings
     from lhcq.model.preflight import check_memory, check_packages, device_here, estimate_needs
     from lhcq.model.sources import default_model
     from lhcq.records.specs import TrainSpec
+    from lhcq.records.threads import threads_of
     from lhcq.requests.forecast import expected_time
 
     spec = job.spec_of(TrainSpec)
@@ -256,6 +281,9 @@ def say_what_it_takes(workspace: "Workspace", job: "Job", directory: "Path", lon
         f"{job.title}: {spec.model}{default}, {spec.total_steps:,} steps of {config.batch_size * config.accumulation}"
         f" of {spec.n_train:,} prompts, {len(spec.checkpoint_steps)} checkpoints"
     )
+    kept = threads_of(workspace, job)
+    if threads is not None and kept not in (None, threads):
+        say(f"{job.title} keeps the {kept} threads that it was begun with, for the same bytes")
     if Settings.from_environment().broker_url is not None:
         return
     check_packages(directory)

@@ -2,7 +2,7 @@
 
 Everything that a step depends on is a function of its number: its rows, its rate, and the random numbers of its
 dropout. So a checkpoint needs no generator state, and a run in segments equals an uncut run bit for bit on the
-CPU. That holds among processes with the same number of torch threads, which is left at the process's default.
+CPU. That holds among processes with the same number of torch threads, which a job keeps (`lhcq.records.threads`).
 """
 
 import dataclasses

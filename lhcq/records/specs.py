@@ -23,6 +23,7 @@ from lhcq.frozen import Frozen, Grown
 from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000
+MOST_THREADS = 1024
 
 
 class Terms(Frozen):
@@ -146,6 +147,8 @@ class TrainTerms(Terms):
 
     track: str | None = None
     """A tracker."""
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
+    """Of a CPU, to be begun with; None: those of the worker that begins it."""
 
 
 class TrainSpec(OfBase):

@@ -46,6 +46,7 @@ from lhcq.config import (
 from lhcq.environment import whole_path
 from lhcq.errors import BadInput, NotThere
 from lhcq.frozen import Frozen, explain_fault, of_several_kinds
+from lhcq.records.specs import MOST_THREADS
 
 STAGES = ("fetch", "generate", "cluster", "prepare", "train", "predict")
 """In the order of the work."""
@@ -137,6 +138,8 @@ class TrainStage(TrainConfig):
     weights: _Sha256 | None = None
     """Of the base model, as its runs record it; None: whatever the model is."""
     track: str | None = None
+    threads: int | None = Field(default=None, ge=1, le=MOST_THREADS)
+    """Of a CPU; None: those of the worker that begins the run."""
 
     @model_validator(mode="before")
     @classmethod

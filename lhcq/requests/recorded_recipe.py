@@ -15,6 +15,7 @@ from lhcq.config import TRAIN_PRESETS, ClusterConfig, GenerateConfig, SplitConfi
 from lhcq.events.archive import CATALOGUE
 from lhcq.records.jobs import MADE, Job, directory_of, find_job, list_jobs, load_job
 from lhcq.records.specs import ClusterSpec, ClusterTerms, GenerateSpec, PrepareSpec, TrainSpec, TrainTerms
+from lhcq.records.threads import threads_of
 from lhcq.storage import read_json, staged_file
 from lhcq.version import version as own_version
 from lhcq.workspace import RunPaths, Workspace
@@ -108,6 +109,8 @@ def _train(workspace: Workspace, job: Job) -> Section:
         found["weights"] = spec.base.weights
     if (track := job.terms_of(TrainTerms).track) is not None:
         found["track"] = track
+    if (threads := threads_of(workspace, job)) is not None:
+        found["threads"] = threads
     return found | config
 
 

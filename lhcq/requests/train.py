@@ -46,10 +46,11 @@ def train_request(
     model_dir: Path,
     preset: str = "default",
     track: str | None = None,
+    threads: int | None = None,
 ) -> TrainRequest:
     """The job that trains the base `model` in `model_dir` on a split; `preset` is what the configuration began with.
 
-    `track` names a tracker that is told as well.
+    `track` names a tracker that is told as well, `threads` how many of a CPU to begin with.
     """
     workspace.run(run)
     manifest = split_to_train(workspace, split, track)
@@ -81,7 +82,8 @@ def train_request(
         total_steps=plan.total_steps,
         checkpoint_steps=plan.checkpoint_steps,
     )
-    terms = TrainTerms(track=track) if track else TrainTerms()
+    asked = {"track": track, "threads": threads}
+    terms = TrainTerms.checked(**{name: value for name, value in asked.items() if value is not None})
     job = Job(kind=spec.kind, name=run, spec=spec, terms=terms)
     return TrainRequest(job=job, config=config, longest=longest)
 

@@ -5,16 +5,19 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from lhcq.records.jobs import Job
 from lhcq.records.specs import FineTuning, Template
 from lhcq.workspace import Workspace
 from tasks.jobs.leases import Lease
 from tasks.observe.tracing import note_span
+from tasks.stages.model import model_of_job
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from lhcq.evaluate.weak import Region, WeakEvents
+    from lhcq.model.base import Base
     from lhcq.model.loop import StepRecord
 
 log = logging.getLogger(__name__)
@@ -29,8 +32,11 @@ class FineTuned:
     there is nothing that the events of one fold could tell of another's.
     """
 
-    def __init__(self, workspace: Workspace, tuning: FineTuning, template: Template, held: Lease) -> None:
+    def __init__(
+        self, workspace: Workspace, job: Job, tuning: FineTuning, template: Template, held: Lease
+    ) -> None:
         self._workspace = workspace
+        self._job = job
         self._tuning = tuning
         self._template = template
         self._held = held
@@ -39,18 +45,22 @@ class FineTuned:
         self, events: "WeakEvents", region: "Region", sideband: float, *, fold: int, seed: int
     ) -> "NDArray[np.float64]":
         """P(region) of the events of one fold; raises `BadInput` where there are too few to learn from."""
+        with model_of_job(self._workspace, self._job, self._tuning, self._held) as base:
+            return self._score(base, events, region, sideband, fold=fold, seed=seed)
+
+    def _score(
+        self, base: "Base", events: "WeakEvents", region: "Region", sideband: float, *, fold: int, seed: int
+    ) -> "NDArray[np.float64]":
         import numpy as np
 
         from lhcq.evaluate.weak import drawn_rows
         from lhcq.model.loop import train_whole
-        from lhcq.model.model_cache import base_of
         from lhcq.model.plan import plan_run
         from lhcq.model.ranks import ranks_here
         from lhcq.model.score import score_attached
 
         config = self._tuning.config.model_copy(update={"seed": seed})
         drawn, labels = drawn_rows(events, region, sideband, fold=fold, seed=seed)
-        base = base_of(self._workspace, self._tuning)
         prompts = self._prompts(events, drawn)
         told = _Progress(self._held, plan_run(len(prompts), config).total_steps)
         train_whole(

@@ -21,6 +21,7 @@ from tasks.jobs.store import summary_of
 from tasks.observe.tracing import note_span
 from tasks.stages.cluster import read_key
 from tasks.stages.fanout import chunk_work, merge_work, perform_chunk, perform_merge
+from tasks.stages.model import model_of_job
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,6 @@ REMADE = "Predict again, under another name."
 
 def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -> None:
     from lhcq.evaluate.predictions import write_scored
-    from lhcq.model.model_cache import base_of
     from lhcq.model.score import score_prompts
 
     spec = job.spec_of(PredictSpec)
@@ -45,14 +45,15 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     note_span(events=len(prompts))
     checkpoint = workspace.checkpoint(spec.run, spec.step)
     _refuse_another_checkpoint(spec, checkpoint)
-    scores = score_prompts(
-        base_of(workspace, spec),
-        checkpoint=checkpoint,
-        config=spec.config,
-        prompts=prompts,
-        batch_size=spec.config.evaluation_batch,
-        on_batch=lambda _: held.check(),
-    )
+    with model_of_job(workspace, job, spec, held) as base:
+        scores = score_prompts(
+            base,
+            checkpoint=checkpoint,
+            config=spec.config,
+            prompts=prompts,
+            batch_size=spec.config.evaluation_batch,
+            on_batch=lambda _: held.check(),
+        )
     write_scored(path, **columns, p_signal=scores.p_signal, answers=scores.answers)
 
 

@@ -37,7 +37,7 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
     found = []
     for learner in learners_of(spec):
         held.check()
-        found.append(_score(workspace, spec, learner, put, chunk, held))
+        found.append(_score(workspace, job, learner, put, chunk, held))
     write_chunk(path, np.stack(found))
 
 
@@ -57,11 +57,12 @@ def _put(workspace: Workspace, spec: ScanSpec, n_signal: int, seed: int) -> "Inj
 
 
 def _score(
-    workspace: Workspace, spec: ScanSpec, learner: str, put: "Injected", chunk: Injection, held: Lease
+    workspace: Workspace, job: Job, learner: str, put: "Injected", chunk: Injection, held: Lease
 ) -> "NDArray[np.float64]":
     from lhcq.evaluate.injection import idealised_fold, supervised_fold
     from lhcq.evaluate.weak import score_fold
 
+    spec = job.spec_of(ScanSpec)
     if learner == IDEALISED:
         return idealised_fold(put, spec.region, fold=chunk.fold, seed=chunk.seed)
     if learner == SUPERVISED:
@@ -70,7 +71,7 @@ def _score(
     if learner != TREES and spec.tuning is not None:
         from tasks.stages.fine_tuning import FineTuned
 
-        score = FineTuned(workspace, spec.tuning, spec.template, held)
+        score = FineTuned(workspace, job, spec.tuning, spec.template, held)
     found: NDArray[np.float64] = score(
         put.events, spec.region, spec.config.sideband, fold=chunk.fold, seed=chunk.seed
     )

@@ -60,7 +60,7 @@ def _learner(workspace: Workspace, job: Job, held: Lease) -> "ScoreFold":
         return score_fold
     from tasks.stages.fine_tuning import FineTuned
 
-    return FineTuned(workspace, spec.tuning, spec.template, held)
+    return FineTuned(workspace, job, spec.tuning, spec.template, held)
 
 
 def _shuffle(

@@ -31,6 +31,7 @@ from tasks.jobs.train import segment_unit, test_unit, validate_unit
 from tasks.jobs.units import Unit
 from tasks.observe.tracing import note_span
 from tasks.stages.alarms import SegmentWatch, begin_segment, judge_validations
+from tasks.stages.model import model_of_job
 
 _VERSIONED = ("lhcq", "torch", "transformers", "peft", "bitsandbytes")
 
@@ -130,7 +131,6 @@ def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> 
     """Train one segment; gives the step committed, or nothing when the run is held or must answer an alarm first."""
     from lhcq.model.checkpoint import write_checkpoint
     from lhcq.model.loop import StepRecord, train_segment
-    from lhcq.model.model_cache import base_of
     from lhcq.model.ranks import ranks_here
 
     spec = job.spec_of(TrainSpec)
@@ -152,9 +152,8 @@ def _train(workspace: Workspace, job: Job, held: Lease, alarms: list[Alarm]) -> 
         return not held.lost and not watch.ends_segment and wish_of(workspace, job) == "run"
 
     prompts, labels, _ = _subset(workspace, job, "train")
-    base = base_of(workspace, job.spec_of(TrainSpec))
     state = None
-    with watch.refused_numbers():
+    with model_of_job(workspace, job, spec, held) as base, watch.refused_numbers():
         state = train_segment(
             base,
             prompts=prompts,
@@ -304,22 +303,22 @@ def _calibrate(workspace: Workspace, job: Job, step: int, held: Lease) -> None:
 def _score(workspace: Workspace, job: Job, step: int, subset: str, final: Path, held: Lease) -> Metrics:
     """Score one subset with one checkpoint and commit the metrics."""
     from lhcq.evaluate.validation import write_validation
-    from lhcq.model.model_cache import base_of
     from lhcq.model.score import score_prompts
     from lhcq.records.validations import read_report
 
-    config = job.spec_of(TrainSpec).config
+    spec = job.spec_of(TrainSpec)
     checkpoint = require_checkpoint(workspace.checkpoint(job.name, step), what=f"checkpoint {step}")
     prompts, labels, rows = _subset(workspace, job, subset)
     note_span(events=len(prompts))
-    scores = score_prompts(
-        base_of(workspace, job.spec_of(TrainSpec)),
-        checkpoint=workspace.checkpoint(job.name, step),
-        config=config,
-        prompts=prompts,
-        batch_size=config.evaluation_batch,
-        on_batch=lambda _: held.check(),
-    )
+    with model_of_job(workspace, job, spec, held) as base:
+        scores = score_prompts(
+            base,
+            checkpoint=workspace.checkpoint(job.name, step),
+            config=spec.config,
+            prompts=prompts,
+            batch_size=spec.config.evaluation_batch,
+            on_batch=lambda _: held.check(),
+        )
     make_way(final)
     metrics = write_validation(
         final,

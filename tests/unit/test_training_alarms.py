@@ -2,28 +2,24 @@
 
 import contextlib
 import json
-import random
 import shutil
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from lhcq.config import TrainConfig
 from lhcq.evaluate.comparison import compare_scores
-from lhcq.manifests import write_manifest
 from lhcq.model import loop
 from lhcq.model.plan import plan_run
 from lhcq.records.jobs import outcome_of
 from lhcq.records.run_state import RATE_FACTOR, alarms_of, committed_steps, read_course
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page
-from lhcq.storage import MANIFEST, read_json, sha256_of, staged_directory
+from lhcq.storage import MANIFEST, read_json, sha256_of
 from tasks.app import app
 from tasks.jobs.planner import pending_units
 from tasks.stages import train
+from tests.prompt_splits import write_two_digits
 
 PARTS = {"train": 32, "validation": 24, "calibration": 24, "test": 24}
 TASKS = {
@@ -34,24 +30,7 @@ TASKS = {
 
 
 def write_split(place, label_of, *, train_label=None):
-    """Prompts of two digits, labelled by `label_of` the first, or in training by `train_label`."""
-    draw = random.Random(3)
-    row = 0
-    with staged_directory(place.split("small")) as directory:
-        for part, n in PARTS.items():
-            first = [draw.randrange(10) for _ in range(n)]
-            labels = [label_of(digit, draw) for digit in first]
-            if part == "train" and train_label is not None:
-                labels = [train_label] * n
-            columns = {
-                "row": np.arange(row, row + n),
-                "label": np.array(labels, dtype=np.int8),
-                "prompt": [f"{digit}{draw.randrange(10)}:" for digit in first],
-                **{name: np.ones(n) for name in ("mjj", "m_heavy", "m_light")},
-            }
-            pq.write_table(pa.table(columns), directory / f"{part}.parquet")
-            row += n
-        write_manifest(directory, features=["mjj"])
+    write_two_digits(place.split("small"), PARTS, label_of, train_label=train_label)
 
 
 @pytest.fixture
