@@ -143,7 +143,8 @@ def read_sample(place: Path, sample: int) -> WeakEvents:
     )
 
 
-def _edges() -> Floats:
+def edges() -> Floats:
+    """The bins of the fits, GeV."""
     return bin_edges(CONFIG.fit_low, CONFIG.fit_high, CONFIG.regions[0])
 
 
@@ -158,13 +159,13 @@ def _scored(work: tuple[Path, int, int | None, int]) -> Floats:
     )
     if shuffle is None:
         return scores
-    tests = hunt(events, [scores], [region], CONFIG.selections, _edges())
+    tests = hunt(events, [scores], [region], CONFIG.selections, edges())
     return np.array([test.excess.z if test.excess else np.nan for test in tests])
 
 
 def _drawn(work: tuple[list[RegionTest], int]) -> Floats:
     tests, experiment = work
-    return pseudo_experiments(tests, _edges(), seed=[CONFIG.seed, experiment], n=1)
+    return pseudo_experiments(tests, edges(), seed=[CONFIG.seed, experiment], n=1)
 
 
 def search(place: Path, sample: int, pool: Pool) -> dict[str, Any]:
@@ -176,12 +177,12 @@ def search(place: Path, sample: int, pool: Pool) -> dict[str, Any]:
     ]
     found = pool.map(_scored, work, chunksize=1)
     events = read_sample(place, sample)
-    tests = hunt(events, found[:n_regions], CONFIG.regions, CONFIG.selections, _edges())
+    tests = hunt(events, found[:n_regions], CONFIG.regions, CONFIG.selections, edges())
     shuffles = np.concatenate(found[n_regions:]).reshape(CONFIG.shuffles, -1)
     pseudo = pool.map(
         _drawn, ((tests, experiment) for experiment in range(CONFIG.pseudo_experiments)), chunksize=25
     )
-    said = summarize(events, tests, [], shuffles, np.concatenate(pseudo), _edges())
+    said = summarize(events, tests, [], shuffles, np.concatenate(pseudo), edges())
     return {
         "sample": sample,
         "in_range": len(events.rows),

@@ -6,30 +6,37 @@
 its end, page and all, and its chunks alone, from the first that stands to the last. `killed` is the same once more by
 two: at a third of its chunks a worker and at a half the command is killed by SIGKILL, and the command is given again;
 what it leaves has to be what the undisturbed ones left, byte for byte. The searches are in WORKSPACE. Results are in
-results/searching_workers.json; only the stages that ran are replaced.
+results/searching_workers.json, only the stages that ran replaced, and in docs/search.md with what the search found
+and the picture docs/search-found.png.
 """
 
 import argparse
 import hashlib
+import io
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
+from PIL import Image
 
 from benchmarks.command import start, watch
-from benchmarks.rows import RESULTS, Row, circumstances, row, say, table, write_result
+from benchmarks.rows import RESULTS, Row, circumstances, markdown, put_table, row, say, table, write_result
+from benchmarks.searching import DOCUMENT
 from lhcq.records.searches import read_found
+from lhcq.report.search import plots_of_search, search_verdict
 from lhcq.requests.search import search_config, search_request
 from lhcq.storage import read_json
 from lhcq.workspace import Workspace
 
 RESULT = "searching_workers"
 STAGES = ("pair", "killed")
+MADE_BY = "python -m benchmarks.searching_workers"
+_PICTURE = DOCUMENT.with_name("search-found.png")
 
 
 class Timed(NamedTuple):
@@ -53,9 +60,13 @@ def pair(place: Workspace, dataset: str, rounds: int) -> list[Row]:
         f"{events:,} events in the range of the fit, {len(found['inclusive'])} regions, {config['folds']} folds, "
         f"{config['shuffles']} shuffles, {config['pseudo_experiments']:,} pseudo-experiments"
     )
+    _draw(found)
     load = os.getloadavg()[0]
+    best = found["tests"][found["best"]]
+    (of_all,) = (one for one in found["inclusive"] if one["low"] == best["low"])
+    said = {"verdict": search_verdict(found), "all_events_z": of_all["z"]}
     return [
-        row("pair: by one worker", [one.command for one, _ in took], "s", note=note, load=load),
+        row("pair: by one worker", [one.command for one, _ in took], "s", note=note, load=load, **said),
         row("pair: by two workers", [two.command for _, two in took], "s", at_most=600),
         row(
             "pair: two over one, the chunks",
@@ -70,6 +81,20 @@ def pair(place: Workspace, dataset: str, rounds: int) -> list[Row]:
             note="with what only one process does: start, merge and page",
         ),
     ]
+
+
+def _draw(found: dict[str, Any]) -> None:
+    """The tests, the spectrum of the largest excess, and the masses of its jets, as the page of a search has them."""
+    plots = plots_of_search(found)
+    best = found["tests"][found["best"]]
+    spectrum = f"spectrum-{best['low']:g}-{best['high']:g}-{best['share']:g}"
+    names = ("tests", spectrum, "look-m_sd_heavy", "look-m_sd_light")
+    pictures = [Image.open(io.BytesIO(plots[name].file("png"))) for name in names]
+    width, height = (max(sizes) for sizes in zip(*(one.size for one in pictures), strict=True))
+    whole = Image.new("RGB", (2 * width, 2 * height), "white")
+    for at, picture in enumerate(pictures):
+        whole.paste(picture, (at % 2 * width, at // 2 * height))
+    whole.resize((1080, 1080 * height // width)).save(_PICTURE)
 
 
 def killed(place: Workspace, dataset: str) -> list[Row]:
@@ -163,7 +188,15 @@ def put_result(stages: Sequence[str], rows: list[Row]) -> list[Row]:
         key=lambda one: STAGES.index(one["figure"].partition(":")[0]),
     )
     write_result(RESULT, {**here, "rows": every})
+    put_table("searching workers", lines_of(every), MADE_BY, DOCUMENT)
     return every
+
+
+def lines_of(rows: list[Row]) -> list[str]:
+    """What the search found, and what it took."""
+    said = [f"> {sentence}" for one in rows for sentence in one.get("verdict", ())]
+    quoted = [line for sentence in said for line in (sentence, ">")][:-1]
+    return [*quoted, "", *markdown([one | {"figure": one["figure"].partition(": ")[2]} for one in rows])]
 
 
 def main() -> None:

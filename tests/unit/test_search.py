@@ -96,7 +96,7 @@ def test_every_event_has_a_score_for_each_region(place: Workspace, found: Search
 def test_a_classifier_of_ones_own_learns_as_the_page_says(place: Workspace, found: Search) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/search.md").read_text("utf-8"), re.S)
     said: dict[str, Any] = {"search": found, "dataset": lhcq.dataset("mixed", workspace=place)}
-    exec(program, said)
+    exec(program, said)  # noqa: S102
     labels = read_events(place.dataset("mixed"), ["label"])["label"].to_numpy()
     signal = labels[found.to_arrow()["row"].to_numpy()] == 1
     assert roc_auc_score(signal, said["scores"]) > 0.9
@@ -170,12 +170,24 @@ def test_an_excess_beside_which_the_function_does_not_fit_is_no_resonance(found:
     assert any(sentence.startswith("Answer: ") for sentence in found.verdict())
     poor = copy.deepcopy(found.found)
     poor["tests"][poor["best"]]["fit"]["p_value"] = 1e-3
+    poor["excess"]["mass"]["fit"]["p_value"] = 1e-3
+    earlier = copy.deepcopy(poor)
+    del earlier["excess"]["mass"]["fit"], earlier["excess"]["mass"]["expected"]
     hopeless = copy.deepcopy(found.found)
     hopeless["inclusive"][0]["fit"]["p_value"] = 1e-9
-    for one in (poor, hopeless):
+    for one in (poor, earlier, hopeless):
         said = search_verdict(one)
         assert not any(sentence.startswith("Answer: ") for sentence in said)
         assert any(sentence.startswith("No resonance is claimed, since the function") for sentence in said)
+
+
+def test_a_resonance_that_reaches_over_its_region_is_one_where_a_gaussian_describes_it(found: Search) -> None:
+    wide = copy.deepcopy(found.found)
+    wide["tests"][wide["best"]]["fit"]["p_value"] = 1e-3
+    said = search_verdict(wide)
+    assert any(sentence.startswith("Answer: ") for sentence in said)
+    assert any("reaches over the region" in sentence for sentence in said)
+    assert not any("the fit's" in sentence and "3,300–3,700" in sentence for sentence in said)
 
 
 def test_a_region_without_events_is_refused_before_anything_starts_and_named(place: Workspace) -> None:
