@@ -181,6 +181,14 @@ def test_an_excess_beside_which_the_function_does_not_fit_is_no_resonance(found:
         assert any(sentence.startswith("No resonance is claimed, since the function") for sentence in said)
 
 
+def test_a_global_p_value_below_the_local_one_is_explained(found: Search) -> None:
+    few = copy.deepcopy(found.found)
+    few["global"] |= {"how": "pseudo-experiments", "beyond": 34, "p_value": 0.035, "local_p_value": 0.04}
+    assert any("below the local one" in sentence for sentence in search_verdict(few))
+    few["global"]["local_p_value"] = 0.01
+    assert not any("below the local one" in sentence for sentence in search_verdict(few))
+
+
 def test_a_resonance_that_reaches_over_its_region_is_one_where_a_gaussian_describes_it(found: Search) -> None:
     wide = copy.deepcopy(found.found)
     wide["tests"][wide["best"]]["fit"]["p_value"] = 1e-3
