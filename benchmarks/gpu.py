@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks import gpu_models, gpu_reference
-from lhcq.config import TRAIN_PRESETS, TrainConfig
+from lhcq.config import ANSWER_WEIGHT, TRAIN_PRESETS, TrainConfig
 from lhcq.model.base import Base, load_base
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import StepRecord, train_segment
@@ -41,10 +41,11 @@ DENSE_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Peak FLOP/s by the vendor's datasheets, without sparsity."""
 
 # The study's adapter, at a batch that fills a card; a batch of 16 is what it accumulated.
+# All learn to answer in words too, as `lhcq train` has it.
 STUDY = TRAIN_PRESETS["diary"].model_copy(update={"batch_size": 128, "accumulation": 1, "max_tokens": 512})
-ALL_LINEAR = TrainConfig(learning_rate=2e-4, batch_size=128)
+ALL_LINEAR = TrainConfig(learning_rate=2e-4, batch_size=128, answer_weight=ANSWER_WEIGHT)
 ADAPTERS = {"q and v": STUDY, "all linear": ALL_LINEAR}
-SMALL = TrainConfig(learning_rate=1e-3, batch_size=1024)
+SMALL = TrainConfig(learning_rate=1e-3, batch_size=1024, answer_weight=ANSWER_WEIGHT)
 
 
 class Table:

@@ -58,17 +58,24 @@ def main() -> int:
         gpu_models.write_random_model(gpu_models.SMOLLM2_135M, small, tokenizer=chosen.smollm2)
         trainings = {"135M compact, batch 1,024": SMALL, "135M compact, batch 4,096": LARGE}
         against_one(table, small, gpu_models.compact_prompts(20_000), trainings, steps=12)
+        store(chosen.out, table)
         gpu_models.write_random_model(gpu_models.MISTRAL_7B, large, tokenizer=None)
         prompts = gpu_models.diary_prompts(2000)
         against_one(table, large, prompts, {"7B diary, all linear, batch 128": ALL_LINEAR}, steps=4)
+        store(chosen.out, table)
+    return int(any(row["holds"] is False for row in table.rows))
+
+
+def store(out: Path, table: Table) -> None:
+    """Write what was measured so far."""
+    devices = [torch.cuda.get_device_name(one) for one in range(torch.cuda.device_count())]
     result = {
-        "machine": {"devices": [torch.cuda.get_device_name(one) for one in range(count)]},
+        "machine": {"devices": devices},
         "versions": versions() | {"nccl": ".".join(map(str, torch.cuda.nccl.version()))},
         "weights": "random",
         "rows": table.rows,
     }
-    chosen.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-    return int(any(row["holds"] is False for row in table.rows))
+    out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

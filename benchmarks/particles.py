@@ -1,5 +1,5 @@
-"""`python -m benchmarks.particles --events N --place DIR [--stage data|tokens|trees|network|model|table]`: what the
-particles of an event tell beyond its features, and whether a language model reads it better than others do.
+"""`python -m benchmarks.particles --events N --place DIR [--stage STAGE]`: what the particles of an event tell
+beyond its features, and whether a language model reads it better than others do.
 
 The stages, in this order, each leaving what stands already, and going on where it was cut:
   data     generates the events of the quality benchmark (some 15 ms of a core each), clusters them with their
@@ -8,6 +8,7 @@ The stages, in this order, each leaving what stands already, and going on where 
   trees    boosted trees on 34 features, and on these with flattened constituents; CPU
   network  a particle transformer of about a million weights; a GPU, or a CPU for some thousand events
   model    fine-tunes the language model on `particles`, pretrained and of random weights; a GPU, or a few steps
+  channel  fine-tunes it with constituents as vectors in place of words, pretrained and of random weights; the same
   table    writes results/particles.json and the tables of docs/results.md
 
 Whatever is trained is judged on the validation subset. The table takes of each kind what is best there, and only for
@@ -22,7 +23,7 @@ from benchmarks.events import cache_directory
 from benchmarks.rows import say
 from lhcq.workspace import Workspace
 
-STAGES = ("data", "tokens", "trees", "network", "model", "table")
+STAGES = ("data", "tokens", "trees", "network", "model", "channel", "table")
 
 
 def main() -> int:
@@ -40,8 +41,10 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--model", default="smollm2", help="As `lhcq train` takes it.")
     parser.add_argument("--mistral", type=Path, help="Mistral's tokenizer v3, a sentencepiece file.")
-    parser.add_argument("--epochs", type=int, help="Of a network. Default: its own.")
-    parser.add_argument("--max-steps", type=int, help="End each training of a model after so many steps.")
+    parser.add_argument("--epochs", type=int, help="Of a network or a channel. Default: its own.")
+    parser.add_argument(
+        "--max-steps", type=int, help="End each training of a model on prompts after so many steps."
+    )
     chosen = parser.parse_args()
     place = Workspace(chosen.place or cache_directory() / "particles")
     stages = chosen.stage or STAGES
@@ -62,12 +65,17 @@ def main() -> int:
         from benchmarks.particles_network import NETWORKS, train_networks
 
         train_networks(place, _among(chosen.only, NETWORKS), chosen.train, chosen.seeds, chosen.epochs)
-    if "model" in stages:
+    if "model" in stages or "channel" in stages:
+        from benchmarks.particles_channel import CHANNELS, train_channels
         from benchmarks.particles_model import MODELS, train_models
         from lhcq.model.sources import obtain
 
         model = obtain(chosen.model, place, say=say)
-        train_models(place, model, _among(chosen.only, MODELS), chosen.train, chosen.seeds, chosen.max_steps)
+        if "model" in stages:
+            names = _among(chosen.only, MODELS)
+            train_models(place, model, names, chosen.train, chosen.seeds, chosen.max_steps)
+        if "channel" in stages:
+            train_channels(place, model, _among(chosen.only, CHANNELS), chosen.seeds, chosen.epochs)
     if "table" in stages:
         from benchmarks.particles_table import collect, store, write_document
 

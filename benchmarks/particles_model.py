@@ -72,6 +72,12 @@ MODELS: dict[str, Model] = {
     "particles-10-noise": Model(
         what="10 constituents, 4 epochs, moved anew in each", copies=4, config=_recipe(epochs=1.0)
     ),
+    "random-10-noise": Model(
+        what="10 constituents, 4 epochs, moved anew in each, of random weights",
+        copies=4,
+        weights="random",
+        config=_recipe(epochs=1.0),
+    ),
     "particles-20-noise": Model(
         what="20 constituents, 4 epochs, moved anew in each", most=20, copies=4, config=_recipe(epochs=1.0)
     ),
@@ -93,14 +99,17 @@ class Pace:
         self._last: float | None = None
 
     def __call__(self, record: StepRecord) -> bool:
+        self.note(record.loss, record.tokens)
+        return True
+
+    def note(self, loss: float, tokens: int) -> None:
         """Note a step; the first one of a segment, in which passes are recorded, has no time."""
         now = time.perf_counter()
         if self._last is not None:
             self._seconds.append(now - self._last)
-            self._tokens.append(record.tokens)
+            self._tokens.append(tokens)
         self._last = now
-        self.losses.append(record.loss)
-        return True
+        self.losses.append(loss)
 
     def pause(self) -> None:
         self._last = None

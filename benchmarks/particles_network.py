@@ -262,7 +262,7 @@ def _epoch(
         rows = order[step * one.batch_size : (step + 1) * one.batch_size]
         particles, features = train.take(rows)
         if one.frame == "detector":
-            particles = _turned(particles)
+            particles = turn_at_random(particles)
         optimizer.param_groups[0]["lr"] = _rate(epoch * steps + step, one.epochs * steps)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             logits = network(particles, features)
@@ -275,7 +275,7 @@ def _epoch(
     return float(total) / steps
 
 
-def _turned(particles: torch.Tensor) -> torch.Tensor:
+def turn_at_random(particles: torch.Tensor) -> torch.Tensor:
     angle = 2 * math.pi * torch.rand(particles.shape[:2], device=particles.device)[..., None]
     mirror = 1 - 2 * torch.randint(0, 2, particles.shape[:2], device=particles.device)[..., None]
     share, eta, phi = particles.unbind(-1)

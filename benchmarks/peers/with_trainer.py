@@ -1,4 +1,7 @@
-"""A training by transformers.Trainer and PEFT, as `benchmarks.peers` asks for it: one line of JSON."""
+"""A training by transformers.Trainer and PEFT, with Liger's kernels if wanted, as `benchmarks.peers` asks for it.
+
+One line of JSON.
+"""
 
 import itertools
 import json
@@ -15,8 +18,12 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, Trai
 
 asked = json.loads(sys.argv[1])
 work, rows = Path(asked["work"]), asked["batch"]
-data = json.loads((work / "data.json").read_text())
+data = json.loads((work / f"{asked['model']}.json").read_text())
 limit_memory(asked["cap"])
+if asked["peer"] == "liger":
+    from liger_kernel.transformers import apply_liger_kernel_to_llama, apply_liger_kernel_to_mistral
+
+    (apply_liger_kernel_to_mistral if asked["model"] == "7B" else apply_liger_kernel_to_llama)()
 quantization = BitsAndBytesConfig(
     load_in_4bit=True,
     bnb_4bit_quant_type="nf4",
@@ -24,7 +31,10 @@ quantization = BitsAndBytesConfig(
     bnb_4bit_compute_dtype=torch.bfloat16,
 )
 model = AutoModelForCausalLM.from_pretrained(
-    work / "7B-peers", quantization_config=quantization, dtype=torch.bfloat16, device_map={"": 0}
+    work / f"{asked['model']}-peers",
+    quantization_config=quantization,
+    dtype=torch.bfloat16,
+    device_map={"": 0},
 )
 model.enable_input_require_grads()
 lora = LoraConfig(r=16, lora_alpha=16, lora_dropout=0.0, target_modules=ALL_LINEAR, task_type="CAUSAL_LM")

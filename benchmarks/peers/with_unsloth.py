@@ -14,7 +14,11 @@ asked = json.loads(sys.argv[1])
 work = Path(asked["work"])
 limit_memory(asked["cap"])
 model, _ = FastLanguageModel.from_pretrained(
-    str(work / "7B-peers"), load_in_4bit=True, dtype=None, max_seq_length=512, local_files_only=True
+    str(work / f"{asked['model']}-peers"),
+    load_in_4bit=True,
+    dtype=None,
+    max_seq_length=512,
+    local_files_only=True,
 )
 model = FastLanguageModel.get_peft_model(
     model,
@@ -26,4 +30,4 @@ model = FastLanguageModel.get_peft_model(
     use_gradient_checkpointing="unsloth" if asked["checkpointing"] else False,
 )
 FastLanguageModel.for_training(model, use_gradient_checkpointing=asked["checkpointing"])
-print(json.dumps(steps_of(model, json.loads((work / "data.json").read_text()), asked["batch"])))
+print(json.dumps(steps_of(model, json.loads((work / f"{asked['model']}.json").read_text()), asked["batch"])))
