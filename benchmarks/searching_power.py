@@ -7,12 +7,14 @@ that of EVENTS.parquet, the clustered events of another benchmark's data stage. 
 in twice: as rare as 1,000 in a million are (S = N/1000), and as far above a fluctuation (S = the root of N); at a
 million both are the same 1,000. One region is looked at, as `lhcq search` does it; labels tell the significance
 improvement of its selections, the share of signal kept over the root of that of background, and fits what all events
-and the selected ones show. Results are in results/searching_power.json and a table of docs/search.md.
+and the selected ones show. The same command goes on where it was cut, the largest background first. Results are in
+results/searching_power.json and a table of docs/search.md, after each point.
 """
 
 import argparse
 import math
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from lhcq.evaluate.weak import WeakEvents, assign_folds, score_all
 from lhcq.prompts.features import record_columns
 from lhcq.records.events import ROW_GROUP
 from lhcq.requests.search import in_range
-from lhcq.storage import read_json, staged_file
+from lhcq.storage import read_json, staged_file, write_json
 
 REGION = (3300.0, 3700.0)
 SIGNAL_KEPT = 20_000
@@ -54,19 +56,22 @@ def read_signal(place: Path, path: Path) -> pa.Table:
     return pq.read_table(kept)
 
 
-def measure(place: Path, path: Path, seeds: int) -> list[dict[str, Any]]:
+def measure(place: Path, path: Path, seeds: int) -> Iterator[dict[str, Any]]:
     """For each size of the background and number of signal events what the region shows, by seed."""
     signal = read_signal(place, path)
     samples = [one for at in range(100) if (one := sample_path(place, at)).exists()]
     background = pa.concat_tables([pq.read_table(one) for one in samples])
     sizes = [n for n in (PER_SAMPLE, 2 * PER_SAMPLE) if n < len(background)] + [len(background)]
-    points = []
-    for n_background in sizes:
+    for n_background in reversed(sizes):
         for n_signal in sorted({n_background // 1000, math.isqrt(n_background)}):
-            found = [look(background[:n_background], signal, n_signal, seed) for seed in range(1, seeds + 1)]
-            points.append({"background": n_background, "signal": n_signal, "seeds": found})
+            found = []
+            for seed in range(1, seeds + 1):
+                known = place / "power" / f"{n_background}-{n_signal}-{seed}.json"
+                if not known.exists():
+                    write_json(known, look(background[:n_background], signal, n_signal, seed))
+                found.append(read_json(known))
+            yield {"background": n_background, "signal": n_signal, "seeds": found}
             say(f"{n_signal:,} in {n_background:,}: {[one['improvement'] for one in found]}")
-    return points
 
 
 def look(background: pa.Table, signal: pa.Table, n_signal: int, seed: int) -> dict[str, Any]:
@@ -140,12 +145,12 @@ def main() -> None:
     parser.add_argument("--events", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=10)
     chosen = parser.parse_args()
-    points = measure(chosen.place, chosen.events, chosen.seeds)
-    write_result(
-        RESULT,
-        {**circumstances(), "config": CONFIG.model_dump(mode="json"), "region": REGION, "points": points},
-    )
-    put_document()
+    points: list[dict[str, Any]] = []
+    config = CONFIG.model_dump(mode="json")
+    for point in measure(chosen.place, chosen.events, chosen.seeds):
+        points = sorted([*points, point], key=lambda one: (one["background"], one["signal"]))
+        write_result(RESULT, {**circumstances(), "config": config, "region": REGION, "points": points})
+        put_document()
     print("\n".join(lines_of(points)))
 
 
