@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from benchmarks.particles_data import SCORED, keep, read_events, row_path
+from benchmarks.particles_data import keep, read_events, read_prompts, row_path, scored_subsets
 from benchmarks.particles_model import Pace, random_model
 from benchmarks.particles_network import Network, Tensors, turn_at_random
 from benchmarks.quality_variants import RECIPE_CONFIG
@@ -28,13 +28,12 @@ from lhcq.model.base import Base, load_base
 from lhcq.model.loss import label_logits, pad_right, read_at, row_losses
 from lhcq.model.optimizer import make_optimizer
 from lhcq.model.plan import learning_rate_at, plan_run, step_rows
-from lhcq.records.subsets import read_subset
 from lhcq.workspace import Workspace
 
 WIDTH = 256
 QUANTITIES = 6
 DECAY = 0.01
-PASS_ROWS = 256
+PASS_ROWS = 512
 WATCHED = 20_000
 """Events of the validation subset that are scored after each epoch."""
 
@@ -163,12 +162,8 @@ def train_channels(place: Workspace, model: Path, names: list[str], seeds: int, 
                 one = CHANNELS[name]
                 directory = model if one.weights == "pretrained" else random_model(place, model)
                 one = dataclasses.replace(one, epochs=epochs or one.epochs)
-                train_one(place, load_base(directory), name, one, seed, _prompts(place))
-
-
-def _prompts(place: Workspace) -> dict[str, list[str]]:
-    split = place.split("wide")
-    return {one: read_subset(split, one, ["prompt"])["prompt"].to_pylist() for one in ("train", *SCORED)}
+                prompts = {one: read_prompts(place, one) for one in ("train", *scored_subsets(place))}
+                train_one(place, load_base(directory), name, one, seed, prompts)
 
 
 def train_one(
@@ -187,8 +182,9 @@ def train_one(
     )
     learner.load(best)
     began = time.perf_counter()
-    said = {subset: (_score(learner, subsets[subset]), None) for subset in SCORED}
-    scored = sum(int(subsets[subset].last.sum()) for subset in SCORED)
+    scored = {subset: some for subset, some in subsets.items() if subset != "train"}
+    said = {subset: (_score(learner, some), None) for subset, some in scored.items()}
+    tokens = sum(int(some.last.sum()) + len(some.last) for some in scored.values())
     auc = keep(
         place, name, seed, n, said,
         what=f"{one.what}, the best of {one.epochs} epochs", kind=one.kind,
@@ -197,7 +193,7 @@ def train_one(
         config=config.model_dump(mode="json"), steps=len(pace.losses), watched_aucs=watched,
         loss_of_last_tenth=float(np.mean(pace.losses[-max(1, len(pace.losses) // 10) :])),
         training_tokens_per_second=pace.tokens_per_second(),
-        scoring_tokens_per_second=scored / (time.perf_counter() - began), device=str(base.device),
+        scoring_tokens_per_second=tokens / (time.perf_counter() - began), device=str(base.device),
     )  # fmt: skip
     learner.close()
     say(
@@ -272,6 +268,6 @@ def _score(learner: Learner, events: Events, most: int | None = None) -> NDArray
     learner.base.peft.eval()
     learner.adapter.refresh()
     found = []
-    for rows in torch.arange(len(events.last), device=events.last.device)[:most].split(4 * PASS_ROWS):
+    for rows in torch.arange(len(events.last), device=events.last.device)[:most].split(2 * PASS_ROWS):
         found.append(torch.softmax(learner.logits(events, rows, turned=False).double(), dim=1)[:, 1].cpu())
     return torch.cat(found).numpy()

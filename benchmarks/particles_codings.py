@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.particles_data import Subset, make_split, read_events
+from benchmarks.particles_data import Subset, read_events, read_prompts
 from benchmarks.rows import say
-from lhcq.config import Frame, SplitConfig
+from lhcq.config import Frame
 from lhcq.model.tokens import encode_prompts
 from lhcq.prompts.particles import Constituents
 from lhcq.prompts.tokens import tokens_of_letter
 from lhcq.records.letters import LETTERS, SEPARATOR
-from lhcq.records.subsets import read_subset
 from lhcq.storage import write_json
 from lhcq.workspace import Workspace
 
@@ -40,22 +39,23 @@ def percents(constituents: Constituents) -> list[list[list[str]]]:
     return _words(constituents, constituents.bins(), lambda place: f"{place:02}")
 
 
+def letters(constituents: Constituents) -> list[list[list[str]]]:
+    """One of 52 letters for each quantity, as lhcq writes them."""
+    return _words(constituents, constituents.bins(), lambda place: LETTERS[place])
+
+
 CODINGS: dict[str, Callable[[Constituents], list[list[list[str]]]]] = {
+    "letters": letters,
     "letters-26": coarse,
     "digits": digits,
     "two-digits": percents,
 }
-"""Beside `letters`; each gives the words of each jet of each event."""
+"""Each gives the words of each jet of each event."""
 
 
 def prompts_of(place: Workspace, subset: str, coding: str, most: int, frame: Frame) -> list[str]:
     """The prompts of the events of a subset in this coding, behind the numbers of `wide`."""
-    if coding == "letters":
-        split = make_split(place, SplitConfig(template="particles", constituents=most, frame=frame))
-        found: list[str] = read_subset(place.split(split), subset, ["prompt"])["prompt"].to_pylist()
-        return found
-    wide = read_subset(place.split("wide"), subset, ["prompt"])["prompt"].to_pylist()
-    return write_behind(wide, read_events(place.root, subset), coding, most, frame)
+    return write_behind(read_prompts(place, subset), read_events(place.root, subset), coding, most, frame)
 
 
 def write_behind(numbers: list[str], events: Subset, coding: str, most: int, frame: Frame) -> list[str]:
@@ -85,7 +85,7 @@ def count_tokens(place: Workspace, model: Path, mistral: Path | None) -> None:
 
         encoders["Mistral v3"] = SentencePieceProcessor(model_file=str(mistral)).encode
     events = read_events(place.root, "validation").first(COUNTED)
-    numbers = read_subset(place.split("wide"), "validation", ["prompt"])["prompt"].to_pylist()[:COUNTED]
+    numbers = read_prompts(place, "validation")[:COUNTED]
     rows: list[dict[str, Any]] = []
     for tokenizer, encode in encoders.items():
         rows.append(
@@ -93,9 +93,6 @@ def count_tokens(place: Workspace, model: Path, mistral: Path | None) -> None:
         )
         written = {("none", 0): numbers}
         for most in SIZES:
-            letters = Constituents(events.constituents.values[:, :, :most]).turned("principal-axis").write()
-            behind = zip(numbers, letters, strict=True)
-            written["letters", most] = [f"{prompt[:-1]}{one}:" for prompt, one in behind]
             for coding in CODINGS:
                 written[coding, most] = write_behind(numbers, events, coding, most, "principal-axis")
         for (coding, most), prompts in written.items():

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.quality_data import SEED, key_of, make_parts
+from benchmarks.quality_data import SEED, key_of, make_parts, make_released, released_path
 from lhcq.config import ClusterConfig, Frame, GenerateConfig, SplitConfig
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.jets.merge import merge_parts
 from lhcq.manifests import read_manifest
-from lhcq.prompts.features import record_columns
+from lhcq.prompts.features import compute_features, record_columns
 from lhcq.prompts.particles import COLUMN, Constituents
+from lhcq.prompts.templates import render
 from lhcq.prompts.writing import write_split
 from lhcq.records.events import read_event_batches, read_schema
 from lhcq.records.scores import Scores, write_scores
@@ -27,7 +29,8 @@ from lhcq.workspace import Workspace
 KEPT = 40
 CLUSTERING = ClusterConfig(features="full", constituents=KEPT)
 DATASET = "particles"
-SCORED = ("validation", "test")
+RELEASED = "released"
+"""The subset of the released events, which nothing is trained on."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ def make_events(place: Workspace, n_events: int, processes: int) -> None:
     )
     for template in ("compact", "wide"):
         make_split(place, SplitConfig(template=template))
+    make_released(place, {DATASET: CLUSTERING})
 
 
 def make_split(place: Workspace, config: SplitConfig) -> str:
@@ -87,10 +91,17 @@ def facts_of_events(place: Workspace) -> dict[str, Any]:
     return {"counts": manifest["counts"], "events": dataset["source"]}
 
 
-@functools.lru_cache(maxsize=3)
+def scored_subsets(place: Workspace) -> tuple[str, ...]:
+    """What every classifier is scored on."""
+    return ("validation", "test", *[RELEASED] * released_path(place, DATASET).exists())
+
+
+@functools.lru_cache(maxsize=4)
 def read_events(root: Path, name: str) -> Subset:
     """A subset with all features and constituents."""
     place = Workspace(root)
+    if name == RELEASED:
+        return _read_released(place)
     features: list[str] = read_manifest(place.split("wide"), what="split", remedy="")["features"]
     table = read_subset(place.split("wide"), name, ["row", "label", *features])
     rows = table["row"].to_numpy()
@@ -100,6 +111,26 @@ def read_events(root: Path, name: str) -> Subset:
         features=np.column_stack([table[one].to_numpy() for one in features]),
         constituents=_constituents_at(place, rows),
     )
+
+
+def _read_released(place: Workspace) -> Subset:
+    records = pq.read_table(released_path(place, DATASET))
+    features: list[str] = read_manifest(place.split("wide"), what="split", remedy="")["features"]
+    computed = compute_features(records)
+    return Subset(
+        rows=records["row"].to_numpy(),
+        labels=records["label"].to_numpy().astype(np.int64),
+        features=np.column_stack([computed[one] for one in features]),
+        constituents=Constituents.of(records, KEPT),
+    )
+
+
+def read_prompts(place: Workspace, subset: str) -> list[str]:
+    """The prompts of `wide` of the events of a subset, in their order."""
+    if subset == RELEASED:
+        return render("wide", pq.read_table(released_path(place, DATASET)))
+    found: list[str] = read_subset(place.split("wide"), subset, ["prompt"])["prompt"].to_pylist()
+    return found
 
 
 def _constituents_at(place: Workspace, rows: NDArray[np.int64]) -> Constituents:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.particles_codings import prompts_of
-from benchmarks.particles_data import SCORED, keep, make_split, read_events, row_path
+from benchmarks.particles_data import keep, make_split, read_events, read_prompts, row_path, scored_subsets
 from benchmarks.quality_variants import RECIPE_CONFIG
 from benchmarks.rows import say
 from lhcq.config import Frame, SplitConfig, TrainConfig
@@ -169,11 +169,11 @@ def random_model(place: Workspace, model: Path) -> Path:
 def _prompts(place: Workspace, one: Model, subset: str) -> list[str]:
     if one.most and not (one.copies > 1 and subset == "train"):
         return prompts_of(place, subset, one.coding, one.most, one.frame)
-    split = "wide"
-    if one.most:
-        config = SplitConfig(template="particles", constituents=one.most, frame=one.frame, copies=one.copies)
-        split = make_split(place, config)
-    found: list[str] = read_subset(place.split(split), subset, ["prompt"])["prompt"].to_pylist()
+    if not one.most:
+        return read_prompts(place, subset)
+    config = SplitConfig(template="particles", constituents=one.most, frame=one.frame, copies=one.copies)
+    split = place.split(make_split(place, config))
+    found: list[str] = read_subset(split, subset, ["prompt"])["prompt"].to_pylist()
     return found
 
 
@@ -189,7 +189,7 @@ def _train_one(place: Workspace, load: Callable[[], Base], name: str, one: Model
     pace, checkpoint = _train(place, base, run, config, prompts, labels)
     base.adapter.graphs.clear()  # their memory is wanted for scoring
     said, rates = {}, {}
-    for subset in SCORED:
+    for subset in scored_subsets(place):
         asked = _prompts(place, one, subset)
         began = time.perf_counter()
         scores = score_prompts(base, checkpoint=checkpoint, config=config, prompts=asked, batch_size=32)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, scaled_dot_product_attention
 
-from benchmarks.particles_data import SCORED, Subset, keep, read_events, row_path
+from benchmarks.particles_data import Subset, keep, read_events, row_path, scored_subsets
 from benchmarks.rows import say
 from lhcq.config import Frame
 from lhcq.prompts.particles import DISTANCES, SHARES, Constituents
@@ -183,7 +183,10 @@ def _train_one(place: Workspace, name: str, one: Network, n: int, seed: int) -> 
     one = dataclasses.replace(one, batch_size=min(one.batch_size, max(len(events.rows) // 64, 1)))
     centre = np.stack([np.nanmean(events.features, 0), np.nanstd(events.features, 0) + _TINY])
     train = Tensors(events, one, centre, device)
-    scored = {subset: Tensors(read_events(place.root, subset), one, centre, device) for subset in SCORED}
+    scored = {
+        subset: Tensors(read_events(place.root, subset), one, centre, device)
+        for subset in scored_subsets(place)
+    }
     torch.manual_seed(seed)
     network: Any = ParticleTransformer(events.features.shape[1] if one.features else 0).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)

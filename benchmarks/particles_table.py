@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.particles_data import facts_of_events, scores_path
+from benchmarks.particles_data import RELEASED, facts_of_events, scores_path
 from benchmarks.particles_trees import FEATURES
 from benchmarks.quality_table import auc_difference, to_table
 from benchmarks.rows import circumstances, put_table, say, write_result
@@ -86,6 +86,11 @@ def _on_test(place: Workspace, one: Record, trees: Record | None) -> Record:
         "name": one["name"], "kind": one["kind"], "what": one["what"], "seeds": one["seeds"],
         "metrics": [_metrics(score) for score in scores],
     }  # fmt: skip
+    transfers = [
+        _scores(place, one, seed, RELEASED) for seed in one["seeds"] if _has_released(place, one, seed)
+    ]
+    if transfers:
+        found["released"] = [_metrics(score) for score in transfers]
     if trees is not None and one is not trees:
         beside = [_scores(place, trees, seed) for seed in trees["seeds"]]
         # As many trees as there are models, and by turns where there are fewer.
@@ -112,8 +117,12 @@ def mean_difference(
     return {"auc": mean, "low": mean - half, "high": mean + half, "seeds": shifts}
 
 
-def _scores(place: Workspace, one: Record, seed: int) -> Scores:
-    return read_scores(scores_path(place, one["name"], one["n_train"], seed, "test"))
+def _scores(place: Workspace, one: Record, seed: int, subset: str = "test") -> Scores:
+    return read_scores(scores_path(place, one["name"], one["n_train"], seed, subset))
+
+
+def _has_released(place: Workspace, one: Record, seed: int) -> bool:
+    return scores_path(place, one["name"], one["n_train"], seed, RELEASED).exists()
 
 
 def _metrics(score: Scores) -> Record:
@@ -159,7 +168,13 @@ def tables(found: Record) -> dict[str, list[str]]:
     """The tables of the document, by name."""
     made = {
         "particles": to_table(
-            ["classifier", "AUC", "max SIC", "AUC less that of trees on 34 features"],
+            [
+                "classifier",
+                "AUC",
+                "max SIC",
+                "AUC less that of trees on 34 features",
+                "AUC on released events",
+            ],
             (line for one in found["test"] for line in _test_lines(one)),
         ),
         "particles tried": to_table(
@@ -173,19 +188,25 @@ def tables(found: Record) -> dict[str, list[str]]:
 
 
 def _test_lines(one: Record) -> Iterable[list[str]]:
-    auc = statistics.fmean(metrics["auc"] for metrics in one["metrics"])
     first = one["metrics"][0]
     sic = statistics.fmean(metrics["max_sic"] or 0.0 for metrics in one["metrics"])
     band = first["max_sic_band"]
     shift = one.get("minus_trees")
     yield [
         f"{one['kind']}: `{one['name']}`",
-        f"{auc:.4f} ({first['auc_low']:.4f} to {first['auc_high']:.4f})"
-        if first["auc_low"]
-        else f"{auc:.4f}",
+        _auc(one["metrics"], 4),
         f"{sic:.1f} ({band[0]:.1f} to {band[1]:.1f})" if band else "",
         f"{shift['auc']:+.4f} ({shift['low']:+.4f} to {shift['high']:+.4f})" if shift else "",
+        _auc(one["released"], 3) if "released" in one else "",
     ]
+
+
+def _auc(seeds: list[Record], digits: int) -> str:
+    """The mean over seeds, with the interval of the first."""
+    auc, first = statistics.fmean(metrics["auc"] for metrics in seeds), seeds[0]
+    if not first["auc_low"]:
+        return f"{auc:.{digits}f}"
+    return f"{auc:.{digits}f} ({first['auc_low']:.{digits}f} to {first['auc_high']:.{digits}f})"
 
 
 def _tried_line(one: Record) -> list[str]:

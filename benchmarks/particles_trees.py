@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.particles_data import SCORED, Subset, flattened, keep, read_events, row_path
+from benchmarks.particles_data import Subset, flattened, keep, read_events, row_path, scored_subsets
 from benchmarks.rows import say
 from lhcq.config import Frame
 from lhcq.evaluate.baseline import build_trees
@@ -70,7 +70,7 @@ def _fit(root: Path, name: str, n: int, seed: int) -> str:
         seconds = time.process_time() - began
         said = {
             subset: (trees.predict_proba(_values(read_events(root, subset), TREES[name]))[:, 1], None)
-            for subset in SCORED
+            for subset in scored_subsets(Workspace(root))
         }
     one = TREES[name]
     facts = {"what": one.what, "kind": one.kind, "cpu_seconds": seconds, "n_trees": int(trees.n_iter_)}

@@ -38,9 +38,9 @@ def main() -> int:
     stages = chosen.stage or STAGES
     holds = True
     if "data" in stages:
-        from benchmarks.quality_data import make_data, make_more, make_released
+        from benchmarks.quality_data import CLUSTERING, make_data, make_more, make_released
 
-        make_released(place)
+        make_released(place, CLUSTERING)
         make_data(place, chosen.events, chosen.processes)
         if chosen.more:
             make_more(place, chosen.more, chosen.processes)

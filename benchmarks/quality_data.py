@@ -132,8 +132,8 @@ def make_part(work: tuple[GeneratePart, int, Path, Mapping[str, ClusterConfig]])
         write_part(path, [with_contents(table, contents)], fingerprint())
 
 
-def make_released(place: Workspace) -> None:
-    """Cluster the released events, where LHCQ_TEST_DATA names their directory."""
+def make_released(place: Workspace, sets: Mapping[str, ClusterConfig]) -> None:
+    """Cluster the released events, where LHCQ_TEST_DATA names their directory; `sets` are by name."""
     from lhcq.events.layout import open_event_file, read_rows
 
     if "LHCQ_TEST_DATA" not in os.environ:
@@ -141,17 +141,17 @@ def make_released(place: Workspace) -> None:
         return
     file = open_event_file(Path(os.environ["LHCQ_TEST_DATA"]) / RELEASED)
     block = read_rows(file, 0, file.n_events)
-    for features, clustering in CLUSTERING.items():
+    for name, clustering in sets.items():
         table = cluster_events(
             block.particles, clustering, rows=np.arange(file.n_events), labels=block.labels
         )
-        with staged_file(released_path(place, features)) as temporary:
+        with staged_file(released_path(place, name)) as temporary:
             pq.write_table(table, temporary)
 
 
-def released_path(place: Workspace, features: FeatureSet) -> Path:
-    """The released events, clustered."""
-    return place.root / f"released-{features}.parquet"
+def released_path(place: Workspace, name: str) -> Path:
+    """The released events, clustered as the set of this name."""
+    return place.root / f"released-{name}.parquet"
 
 
 def row_path(place: Workspace, name: str) -> Path:

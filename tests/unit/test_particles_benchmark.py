@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.particles_codings import write_behind
 from benchmarks.particles_data import Subset, flattened
-from benchmarks.particles_network import ParticleTransformer, _middles, _turned
+from benchmarks.particles_network import ParticleTransformer, _middles, turn_at_random
 from benchmarks.particles_table import mean_difference, sic_band
 from benchmarks.quality_table import auc_difference
 from lhcq.evaluate.metrics import metrics_of
@@ -44,7 +44,7 @@ def test_a_network_has_about_a_million_weights(network: Any) -> None:
 
 def test_jets_that_are_turned_keep_their_distances() -> None:
     made = particles(3, 5, 5)
-    turned = _turned(made)
+    turned = turn_at_random(made)
     assert not torch.allclose(turned, made)
     assert torch.equal(turned[..., 0], made[..., 0])
     assert torch.allclose(
