@@ -3,10 +3,14 @@
 The task reads, clusters and writes; the C++ loops have their momenta in memory and write nothing. The study's loop
 does what the reference study's script does an event (github shotwn/the-silicon-scout, experiment 1), in our own
 words. The plain Python loop, a per-event loop at its best, is there for scale. All is CPU time, since a machine that
-others use too doubles any other.
+others use too doubles any other. Against C++ each level of the CPU's vectors is a process of its own:
+`python -m benchmarks.clustering FILE LEVEL` prints its rows as JSON.
 """
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -36,8 +40,11 @@ PT_MIN = 1200.0  # GeV, the study's; its code has R=1.0 and keeps all jets above
 STUDY = ClusterConfig(pt_min=PT_MIN, max_jets=None)
 DEFINITION = fastjet.JetDefinition(fastjet.antikt_algorithm, 1.0)
 STUDY_STEP = 27  # 896 of the events: the study's loop would need ten minutes for all
-STUDY_ROUNDS, PLAIN_ROUNDS, SUBSTRUCTURE_ROUNDS, AXES_ROUNDS = 3, 7, 3, 7
+PROGRAMS_STEP = 3  # more rounds of fewer events: the clock moves between two rounds, less between two tasks
+STUDY_ROUNDS, PLAIN_ROUNDS, SUBSTRUCTURE_ROUNDS, AXES_ROUNDS = 3, 15, 7, 7
 MOST_FOR_AXES = {"wta-kt": 1.2, "onepass-kt": 1.6}
+# Rates of a task, of jets alone over C++ FastJet and in full over fjcontrib, by the level of the CPU's vectors.
+LEAST = {"AVX-512": (3.1, 13), "AVX2": (2.6, 11)}
 TINY = 1e-3  # what differences are relative to where the value itself is less, in its own unit
 
 Values = NDArray[np.float64]
@@ -52,10 +59,35 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
         return [
             *against_study(source, Path(scratch)),
-            *against_fastjet(source, Path(scratch)),
-            *against_fjcontrib(source, Path(scratch)),
+            *(
+                one
+                for level, environment in kernels.levels().items()
+                for one in against_programs(source, Path(scratch), level, environment)
+            ),
             *of_axes(source, Path(scratch)),
         ]
+
+
+def against_programs(source: Path, scratch: Path, level: str, environment: dict[str, str]) -> list[Row]:
+    """Against C++ with vectors of one level."""
+    words = [sys.executable, "-m", "benchmarks.clustering", str(source), level]
+    variables = {**os.environ, **environment, "NUMBA_CACHE_DIR": str(scratch / level)}
+    done = subprocess.run(words, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    rows: list[Row] = json.loads(done.stdout)
+    return rows
+
+
+def main() -> None:
+    source, level = Path(sys.argv[1]), sys.argv[2]
+    compile_kernels()
+    with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
+        few = Path(scratch) / "few.h5"
+        n_events = thin_events(source, few, PROGRAMS_STEP)
+        rows = [
+            *against_fastjet(few, n_events, Path(scratch), level),
+            *against_fjcontrib(few, n_events, Path(scratch), level),
+        ]
+    print(json.dumps(rows))
 
 
 def against_study(source: Path, scratch: Path) -> list[Row]:
@@ -85,28 +117,28 @@ def against_study(source: Path, scratch: Path) -> list[Row]:
     ]
 
 
-def against_fastjet(source: Path, scratch: Path) -> list[Row]:
+def against_fastjet(source: Path, n_events: int, scratch: Path, level: str) -> list[Row]:
     """Jets alone, against C++ with FastJet."""
     program, vectors = reference.build("plain"), momenta_of(source)
     task, plain = [], []
     for number in range(PLAIN_ROUNDS):
-        say(f"clustering: C++ FastJet, round {number + 1} of {PLAIN_ROUNDS}")
+        say(f"clustering: {level}, C++ FastJet, round {number + 1} of {PLAIN_ROUNDS}")
         out = scratch / f"plain-{number}.arrows"
         task.append(seconds(chunk_task, source, out, JETS))
         took, values = reference.run(program, vectors)
         plain.append(took)
     return [
-        row("chunk task, jets", [1e6 * one / N_EVENTS for one in task], "us/event"),
-        row("plain C++ FastJet loop", [1e6 * one / N_EVENTS for one in plain], "us/event"),
+        row(f"{level}, chunk task, jets", [1e6 * one / n_events for one in task], "us/event"),
+        row(f"{level}, plain C++ FastJet loop", [1e6 * one / n_events for one in plain], "us/event"),
         row(
-            "chunk task, jets: rate over plain C++ FastJet",
+            f"{level}, chunk task, jets: rate over plain C++ FastJet",
             [theirs / ours for ours, theirs in zip(task, plain, strict=True)],
             "times",
-            at_least=_bound(3.1, 2.6),
-            note=f"{N_EVENTS:,} events; the loop constructs, clusters and sorts, the task reads and writes too",
+            at_least=LEAST[level][0],
+            note=f"{n_events:,} events; the loop constructs, clusters and sorts, the task reads and writes too",
         ),
         row(
-            "four-momenta of the two leading jets: largest difference",
+            f"{level}, four-momenta of the two leading jets: largest difference",
             np.abs(values_of(out, reference.MOMENTUM) - values)[~np.isnan(values)].max(),
             "GeV",
             at_most=0.0,
@@ -114,12 +146,12 @@ def against_fastjet(source: Path, scratch: Path) -> list[Row]:
     ]
 
 
-def against_fjcontrib(source: Path, scratch: Path) -> list[Row]:
+def against_fjcontrib(source: Path, n_events: int, scratch: Path, level: str) -> list[Row]:
     """Everything, against C++ with fjcontrib."""
     program, vectors = reference.build("substructure"), momenta_of(source)
     task, theirs = [], []
     for number in range(SUBSTRUCTURE_ROUNDS):
-        say(f"clustering: C++ fjcontrib, round {number + 1} of {SUBSTRUCTURE_ROUNDS}")
+        say(f"clustering: {level}, C++ fjcontrib, round {number + 1} of {SUBSTRUCTURE_ROUNDS}")
         out = scratch / f"full-{number}.arrows"
         task.append(seconds(chunk_task, source, out, FULL))
         took, values = reference.run(program, vectors)
@@ -128,17 +160,17 @@ def against_fjcontrib(source: Path, scratch: Path) -> list[Row]:
     difference = np.abs(values_of(out, names) - values) / np.maximum(np.abs(values), TINY)
     largest = np.nanmax(difference, axis=(0, 1))
     return [
-        row("chunk task, full", [1e6 * one / N_EVENTS for one in task], "us/event"),
-        row("plain C++ fjcontrib loop", [1e6 * one / N_EVENTS for one in theirs], "us/event"),
+        row(f"{level}, chunk task, full", [1e6 * one / n_events for one in task], "us/event"),
+        row(f"{level}, plain C++ fjcontrib loop", [1e6 * one / n_events for one in theirs], "us/event"),
         row(
-            "chunk task, full: rate over plain C++ fjcontrib",
+            f"{level}, chunk task, full: rate over plain C++ fjcontrib",
             [other / ours for ours, other in zip(task, theirs, strict=True)],
             "times",
-            at_least=_bound(13, 11),
-            note=f"{N_EVENTS:,} events; tau1 to tau4, soft drop, width, subjets, C2 and D2 of two jets",
+            at_least=LEAST[level][1],
+            note=f"{n_events:,} events; tau1 to tau4, soft drop, width, subjets, C2 and D2 of two jets",
         ),
         row(
-            "full features: largest relative difference from fjcontrib",
+            f"{level}, full features: largest relative difference from fjcontrib",
             largest.max(),
             "",
             at_most=1e-9,
@@ -161,11 +193,6 @@ def of_axes(source: Path, scratch: Path) -> list[Row]:
         row(f"chunk task, full: {axes} axes over kt axes", ratios, "times", at_most=MOST_FOR_AXES[axes])
         for axes, ratios in rounds.items()
     ]
-
-
-def _bound(wide: float, narrow: float) -> float:
-    """What must be reached with AVX-512, and without."""
-    return wide if "AVX-512" in kernels.levels() else narrow
 
 
 def chunk_task(source: Path, out: Path, config: ClusterConfig) -> None:
@@ -256,3 +283,7 @@ def seconds(work: Callable[..., None], *arguments: object) -> float:
     began = time.process_time()
     work(*arguments)
     return time.process_time() - began
+
+
+if __name__ == "__main__":
+    main()

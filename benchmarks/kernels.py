@@ -31,6 +31,7 @@ STEP = 9  # of the storage chunks
 PT_MIN = 20.0  # GeV
 POWERS = {"antikt": -2, "kt": 2, "cambridge": 0}
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 700)
+MOST_COMPILING = 2.0  # times the CPU time of the loops before
 # At least: rate over C++ FastJet; over the loops before by anti-kt, kt, Cambridge/Aachen; of substructure.
 BOUNDS = {"AVX-512": (7.3, 3.1, 2.0, 1.8, 2.8), "AVX2": (5.7, 2.6, 1.7, 1.5, 2.3)}
 
@@ -85,13 +86,20 @@ def rows_of(level: str, rounds: dict[str, list[float]]) -> list[Row]:
         ),
     }
     rows = [
-        row(f"{level}, {name}", values, "us/event") for name, values in rounds.items() if "N = " not in name
+        row(f"{level}, {name}", values, "s" if name.startswith("compiling") else "us/event")
+        for name, values in rounds.items()
+        if "N = " not in name
     ]
     for name, (figure, others, bound) in ratios.items():
         if others:
             ours = rounds[name.removesuffix(", before")]
             values = [other / one for one, other in zip(ours, others, strict=True)]
             rows.append(row(f"{level}, {figure}", values, "times", at_least=bound))
+    if compiled := rounds.get("compiling, before"):
+        times = rounds["compiling"][0] / compiled[0]
+        rows.append(
+            row(f"{level}, compiling: CPU time over {BEFORE}", times, "times", at_most=MOST_COMPILING)
+        )
     by_size = {
         name: statistics.median(before) / statistics.median(rounds[name.removesuffix(", before")])
         for name, before in rounds.items()
@@ -108,9 +116,11 @@ def rows_of(level: str, rounds: dict[str, list[float]]) -> list[Row]:
 def main() -> None:
     from benchmarks.clustering import momenta_of
 
-    compile_kernels()
+    compiling = {"compiling": [seconds_of(compile_kernels)]}
     vectors, program, before = momenta_of(Path(sys.argv[1])), reference.build("plain"), loops_before()
     n_events = len(vectors.counts)
+    if before:
+        compiling["compiling, before"] = [seconds_of(lambda: compile_before(before))]
     work: dict[str, Callable[[], object]] = {}
     for algorithm, power in POWERS.items():
         work[algorithm] = lambda algorithm=algorithm: cluster_four_vectors(vectors, config_of(algorithm))
@@ -121,8 +131,7 @@ def main() -> None:
     work["substructure"] = lambda: measure_ours(jets, vectors, leading, pt)
     if before:
         work["substructure, before"] = lambda: measure_before(before, jets, vectors, leading, pt)
-    rounds = time_all(work, n_events)
-    rounds["fastjet"] = [1e6 * reference.run(program, vectors)[0] / n_events for _ in range(ROUNDS)]
+    rounds = time_all(work, n_events, {"fastjet": lambda: reference.run(program, vectors)[0]})
     if before:
         for n in SIZES:
             some = made_up(n)
@@ -135,18 +144,35 @@ def main() -> None:
                     f"{name}, before": lambda some=some, power=power: jets_before(before, some, power),
                 }
                 rounds.update(time_all(sized, len(some.counts)))
-    print(json.dumps(rounds))
+    print(json.dumps({**compiling, **rounds}))
 
 
-def time_all(work: dict[str, Callable[[], object]], n_events: int) -> dict[str, list[float]]:
-    """Microseconds of CPU an event, one after the other in each round; the first round warms up."""
-    rounds: dict[str, list[float]] = {name: [] for name in work}
+def seconds_of(work: Callable[[], object]) -> float:
+    """CPU time of one call."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def time_all(
+    work: dict[str, Callable[[], object]], n_events: int, others: dict[str, Callable[[], float]] | None = None
+) -> dict[str, list[float]]:
+    """Microseconds of CPU an event, one after the other in each round; the first round warms up.
+
+    `others` are programs, and say themselves how many seconds they took.
+    """
+    others = others or {}
+    rounds: dict[str, list[float]] = {name: [] for name in (*work, *others)}
     for number in range(ROUNDS + 1):
         for name, call in work.items():
             began = time.thread_time()
             call()
             if number:
                 rounds[name].append(1e6 * (time.thread_time() - began) / n_events)
+        for name, ask in others.items():
+            took = ask()
+            if number:
+                rounds[name].append(1e6 * took / n_events)
     return rounds
 
 
@@ -196,6 +222,15 @@ def jets_before(
         *(vectors.px, vectors.py, vectors.pz, vectors.e, vectors.offsets, power, radius, pt_min), *made
     )
     return made
+
+
+def compile_before(before: Any) -> None:
+    """Have the loops before compiled, as `compile_kernels` has those of now."""
+    two = made_up(2)
+    before.to_momenta(np.ones((1, 2, 3)), np.array([2]), np.empty((4, 2)))
+    jets_before(before, two, POWERS["antikt"])
+    jets = cluster_four_vectors(two, config_of("antikt"))
+    measure_before(before, jets, two, np.flatnonzero(jets.rank < 2), jets.vectors.pt)
 
 
 def measure_before(before: Any, jets: Jets, vectors: FourVectors, leading: Any, pt: Any) -> None:

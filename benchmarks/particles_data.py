@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.quality_data import SEED, key_of, make_parts, make_released, released_path
-from lhcq.config import ClusterConfig, Frame, GenerateConfig, SplitConfig
+from lhcq.config import ClusterConfig, Frame, GenerateConfig, SplitConfig, on_cluster_preset
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.jets.merge import merge_parts
 from lhcq.manifests import read_manifest
@@ -27,7 +27,7 @@ from lhcq.storage import write_json
 from lhcq.workspace import Workspace
 
 KEPT = 40
-CLUSTERING = ClusterConfig(features="full", constituents=KEPT)
+CLUSTERING = ClusterConfig(**on_cluster_preset("lhco", {"constituents": KEPT}))
 DATASET = "particles"
 RELEASED = "released"
 """The subset of the released events, which nothing is trained on."""
@@ -68,6 +68,7 @@ def make_events(place: Workspace, n_events: int, processes: int) -> None:
             "config": CLUSTERING.model_dump(mode="json"),
         },
         features="full",
+        axes=CLUSTERING.axes,
         constituents=True,
     )
     for template in ("compact", "wide"):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from benchmarks.rows import say
-from lhcq.config import ClusterConfig, FeatureSet, GenerateConfig, SplitConfig
+from lhcq.config import ClusterConfig, FeatureSet, GenerateConfig, SplitConfig, on_cluster_preset
 from lhcq.errors import BadInput
 from lhcq.events.contents import hash_events
 from lhcq.events.pythia import GeneratePart, generate_part, plan_parts
@@ -32,7 +32,7 @@ SEED = 20
 MORE, CONFIG_KEY = "more.parquet", b"lhcq.config"
 RELEASED = "events_anomalydetection_tiny.h5"
 CLUSTERING: dict[FeatureSet, ClusterConfig] = {
-    name: ClusterConfig(features=name) for name in ("jets", "full")
+    name: ClusterConfig(**on_cluster_preset("lhco", {"features": name})) for name in ("jets", "full")
 }
 # By name of the split: the dataset that it is of, and its template.
 SPLITS: dict[str, tuple[FeatureSet, Any]] = {
@@ -60,6 +60,7 @@ def make_data(place: Workspace, n_events: int, processes: int) -> None:
                 "config": clustering.model_dump(mode="json"),
             },
             features=features,
+            axes=clustering.axes,
         )
     for name, (features, template) in SPLITS.items():
         write_split(place.dataset(features), place.split(name), config=SplitConfig(template=template))
@@ -97,7 +98,8 @@ def make_parts(
 ) -> tuple[Path, int]:
     """Generate and cluster; the directory of the parts, by name of the clustering, and how many there are."""
     parts = plan_parts(config)
-    scratch = place.root / "parts" / key_of(config)[:12]
+    asked = {name: one.model_dump(mode="json") for name, one in sets.items()}
+    scratch = place.root / "parts" / sha256_of_json([key_of(config), asked])[:12]
     say(f"data: {config.background + config.signal:,} events in {len(parts)} parts on {processes} processes")
     compile_kernels()
     starts = np.cumsum([0, *(part.n_events for part in parts)]).tolist()

@@ -1,6 +1,7 @@
 """The rows of a result: what was measured and its bound; how they are printed and stored."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def circumstances() -> dict[str, Any]:
         "versions": {**versions, "python": python_version()},
         "date": date.today().isoformat(),
         "commit": _commit(),
+        "load_average": os.getloadavg()[0],  # runnable processes of the last minute, this one among them
     }
 
 

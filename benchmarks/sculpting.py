@@ -31,7 +31,7 @@ from benchmarks.quality_table import to_table
 from benchmarks.rows import RESULTS, Row, put_table, row, say, store, table
 from lhcq.config import knows_mass
 from lhcq.evaluate.baseline import build_trees
-from lhcq.evaluate.predictions import p_values, p_values_among
+from lhcq.evaluate.p_values import p_values, p_values_among
 from lhcq.evaluate.sculpting import compare, passing_share
 from lhcq.prompts.templates import render
 from lhcq.records.prompt_numbers import read_numbers

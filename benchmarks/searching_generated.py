@@ -40,7 +40,8 @@ from lhcq.storage import read_json, staged_file, write_json
 
 SAMPLES = 20
 PER_SAMPLE = 50_000
-CLUSTERING = ClusterConfig(features="full")
+CLUSTERING = ClusterConfig(features="full", axes="kt")
+"""Of kt axes, as the events whose searches are recorded."""
 CONFIG = search_config()
 """Every default of `lhcq search`."""
 RESULT = "searching_generated"

@@ -150,7 +150,6 @@ def _storm(
 
 
 def _lhcq_figures(rig: Rig, job: Any, chain: Any, killed: list[tuple[float, int]]) -> dict[str, Any]:
-    from lhcq.records.jobs import directory_of
     from tasks.jobs.kinds import chunk_path
 
     commits = rig.commits()
@@ -159,9 +158,6 @@ def _lhcq_figures(rig: Rig, job: Any, chain: Any, killed: list[tuple[float, int]
     last = chain.spec.checkpoint_steps[-1]
     merged = (rig.place.dataset(job.name) / "events.parquet").read_bytes()
     works = Counter(entry["what"] for entry in rig.entries("work"))
-    # The merge keeps its lease while it removes what it merged, which takes a disk half a minute for 10,000 files.
-    chunks = directory_of(rig.place, job) / "parts"
-    wait_until(lambda: not chunks.exists(), "the chunks to be removed", QUIET_SECONDS)
     rig.await_no_leases()
     return {
         "lost": job.parts - len(merged.splitlines()),

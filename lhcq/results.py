@@ -300,11 +300,9 @@ class Prediction(Result):
         """A table of n_events rows, in the order of the dataset: `row`, `p_signal`, `p_value`, `rank` (1: the most
         signal-like), `mjj` (GeV), `label`, `part` (the subset of the run's split that it is in), `answer` (in words:
         1 signal, 0 background, -1 neither)."""
-        import pyarrow.parquet as pq
+        from lhcq.records.predictions import read_scores
 
-        from lhcq.records.predictions import scores_file
-
-        return pq.read_table(scores_file(self.path))
+        return read_scores(self.path)
 
     @property
     def p_signal(self) -> "NDArray[np.float64]":
@@ -349,11 +347,9 @@ class Search(Result):
 
     def to_arrow(self) -> "pa.Table":
         """A table of the events in the fit's range: `row`, `mjj` (GeV), `fold`, a `score_LOW_HIGH` a region."""
-        import pyarrow.parquet as pq
+        from lhcq.records.searches import read_scores
 
-        from lhcq.records.searches import scores_file
-
-        return pq.read_table(scores_file(self.path))
+        return read_scores(self.path)
 
 
 class Scan(Result):

@@ -115,13 +115,26 @@ def staged_directory(final: Path) -> Iterator[Path]:
 def remove_tree(directory: Path) -> None:
     """Remove a directory in one step: under its name it is whole or gone; what a death leaves has another."""
     with explained_os_errors(directory):
-        going = directory.parent / f".{directory.name}.{secrets.token_hex(4)}{REMOVED}"
-        try:
-            directory.rename(going)
-        except FileNotFoundError:
-            return
-        sync(directory.parent)
+        going = set_aside(directory, directory.parent)
     shutil.rmtree(going, ignore_errors=True)
+
+
+def set_aside(directory: Path, under: Path) -> Path:
+    """Take a directory from its name in one step, into `under` on the same device, for `clear_set_aside` to remove.
+
+    Gives where it went; nothing is there where the directory was gone already.
+    """
+    going = under / f".{directory.name}.{secrets.token_hex(8)}{REMOVED}"
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(going)
+        sync(directory.parent)
+    return going
+
+
+def clear_set_aside(under: Path) -> None:
+    """Remove what was set aside there, by whomever: of a process that died the rest goes, too."""
+    for going in under.glob(f".*{REMOVED}"):
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def remove_file(path: Path) -> None:

@@ -239,7 +239,7 @@ class Workspace:
         path = self._jobs.get((kind, name))
         if path is None:
             record = check_name(f"{kind}-{name}", what="job", longest=2 * LONGEST_NAME)
-            path = self._jobs[kind, name] = self.root / "jobs" / record
+            path = self._jobs[kind, name] = self.jobs / record
         return self.inside(path)
 
     def wish(self, kind: str, name: str) -> Path:
@@ -280,6 +280,11 @@ class Workspace:
     def flower_login(self) -> Path:
         """The user and the password of Flower's page."""
         return self.root / "flower-login"
+
+    @property
+    def jobs(self) -> Path:
+        """The records of all jobs but trainings', and what is set aside of them to be removed."""
+        return self.root / "jobs"
 
     @property
     def jobs_lock(self) -> Path:

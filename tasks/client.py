@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
 
 import kombu.exceptions
 import redis
@@ -18,7 +18,7 @@ from lhcq.errors import BadInput, DiskFull, LhcqError, NotThere, TransientError
 from lhcq.records.failures import failures_of
 from lhcq.records.job_control import is_paused
 from lhcq.records.jobs import Job, Outcome, find_job, outcome_of
-from lhcq.storage import is_full, lock_file
+from lhcq.storage import clear_set_aside, is_full, lock_file
 from lhcq.workspace import Workspace
 from tasks.app import app, connect, own_workspace
 from tasks.broker.acceptance import ask_broker
@@ -200,7 +200,8 @@ def is_at_work(job: Job) -> bool:
 @contextlib.contextmanager
 def staying_up(workspace: Workspace) -> Iterator[None]:
     """Tell other commands of this workspace that `lhcq up` keeps workers for them."""
-    with _up_lock(workspace) as lock:
+    workspace.broker.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _up_lock(workspace).open("a") as lock:
         if not lock_file(lock, wait=False):
             raise BadInput(f"`lhcq up` runs already for {workspace.root}.")
         yield
@@ -208,13 +209,15 @@ def staying_up(workspace: Workspace) -> Iterator[None]:
 
 def is_up(workspace: Workspace) -> bool:
     """Whether `lhcq up` runs for this workspace; the kernel drops its lock when it dies."""
-    with _up_lock(workspace) as lock:
-        return not lock_file(lock, shared=True, wait=False)
+    try:
+        with _up_lock(workspace).open() as lock:
+            return not lock_file(lock, shared=True, wait=False)
+    except (FileNotFoundError, PermissionError):  # of another user it is none that could be used
+        return False
 
 
-def _up_lock(workspace: Workspace) -> IO[str]:
-    workspace.broker.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return (workspace.broker / "up.lock").open("a")
+def _up_lock(workspace: Workspace) -> Path:
+    return workspace.broker / "up.lock"
 
 
 def workers_for(job: Job, processes: int | None = None, *, units: int | None = None) -> list[LocalWorker]:
@@ -301,7 +304,7 @@ class Following:
         return outcome
 
     def tidy_up(self) -> None:
-        """Leave our workers the time to end the unit that ended the job: it writes a page, or removes chunks."""
+        """Leave our workers the time to end the unit that ended the job: of a run it writes a page yet."""
         if self._current.workers is None:
             return
         deadline = time.monotonic() + _TIDY_SECONDS
@@ -370,4 +373,5 @@ def do_here(
         for unit in units:
             app.tasks[unit.task].work(workspace, job, unit, NoLease())
             on_progress(progress_of(workspace, job))
+    clear_set_aside(workspace.jobs)
     return outcome

@@ -6,6 +6,7 @@ import click
 
 from lhcq.cli.options import answer, json_option
 from lhcq.cli.parameters import FilePath, NameOf, example
+from lhcq.errors import BadInput
 
 _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h5"}
 
@@ -39,6 +40,8 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
     """
     from lhcq.cli.session import find_workspace
 
+    if out is not None:
+        _refuse_name_of_another_format(form, out)
     workspace = find_workspace()
     dataset = workspace.dataset(name)
     folder = workspace.export(name)
@@ -49,6 +52,18 @@ def command(name: str, form: str, out: Path | None, as_json: bool) -> int:
     files = [str(path) for path in paths]
     answer(as_json, {"format": form, "files": files}, "\n".join(files))
     return 0
+
+
+def _refuse_name_of_another_format(form: str, out: Path) -> None:
+    """A directory called like a file of another format is nobody's wish."""
+    if out.is_dir():
+        return
+    named = {other for other, suffix in _SUFFIXES.items() if out.suffix == Path(suffix).suffix}
+    if named and form not in named:
+        raise BadInput(
+            f"--out {out}: is named like a file of --format {' or '.join(sorted(named))}, and this writes {form}. "
+            "Give that format, or another name."
+        )
 
 
 def _path_of(out: Path | None, folder: Path, name: str) -> Path:

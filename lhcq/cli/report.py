@@ -1,7 +1,8 @@
 """`lhcq report NAME`."""
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +11,7 @@ from lhcq.cli.parameters import FilePath, NameOf, example
 
 if TYPE_CHECKING:
     from lhcq.report.figures import Finished
+    from lhcq.workspace import Workspace
 
 _RUN = "run"
 REPORTED = (_RUN, "prediction", "search", "scan")
@@ -50,10 +52,8 @@ def command(name: str, kind: str | None, out: Path | None, figures: Path | None,
     from lhcq.cli.runs import run_answer
     from lhcq.cli.session import find_workspace
     from lhcq.errors import NotThere
-    from lhcq.evaluate.comparison import compare_scores
     from lhcq.report.collect import collect_run
     from lhcq.report.figures import find_finished, write_figures
-    from lhcq.report.page import write_report
     from lhcq.report.plots import plot_run
 
     workspace = find_workspace()
@@ -64,18 +64,36 @@ def command(name: str, kind: str | None, out: Path | None, figures: Path | None,
             raise NotThere(
                 f"{name}: there is no finished {kind} of that name. `lhcq ls` shows what there is."
             )
+    page: Path | None
+    value: dict[str, Any]
     if finished is not None:
         page = _copied(finished, out)
         value = {"kind": finished.what, "name": name, "found": finished.found, "verdict": finished.verdict}
         plots, text = finished.plots, _said(finished)
     else:
-        page = write_report(workspace, name, compare_scores, out)
+        page = _written(workspace, name, out)
         value, text = run_answer(workspace, name)
         plots = {} if figures is None else plot_run(collect_run(workspace, name))
     pictures = [] if figures is None else [str(path) for path in write_figures(figures, name, plots)]
-    value = {**value, "report": str(page), "figures": pictures}
-    answer(as_json, value, "\n".join([text, str(page), *pictures]))
+    value = {**value, "report": page and str(page), "figures": pictures}
+    answer(as_json, value, "\n".join([text, *([str(page)] if page else []), *pictures]))
     return 0
+
+
+def _written(workspace: "Workspace", run: str, out: Path | None) -> Path | None:
+    """The page of a run, written anew; where its directory may only be read, the one that stands there, or none."""
+    from lhcq.cli.session import say
+    from lhcq.evaluate.comparison import compare_scores
+    from lhcq.report.page import write_report
+    from lhcq.workspace import RunPaths
+
+    directory = workspace.run(run)
+    if out is not None or not directory.exists() or os.access(directory, os.W_OK):
+        return write_report(workspace, run, compare_scores, out)
+    page = RunPaths(directory).page
+    stands = "the page that stands there is not written anew" if page.exists() else "no page is written"
+    say(f"{directory} may only be read: {stands}. --out PATH writes one elsewhere.")
+    return page if page.exists() else None
 
 
 def _copied(finished: "Finished", out: Path | None) -> Path:

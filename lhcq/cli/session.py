@@ -1,6 +1,7 @@
 """How a verb has its job done: what is shown while it lasts, and what is said when it did not end well."""
 
 import contextlib
+import functools
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -186,15 +187,20 @@ def have_all_done(
         renew_terms(workspace, job)
     current = opened()
     current.bring(list(workers), say)
-    published = [(job, submit(current, job)) for job in left]
-    for job, following in published:
+
+    @functools.cache
+    def publish_all() -> "dict[str, Following]":
+        return {job.title: submit(current, job) for job in left}
+
+    for job in left:
         waited[job.title] = follow(
             current,
             job,
-            lambda following=following: following,  # type: ignore[misc]
+            lambda job=job: publish_all()[job.title],  # type: ignore[misc]
             measure=lambda job=job: progress_of(workspace, job),  # type: ignore[misc]
             again="Run the same command again to go on.",
             wait=True,
+            beside=[other for other in left if other is not job],
         )
     return waited
 
@@ -207,10 +213,13 @@ def follow(
     measure: "Callable[[], Progress]",
     again: str,
     wait: bool,
+    beside: "Sequence[Job]" = (),
 ) -> Waited:
-    """Publish a job, and wait for its outcome unless told not to. `again` says how to go on with it."""
+    """Publish a job, and wait for its outcome unless told not to. `again` says how to go on with it.
+
+    Jobs `beside` it are published with it, and stop where it stops.
+    """
     from lhcq.errors import LhcqError
-    from lhcq.records.failures import note_stop
 
     try:
         following = publish()
@@ -227,21 +236,33 @@ def follow(
         if current.lasting:
             left = f"{job.title} goes on. `lhcq status` shows it."
         else:  # said at once: stopping takes a moment
-            note_stop(
-                current.workspace, job, "Ctrl-C, or another signal, ended the command that worked for it."
+            _note_stops(
+                current, [job, *beside], "Ctrl-C, or another signal, ended the command that worked for it."
             )
             left = what_is_left(current.workspace, job, again)
         click.echo(f"\n{left}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
     except LhcqError as error:
         if not current.lasting:
-            note_stop(current.workspace, job, str(error))
+            _note_stops(current, [job, *beside], str(error))
         raise
     with contextlib.suppress(KeyboardInterrupt):  # the job is done
         following.tidy_up()
     if outcome is not None and outcome.state == "done":
         return Waited(code=0, seconds=following.seconds)
     return _not_well(following, outcome, again)
+
+
+def _note_stops(current: "Session", jobs: "Sequence[Job]", message: str) -> None:
+    """Note of each of these jobs that is open why nobody works for it any more."""
+    from lhcq.errors import LhcqError
+    from lhcq.records.failures import note_stop
+    from lhcq.records.jobs import outcome_of
+
+    for job in jobs:
+        with contextlib.suppress(LhcqError, OSError):  # a damaged record is told of when it is asked for
+            if outcome_of(current.workspace, job) is None:
+                note_stop(current.workspace, job, message)
 
 
 def _not_well(following: "Following", outcome: "Outcome | None", again: str) -> Waited:

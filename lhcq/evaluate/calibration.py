@@ -14,7 +14,13 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_curve
 
 from lhcq.errors import BadInput
-from lhcq.evaluate.metrics import PROBABILITY_FLOOR, SIC_BACKGROUND_FLOOR, Z95, metrics_of, wilson_interval
+from lhcq.evaluate.metrics import (
+    SIC_BACKGROUND_FLOOR,
+    log_likelihoods,
+    mean_interval,
+    metrics_of,
+    wilson_interval,
+)
 from lhcq.evaluate.sculpting import sculpting_of
 from lhcq.records.metrics import CalibratedMetrics, Calibration, Gain, NaturalMetrics, Sculpting
 
@@ -72,16 +78,9 @@ def likelihood_gain(labels: ArrayLike, p_signal: ArrayLike, temperature: float) 
     limit.
     """
     truth, score = np.asarray(labels), np.asarray(p_signal, dtype=np.float64)
-    raw, calibrated = (
-        np.log(np.where(truth == 1, one, 1.0 - one).clip(PROBABILITY_FLOOR))
-        for one in (score, apply_temperature(score, temperature))
-    )
-    change = calibrated - raw
-    mean = float(change.mean())
-    if change.size < 2:
-        return Gain(mean=mean, low=None, high=None)
-    error = Z95 * float(change.std(ddof=1)) / math.sqrt(change.size)
-    return Gain(mean=mean, low=mean - error, high=mean + error)
+    change = log_likelihoods(truth, apply_temperature(score, temperature)) - log_likelihoods(truth, score)
+    low, high = mean_interval(change) or (None, None)
+    return Gain(mean=float(change.mean()), low=low, high=high)
 
 
 def fit_calibration(labels: ArrayLike, p_signal: ArrayLike) -> Calibration:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, rankdata
-from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss, roc_auc_score, roc_curve
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from lhcq.errors import BadInput
 from lhcq.records.metrics import Confusion, Metrics
@@ -42,7 +42,6 @@ def metrics_of(
     confusion = _confusion_of(truth, score >= threshold)
     right = confusion.tp + confusion.tn
     low, high = wilson_interval(right, truth.size)
-    clipped = np.clip(score, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
     return Metrics(
         n=truth.size,
         n_signal=int(truth.sum()),
@@ -50,12 +49,12 @@ def metrics_of(
         accuracy=right / truth.size,
         accuracy_low=low,
         accuracy_high=high,
-        balanced_accuracy=_balanced_accuracy(confusion),
-        ece=calibration_error(truth, score),
         ece_bins=ECE_BINS,
-        brier=float(brier_score_loss(truth, score, labels=[0, 1], pos_label=1)),
-        nll=float(log_loss(truth, clipped, labels=[0, 1])),
         confusion=confusion,
+        **_balanced_fields(confusion),
+        **_calibration_fields(truth, score),
+        **_mean_fields("brier", (score - truth) ** 2),
+        **_mean_fields("nll", -log_likelihoods(truth, score)),
         **_answer_fields(truth, score, answers),
         **_auc_fields(truth, score),
         **_sic_fields(truth, score),
@@ -92,6 +91,30 @@ def wilson_interval(k: int, n: int) -> tuple[float, float]:
     return (0.0 if k == 0 else float(found.low)), (1.0 if k == n else float(found.high))
 
 
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Interval of the mean of `(n,)` values, 95%, by its normal limit; None of a single one."""
+    if values.size < 2:
+        return None
+    mean, error = float(values.mean()), Z95 * float(values.std(ddof=1)) / math.sqrt(values.size)
+    return mean - error, mean + error
+
+
+def log_likelihoods(labels: NDArray[np.integer], score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each event `(n,)`, in nats, with the probability of its label clipped to `PROBABILITY_FLOOR`."""
+    of_label = np.where(labels == 1, score, 1.0 - score)
+    return np.asarray(np.log(of_label.clip(PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)))
+
+
+def _mean_fields(name: str, losses: NDArray[np.float64]) -> dict[str, Any]:
+    """A mean of what no event has less than 0 of."""
+    low, high = mean_interval(losses) or (None, None)
+    return {
+        name: float(losses.mean()),
+        f"{name}_low": None if low is None else max(0.0, low),
+        f"{name}_high": high,
+    }
+
+
 def delong_error(labels: NDArray[np.int64], score: NDArray[np.float64]) -> float | None:
     """Standard error of the AUC; None with fewer than two events of a class or no overlap at all.
 
@@ -122,16 +145,37 @@ def placements(
 
 def calibration_error(
     labels: NDArray[np.int64], score: NDArray[np.float64], *, bins: int = ECE_BINS
-) -> float:
-    """Mean distance between predicted and true signal share over bins of equal occupancy.
+) -> tuple[float, float, float]:
+    """Mean distance between predicted and true signal share over bins of equal occupancy, with an interval.
 
     Equal scores stay in one bin, so the order of the events does not matter. Equal occupancy after Nixon et
     al., arXiv:1904.01685: with bins of equal width most events of a sharp classifier fall in two of them.
+
+    The interval covers 95% or more. Distances add up noise of either sign, so a calibrated classifier shows an error
+    above 0, and the bootstrap, which adds noise again, an interval above the truth. The two bounds are what holds
+    whatever the truth is: it is at least the error less the sum of the bins' absolute noise (the triangle
+    inequality), and at most the expected error (Jensen's), each at 97.5% with normal noise in each bin.
     """
     edges = np.quantile(score, np.linspace(0, 1, bins + 1)[1:-1])
     place = np.searchsorted(edges, score, side="right")
-    surplus = np.bincount(place, weights=score - labels, minlength=bins)
-    return float(np.abs(surplus).sum() / score.size)
+    surplus = score - labels
+    count = np.bincount(place, minlength=bins)
+    total = np.bincount(place, weights=surplus, minlength=bins)
+    squares = np.bincount(place, weights=surplus**2, minlength=bins)
+    filled = count > 1  # a bin of one event does not know its noise; it has the largest there is
+    variance = np.where(count == 1, 0.25, 0.0)
+    variance[filled] = (squares - total**2 / np.maximum(count, 1))[filled] * (
+        count / np.maximum(count - 1, 1)
+    )[filled]
+    error, noise = float(np.abs(total).sum()), np.sqrt(variance.clip(0.0))
+    absolute = noise.sum() * math.sqrt(2 / math.pi) + Z95 * math.sqrt((noise**2).sum() * (1 - 2 / math.pi))
+    n = score.size
+    return error / n, max(0.0, error - absolute) / n, min(n, error + Z95 * math.sqrt((noise**2).sum())) / n
+
+
+def _calibration_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, Any]:
+    error, low, high = calibration_error(truth, score)
+    return {"ece": error, "ece_low": low, "ece_high": high}
 
 
 def _confusion_of(truth: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Confusion:
@@ -139,11 +183,23 @@ def _confusion_of(truth: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Confus
     return Confusion(tp=tp, fp=fp, tn=tn, fn=fn)
 
 
-def _balanced_accuracy(confusion: Confusion) -> float | None:
+def _balanced_fields(confusion: Confusion) -> dict[str, Any]:
+    """The mean of two shares, whose Wilson intervals give its own.
+
+    By the method of variance estimates recovery: Newcombe, Stat. Med. 17 (1998) 873; Zou and Donner, Stat. Med. 27
+    (2008) 1693.
+    """
     n_signal, n_background = confusion.tp + confusion.fn, confusion.tn + confusion.fp
     if not n_signal or not n_background:
-        return None
-    return (confusion.tp / n_signal + confusion.tn / n_background) / 2.0
+        return dict.fromkeys(("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high"))
+    shares = [(confusion.tp, n_signal), (confusion.tn, n_background)]
+    value = sum(k / n for k, n in shares) / 2.0
+    bounds = [(k / n, *wilson_interval(k, n)) for k, n in shares]
+    return {
+        "balanced_accuracy": value,
+        "balanced_accuracy_low": value - math.hypot(*(share - low for share, low, _ in bounds)) / 2.0,
+        "balanced_accuracy_high": value + math.hypot(*(high - share for share, _, high in bounds)) / 2.0,
+    }
 
 
 def _auc_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, Any]:

@@ -1,19 +1,10 @@
-"""Predictions on disk: the scores of one dataset with p-values and ranks, and what they amount to.
-
-The p-value of an event is the share of background events that look as much like signal: with n background events of
-the split's calibration subset, which neither the training nor the choice of the checkpoint has seen,
-
-    p = (1 + number of them with a P(signal) at least as high) / (n + 1).
-
-That is conservative: for a background event like those, the chance of a p-value of at most a is at most a, whatever
-the model (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 4.2). It can never be below
-1 / (n + 1).
+"""Predictions on disk: the scores of one dataset with p-values and ranks (`lhcq.evaluate.p_values`), and what they
+amount to.
 
 What to expect of background in the spectrum of m_jj is drawn from that same background, each event of which is
 selected against the others, as any event is against all (`lhcq.evaluate.sculpting`).
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +18,9 @@ from numpy.typing import NDArray
 
 from lhcq.errors import BadInput, DamagedChunk, NameTaken
 from lhcq.evaluate.metrics import metrics_of, wilson_interval
-from lhcq.evaluate.sculpting import PassingShare, compare, expect, passing_share, sculpting_of
+from lhcq.evaluate.p_values import p_values, p_values_among, passing_background, ranks
+from lhcq.evaluate.sculpting import compare, passing_share, sculpting_of
+from lhcq.evaluate.spectrum import spectrum
 from lhcq.records.chunks import Chunk, write_chunk
 from lhcq.records.commits import differing, read_verified
 from lhcq.records.predictions import (
@@ -67,10 +60,6 @@ SCHEMA = pa.schema(
 """`rank` is 1 for the most signal-like event, equal scores in order of row. `part` is the subset of the run's split
 which the event is in; null where it is in none."""
 
-_BIN = 100.0
-"""GeV: the resolution of m_jj is about as wide."""
-_BEYOND = 14_000.0
-"""GeV: nothing at the LHC lies above; what does is in the last bin."""
 _TOP = 10
 
 Floats = NDArray[np.float64]
@@ -103,27 +92,6 @@ def write_scored(
         for column, field in zip(columns, PART_SCHEMA, strict=True)
     ]
     write_chunk(path, PART_SCHEMA, pa.Table.from_arrays(arrays, schema=PART_SCHEMA).to_batches())
-
-
-def p_values(p_signal: Floats, background: Floats) -> Floats:
-    """The p-values (n,) of events against the scores (n_background,) of the reference, as the module's text says."""
-    ordered = np.sort(background)
-    at_least = len(ordered) - np.searchsorted(ordered, p_signal, side="left")
-    return np.asarray((1.0 + at_least) / (len(ordered) + 1.0), dtype=np.float64)
-
-
-def p_values_among(background: Floats) -> Floats:
-    """The p-value (n,) of each event of the reference against the others of it."""
-    n = len(background)
-    return np.asarray(np.rint(p_values(background, background) * (n + 1) - 1.0) / max(n, 1), dtype=np.float64)
-
-
-def ranks(p_signal: Floats) -> Integers:
-    """The rank (n,) of each event from 1, the highest score first, equal ones in their order."""
-    order = np.argsort(-p_signal, kind="stable")
-    found = np.empty(len(order), np.int64)
-    found[order] = np.arange(1, len(order) + 1)
-    return found
 
 
 def read_parts(paths: Sequence[Path], labels: NDArray[np.int8] | None = None) -> ScoredEvents:
@@ -250,19 +218,6 @@ def _count_subsets(codes: NDArray[np.int8], subsets: Mapping[str, Integers] | No
     return {**{name: counts[code] for code, name in enumerate(subsets)}, "none": counts[-1]}
 
 
-def passing_background(n_background: int, largest_p_value: float) -> tuple[float, float]:
-    """The share of background with a p-value of at most `largest_p_value`, and its standard deviation.
-
-    By n reference events p-values are k / (n + 1). Of the largest such one that is allowed, the share that reaches it
-    has a beta distribution of parameters k and n + 1 - k over references of that size, however the scores are
-    distributed; where some of these are equal it is less.
-    """
-    n = n_background + 1
-    k = int(np.count_nonzero(np.arange(1, n + 1) / n <= largest_p_value))
-    share = k / n
-    return share, math.sqrt(share * (1.0 - share) / (n + 1))
-
-
 def _judge(
     events: ScoredEvents, selected: Bits, judged: Bits, largest_p_value: float, n_background: int
 ) -> dict[str, Any]:
@@ -317,41 +272,6 @@ def _efficiency(chosen: Bits) -> dict[str, float] | None:
         return None
     low, high = wilson_interval(int(chosen.sum()), len(chosen))
     return {"value": float(chosen.mean()), "low": low, "high": high}
-
-
-def spectrum(
-    mjj: Floats, selected: Bits, labels: NDArray[np.int8], passing: PassingShare | None = None
-) -> dict[str, Any]:
-    """The histogram of m_jj (n,), GeV: of all events, of the selected ones, and of those by class where known.
-
-    Bins of 100 GeV from the lowest to the highest mass that there is; the last one that is possible holds what lies
-    beyond. Events without an m_jj (NaN) are counted apart. With the share of background that is selected, `expected`
-    is what background alone would give of the selected ones, and `expected_error` its standard deviation; else None.
-    """
-    there = np.isfinite(mjj)
-    if not there.any():
-        return {
-            "edges": [],
-            "counts": {},
-            "expected": None,
-            "expected_error": None,
-            "without_mjj": {"all": len(mjj), "selected": int(selected.sum())},
-        }
-    mass = np.clip(mjj[there], 0.0, _BEYOND - _BIN / 2)
-    first, last = int(mass.min() // _BIN), int(mass.max() // _BIN) + 1
-    edges = _BIN * np.arange(first, last + 1, dtype=np.float64)
-    chosen, known = selected[there], labels[there]
-    which = {"all": np.ones(len(mass), bool), "selected": chosen}
-    if (known >= 0).any():
-        which |= {"selected_signal": chosen & (known == 1), "selected_background": chosen & (known == 0)}
-    expected, error = expect(passing, mass, edges) if passing else (None, None)
-    return {
-        "edges": edges.tolist(),
-        "counts": {name: np.histogram(mass[of], edges)[0].tolist() for name, of in which.items()},
-        "expected": None if expected is None else expected.tolist(),
-        "expected_error": None if error is None else error.tolist(),
-        "without_mjj": {"all": int((~there).sum()), "selected": int((selected & ~there).sum())},
-    }
 
 
 def _top(events: ScoredEvents, values: Floats, judged: Bits) -> list[dict[str, Any]]:

@@ -85,6 +85,26 @@ def stored_arrays(path: Path) -> Iterator[Stored]:
                         yield from _described(member, name, begin)
 
 
+def named_fields(path: Path) -> list[str] | None:
+    """The names of the fields of a `.npy` file of records, as a structured array is; None of any other file."""
+    with path.open("rb") as stream:
+        if stream.read(len(NPY)) != NPY:
+            return None
+        stream.seek(0)
+        names = _header(stream)[2].names
+    return list(names) if names else None
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and type of the array that a stream begins with."""
+    version = np.lib.format.read_magic(stream)
+    read: Any = (
+        np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read(stream)
+    return shape, fortran, dtype
+
+
 def _begin(path: Path, header: int) -> int:
     """Where the bytes of a member begin, whose header stands at an offset."""
     with path.open("rb") as stream:
@@ -94,11 +114,7 @@ def _begin(path: Path, header: int) -> int:
 
 
 def _described(stream: IO[bytes], name: str, begin: int | None) -> Iterator[Stored]:
-    version = np.lib.format.read_magic(stream)
-    read: Any = (
-        np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    )
-    shape, fortran, dtype = read(stream)
+    shape, fortran, dtype = _header(stream)
     if dtype.kind in "fiub":  # anything else is no numbers, or would be unpickled
         in_place = begin is not None and not (fortran and len(shape) > 1)
         yield Stored(name, shape, dtype, begin + stream.tell() if begin is not None and in_place else None)

@@ -13,13 +13,12 @@ from pathlib import Path
 from lhcq.errors import BadInput
 from lhcq.events.faults import QUANTITIES
 from lhcq.events.frames import Column, Frame
-from lhcq.events.names import LABEL, NEAR_LABELS
+from lhcq.events.names import FEATURE_WIDTHS, LABEL, NEEDED, means_label
 from lhcq.events.signatures import HINT
 
 N_PARTICLES = 700
 UNLABELLED_WIDTH = 3 * N_PARTICLES
 WIDTH = UNLABELLED_WIDTH + 1
-FEATURE_WIDTHS = (14, 15)
 BOTH_WIDTHS = tuple(UNLABELLED_WIDTH + width for width in FEATURE_WIDTHS)
 """Particles, then the columns of a features file: the companions of the R&D set."""
 _MISNAMED = {"px": "pt", "py": "eta", "pz": "phi"}
@@ -44,7 +43,9 @@ class Arrangement:
 def arrange(frame: Frame, path: Path) -> Arrangement:
     """Find the particles and the label in a frame; raises `BadInput` where its columns do not say which they are."""
     width = len(frame.columns)
-    if width in FEATURE_WIDTHS:
+    if width in FEATURE_WIDTHS or (
+        width < UNLABELLED_WIDTH and set(NEEDED) <= {one.name for one in frame.columns}
+    ):
         raise BadInput(
             f"{path}: a features file ({width} columns), not an event file. "
             "Use `lhcq import`, or give the event file that it was made from."
@@ -73,7 +74,7 @@ def arrange(frame: Frame, path: Path) -> Arrangement:
 def refuse_near_label(label: Column | None, others: Sequence[Column], path: Path) -> None:
     """Raise `BadInput` where no column is the label and one of the `others` has a name that means it."""
     for column in others if label is None else ():
-        if str(column.name).lower() in (LABEL, *NEAR_LABELS):
+        if means_label(str(column.name)):
             raise BadInput(
                 f"{path}: no column is called {LABEL!r}, and one {column.name!r}. If that is 1 for signal and 0 for "
                 f"background, save it again with df.rename(columns={{{column.name!r}: {LABEL!r}}}); if not, under a "

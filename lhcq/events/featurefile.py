@@ -1,11 +1,12 @@
 """The `*.features.h5` files: a pandas "fixed" HDF5 table with the two leading jets of one event a row.
 
 Columns pxj1 pyj1 pzj1 mj1 tau1j1 tau2j1 tau3j1, the same for j2, all in GeV, then the label (1 is signal), which not
-all files have; the names may also be the numbers from 0. An event with one jet has zeros for the other. What CATHODE
-makes of them is read too (`lhcq.events.reduced`).
+all files have; the names may also be the numbers from 0. An event with one jet has zeros for the other. Arrays of the
+same columns, without a frame, are read too (`lhcq.events.bare_features`).
 Source: the released files, Zenodo record 6466204.
 """
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import AS_RELEASED, Axes, Conventions
 from lhcq.errors import BadInput
+from lhcq.events.bare_features import find_bare
 from lhcq.events.columns import (
     BOTH_WIDTHS,
     OF_A_PARTICLE,
@@ -24,22 +26,19 @@ from lhcq.events.columns import (
     refuse_near_label,
     refuse_objects,
 )
-from lhcq.events.faults import WRONG_LABEL, Fault
-from lhcq.events.frames import Column, Frame, find_frame
+from lhcq.events.faults import ETA_MAX, WRONG_LABEL, Fault
+from lhcq.events.frames import Column, Frame, NoFrame, find_frame
 from lhcq.events.layout import map_labels
-from lhcq.events.names import LABEL
-from lhcq.events.reduced import check_reduced, find_reduced, to_gev
+from lhcq.events.names import LABEL, MOMENTA, NEEDED, OF_JETS, TAUS
+from lhcq.events.reduced import REDUCED, check_reduced, to_gev
 from lhcq.events.storage import opened, reading, refuse_no_file
 from lhcq.records.events import AXES_KEY
 
 Floats = NDArray[np.float64]
 
-_MOMENTA = ("px", "py", "pz", "m")
-_TAUS = ("tau1", "tau2", "tau3")
-OF_JETS = tuple(f"{name}j{rank}" for rank in (1, 2) for name in (*_MOMENTA, *_TAUS))
-NEEDED = tuple(f"{name}j{rank}" for rank in (1, 2) for name in _MOMENTA)
-"""Without these there is no jet; N-subjettiness and the label may be absent."""
-
+_REDUCED = ((*REDUCED[:-1], LABEL), (*REDUCED, LABEL))
+_FEWEST_TO_TELL = 10
+"""Jets by which quantities are told apart: of the few in the last rows of a file, all may be slow and heavy."""
 _BETA_ONE = "_1"
 """In the published files with more N-subjettiness, `tau1j1_1` is that of beta = 1, `_2` and `_5` of 2 and 0.5."""
 LARGEST = 1e9  # GeV, far beyond any collider, and far below where squares overflow
@@ -93,11 +92,10 @@ def open_feature_file(path: Path, conventions: Conventions = AS_RELEASED) -> Fea
     """
     refuse_no_file(path)
     with reading(path) as file:
-        reduced = find_reduced(file)
-        frame = reduced or find_frame(file, path)
+        frame = _find(file, path)
         said = file[frame.name].attrs.get(AXES_KEY)
-    named = {str(column.name): column for column in reduced.columns} if reduced else _named(frame, path)
-    columns = tuple(named) if reduced else _check_columns(named, path)
+    named = _named(frame, path)
+    columns = _check_columns(named, path)
     ignored = [name for name in named if name not in columns]
     try:
         refuse_near_label(named.get(LABEL), [named[name] for name in ignored], path)
@@ -113,6 +111,15 @@ def open_feature_file(path: Path, conventions: Conventions = AS_RELEASED) -> Fea
         conventions=conventions,
         axes=_axes(said),
     )
+
+
+def _find(file: h5py.File, path: Path) -> Frame:
+    try:
+        return find_frame(file, path)
+    except NoFrame:
+        if (bare := find_bare(file, path)) is None:
+            raise
+        return bare
 
 
 def _axes(said: object) -> str | None:
@@ -178,13 +185,15 @@ def _check_columns(names: Collection[str], path: Path) -> tuple[str, ...]:
         raise BadInput(
             f"{path}: {len(names)} columns with numbers for names, not 14 or 15. It is not a features file."
         )
+    if tuple(names) in _REDUCED:
+        return tuple(names)
     missing = [name for name in NEEDED if name not in names]
     if missing:
         raise BadInput(
             f"{path}: without {', '.join(missing)}; its columns are {', '.join(names)}. It is not a features file."
         )
     # A tau of one jet alone is of no use.
-    taus = [name for name in _TAUS if f"{name}j1" in names and f"{name}j2" in names]
+    taus = [name for name in TAUS if f"{name}j1" in names and f"{name}j2" in names]
     wanted = {*NEEDED, *(f"{name}j{rank}" for name in taus for rank in (1, 2)), LABEL}
     return tuple(name for name in (*OF_JETS, LABEL) if name in wanted and name in names)
 
@@ -200,12 +209,17 @@ def read_columns(file: FeatureFile, handle: h5py.File, start: int, stop: int) ->
     if any(len(block) != stop - start for block in blocks.values()):
         raise BadInput(f"{file.path}: changed while it was being read. Start again.")
     columns = {
-        name: np.ascontiguousarray(blocks[place][:, position], dtype=np.float64)
+        name: np.ascontiguousarray(_flat(blocks[place])[:, position], dtype=np.float64)
         for name, (place, position) in file.places.items()
     }
     if LABEL in columns:
         columns[LABEL] = map_labels(columns[LABEL], file.conventions)
     return to_gev(columns)
+
+
+def _flat(block: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The rows of a data set (n,) or (n, width) as (n, width)."""
+    return block.reshape(len(block), -1)
 
 
 def find_wrong_labels(labels: Floats, *, first_row: int) -> list[Fault]:
@@ -226,23 +240,50 @@ def find_wrong_labels(labels: Floats, *, first_row: int) -> list[Fault]:
 
 
 def _check_values(values: dict[str, Floats], path: Path, first_row: int) -> None:
-    if "mjj" in values:
-        check_reduced(values, path, first_row)
     for name, column in values.items():
         if name == LABEL:
             for fault in find_wrong_labels(column, first_row=first_row):
                 raise BadInput(f"{path}: {fault.describe()}{fault.remedy}")
-            continue
-        _refuse(~np.isfinite(column), "not finite", name, column, path, first_row)
+        else:
+            _refuse(~np.isfinite(column), "not finite", name, column, path, first_row)
+    check_jets(values, path, first_row)
+
+
+def check_jets(values: dict[str, Floats], path: Path, first_row: int) -> None:
+    """Raise `BadInput` where finite values, of the rows from `first_row` on, are none that jets have."""
+    if "mjj" in values:
+        check_reduced(values, path, first_row)
+    for name, column in values.items():
         _refuse(np.abs(column) > LARGEST, f"beyond {LARGEST:g} GeV", name, column, path, first_row)
         if name.startswith("tau"):
             _refuse(column < 0, "negative", name, column, path, first_row)
     for rank in ("j1", "j2") if OF_JETS[0] in values else ():
-        px, py, pz, m = (values[f"{name}{rank}"] for name in _MOMENTA)
+        px, py, pz, m = (values[f"{name}{rank}"] for name in MOMENTA)
         momentum = np.sqrt(px * px + py * py + pz * pz)
         _refuse(m < -ROUNDED * momentum, "negative", f"m{rank}", m, path, first_row)
         along = (px == 0) & (py == 0) & (pz != 0)
         _refuse(along, "along the beam, without pt", f"pz{rank}", pz, path, first_row)
+        _refuse_other_quantities(rank, px, py, pz, m, path, first_row)
+
+
+def _refuse_other_quantities(
+    rank: str, px: Floats, py: Floats, pz: Floats, m: Floats, path: Path, first_row: int
+) -> None:
+    """Raise `BadInput` where no jet of a block has what momenta have, whatever their columns are called."""
+    there = (px != 0) | (py != 0)
+    if np.count_nonzero(there) < _FEWEST_TO_TELL:
+        return
+    said = f"{path}: rows {first_row} to {first_row + len(px) - 1}, {rank}:"
+    if ((px >= 0) & (np.abs(py) <= ETA_MAX) & (np.abs(pz) <= 2 * math.pi))[there].all():
+        raise BadInput(
+            f"{said} its first three columns are like pt, eta and phi, not px, py and pz. Make momenta of them: "
+            "px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)."
+        )
+    if (m * m >= px * px + py * py + pz * pz)[there].all():
+        raise BadInput(
+            f"{said} its fourth column is never below the momentum, like an energy, and is read as a mass. Make one "
+            "of it: m = np.sqrt(np.maximum(e * e - px * px - py * py - pz * pz, 0))."
+        )
 
 
 def _refuse(

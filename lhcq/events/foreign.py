@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import get_args
 
 from lhcq.config import Axes
-from lhcq.events.arrays import NPY, ZIP, stored_arrays
-from lhcq.events.names import LABEL, NEAR_LABELS
-from lhcq.events.signatures import HINT, LONGEST, tell
+from lhcq.events.arrays import NPY, ZIP, named_fields, stored_arrays
+from lhcq.events.names import FEATURE_WIDTHS, LABEL, OF_JETS, means_label
+from lhcq.events.reduced import REDUCED_WIDTHS
+from lhcq.events.signatures import HINT, LONGEST, tell, unpacked_by
+from lhcq.events.text_tables import read_head
 
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 _HDF5 = (".h5", ".hdf5", ".hdf")
 _LEAST_COLUMNS, _MOST_COLUMNS = 8, 2101
+_LEAST_WIDTH = 30
+"""Columns of particles that are read (`lhcq.events.plain`)."""
 _SHOWN = 4
-_LONGEST_HEAD = 1 << 18  # bytes, of the names of a few thousand columns
+_MOST_ARRAYS = 20
 _TO_HDF5 = "import h5py, numpy as np{}; d = {}; f = h5py.File('events.h5', 'w'); f['particles'] = {}{}"
 _TO_FEATURES = (
     "import numpy as np, pathlib{more}; from lhcq.events.pytables import write_frame; d = {source}; k = {names!r}; "
@@ -48,7 +52,7 @@ def describe_foreign(path: Path) -> str:
         head = stream.read(LONGEST)
     try:
         if head.startswith(GZIP):
-            return f" but packed by gzip. Unpack it: `gunzip --keep {shlex.quote(str(path))}`{_packed(path)}"
+            return f" but packed by gzip. Unpack it: `{unpacked_by('gunzip', path, '.gz', '.tgz')}`{_packed(path)}"
         if head.startswith(ZIP):
             return f" but a zip or .npz archive. {_describe_zip(path, head)}"
         if head.startswith(NPY):
@@ -56,9 +60,17 @@ def describe_foreign(path: Path) -> str:
         if head.startswith(PARQUET):
             return f" but a parquet file. {_describe_parquet(path)}"
         told = tell(path, head)
-        return f" but {told}" if told else _describe_csv(path)
+        return f" but {told}" if told else _describe_text(path)
     except Exception:  # whatever a reader makes of a file that only begins like one of its own
         return f" but looks like another format, and is damaged. {HINT}"
+
+
+def describe_records(path: Path, table: str, names: Sequence[str]) -> str:
+    """What to do with an HDF5 data set, called `table`, whose rows are records of fields with these names."""
+    source = (
+        f"(lambda d: pa.table({{n: d[n] for n in d.dtype.names}}))(h5py.File({str(path)!r})[{table!r}][:])"
+    )
+    return _describe_columns(names, ", h5py, pyarrow as pa", source, None)
 
 
 def _packed(path: Path) -> str:
@@ -79,17 +91,19 @@ def _describe_zip(path: Path, head: bytes) -> str:
 
 def _describe_numpy(path: Path, head: bytes) -> str:
     """Of arrays that cannot be read in place: compressed, in Fortran's order, or of something else than numbers."""
+    if (fields := named_fields(path)) is not None:
+        source = f"(lambda d: pa.table({{n: d[n] for n in d.dtype.names}}))(np.load({str(path)!r}))"
+        return _describe_columns(fields, ", pyarrow as pa", source, None)
     arrays = {one.name: one.shape for one in stored_arrays(path)}
     listed = ", ".join(f"{name} {shape}" for name, shape in list(arrays.items())[:_SHOWN]) or "no numbers"
-    particles = [name for name, shape in arrays.items() if _are_particles(shape)]
-    if len(particles) != 1:
+    if not any(map(_are_events, arrays.values())) or len(arrays) > _MOST_ARRAYS:
         return f"It holds {listed}. {HINT}"
-    n = arrays[particles[0]][0]
-    labels = [name for name, shape in arrays.items() if shape == (n,) and _means_label(name)]
-    source = f"np.load({str(path)!r})"
     if head.startswith(NPY):
-        return f"It holds an array {arrays[particles[0]]}. {_command('', source, 'd', [])}"
-    return f"It holds {listed}. {_command('', source, _item(particles[0]), [_item(name) for name in labels[:1]])}"
+        again = f"np.save('events.npy', np.ascontiguousarray(np.load({str(path)!r})))"
+        return f"It holds an array {arrays['array']}. Write it again: `{_python(f'import numpy as np; {again}')}`."
+    again = f"np.savez('events.npz', **{{n: np.ascontiguousarray(d[n]) for n in {list(arrays)!r}}})"
+    code = f"import numpy as np; d = np.load({str(path)!r}); {again}"
+    return f"It holds {listed}. Write them again without compression: `{_python(code)}`."
 
 
 def _describe_parquet(path: Path) -> str:
@@ -109,62 +123,56 @@ def _describe_parquet(path: Path) -> str:
 def _describe_lists(path: Path, names: Sequence[str], lists: Sequence[str]) -> str:
     """Of events as awkward arrays have them, with as many particles as there are."""
     found = f"It has lists or records in {', '.join(lists[:_SHOWN])}."
-    labels = [name for name in names if _means_label(name)]
+    labels = [name for name in names if means_label(name)]
     if len(labels) > 1 or not {"pt", "eta", "phi"} <= set(lists):
         return f"{found} Read it by ak.from_parquet, pad it by ak.pad_none. {HINT}"
     last = "".join(f"; f['labels'] = ak.to_numpy({_item(label)})" for label in labels)
     return f"{found} Make an HDF5 file of it: `{_python(_TO_PADDED.format(path=str(path), labels=last))}`."
 
 
-def _describe_csv(path: Path) -> str:
+def _describe_text(path: Path) -> str:
     from lhcq.records.csv_metadata import axes_beside
 
-    with path.open("rb") as stream:
-        first = stream.read(_LONGEST_HEAD).split(b"\n", 1)[0]
-    try:
-        names = first.decode("utf-8").strip("\r").split(",")
-    except UnicodeDecodeError:
+    found = read_head(path)
+    if found is None or (len(found.names) < _LEAST_COLUMNS and len(found.names) not in REDUCED_WIDTHS):
         return _UNKNOWN
-    if len(names) < _LEAST_COLUMNS or not first.isascii() or b"\0" in first:
-        return _UNKNOWN
-    names = [name.strip('"') for name in names]
-    source = f"csv.read_csv({str(path)!r})"
-    if _are_numbers(names):  # no names, but the first event
-        source = f"csv.read_csv({str(path)!r}, csv.ReadOptions(autogenerate_column_names=True))"
-        names = [f"f{place}" for place in range(len(names))]  # which Arrow calls them
-    found = _describe_columns(names, ", pyarrow.csv as csv", source, axes_beside(path))
-    return f" but a csv file. {found}"
+    told = _describe_columns(
+        found.names, found.more, found.source, axes_beside(path), nameless=found.nameless
+    )
+    return f" but {found.what}. {told}"
 
 
-def _describe_columns(names: Sequence[str], more: str, source: str, axes: str | None) -> str:
+def _describe_columns(
+    names: Sequence[str], more: str, source: str, axes: str | None, *, nameless: bool = False
+) -> str:
     from lhcq.records.events import AXES_KEY
 
     listed = [*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])]
     found = f"It has {len(names)} columns ({', '.join(listed)})."
     names = [name for name in names if name not in _INDEX]
-    ours = {name: column for name, column in _OURS.items() if column in names} if "j1_px" in names else {}
-    if ours or "pxj1" in names:
+    nameless = nameless or all(map(str.isdecimal, names))
+    if nameless and len(names) in REDUCED_WIDTHS:
+        code = f"import numpy as np{more}; d = {source}; np.save('events.npy', np.column_stack([*d.columns]))"
+        return f"{found} Make an array of it: `{_python(code)}`."
+    places = {name: column for name, column in _OURS.items() if column in names} if "j1_px" in names else {}
+    absent = _OF_NO_JET if places else ""
+    if nameless and len(names) in FEATURE_WIDTHS:
+        places = dict(zip((*OF_JETS, LABEL), names, strict=False))
+    if places or "pxj1" in names:
         says = f", says={ {AXES_KEY: axes}!r}" if axes in get_args(Axes) else ""
-        places = ours or {name: name for name in names}
-        code = _TO_FEATURES.format(
-            more=more, source=source, names=places, absent=_OF_NO_JET if ours else "", says=says
-        )
+        places = places or {name: name for name in names}
+        code = _TO_FEATURES.format(more=more, source=source, names=places, absent=absent, says=says)
         return f"{found} Make a features file of it: `{_python(code)}`."
-    labels = [name for name in names if _means_label(name)]
+    labels = [name for name in names if means_label(name)]
     particles = [name for name in names if name not in labels]
-    if len(labels) > 1 or len(particles) % 3 > (not labels) or len(particles) > _MOST_COLUMNS:
+    if (
+        len(labels) > 1
+        or len(particles) % 3 > (not labels)
+        or not _LEAST_WIDTH <= len(particles) <= _MOST_COLUMNS
+    ):
         return f"{found} {HINT}"
     columns = f"np.column_stack([d[k] for k in d.column_names if k not in {[*labels, *_INDEX]!r}])"
     return f"{found} {_command(more, source, columns, [_item(name) for name in labels])}"
-
-
-def _are_numbers(names: Sequence[str]) -> bool:
-    """Whether a table's first line has no names: they are numbers, and not those that pandas counts columns by."""
-    try:
-        numbers = [float(name) for name in names]
-    except ValueError:
-        return False
-    return numbers != list(range(len(names)))
 
 
 def _command(more: str, source: str, particles: str, labels: Sequence[str]) -> str:
@@ -181,9 +189,9 @@ def _item(name: str) -> str:
     return f"d[{name!r}]"
 
 
-def _means_label(name: str) -> bool:
-    return name.lower() in (LABEL, *NEAR_LABELS)
-
-
-def _are_particles(shape: tuple[int, ...]) -> bool:
-    return (len(shape) == 3 and shape[2] == 3) or (len(shape) == 2 and shape[1] > _LEAST_COLUMNS)
+def _are_events(shape: tuple[int, ...]) -> bool:
+    """Whether an array may be particles, or features."""
+    known = (*REDUCED_WIDTHS, *FEATURE_WIDTHS)
+    return (len(shape) == 3 and shape[2] == 3) or (
+        len(shape) == 2 and (shape[1] in known or shape[1] >= _LEAST_COLUMNS)
+    )

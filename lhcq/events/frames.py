@@ -9,6 +9,7 @@ Source: pandas' own writer (`pandas.io.pytables.BlockManagerFixed`), 3.1.
 import math
 import pickletools
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,12 @@ def find_frame(file: h5py.File, path: Path) -> Frame:
         raise NoFrame(f"{path}: no table df/block0_values, and no pandas table of another name, in it.")
     if len(found) > 1 and "/df" not in found:
         names = ", ".join(name.removeprefix("/") for name in found)
-        raise BadInput(f"{path}: several tables ({names}), none called df. Save the one that counts as df.")
+        one = next(iter(found))
+        code = f"import h5py; h5py.File({str(path)!r}).copy({one!r}, h5py.File('events.h5', 'w'), 'df')"
+        raise BadInput(
+            f"{path}: several tables ({names}), none called df. Copy the one that counts into a file alone, such as "
+            f"{one.removeprefix('/')}: `python -c {shlex.quote(code)}`."
+        )
     return _describe(found.get("/df") or next(iter(found.values())), path)
 
 

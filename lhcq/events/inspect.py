@@ -15,6 +15,7 @@ from lhcq.events.contents import hash_events
 from lhcq.events.faults import Fault, find_faults
 from lhcq.events.featurefile import (
     SpoiltFeatures,
+    check_jets,
     find_wrong_labels,
     open_feature_file,
     read_columns,
@@ -126,12 +127,21 @@ def _report_features(path: Path, conventions: Conventions) -> FileReport | None:
             filter=describe_filter(table),
         )
 
+    unlike: list[str] = []
+
     def read(start: int, stop: int) -> Floats:
         with opened(file.path) as handle:
             columns = read_columns(features, handle, start, stop)
-        return np.column_stack([columns[name] for name in features.columns])  # the label is the last
+        values = np.column_stack([columns[name] for name in features.columns])  # the label is the last
+        if not unlike and np.isfinite(values).all():
+            try:
+                check_jets(columns, path, start)
+            except BadInput as error:
+                unlike.append(str(error))
+        return values
 
-    return _placed(path, _report(_Survey(file, "features"), read), conventions)
+    report = _report(_Survey(file, "features"), read)
+    return _placed(path, report.model_copy(update={"problems": [*report.problems, *unlike]}), conventions)
 
 
 def _report(survey: "_Survey", read: Read) -> FileReport:

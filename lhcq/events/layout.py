@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from lhcq.config import AS_RELEASED, Conventions
 from lhcq.errors import BadInput, TransientError
+from lhcq.events.bare_features import find_bare
 from lhcq.events.columns import N_PARTICLES, UNLABELLED_WIDTH, WIDTH, Arrangement, arrange
 from lhcq.events.error_keeping_file import Sink
 from lhcq.events.faults import find_faults
+from lhcq.events.foreign import describe_records
 from lhcq.events.frames import Column, NoFrame, find_frame
-from lhcq.events.plain import describe_contents, find_plain
+from lhcq.events.plain import describe_contents, find_plain, records_in
 from lhcq.events.pytables import create_frame
 from lhcq.events.signatures import HINT
 from lhcq.events.storage import describe_filter, first_line, opened, reading, refuse_no_file
@@ -139,6 +141,14 @@ def _find(file: h5py.File, path: Path) -> Arrangement:
         return arrange(find_frame(file, path), path)
     except NoFrame as error:
         plain = find_plain(file, path)
+        if plain is None and (bare := find_bare(file, path)) is not None:
+            raise BadInput(
+                f"{path}: features ({len(bare.columns)} columns), not events. Use `lhcq import`, or give the events "
+                "that they were made of."
+            ) from error
+        if plain is None and (records := records_in(file)) is not None:
+            told = describe_records(path, *records)
+            raise BadInput(f"{path}: records of named fields, no table. {told}") from error
         if plain is None:
             raise BadInput(f"{error} It holds {describe_contents(file)}. {HINT}") from error
         return plain

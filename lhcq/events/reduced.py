@@ -1,26 +1,25 @@
 """The arrays that CATHODE and sk_cathode make of features files: five numbers an event, and the label.
 
-A `.npy` file of shape (n, 6): m_jj, the mass of the lighter jet, how much heavier the other is (all in TeV),
-tau2/tau1 of the lighter jet, that of the heavier one, and 1 for signal or 0 for background. With (n, 7) the distance
-of both jets in eta and phi stands before the label. Nothing in such a file says so, hence the checks of the values.
+An array of shape (n, 6), in a `.npy` file: m_jj, the mass of the lighter jet, how much heavier the other is (all in
+TeV), tau2/tau1 of the lighter jet, that of the heavier one, and 1 for signal or 0 for background. With (n, 7) the
+distance of both jets in eta and phi stands before the label. Nothing in such a file says so, hence the checks of the
+values.
 Sources: run_data_preparation_LHCORD.py of github HEPML-AnomalyDetection/CATHODE, and demos/utils/data_preparation.py
 of github uhh-pd-ml/sk_cathode.
 """
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.errors import BadInput
-from lhcq.events.arrays import is_of_numpy
-from lhcq.events.frames import Column, Frame
-from lhcq.events.names import LABEL
 
 _OF_EVENT = ("mjj", "m_light", "m_apart", "tau21_light", "tau21_heavy")
 REDUCED = (*_OF_EVENT, "delta_r")
 """Names of the columns, for want of any in the file; `delta_r` is not in all."""
+REDUCED_WIDTHS = (6, 7)
+"""Without and with `delta_r`, and the label."""
 _GEV = 1000.0  # in a TeV
 _WITHIN = {
     "mjj": (50.0, 100e3),
@@ -31,17 +30,6 @@ _WITHIN = {
     "delta_r": (0.0, 20.0),
 }
 """What each can be, GeV: an order of columns, or a unit, that is another one lies outside in most events."""
-
-
-def find_reduced(file: h5py.File) -> Frame | None:
-    """The table in an open file of numpy's; None where it has no array of that shape."""
-    tables = [node for node in file.values() if isinstance(node, h5py.Dataset)] if is_of_numpy(file) else []
-    if len(tables) != 1 or tables[0].ndim != 2 or tables[0].shape[1] not in (6, 7):
-        return None
-    (table,) = tables
-    names = [*REDUCED[: table.shape[1] - 1], LABEL]
-    columns = [Column(name, table.name, place, table.dtype.name) for place, name in enumerate(names)]
-    return Frame(name=file.name, n_rows=len(table), columns=tuple(columns))
 
 
 def to_gev(columns: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:

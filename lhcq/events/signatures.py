@@ -21,22 +21,23 @@ _TOLD: tuple[tuple[bytes, str], ...] = (
     (b"<!doctype html", f"a web page, as servers send in place of a file. {_AGAIN}"),
     (b"<html", f"a web page, as servers send in place of a file. {_AGAIN}"),
 )
-_PACKED: tuple[tuple[int, bytes, str, str], ...] = (
-    (0, b"BZh", "packed by bzip2", "bunzip2 --keep"),
-    (0, b"\xfd7zXZ", "packed by xz", "unxz --keep"),
-    (0, b"\x28\xb5\x2f\xfd", "packed by zstd", "unzstd"),
-    (257, b"ustar", "an archive of tar", "tar xf"),
+_PACKED: tuple[tuple[bytes, str, str, str], ...] = (
+    (b"BZh", "packed by bzip2", "bunzip2", ".bz2"),
+    (b"\xfd7zXZ", "packed by xz", "unxz", ".xz"),
+    (b"\x28\xb5\x2f\xfd", "packed by zstd", "unzstd", ".zst"),
 )
-"""Where the bytes stand, what they are, what that is called, and what unpacks it."""
+"""How it begins, what that is called, what unpacks it, and what the name has to end in for that."""
+_TAR, _TAR_AT = b"ustar", 257
 
 
 def tell(path: Path, head: bytes) -> str | None:
     """What a file that begins with `head` is, and what to do with it; None where that does not say."""
-    for at, sign, what, unpack in _PACKED:
-        if head[at:].startswith(sign):
-            return (
-                f"{what}. Unpack it: `{unpack} {shlex.quote(str(path))}`, then `lhcq inspect` what was in it."
-            )
+    inside = "then `lhcq inspect` what was in it."
+    for sign, what, program, ending in _PACKED:
+        if head.startswith(sign):
+            return f"{what}. Unpack it: `{unpacked_by(program, path, ending)}`, {inside}"
+    if head[_TAR_AT:].startswith(_TAR):
+        return f"an archive of tar. Unpack it: `tar xf {shlex.quote(str(path))}`, {inside}"
     plain = head.lstrip().lower()
     for sign, told in _TOLD:
         if plain.startswith(sign.lower()):
@@ -46,6 +47,13 @@ def tell(path: Path, head: bytes) -> str | None:
     if _are_tfrecords(head, path.stat().st_size):
         return f"records of TensorFlow. Read them by tf.data.TFRecordDataset, and {_PARTICLES}"
     return None
+
+
+def unpacked_by(program: str, path: Path, *endings: str) -> str:
+    """The command that unpacks a file and keeps it; these programs refuse names without an ending of theirs."""
+    if path.name.endswith(endings):
+        return f"{program} --keep {shlex.quote(str(path))}"
+    return f"{program} < {shlex.quote(str(path))} > {shlex.quote(f'{path}.unpacked')}"
 
 
 def _are_tfrecords(head: bytes, size: int) -> bool:

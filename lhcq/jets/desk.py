@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lhcq.jets.lanes import N_LANES, get_int, inlined, put_int
 
-BLOCK = 4  # slots of which a pass notes the smallest merit
+BLOCK = 4  # slots of which a pass notes the smallest merit and the smallest distance together
 WINDOW = 16  # particles on each side in azimuth that a particle is compared with at the start
 PAD = WINDOW + 1
 N_SECTORS = (
@@ -47,6 +47,7 @@ class Desk(NamedTuple):
     near: int
     weight: int
     name: int
+    to_asked: int  # R^2 to the pseudojet that asked for the last row
     # of nodes, lane after lane: momentum (px, py, pz, e), slot while it is a pseudojet, two parents; complete ones
     momenta: int
     slots: int
@@ -73,7 +74,7 @@ def rows_of(most: int) -> tuple[int, ...]:
     slots, ordered = (most + BLOCK + 1) | 1, (most + 1 + 2 * PAD) | 1
     return (
         *(slots, slots, slots, slots, slots, slots),
-        *(slots, slots, slots, slots, slots, slots, slots),
+        *(slots, slots, slots, slots, slots, slots, slots, slots),
         *(8 * most, 2 * most, 4 * most, most),
         *(N_NOTES, 4, 4),
         *(ordered, ordered, ordered, ordered, N_SECTORS + 1),
@@ -105,18 +106,19 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
     near = merit + rows[9] * _ROW
     weight = near + rows[10] * _ROW
     name = weight + rows[11] * _ROW
-    momenta = name + rows[12] * _ROW
-    slots = momenta + rows[13] * _ROW
-    links = slots + rows[14] * _ROW
-    done = links + rows[15] * _ROW
-    notes = done + rows[16] * _ROW
-    sums = notes + rows[17] * _ROW
-    scratch = sums + rows[18] * _ROW
-    sorted_rap = scratch + rows[19] * _ROW
-    sorted_phi = sorted_rap + rows[20] * _ROW
-    sorted_edge = sorted_phi + rows[21] * _ROW
-    sorted_slot = sorted_edge + rows[22] * _ROW
-    sectors = sorted_slot + rows[23] * _ROW
+    to_asked = name + rows[12] * _ROW
+    momenta = to_asked + rows[13] * _ROW
+    slots = momenta + rows[14] * _ROW
+    links = slots + rows[15] * _ROW
+    done = links + rows[16] * _ROW
+    notes = done + rows[17] * _ROW
+    sums = notes + rows[18] * _ROW
+    scratch = sums + rows[19] * _ROW
+    sorted_rap = scratch + rows[20] * _ROW
+    sorted_phi = sorted_rap + rows[21] * _ROW
+    sorted_edge = sorted_phi + rows[22] * _ROW
+    sorted_slot = sorted_edge + rows[23] * _ROW
+    sectors = sorted_slot + rows[24] * _ROW
     return Desk(
         most,
         n_lanes,
@@ -133,6 +135,7 @@ def lay_out(address: int, most: int, n_lanes: int) -> Any:
         near,
         weight,
         name,
+        to_asked,
         momenta,
         slots,
         links,

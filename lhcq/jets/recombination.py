@@ -21,7 +21,9 @@ A round is one turn for each lane, then one pass over the slots for all lanes.
         - one that is no more, or none yet: it asks for a row.
   pass: a row is the distances from the pseudojet that asked to all others of its lane. The smallest is its own
       nearest neighbour. A pseudojet to which the asking one is nearer than its `distance` has it for its neighbour
-      from now on. On the way the smallest merit of each lane is found for the next turn.
+      from now on. On the way the smallest merit of each lane is found for the next turn. Of both the pass notes in
+      which block of four slots they are, and the turn looks which of the four it is: to compare is what a pass spends
+      most on, and a block needs one comparison where its slots would need four.
 
 No neighbour has to be known until its turn comes, and of most it never does: nine of ten particles are taken by
 somebody else before (`neighbours` says what is known at the start). The same row that looks for a neighbour serves
@@ -175,32 +177,35 @@ def _start(desk: Any, n_most: int, power: int) -> None:
 
 @inlined
 def _pass(desk: Any, n_slots: int, limit: float) -> None:
-    """The smallest distance of each lane's row and its slot, and the smallest merit of each lane and its block."""
+    """The smallest distance of each lane's row, the smallest merit of each lane, and in which blocks they are.
+
+    The row itself is left in `to_asked`.
+    """
     notes = desk.notes
     rap, phi = row(notes, ASKED_RAP), row(notes, ASKED_PHI)
     # A sum may be as near to somebody as the neighbour it has. Who asks again cannot, but for its own neighbour.
     nudge = choose(int_row(notes, MERGED) != 0, 1.0 - 2.0**-52, 1.0)
-    nearest, smallest = spread(BEYOND), spread(math.inf)
+    nearest, smallest, at = spread(BEYOND), spread(math.inf), spread(0)
     nearest_at, smallest_at, latest_at = spread(0), spread(0), spread(0)
     for block in range((n_slots + BLOCK - 1) // BLOCK):
         first = BLOCK * block
         this = separations(rap, phi, row(desk.rap, first), row(desk.phi, first))
+        put_row(desk.to_asked, first, this)
         closer = this * nudge < row(desk.distance, first)
-        latest_at = choose(this <= nearest, first, latest_at)
-        nearest_at, nearest = choose(this < nearest, first, nearest_at), least(this, nearest)
-        merit = row(desk.merit, first)
+        near, merit = this, row(desk.merit, first)
         for slot in (first + 1, first + 2, first + 3):
             this = separations(rap, phi, row(desk.rap, slot), row(desk.phi, slot))
+            put_row(desk.to_asked, slot, this)
             closer = closer | (this * nudge < row(desk.distance, slot))
-            latest_at = choose(this <= nearest, slot, latest_at)
-            nearest_at, nearest = choose(this < nearest, slot, nearest_at), least(this, nearest)
-            merit = least(row(desk.merit, slot), merit)
+            near, merit = least(this, near), least(row(desk.merit, slot), merit)
         if any_of(closer):  # of one event in a row or two
             _come_closer(desk, first)
             merit = least(row(desk.merit, first), row(desk.merit, first + 1))
             merit = least(least(row(desk.merit, first + 2), row(desk.merit, first + 3)), merit)
-        smallest_at = choose(merit < smallest, first, smallest_at)
-        smallest = least(merit, smallest)
+        latest_at = choose(near <= nearest, at, latest_at)
+        nearest_at, nearest = choose(near < nearest, at, nearest_at), least(near, nearest)
+        smallest_at, smallest = choose(merit < smallest, at, smallest_at), least(merit, smallest)
+        at = at + BLOCK
     put_int_row(notes, NEAREST_AT, choose(nearest < limit, nearest_at, BEAM))
     put_int_row(notes, NEAREST_TIED, choose(latest_at != nearest_at, EQUAL, 0))
     put_row(notes, NEAREST, least(nearest, limit))
@@ -209,21 +214,25 @@ def _pass(desk: Any, n_slots: int, limit: float) -> None:
 
 
 @inlined
-def _come_closer(desk: Any, slot: int) -> None:
+def _come_closer(desk: Any, first: int) -> None:
     """Whoever asked is the nearest neighbour of those in a block to which it is nearer than what they know."""
-    rap, phi = row(desk.notes, ASKED_RAP), row(desk.notes, ASKED_PHI)
-    for k in range(BLOCK):
-        put_row(desk.scratch, k, separations(rap, phi, row(desk.rap, slot + k), row(desk.phi, slot + k)))
-    for k in range(BLOCK * N_LANES):
-        at, this = N_LANES * slot + k, get(desk.scratch, k)
-        if this < get(desk.distance, at):
-            put(desk.distance, at, this)
-            put(desk.merit, at, this * get(desk.weight, at))
-            put_int(desk.near, at, get_int(desk.notes, N_LANES * ASKED_NAME + k % N_LANES))
-        elif this == get(desk.distance, at):
-            near = get_int(desk.near, at)
-            if near != get_int(desk.notes, N_LANES * ASKED_NAME + k % N_LANES):
-                put_int(desk.near, at, near | EQUAL)  # none and the beam are negative, and stay
+    name = int_row(desk.notes, ASKED_NAME)
+    for slot in range(first, first + BLOCK):
+        this, distance, near = row(desk.to_asked, slot), row(desk.distance, slot), int_row(desk.near, slot)
+        closer, equal = this < distance, (this == distance) & (near != name)
+        put_row(desk.distance, slot, least(this, distance))
+        put_row(desk.merit, slot, choose(closer, this * row(desk.weight, slot), row(desk.merit, slot)))
+        # where there is none or the beam, near is negative, and stays
+        put_int_row(desk.near, slot, choose(closer, name, choose(equal, near | EQUAL, near)))
+
+
+@inlined
+def _place_of(values: int, at: int, value: float) -> Any:
+    """Which slot of a block that begins at `at` has a value first, and whether it is the only one."""
+    one, two = get(values, at) == value, get(values, at + N_LANES) == value
+    three, four = get(values, at + 2 * N_LANES) == value, get(values, at + 3 * N_LANES) == value
+    place = int(not one) + int(not (one | two)) + int(not (one | two | three))
+    return place, int(one) + int(two) + int(three) + int(four) == 1
 
 
 @inlined
@@ -234,21 +243,20 @@ def _choose(desk: Any, lane: int, axes: int) -> None:
     if left == 0:
         return
     slot, smallest = get_int(mine, N_LANES * SMALLEST_AT), get(mine, N_LANES * SMALLEST)
-    at = N_LANES * slot + lane
-    not_first = get(desk.merit, at) != smallest
-    not_second = not_first & (get(desk.merit, at + N_LANES) != smallest)
-    not_third = not_second & (get(desk.merit, at + 2 * N_LANES) != smallest)
-    slot += int(not_first) + int(not_second) + int(not_third)
-    asked = get_int(mine, N_LANES * ASKED_SLOT)
-    at, near = N_LANES * asked + lane, get_int(mine, N_LANES * NEAREST_AT)
-    distance, weight = get(mine, N_LANES * NEAREST), get(mine, N_LANES * ASKED_WEIGHT)
-    merit, name = distance * weight, get_int(desk.name, N_LANES * max(near, 0) + lane)
+    slot += _place_of(desk.merit, N_LANES * slot + lane, smallest)[0]
+    near, distance = get_int(mine, N_LANES * NEAREST_AT), get(mine, N_LANES * NEAREST)
+    block = max(near, 0)
+    place, alone = _place_of(desk.to_asked, N_LANES * block + lane, distance)
+    name = get_int(desk.name, N_LANES * (block + place) + lane)
+    name |= get_int(mine, N_LANES * NEAREST_TIED) | (0 if alone else EQUAL)
+    asked, weight = get_int(mine, N_LANES * ASKED_SLOT), get(mine, N_LANES * ASKED_WEIGHT)
+    at, merit = N_LANES * asked + lane, distance * weight
     put(desk.rap, at, get(mine, N_LANES * ASKED_RAP))
     put(desk.phi, at, get(mine, N_LANES * ASKED_PHI))
     put(desk.distance, at, distance)
     put(desk.merit, at, merit)
     put(desk.weight, at, weight)
-    put_int(desk.near, at, name | get_int(mine, N_LANES * NEAREST_TIED) if near >= 0 else near)
+    put_int(desk.near, at, name if near >= 0 else near)
     slot = asked if (merit < smallest) | ((merit == smallest) & (asked < slot)) else slot
     if axes != 0 and left <= N_AXES:
         note_axes(desk, lane, left, axes)

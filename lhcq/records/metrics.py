@@ -13,7 +13,8 @@ class Confusion(Frozen):
 
 
 class Metrics(Frozen):
-    """What a classifier is worth on some events. What is undefined, as the AUC of one class, is None."""
+    """What a classifier is worth on some events. What is undefined, as the AUC of one class, is None, and so are
+    intervals that an older lhcq did not give."""
 
     n: int
     n_signal: int
@@ -25,6 +26,9 @@ class Metrics(Frozen):
     """Wilson interval, 95%."""
     balanced_accuracy: float | None
     """Mean of the signal and the background efficiency: does not depend on the class ratio."""
+    balanced_accuracy_low: float | None = None
+    balanced_accuracy_high: float | None = None
+    """95% interval, from the Wilson intervals of both efficiencies."""
     auc: float | None
     auc_error: float | None
     """Standard error by DeLong; None when the estimate degenerates, as it does for a perfect separation."""
@@ -38,11 +42,22 @@ class Metrics(Frozen):
     max_sic_background_floor: int
     """Only thresholds that keep at least so many background events took part in `max_sic`."""
     ece: float
-    """Expected calibration error of P(signal), over `ece_bins` bins of equal occupancy."""
+    """Expected calibration error of P(signal), over `ece_bins` bins of equal occupancy. On few events it is above 0
+    however well a classifier is calibrated."""
+    ece_low: float | None = None
+    ece_high: float | None = None
+    """Interval, 95% or more: from 0 where these events cannot tell the classifier from a calibrated one."""
     ece_bins: int
     brier: float
+    """Mean squared distance of P(signal) and the label."""
+    brier_low: float | None = None
+    brier_high: float | None = None
+    """95% interval of the mean, by its normal limit; None of a single event."""
     nll: float
     """Mean negative log-likelihood in nats, probabilities clipped to [1e-6, 1 - 1e-6]."""
+    nll_low: float | None = None
+    nll_high: float | None = None
+    """95% interval of the mean, by its normal limit; None of a single event."""
     confusion: Confusion
     unknown: int | None = None
     """Events whose generated answer is neither label; the choice between the two labels is counted all the same. None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lhcq.manifests import write_manifest
-from lhcq.records.commits import OF
+from lhcq.records.commits import OF, read_verified
 from lhcq.records.specs import PredictSpec
 from lhcq.storage import read_json, staged_directory, write_json, write_text
 
@@ -51,8 +51,21 @@ def has_scores_of(manifest: Mapping[str, Any], spec: PredictSpec) -> bool:
 
 
 def read_summary(prediction: Path) -> dict[str, Any]:
-    """What a prediction amounts to."""
+    """What a prediction amounts to; raises `NotThere` without it, `BadInput` where a file of it was changed."""
+    _verify(prediction)
     return read_json(prediction / _SUMMARY)
+
+
+def read_scores(prediction: Path) -> "pa.Table":
+    """Its scores, an event a row; raises what `read_summary` does."""
+    import pyarrow.parquet as pq
+
+    _verify(prediction)
+    return pq.read_table(scores_file(prediction))
+
+
+def _verify(prediction: Path) -> None:
+    read_verified(prediction, what=f"prediction {prediction.name!r}", remedy="Predict again.")
 
 
 def scores_file(prediction: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.manifests import write_manifest
-from lhcq.records.commits import OF
+from lhcq.records.commits import OF, read_verified
 from lhcq.storage import read_json, staged_directory, write_json, write_text
 
 _FOUND, _PAGE = "scan.json", "report.html"
@@ -23,7 +23,8 @@ def commit_scan(
 
 
 def read_found(scan: Path) -> dict[str, Any]:
-    """What a scan found."""
+    """What a scan found; raises `NotThere` without it, `BadInput` where a file of it was changed."""
+    read_verified(scan, what=f"scan {scan.name!r}", remedy="Scan again.")
     return read_json(scan / _FOUND)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lhcq.errors import DamagedChunk
 from lhcq.manifests import write_manifest
-from lhcq.records.commits import OF
+from lhcq.records.commits import OF, read_verified
 from lhcq.storage import (
     MANIFEST,
     read_json,
@@ -87,8 +87,21 @@ def find_found(workspace: Workspace, name: str, identity: str) -> dict[str, Any]
 
 
 def read_found(search: Path) -> dict[str, Any]:
-    """What a search found."""
+    """What a search found; raises `NotThere` without it, `BadInput` where a file of it was changed."""
+    _verify(search)
     return read_json(search / _FOUND)
+
+
+def read_scores(search: Path) -> "pa.Table":
+    """Its scores, an event a row; raises what `read_found` does."""
+    import pyarrow.parquet as pq
+
+    _verify(search)
+    return pq.read_table(scores_file(search))
+
+
+def _verify(search: Path) -> None:
+    read_verified(search, what=f"search {search.name!r}", remedy="Search again.")
 
 
 def scores_file(search: Path) -> Path:

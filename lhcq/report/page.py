@@ -203,7 +203,8 @@ def _against_study(metrics: Metrics) -> list[str]:
         return [
             f"{said} cannot be compared with the reference study's {STUDY_ACCURACY}, which is for equal classes.",
             f"Here {share:.1%} of the events are signal, and one constant answer would be right for "
-            f"{max(share, 1 - share):.1%}; the balanced accuracy is {printed(metrics.balanced_accuracy)}.",
+            f"{max(share, 1 - share):.1%}; the balanced accuracy is "
+            f"{printed_interval(metrics.model_dump(), 'balanced_accuracy')}.",
         ]
     if low > STUDY_ACCURACY:
         judged = f"passes the reference study's {STUDY_ACCURACY}: the whole interval lies above it."

@@ -9,17 +9,17 @@ from lhcq.records.labels import LABELS
 from lhcq.records.metrics import Sculpting
 from lhcq.report.sculpting import mass_warning, said_expectation, said_sculpting
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, Plot, pictured, scale_log
-from lhcq.report.table import printed, printed_interval, printed_sic
+from lhcq.report.table import printed_metric
 from lhcq.report.templates import html_template
 
 _TRUTH: dict[int | None, str] = {**dict(enumerate(LABELS)), None: ""}
 _METRICS = {
     "accuracy": "Accuracy [95%]",
     "auc": "AUC [95%]",
-    "balanced_accuracy": "Balanced accuracy",
+    "balanced_accuracy": "Balanced accuracy [95%]",
     "max_sic": "Max. significance improvement",
-    "ece": "Calibration error (ECE)",
-    "nll": "Negative log-likelihood",
+    "ece": "Calibration error (ECE) [95%]",
+    "nll": "Negative log-likelihood [95%]",
 }
 
 
@@ -94,14 +94,8 @@ def prediction_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if metrics is None:
         return []
     return [("Events", f"{metrics['n']:,}"), ("of them signal", f"{metrics['n_signal']:,}")] + [
-        (title, _cell(metrics, name)) for name, title in _METRICS.items()
+        (title, printed_metric(metrics, name)) for name, title in _METRICS.items()
     ]
-
-
-def _cell(metrics: dict[str, Any], name: str) -> str:
-    if name == "max_sic":
-        return printed_sic(metrics)
-    return printed_interval(metrics, name) if f"{name}_low" in metrics else printed(metrics[name])
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:

@@ -23,8 +23,9 @@ COLUMNS = {
 """Printed columns in order, with their headings."""
 
 _METRICS = (
-    "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "auc", "auc_low", "auc_high",
-    "auc_error", "max_sic", "max_sic_background_floor", "ece", "nll", "brier", "unknown",
+    "n", "n_signal", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "balanced_accuracy_low",
+    "balanced_accuracy_high", "auc", "auc_low", "auc_high", "auc_error", "max_sic", "max_sic_background_floor",
+    "ece", "ece_low", "ece_high", "nll", "nll_low", "nll_high", "brier", "brier_low", "brier_high", "unknown",
     "generated_accuracy", "generated_accuracy_low", "generated_accuracy_high", "agreement",
 )  # fmt: skip
 

@@ -333,7 +333,11 @@ def _shut_down(address: Path) -> None:
 
 
 def _reap(server: "subprocess.Popen[bytes]") -> None:
-    """Wait for the end of a server of ours that was stopped, which is a zombie until then."""
+    """Wait for the end of a server of ours, which is a zombie until then.
+
+    It has been stopped, unless its directory is elsewhere by now and it was not found: then that is done here.
+    """
+    server.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(_STOP_SECONDS)
 

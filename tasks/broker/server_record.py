@@ -30,7 +30,7 @@ class ServerRecord(Frozen):
 
 def listening(data: Path) -> Path | None:
     """The socket at which the server of a data directory takes connections; None where there is none."""
-    if not (data / "server.lock").exists() or not is_locked(data):
+    if not is_locked(data):
         return None
     record = read_record(data)
     if record is None or not is_server(record, data) or not _takes_connections(Path(record.socket)):
@@ -84,6 +84,9 @@ def _takes_connections(address: Path) -> bool:
 
 
 def is_locked(data: Path) -> bool:
-    """Whether a server holds the data directory."""
-    with (data / "server.lock").open("a") as lock:
-        return not lock_file(lock, shared=True, wait=False)
+    """Whether a server holds the data directory, which may be one that can only be read."""
+    try:
+        with (data / "server.lock").open() as lock:
+            return not lock_file(lock, shared=True, wait=False)
+    except FileNotFoundError:
+        return False

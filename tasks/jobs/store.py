@@ -110,7 +110,7 @@ def mend_outcome(workspace: Workspace, job: Job) -> Outcome | None:
             if wish_of(workspace, job) == "cancel":
                 end_job(workspace, job, "cancelled", f"{job.title} was cancelled.")
             elif kind_of(job).fans_out and result_of(workspace, job).exists() and not _not_of(workspace, job):
-                end_job(workspace, job, "done", f"{result_of(workspace, job)} stands")
+                end_job(workspace, job, "done", f"{workspace.relative(result_of(workspace, job))} stands")
         return outcome_of(workspace, job)
 
 

@@ -127,6 +127,9 @@ function acts.release(queue) return release(queue, WINDOW) end
 -- Take the lease on a unit, if nobody has it, and count the attempt; without a job it is the lease alone.
 function acts.claim(lease, token, milliseconds, job, unit, queue, latest)
   if redis.call('PTTL', lease) > tonumber(milliseconds) then redis.call('DEL', lease) end  -- the clock was set back
+  if redis.call('GET', lease) == token then  -- asked again by the client, to which no answer came; it is counted already
+    return {job ~= '' and redis.call('HGET', 'lhcq:attempts:' .. job, unit) or 1}
+  end
   if not redis.call('SET', lease, token, 'NX', 'PX', milliseconds) then return {0} end
   if job == '' then return {1} end
   redis.call('HSET', 'lhcq:latest:' .. job, unit, latest)

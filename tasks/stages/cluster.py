@@ -127,7 +127,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
             labels=read_key(workspace, terms.labels, spec.labels_sha256, spec.n_events),
         )
     note_span(events=manifest["rows"])
-    return f"{manifest['rows']} events in {final}"
+    return f"{manifest['rows']} events in {workspace.relative(final)}"
 
 
 def read_key(

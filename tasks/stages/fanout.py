@@ -1,7 +1,7 @@
 """What the fan-outs share: a task a chunk, and the merge that ends the job."""
 
+import contextlib
 import logging
-import shutil
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
@@ -10,12 +10,13 @@ import redis
 
 from lhcq.errors import ChunkAgain, DamagedChunk, LhcqError, RowsMissing
 from lhcq.records.failures import Failure, failures_of
-from lhcq.records.jobs import Job, directory_of, end_job, find_job
+from lhcq.records.jobs import Job, end_job, find_job
+from lhcq.storage import clear_set_aside, set_aside
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
 from tasks.engine.execute import Work, perform
 from tasks.engine.publish import publish_rest
-from tasks.jobs.kinds import chunk_path, chunk_unit, kind_of, merge_unit, missing_chunks
+from tasks.jobs.kinds import chunk_path, chunk_unit, chunks_of, kind_of, merge_unit, missing_chunks
 from tasks.jobs.leases import Lease
 from tasks.jobs.planner import pending_chunks
 from tasks.jobs.store import OpenJob, end_with_failures
@@ -62,7 +63,9 @@ def merge_work(merge: Merge) -> Work:
         except DamagedChunk as error:
             raise _discarded(workspace, job, error) from error
         end_job(workspace, job, "done", message)
-        shutil.rmtree(directory_of(workspace, job) / "parts", ignore_errors=True)
+        # The removal of many files takes a disk a while, for which nobody should wait: the lease ends before it.
+        with contextlib.suppress(OSError):  # `lhcq prune` finds it
+            set_aside(chunks_of(workspace, job).parent, workspace.jobs)
 
     return work
 
@@ -120,9 +123,11 @@ def perform_merge(kind: str, name: str, merge: Merge) -> str:
     job = find_job(workspace, kind, name)
     if job is None:
         return "closed"
-    if pending_chunks(workspace, job).pending:
-        return "waiting"
-    return perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
+    status: str = "waiting"
+    if not pending_chunks(workspace, job).pending:
+        status = perform(merge_unit(job), merge_work(merge), done=lambda *_: False)
+    clear_set_aside(workspace.jobs)  # and what a worker left that was killed meanwhile
+    return status
 
 
 def _lost(workspace: Workspace, job: Job, missing: list[int]) -> dict[int, Failure]:

@@ -42,7 +42,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
         )
     if not made.exists() or read_json(made)["sha256"] != sha256_of(out):
         raise NameTaken(f"{out}: exists already, and is not what this command makes. Choose another file.")
-    return f"{spec.config.background + spec.config.signal} events in {out}"
+    return f"{spec.config.background + spec.config.signal} events in {workspace.relative(out)}"
 
 
 @app.task(name="lhcq.generate_part", work=staticmethod(chunk_work(_make)))

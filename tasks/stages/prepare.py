@@ -68,7 +68,7 @@ def _baseline(workspace: Workspace, job: Job, _: Unit, held: Lease) -> None:
         shutil.rmtree(final)
     fit_baseline(split, final)
     held.check()
-    end_job(workspace, job, "done", f"prompts in {split}")
+    end_job(workspace, job, "done", f"prompts in {workspace.relative(split)}")
 
 
 @app.task(name="lhcq.prepare", work=staticmethod(_prepare))

@@ -29,6 +29,11 @@ _LOGIN_VARIABLE = "FLOWER_BASIC_AUTH"
 API_VARIABLE = "FLOWER_UNAUTHENTICATED_API"
 _ADDRESS = "address"
 _COLUMNS = "name,args,kwargs,state,started,runtime,worker"
+_GONE_SECONDS = 60
+"""After how long without a heartbeat, which comes every two seconds, a worker leaves Flower's pages and metrics.
+
+One that was killed takes no leave, and would count as online for as long as Flower runs.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +168,8 @@ def run_flower(arguments: list[str]) -> None:
     if not any(argument.startswith("--conf") for argument in arguments):
         arguments = [f"--conf={os.devnull}", *arguments]  # else it runs a `flowerconfig.py` of this directory
     celery_context = click.Context(celery, obj=CLIContext(app=app, no_color=True, workdir=None))
-    flower.main(args=[f"--tasks_columns={_COLUMNS}", *arguments], prog_name="flower", parent=celery_context)
+    own = [f"--tasks_columns={_COLUMNS}", f"--purge_offline_workers={_GONE_SECONDS}"]
+    flower.main(args=[*own, *arguments], prog_name="flower", parent=celery_context)
 
 
 def foreign_variables() -> list[str]:

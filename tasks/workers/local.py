@@ -137,6 +137,8 @@ class LocalWorkers:
         self._broker_url = broker_url
         self._running: list[RunningWorker] = []
         self._restarts = 0
+        self._not_started: OSError | None = None
+        """Why the last one that died could not be started again."""
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="worker-keeper", daemon=True)
 
@@ -147,6 +149,10 @@ class LocalWorkers:
 
     def check(self) -> None:
         """Raise when the workers keep dying."""
+        if self.given_up and self._not_started:  # as where the workspace was moved
+            raise TransientError(
+                f"a local worker died and cannot be started again ({self._not_started}). Run the same command again."
+            )
         if self.given_up:
             raise TransientError(f"the local workers keep dying; see {self._workspace.logs}.")
 
@@ -218,7 +224,10 @@ class LocalWorkers:
             for place, one in enumerate(self._running):
                 if one.process.poll() is not None and not self.given_up:
                     self._restarts += 1
-                    self._running[place] = self._launch(one.worker)
+                    try:
+                        self._running[place], self._not_started = self._launch(one.worker), None
+                    except OSError as error:  # nobody hears this thread: it goes on, until it is too often
+                        self._not_started = error
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:

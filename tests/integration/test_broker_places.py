@@ -120,6 +120,16 @@ def test_a_moved_workspace_keeps_what_was_queued_and_has_one_server(
     assert is_gone(moved)
 
 
+def test_a_server_whose_workspace_was_moved_meanwhile_ends_with_the_command_that_started_it(
+    place: Workspace, tmp_path: Path
+) -> None:
+    with embedded_broker(place):
+        moved = place.root.rename(tmp_path / "moved")
+        assert len(servers(Workspace(moved))) == 1
+    assert is_gone(Workspace(moved))
+    assert not place.root.exists()
+
+
 def test_a_server_whose_socket_was_removed_is_ended_and_started_again(place: Workspace, use: Any) -> None:
     first = use(place)
     first.url()

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import stat
+import time
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ def test_flower_is_closed_counts_what_is_lhcqs_and_remembers(lhcq, broker, broke
     assert set(listed) == {"{'dataset': 'made', 'rows': '60-79'}"}
     with app.connection_for_write() as connection:
         events = app.events.Dispatcher(connection, hostname="gpu-1@here")
+        events.send("worker-heartbeat", freq=2)  # metrics of a worker that is not alive are dropped
         events.send("lhcq-checkpoint", run="first", step=40)
         events.send("lhcq-alarm", run="first", kind="collapse")
     for kind in ("checkpoint", "alarm"):
@@ -83,6 +85,24 @@ def test_flower_is_closed_counts_what_is_lhcqs_and_remembers(lhcq, broker, broke
     assert [task["kwargs"] for task in json.loads(ask(f"{url}/api/tasks", login)[1]).values()][:1] == listed[
         :1
     ]
+
+
+@pytest.mark.torture
+def test_a_worker_that_was_killed_leaves_the_metrics(lhcq, broker, broker_url: str, until) -> None:
+    _, url, login = start(lhcq, broker_url)
+    with app.connection_for_write() as connection:
+
+        def online(*alive: str) -> set[str]:
+            for name in alive:
+                app.events.Dispatcher(connection, hostname=name).send("worker-heartbeat", freq=2)
+            return set(
+                re.findall(r'flower_worker_online{worker="(.*)"} 1.0', ask(f"{url}/metrics", login)[1])
+            )
+
+        until(lambda: online("lives@here", "killed@here") == {"lives@here", "killed@here"}, "both to be seen")
+        began = time.monotonic()
+        until(lambda: online("lives@here") == {"lives@here"}, "the one that is silent to leave", 120)
+    assert time.monotonic() - began > 30  # a heart that stands still for a moment is no death
 
 
 def test_flower_is_not_started_on_a_state_that_others_can_write(here) -> None:

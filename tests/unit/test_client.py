@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,25 @@ def test_workers_that_died_often_in_one_stage_are_started_again_in_the_next(
         workers.check()
     finally:
         workers.stop()
+
+
+def test_a_worker_that_died_in_a_workspace_that_was_moved_is_told_of(
+    place: Workspace, broker_url: str, broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.create()
+    begun = pretended(LocalWorker(kind="cpu"), "cpu-1@here", seconds=0.0)
+    launch = LocalWorkers._launch
+    monkeypatch.setattr(LocalWorkers, "_launch", lambda *_: begun)
+    with local_workers(place, broker_url, [LocalWorker(kind="cpu")]) as workers:
+        monkeypatch.setattr(LocalWorkers, "_launch", launch)
+        place.root.rename(place.root.parent / "elsewhere")
+        begun.process.kill()
+        until = time.monotonic() + 30
+        while not workers.given_up and time.monotonic() < until:
+            time.sleep(0.1)
+        with pytest.raises(TransientError, match=r"cannot be started again \(.*No such file"):
+            workers.check()
+    assert not place.root.exists()
 
 
 def test_a_broker_that_dies_while_workers_start_is_told_in_one_line(

@@ -184,8 +184,74 @@ def test_calibrated_scores_have_a_small_calibration_error_and_shifted_ones_their
     rng = np.random.default_rng(7)
     p_signal = rng.uniform(0, 0.8, 60_000)
     labels = (rng.random(60_000) < p_signal).astype(np.int64)
-    assert calibration_error(labels, p_signal) < 0.01
-    assert calibration_error(labels, p_signal + 0.2) == pytest.approx(0.2, abs=0.01)
+    assert calibration_error(labels, p_signal)[0] < 0.01
+    assert calibration_error(labels, p_signal + 0.2)[0] == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.02, 0.1])
+def test_the_interval_of_the_calibration_error_covers_the_truth_where_the_error_itself_is_above_it(
+    shift: float,
+) -> None:
+    """Of scores that are all too high by `shift`, the true error of any bin."""
+    rng = np.random.default_rng(8)
+    covered, above = 0, 0
+    for _ in range(400):
+        p_signal = rng.uniform(0, 0.8, 300)
+        labels = (rng.random(300) < p_signal).astype(np.int64)
+        error, low, high = calibration_error(labels, p_signal + shift)
+        covered += low <= shift + 1e-12 <= high
+        above += error > shift
+    assert covered >= 375  # 380 are expected of 95%, give or take 4
+    assert above > 220
+
+
+def test_the_calibration_error_of_sure_and_right_scores_is_as_good_as_nothing_and_its_interval_is_in_bounds() -> (
+    None
+):
+    labels = np.array([0, 1] * 8)
+    assert calibration_error(labels, labels.astype(float)) == (0.0, 0.0, 0.0)
+    error, low, high = calibration_error(np.array([1]), np.array([0.0]))
+    assert (error, high) == (1.0, 1.0)
+    assert low < 0.05  # one event says next to nothing
+
+
+@pytest.mark.parametrize(("n_signal", "n_background"), [(40, 40), (15, 400)])
+def test_the_interval_of_the_balanced_accuracy_covers_the_truth_nineteen_times_in_twenty(
+    n_signal: int, n_background: int
+) -> None:
+    rng = np.random.default_rng(9)
+    labels = np.repeat([1, 0], [n_signal, n_background])
+    covered = 0
+    for _ in range(600):
+        right = rng.random(labels.size) < np.where(labels == 1, 0.9, 0.7)
+        found = metrics_of(labels, np.where(right, labels, 1 - labels).astype(float))
+        assert found.balanced_accuracy_low is not None
+        assert found.balanced_accuracy_high is not None
+        covered += found.balanced_accuracy_low <= 0.8 <= found.balanced_accuracy_high
+    assert 555 <= covered <= 588  # 570 are expected, give or take 5
+
+
+def test_the_intervals_of_likelihood_and_brier_score_are_those_of_a_bootstrap() -> None:
+    labels, p_signal = scored_events(900, 10)
+    found = metrics_of(labels, p_signal)
+    rng = np.random.default_rng(0)
+    losses = {
+        "brier": (p_signal - labels) ** 2,
+        "nll": -np.log(np.where(labels == 1, p_signal, 1 - p_signal)),
+    }
+    for name, of_events in losses.items():
+        drawn = [rng.choice(of_events, of_events.size).mean() for _ in range(2000)]
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        width = high - low
+        assert getattr(found, f"{name}_low") == pytest.approx(low, abs=0.08 * width)
+        assert getattr(found, f"{name}_high") == pytest.approx(high, abs=0.08 * width)
+
+
+def test_a_single_event_gives_no_interval_of_a_mean_and_no_loss_has_one_below_0() -> None:
+    one = metrics_of([1], [0.9])
+    assert (one.brier_low, one.brier_high, one.nll_low, one.nll_high) == (None, None, None, None)
+    few = metrics_of([1, 0, 1], [0.99, 0.01, 0.01])
+    assert few.nll_low == few.brier_low == 0.0
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -1,28 +1,21 @@
-"""Events in other formats: what was found is said, and the command that is given makes a file that is read."""
+"""Events in other formats: what was found is said. The commands that are given are run by test_docs_layouts.py."""
 
-import bz2
-import gzip
-import lzma
 import pickle
 import re
 import shlex
-import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
 from lhcq.errors import BadInput
-from lhcq.events.featurefile import OF_JETS, open_feature_file, read_features
 from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import open_event_file, read_rows
 from tests.deployed import ROOT
@@ -34,102 +27,6 @@ NAMES = [f"{quantity}_{number}" for number in range(30) for quantity in ("pt", "
 
 def table() -> pa.Table:
     return pa.table({**dict(zip(NAMES, FEW.T, strict=True)), "label": TRUTH.astype(int)})
-
-
-def with_index(write: Callable[[pa.Table, Path], object], path: Path, name: str = "") -> None:
-    """As pandas writes it, the numbers of the rows first."""
-    write(table().add_column(0, name, [np.arange(24)]), path)
-
-
-def ragged() -> pa.Table:
-    """As awkward writes it, a list of each quantity an event."""
-    lists = {
-        q: [list(FEW[row, place::3]) for row in range(24)] for place, q in enumerate(("pt", "eta", "phi"))
-    }
-    return pa.table({**lists, "label": TRUTH.astype(int)})
-
-
-WRITERS: dict[str, Callable[[Path], object]] = {
-    "packed.npz": lambda path: np.savez_compressed(path, particles=FEW, labels=TRUTH, other=np.zeros(3)),
-    "fortran.npy": lambda path: np.save(path, np.asfortranarray(FEW.reshape(24, 30, 3))),
-    "events.parquet": lambda path: pq.write_table(table(), path),
-    "events.csv": lambda path: pyarrow.csv.write_csv(table(), path),
-    "index.csv": lambda path: with_index(pyarrow.csv.write_csv, path),
-    "index.parquet": lambda path: with_index(pq.write_table, path, "__index_level_0__"),
-    "nameless.csv": lambda path: np.savetxt(path, np.column_stack([FEW, TRUTH]), "%.17g", ","),
-    "ragged.parquet": lambda path: pq.write_table(ragged(), path),
-}
-
-
-@pytest.mark.parametrize("name", sorted(WRITERS))
-def test_the_command_that_is_given_makes_a_file_that_is_read(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    WRITERS[name](path)
-    (problem,) = inspect_file(path).problems
-    command = shlex.split(re.findall(r"`(.*)`", problem)[0])
-    assert command[0] == "python"
-    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
-    file = open_event_file(tmp_path / "events.h5")
-    events = read_rows(file, 0, 24)
-    np.testing.assert_array_equal(events.particles.reshape(24, 2100)[:, :90], FEW)
-    assert not events.particles[:, 30:].any()
-    assert (events.labels is None) == (name == "fortran.npy")
-    assert events.labels is None or events.labels.tolist() == TRUTH.astype(int).tolist()
-
-
-def test_what_is_packed_by_gzip_is_unpacked_by_the_command_that_is_given(tmp_path: Path) -> None:
-    path = tmp_path / "a file.h5.gz"
-    with h5py.File(tmp_path / "plain.h5", "w") as file:
-        file["particles"] = FEW.reshape(24, 30, 3)
-    path.write_bytes(gzip.compress((tmp_path / "plain.h5").read_bytes()))
-    with pytest.raises(BadInput, match="but packed by gzip") as raised:
-        open_event_file(path)
-    subprocess.run(shlex.split(re.findall(r"`(.*?)`", str(raised.value))[0]), check=True)
-    assert open_event_file(tmp_path / "a file.h5").n_events == 24
-
-
-@pytest.mark.parametrize(
-    ("name", "pack"),
-    [
-        ("plain.h5.bz2", lambda path, inside: path.write_bytes(bz2.compress(inside.read_bytes()))),
-        ("plain.h5.xz", lambda path, inside: path.write_bytes(lzma.compress(inside.read_bytes()))),
-        (
-            "its.zip",
-            lambda path, inside: shutil.make_archive(str(path)[:-4], "zip", inside.parent, inside.name),
-        ),
-        (
-            "its.tar",
-            lambda path, inside: shutil.make_archive(str(path)[:-4], "tar", inside.parent, inside.name),
-        ),
-    ],
-)
-def test_what_is_packed_otherwise_is_named_with_what_unpacks_it(tmp_path: Path, name: str, pack) -> None:
-    inside, path = tmp_path / "plain.h5", tmp_path / name
-    with h5py.File(inside, "w") as file:
-        file["particles"] = FEW.reshape(24, 30, 3)
-    pack(path, inside)
-    inside.unlink()
-    (problem,) = inspect_file(path).problems
-    program, *arguments = shlex.split(re.findall(r"`(.*?)`", problem)[0])
-    if shutil.which(program):
-        subprocess.run([program, *arguments], cwd=tmp_path, check=True)
-        assert open_event_file(inside).n_events == 24
-
-
-@pytest.mark.parametrize("write", [pq.write_table, pyarrow.csv.write_csv])
-def test_features_in_parquet_and_csv_become_a_features_file(tmp_path: Path, write) -> None:
-    path = tmp_path / "a table"
-    values = {name: np.linspace(1.0, 2.0, 3) + place for place, name in enumerate(OF_JETS)}
-    write(pa.table({**values, "label": [0, 1, 0]}), path)
-    with pytest.raises(BadInput, match="Make a features file of it: ") as raised:
-        open_event_file(path)
-    (command,) = re.findall(r"`(.*)`", str(raised.value))
-    subprocess.run([sys.executable, *shlex.split(command)[1:]], cwd=tmp_path, check=True)
-    (block,) = read_features(open_feature_file(tmp_path / "events.features.h5"), rows=10)
-    assert block.labels is not None
-    assert block.labels.tolist() == [0, 1, 0]
-    for name, column in values.items():
-        np.testing.assert_array_equal(block.values[name], column)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +112,7 @@ def test_a_shell_reads_nothing_of_a_name_that_stands_in_a_command(tmp_path: Path
     python = f'python() {{ {shlex.quote(sys.executable)} "$@"; }}'
     subprocess.run(["sh", "-c", f"{python}; {command}"], cwd=tmp_path, check=True)
     assert not (tmp_path / "ran").exists()
-    assert open_event_file(tmp_path / "events.h5").n_events == 24
+    assert open_event_file(tmp_path / "events.npz").n_events == 24
 
 
 def test_the_program_of_the_pages_makes_a_file_of_momenta_that_is_read(

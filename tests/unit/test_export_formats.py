@@ -116,6 +116,23 @@ def expected_features(events: list[dict[str, Any]]) -> np.ndarray:
     return np.array(rows, dtype=np.float64)
 
 
+@pytest.mark.parametrize(
+    ("form", "name", "meant"),
+    [("jsonl", "a.csv", "csv"), ("csv", "a.parquet", "parquet"), ("parquet", "a.h5", "lhco-features")],
+)
+def test_a_name_of_another_format_is_refused_and_no_directory_made_of_it(
+    place: Workspace, mini: Path, tmp_path: Path, form: str, name: str, meant: str
+) -> None:
+    out = tmp_path / name
+    refused = run(place, "export", "mini", "--format", form, "--out", out)
+    assert isinstance(refused.exception, BadInput)
+    assert f"is named like a file of --format {meant}, and this writes {form}" in str(refused.exception)
+    assert not out.exists()
+    out.mkdir()
+    assert run(place, "export", "mini", "--format", form, "--out", out).exit_code == 0
+    assert list(out.iterdir())
+
+
 def test_csv_holds_every_number_exactly_and_nothing_where_there_is_none(mini: Path, tmp_path: Path):
     path, _ = export_csv(mini, tmp_path / "out" / "mini.csv")
     events = pq.read_table(mini / "events.parquet").to_pylist()

@@ -90,7 +90,7 @@ def test_inspect_says_what_it_is_and_what_is_next(array) -> None:
     [
         (lambda values: values * [1000, 1000, 1000, 1, 1, 1], r"row 0: .* is no mjj"),
         (lambda values: values[:, [1, 0, 2, 3, 4, 5]], r"is no mjj"),
-        (lambda values: np.where(np.arange(6) == 3, np.nan, values), r"nan is no tau21_light"),
+        (lambda values: np.where(np.arange(6) == 3, np.nan, values), r"tau21_light: not finite"),
         (lambda values: np.where(np.arange(6) == 5, 3.0, values), r"row 0.*label"),
         (lambda values: np.where(np.arange(6) == 2, -values, values), r"is no m_apart"),
     ],

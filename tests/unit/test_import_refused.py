@@ -10,6 +10,7 @@ import pytest
 
 from lhcq.errors import BadInput
 from lhcq.events.featurefile import LABEL, OF_JETS, open_feature_file, read_features
+from lhcq.events.inspect import inspect_file
 from lhcq.events.layout import write_event_file
 from tests.feature_files import BLOSC, COLUMNS, import_file, make_values, write_frame
 
@@ -54,6 +55,45 @@ def test_a_jet_along_the_beam_is_refused(tmp_path: Path):
     values[2, 7:9] = 0
     with pytest.raises(BadInput, match="row 2, pzj2: along the beam, without pt"):
         import_file(write_frame(tmp_path / "features.h5", [(COLUMNS, values)]), tmp_path / "made")
+
+
+def as_angles(values: np.ndarray) -> None:
+    for first in (0, 7):
+        px, py, pz = values[:, first : first + 3].T.copy()
+        pt = np.hypot(px, py)
+        values[:, first : first + 3] = np.stack([pt, np.arcsinh(pz / pt), np.arctan2(py, px)], axis=1)
+
+
+def as_energies(values: np.ndarray) -> None:
+    for first in (0, 7):
+        values[:, first + 3] = np.sqrt((values[:, first : first + 4] ** 2).sum(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (as_angles, "rows 0 to 19, j1: its first three columns are like pt, eta and phi, not px, py and pz"),
+        (as_energies, "rows 0 to 19, j1: its fourth column is never below the momentum, like an energy"),
+    ],
+)
+def test_other_quantities_in_an_array_without_names_are_told_by_their_values(
+    tmp_path: Path, change, said: str
+) -> None:
+    path, values = tmp_path / "features.npy", make_values(20)
+    change(values)
+    np.save(path, values)
+    with pytest.raises(BadInput, match=said):
+        list(read_features(open_feature_file(path), rows=100))
+    (problem,) = inspect_file(path).problems
+    assert said in problem
+
+
+def test_a_few_slow_and_heavy_jets_at_the_end_of_a_file_are_jets(tmp_path: Path) -> None:
+    path, values = tmp_path / "features.npy", make_values(20)
+    values[-3:, 3] = 2 * np.sqrt((values[-3:, 0:3] ** 2).sum(axis=1))
+    np.save(path, values)
+    blocks = list(read_features(open_feature_file(path), rows=17))
+    assert [len(block.values["mj1"]) for block in blocks] == [17, 3]
 
 
 def no_table(path: Path) -> None:

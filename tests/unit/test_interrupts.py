@@ -3,16 +3,22 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
+import tomllib
+import types
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from lhcq.cli.session import INTERRUPTED, telling_what_is_left
+from lhcq.cli.session import INTERRUPTED, have_all_done, telling_what_is_left
 from lhcq.interrupts import heard, held_back
+from lhcq.records.failures import stop_of
+from lhcq.records.jobs import Job, end_job
 from lhcq.workspace import Workspace
+from tasks.jobs.store import create_job
 from tasks.workers.local import LocalWorker, LocalWorkers
 from tests.specs import job_of
 
@@ -99,3 +105,50 @@ def test_a_job_that_is_interrupted_in_an_import_says_what_was_left(
         type("Made", (), {"attribute": Interrupted()})
     assert ended.value.exit_code == INTERRUPTED
     assert "was not begun: nothing of it was made. Run it again." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "made", ["", "except KeyboardInterrupt as error:\n raise RuntimeError('odd') from error"]
+)
+def test_ctrl_c_while_the_program_loads_is_no_traceback(tmp_path: Path, made: str) -> None:
+    kill = "import os, signal, time\ntry:\n os.kill(os.getpid(), signal.SIGINT)\n time.sleep(9)\n"
+    (tmp_path / "click.py").write_text(kill + (made or "finally:\n pass"))
+    ended = subprocess.run(
+        [sys.executable, "-m", "lhcq", "status"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (INTERRUPTED, "")
+
+
+def test_the_program_that_is_installed_is_the_one_that_hears_it() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"lhcq": "lhcq.__main__:main"}
+
+
+@pytest.mark.parametrize("when", ["the second is published", "the first is waited for"])
+def test_of_jobs_side_by_side_each_is_told_why_nobody_works_for_it(
+    here: Workspace, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    jobs = [job_of("cluster", name) for name in ("one", "two", "three")]
+
+    class Waiting:
+        def wait(self, *_: Any, **__: Any) -> None:
+            end_job(here, jobs[2], "done", "3 events")
+            raise KeyboardInterrupt
+
+    def publish(_: Any, job: Job) -> Waiting:
+        create_job(here, job)
+        if job.name == "two" and when == "the second is published":
+            raise KeyboardInterrupt
+        return Waiting()
+
+    monkeypatch.setattr("tasks.client.submit", publish)
+    session: Any = types.SimpleNamespace(workspace=here, lasting=False, bring=lambda *_: None)
+    with pytest.raises(click.exceptions.Exit) as ended:
+        have_all_done(here, jobs, [], lambda: session)
+    assert ended.value.exit_code == INTERRUPTED
+    told = [stop_of(here, job) for job in jobs]
+    assert [one and one.message.startswith("Ctrl-C") for one in told] == [True, True, None]

@@ -134,6 +134,17 @@ def test_a_jet_at_pt_min_is_one_where_fastjet_says_so(algorithm):
     assert 0 < n_kept < 61
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_jets_of_momenta_down_to_1e_150_are_fastjets(algorithm):
+    """Where squares are doubles still; docs/dataset.md says where that ends."""
+    rng = np.random.default_rng(23)
+    for n in (2, 3, 7, 20, 29):
+        pt = 10.0 ** rng.uniform(-150, 3, n)
+        event = np.stack([pt, rng.normal(0, 1.5, n), rng.uniform(-3, 3, n)], axis=1)
+        jets, momenta = cluster(event, algorithm=algorithm, radius=0.9, max_jets=None)
+        assert rows_of(jets.vectors) == by_fastjet(momenta, algorithm, 0.9, 0.0)
+
+
 VANISHING = [
     [(1e-200, 0.0, 0.0)],
     [(5e-324, 1.0, 0.0), (1.0, 0.0, 3.0)],

@@ -18,7 +18,11 @@ from lhcq.records.failures import LOG_VARIABLE
 from lhcq.workspace import Workspace
 from tasks.broker.embedded import embedded_broker
 from tasks.jobs import leases
+from tasks.jobs.kinds import chunk_unit
 from tasks.jobs.leases import holder_of, is_any_leased, is_leased, lease, lease_key
+from tasks.jobs.store import create_job
+from tasks.jobs.turns import Claim, give_back_lease, take_lease
+from tests.specs import job_of
 
 UNIT = "lhcq.cluster_part:made:0"
 
@@ -50,6 +54,19 @@ def test_a_lease_excludes_another_and_is_released(broker) -> None:
     assert not is_leased(broker, UNIT)
     with lease(broker, UNIT) as again:
         assert again is not None
+
+
+def test_a_claim_that_is_sent_again_is_the_same_claim(broker, here) -> None:
+    job = create_job(here, job_of(name="made", parts=2))
+    claim = Claim(job, chunk_unit(job, 0), "cpu")
+    for attempts in (1, 2):
+        token = f"token {attempts}"
+        assert take_lease(broker, lease_key(UNIT), token, 30, claim, "{}")[0] == attempts
+        assert take_lease(broker, lease_key(UNIT), token, 30, claim, "{}")[0] == attempts
+        assert take_lease(broker, lease_key(UNIT), "another", 30, claim, "{}")[0] == 0
+        give_back_lease(broker, lease_key(UNIT), token, claim, "again")
+    assert take_lease(broker, lease_key(UNIT), "alone", 30, None, "")[0] == 1
+    assert take_lease(broker, lease_key(UNIT), "alone", 30, None, "")[0] == 1
 
 
 def test_leases_of_different_units_do_not_meet(broker) -> None:

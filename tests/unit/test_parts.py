@@ -1,5 +1,6 @@
 """The tasks of a fan-out: what a message does that comes late, and how a merge ends a job that lacks parts."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,12 @@ import pytest
 
 from lhcq.errors import RowsMissing
 from lhcq.records.failures import failures_of
-from lhcq.records.jobs import Job, outcome_of
+from lhcq.records.jobs import Job, list_jobs, outcome_of
 from lhcq.workspace import Workspace
-from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks
+from tasks.broker.connection import redis_client
+from tasks.jobs.kinds import chunk_path, chunk_unit, finished_chunks, merge_unit
+from tasks.jobs.leases import is_leased
+from tasks.jobs.leftovers import find_leftovers
 from tasks.stages.fanout import perform_chunk, perform_merge
 
 
@@ -67,6 +71,51 @@ def test_a_merge_is_told_what_was_given_up_and_may_do_without(place: Workspace, 
     assert outcome
     assert (outcome.state, outcome.message) == ("done", "two thirds")
     assert finished_chunks(place, job) == set()
+
+
+def test_nobody_waits_while_the_chunks_of_a_job_that_is_done_are_removed(
+    place: Workspace, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of files take a disk half a minute, in which the name may be removed, and mean another job."""
+    for index in range(3):
+        perform_chunk("cluster", job.name, index, write)
+    seen: list[tuple[bool, set[int]]] = []
+    remove = shutil.rmtree
+
+    def watch(path: Path, **how: Any) -> None:
+        seen.append((is_leased(redis_client(), merge_unit(job).key), finished_chunks(place, job)))
+        remove(path, **how)
+
+    monkeypatch.setattr(shutil, "rmtree", watch)
+    assert perform_merge("cluster", job.name, lambda *_: "all") == "done"
+    assert seen == [(False, set())]
+    assert find_leftovers(place, log_days=30) == []
+
+
+def test_what_a_worker_that_was_killed_left_of_chunks_goes_with_the_next_merge(
+    place: Workspace, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        perform_chunk("cluster", job.name, index, write)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", die)
+        with pytest.raises(Killed):
+            perform_merge("cluster", job.name, lambda *_: "all")
+    outcome = outcome_of(place, job)
+    assert outcome
+    assert outcome.state == "done"
+    (left,) = find_leftovers(place, log_days=30)
+    assert left.why == "cut off"
+    assert [found.name for found in list_jobs(place)] == [job.name]
+    perform_merge("cluster", job.name, lambda *_: pytest.fail("merged"))
+    assert find_leftovers(place, log_days=30) == []
 
 
 def test_a_merge_that_cannot_do_without_ends_the_job_incomplete_and_keeps_the_parts(

@@ -8,24 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from lhcq.cli.main import cli
 from lhcq.errors import BadInput, NotThere
 from lhcq.evaluate.metrics import metrics_of
-from lhcq.evaluate.predictions import (
-    p_values,
-    p_values_among,
-    passing_background,
-    ranks,
-    read_finished,
-    read_parts,
-    spectrum,
-    write_prediction,
-    write_scored,
-)
+from lhcq.evaluate.p_values import p_values
+from lhcq.evaluate.predictions import read_finished, read_parts, write_prediction, write_scored
 from lhcq.records.chunks import Chunk
 from lhcq.report.prediction import prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
@@ -33,7 +21,6 @@ from lhcq.workspace import Workspace
 from tests.specs import spec_of
 
 N = 60
-PROBABILITIES = st.floats(0, 1).map(lambda p: round(p, 2))  # so that many are equal
 
 
 def write_part(path, rows, p_signal, *, labels=None, mjj=None):
@@ -86,37 +73,6 @@ def predict(tmp_path, made, **changed):
     return write_prediction(tmp_path / "prediction", **{**given_arguments, **changed})
 
 
-@given(
-    arrays(np.float64, st.integers(1, 20), elements=PROBABILITIES),
-    arrays(np.float64, 30, elements=PROBABILITIES),
-)
-def test_a_p_value_counts_the_background_that_scores_at_least_as_high(p_signal, background) -> None:
-    expected = [(1 + sum(other >= one for other in background)) / 31 for one in p_signal]
-    assert p_values(p_signal, background).tolist() == pytest.approx(expected, rel=1e-12)
-
-
-def test_background_passes_no_more_often_than_its_p_value_says() -> None:
-    random = np.random.default_rng(5)
-    passed = [p_values(random.random(200), random.random(19)) <= 0.1 for _ in range(300)]
-    assert np.mean(passed) == pytest.approx(0.1, abs=0.01)  # 2 of 20 places, exactly 0.1 on average
-    # Equal scores count as at least as high, so many ties make it more careful, never less.
-    tied = [
-        p_values(random.integers(0, 3, 200) / 2.0, random.integers(0, 3, 19) / 2.0) <= 0.1 for _ in range(300)
-    ]
-    assert np.mean(tied) < 0.1
-
-
-@pytest.mark.parametrize("largest_p_value", [0.01, 0.1, 0.17, 1.0])
-def test_what_background_alone_gives_is_what_it_gives_of_references_of_that_size(largest_p_value) -> None:
-    random = np.random.default_rng(9)
-    shares = [
-        np.mean(p_values(random.random(400), random.random(18)) <= largest_p_value) for _ in range(1000)
-    ]
-    share, error = passing_background(18, largest_p_value)
-    assert np.mean(shares) == pytest.approx(share, abs=0.01)
-    assert np.std(shares) == pytest.approx(np.hypot(error, np.sqrt(share * (1 - share) / 400)), abs=0.01)
-
-
 def test_where_no_event_can_pass_nothing_is_said_to_be_expected(tmp_path, scored) -> None:
     summary = predict(
         tmp_path, scored, largest_p_value=0.009
@@ -125,22 +81,6 @@ def test_where_no_event_can_pass_nothing_is_said_to_be_expected(tmp_path, scored
     told = prediction_verdict(summary)
     assert told[0] == "Selected, by a p-value of at most 0.009: 0 of 60 events."
     assert told[1].startswith("No event can pass: with 99 background events")
-
-
-@given(arrays(np.float64, st.integers(2, 20), elements=PROBABILITIES))
-def test_an_event_of_the_reference_is_compared_with_the_others_of_it(background) -> None:
-    expected = [
-        p_values(np.array([one]), np.delete(background, place))[0] for place, one in enumerate(background)
-    ]
-    assert p_values_among(background).tolist() == pytest.approx(expected, rel=1e-12)
-
-
-@given(arrays(np.float64, st.integers(0, 20), elements=PROBABILITIES))
-def test_ranks_go_down_with_the_score_and_each_comes_once(p_signal) -> None:
-    found = ranks(p_signal)
-    assert sorted(found.tolist()) == list(range(1, len(p_signal) + 1))
-    by_rank = p_signal[np.argsort(found)]
-    assert (np.diff(by_rank) <= 0).all()
 
 
 def test_a_prediction_has_all_events_in_order_with_what_is_known_of_them(tmp_path, scored) -> None:
@@ -373,22 +313,6 @@ def test_a_prediction_of_before_sculpting_was_looked_at_is_still_told(tmp_path, 
     )
     summary["template"] = {"name": "wide-without-mass"}
     assert len(prediction_verdict(summary)) == len(before) - 1
-
-
-def test_the_spectrum_holds_every_event_that_has_a_mass() -> None:
-    mjj = np.array([2050.0, 2099.9, 2100.0, 15_000.0, np.nan])
-    selected = np.array([True, False, True, True, True])
-    found = spectrum(mjj, selected, np.array([1, 0, 0, 1, 1], np.int8))
-    assert found["edges"][0] == 2000.0
-    assert found["edges"][-1] == 14_000.0
-    assert found["counts"]["all"][:2] == [2, 1]
-    assert {name: sum(counts) for name, counts in found["counts"].items()} == {
-        "all": 4,
-        "selected": 3,
-        "selected_signal": 2,
-        "selected_background": 1,
-    }
-    assert found["without_mjj"] == {"all": 1, "selected": 1}
 
 
 def test_the_spectrum_is_written_as_png_and_pdf(tmp_path, scored, monkeypatch) -> None:

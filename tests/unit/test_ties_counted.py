@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lhcq.config import ClusterConfig
+from lhcq.cli.cluster import _text
+from lhcq.config import CLUSTER_PRESETS, ClusterConfig
 from lhcq.errors import DamagedChunk
 from lhcq.jets.clustering import cluster_and_count
 from lhcq.jets.merge import merge_parts
@@ -12,7 +13,7 @@ from lhcq.report.dataset import collect_dataset
 from lhcq.report.dataset_page import render_dataset
 from lhcq.workspace import Workspace
 from tests.made_chunks import told_apart
-from tests.unit.test_jets_clustering import make_events
+from tests.unit.test_jets_clustering import make_events, needs_data, real_events  # noqa: F401
 
 TIE = np.array([[[25.0, 0.5, -0.25], [50.0, -0.5, -0.25], [50.0, 0.0, -0.25]]])
 SMALL = ClusterConfig(radius=0.6)
@@ -48,6 +49,16 @@ def test_a_tie_in_a_jet_alone_counts_where_its_substructure_is_measured() -> Non
     assert count(particles) < count(particles, ClusterConfig(features="full"))
 
 
+@needs_data
+@pytest.mark.parametrize(("step", "expected"), [(None, 0), (0.1, 1000)])
+def test_of_the_released_events_none_ties_and_on_a_grid_all_do(real_events, step, expected) -> None:  # noqa: F811
+    """What docs/dataset.md says of them."""
+    particles = real_events[0].copy()
+    if step:
+        particles[:, :, 1:] = np.round(particles[:, :, 1:] / step) * step
+    assert count(particles, CLUSTER_PRESETS["lhco"]) == expected
+
+
 def merged(tmp_path, ties):
     paths = []
     for index, found in enumerate(ties):
@@ -65,12 +76,14 @@ def test_a_dataset_has_the_sum_of_its_chunks_and_its_page_says_it(tmp_path) -> N
     assert manifest["ties"] == 7
     page = render_dataset(collect_dataset(place, "made"), b"")
     assert "in 7 of 15 events equal distances decided" in page
+    assert "equal distances decided (docs/dataset.md): 7\n" in _text(tmp_path, manifest, "") + "\n"
 
 
 def test_a_dataset_with_a_chunk_that_did_not_count_claims_nothing(tmp_path) -> None:
     manifest, place = merged(tmp_path, [[1], None])
     assert manifest["ties"] is None
     assert "equal distances" not in render_dataset(collect_dataset(place, "made"), b"")
+    assert "equal distances" not in _text(tmp_path, manifest, "")
 
 
 def test_a_count_that_is_no_number_is_a_damaged_chunk(tmp_path) -> None:

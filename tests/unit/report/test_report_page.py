@@ -1,6 +1,7 @@
 """The report of a run, from a workspace that holds what the other stages would have written."""
 
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -47,6 +48,24 @@ def test_a_report_is_written_elsewhere_when_asked(
     assert sorted(finished.root.rglob("*")) == before
 
 
+def test_of_a_run_that_may_only_be_read_the_report_is_told_without_a_page(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(finished.root))
+    monkeypatch.setattr("os.access", lambda _, mode: mode != os.W_OK)
+    (finished.run("demo") / "report.html").unlink(missing_ok=True)
+    before = sorted(finished.root.rglob("*"))
+    result = CliRunner().invoke(cli, ["report", "demo", "--json"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (
+        f"{finished.run('demo')} may only be read: no page is written. --out PATH writes one" in result.stderr
+    )
+    told = json.loads(result.stdout)
+    assert told["report"] is None
+    assert told["checkpoints"]
+    assert sorted(finished.root.rglob("*")) == before
+
+
 def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(finished: Workspace) -> None:
     path = write_report(finished, "demo", compare_scores)
     words = PageReader(path.read_text(encoding="utf-8")).words
@@ -54,9 +73,9 @@ def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(fin
     trees = json.loads((finished.baseline("half") / "figures.json").read_text())
     assert trees["prompt-test"]["auc"] != trees["test"]["auc"]
     for figures in (tested.model_dump(), trees["prompt-test"], trees["test"]):
-        for name in ("accuracy", "auc"):
+        for name in ("accuracy", "auc", "ece", "nll"):
+            assert figures[f"{name}_low"] is not None
             assert printed_interval(figures, name) in words
-        assert f"{figures['ece']:.3f}" in words
     assert f"Test accuracy {tested.accuracy:.3f}" in words
     own, on_prompt, on_all = (
         printed_interval(one, "auc") for one in (tested.model_dump(), trees["prompt-test"], trees["test"])
