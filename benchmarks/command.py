@@ -5,11 +5,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import psutil
 
@@ -28,13 +29,13 @@ class Watched(NamedTuple):
     """The largest resident sizes in bytes: of the `command`, and of a process of its workers' `pool`."""
 
 
-def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a command in the workspace `root`."""
+def start(root: Path, *arguments: str, answer: int | IO[str] = subprocess.PIPE) -> "subprocess.Popen[str]":
+    """Start a command in the workspace `root`; its answer goes into a pipe, unless a file is given."""
     environment = {name: value for name, value in os.environ.items() if name != "LHCQ_BROKER_URL"}
     return subprocess.Popen(
         [sys.executable, "-m", "lhcq.cli.main", *arguments, "--json"],
         env={**environment, "LHCQ_WORKSPACE": str(root)},
-        stdout=subprocess.PIPE,
+        stdout=answer,
         text=True,
     )
 
@@ -42,18 +43,20 @@ def start(root: Path, *arguments: str) -> "subprocess.Popen[str]":
 def watch(root: Path, *arguments: str, look: Callable[[], None] | None = None) -> Watched:
     """Run a command, and look after it, and call `look`, a few times a second."""
     peaks: Counter[str] = Counter()
-    began = time.perf_counter()
-    command = start(root, *arguments)
-    while command.poll() is None:
-        for name, peak in peaks_of(psutil.Process(command.pid)).items():
-            peaks[name] = max(peaks[name], peak)
-        if look:
-            look()
-        time.sleep(LOOK_SECONDS)
-    seconds = time.perf_counter() - began
-    assert command.stdout is not None
-    answer: dict[str, Any] = json.loads(command.stdout.read())
-    assert command.returncode == 0
+    # Into a file: nobody reads a pipe while the command runs, and a search's answer is more than a pipe holds.
+    with tempfile.TemporaryFile("w+") as said:
+        began = time.perf_counter()
+        command = start(root, *arguments, answer=said)
+        while command.poll() is None:
+            for name, peak in peaks_of(psutil.Process(command.pid)).items():
+                peaks[name] = max(peaks[name], peak)
+            if look:
+                look()
+            time.sleep(LOOK_SECONDS)
+        seconds = time.perf_counter() - began
+        assert command.returncode == 0
+        said.seek(0)
+        answer: dict[str, Any] = json.load(said)
     return Watched(seconds, answer, peaks)
 
 

@@ -9,6 +9,7 @@ basis of the same functions, in which the parameters are hardly correlated, and 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,8 @@ F_TEST_LEVEL = 0.05
 FEWEST_EVENTS = 10
 """Events beside a region below which nothing is fitted: three parameters would follow each of them."""
 CONFIDENCE = 0.95
+_AT_THE_END = 0.98
+"""Of the largest standard deviation of a Gaussian that is allowed: from there on it would be wider if it could."""
 
 
 class NoFit(Exception):
@@ -53,7 +56,7 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How well a function describes the bins beside the region."""
+    """How well a function describes bins, those beside the region as a rule."""
 
     chi2: float
     bins: int
@@ -91,6 +94,10 @@ class Peak:
     sigma: float
     events: float
     events_error: float
+    expected: Floats
+    """(n_bins,): events a bin, of function and Gaussian."""
+    quality: Quality | None
+    """How well that describes all bins; None where the Gaussian is as wide as it may be, and so perhaps no peak."""
 
 
 class Spectrum:
@@ -151,16 +158,7 @@ class Spectrum:
 
     def quality(self, counts: Counts, fitted: Fit, parameters: int, starts: Counts) -> Quality:
         """Pearson's chi-squared beside the region, in the bins that begin at `starts`."""
-        seen, expected = (
-            np.add.reduceat(one[~self.inside], starts) for one in (counts.astype(float), fitted.expected)
-        )
-        value, freedom = float(((seen - expected) ** 2 / expected).sum()), len(starts) - parameters
-        return Quality(
-            chi2=value,
-            bins=len(starts),
-            parameters=parameters,
-            p_value=float(chi2.sf(value, freedom)) if freedom > 0 else None,
-        )
+        return _judged(counts[~self.inside], fitted.expected[~self.inside], starts, parameters)
 
     def excess(self, counts: Counts) -> Excess:
         """What the region holds beside what the counts (n_bins,) at its sides give. Raises `NoFit`.
@@ -210,10 +208,13 @@ class Spectrum:
         width, bin_width = high - low, self.edges[1] - self.edges[0]
         n = counts.astype(np.float64)
 
-        def cost(*values: float) -> float:
-            exponent = basis @ np.array(values[3:])
+        def expected(values: Sequence[float]) -> Floats:
             shape = np.diff(norm.cdf(self.edges, values[1], values[2]))
-            mean = np.exp(exponent) + values[0] * shape
+            found: Floats = np.exp(basis @ np.array(values[3:])) + values[0] * shape
+            return found
+
+        def cost(*values: float) -> float:
+            mean = expected(values)
             return math.inf if (mean <= 0).any() else float(np.sum(mean - n * np.log(mean)))
 
         start = np.linalg.lstsq(basis, np.log(excess.fit.expected), rcond=None)[0]
@@ -231,12 +232,15 @@ class Spectrum:
         events, mass, sigma = minuit.values[0], minuit.values[1], minuit.values[2]
         if not allowed[1][0] + bin_width < mass < allowed[1][1] - bin_width:
             return None
+        mean, widest = expected(list(minuit.values)), _AT_THE_END * width / 2
         return Peak(
             mass=float(mass),
             error=float(minuit.errors[1]),
             sigma=float(sigma),
             events=float(events),
             events_error=float(minuit.errors[0]),
+            expected=mean,
+            quality=_judged(n, mean, join_bins(mean), len(minuit.values)) if sigma < widest else None,
         )
 
     def _signed_root(self, counts: Counts, beside: Fit, parameters: int, seen: int) -> float:
@@ -253,6 +257,18 @@ class Spectrum:
         values = np.log(counts[used] + 0.5) * weight
         found: Floats = np.linalg.lstsq(basis[used] * weight[:, None], values, rcond=None)[0]
         return found
+
+
+def _judged(counts: Counts | Floats, expected: Floats, starts: Counts, parameters: int) -> Quality:
+    """Pearson's chi-squared of bins (n_bins,), joined to those that begin at `starts`."""
+    seen, mean = (np.add.reduceat(one.astype(np.float64), starts) for one in (counts, expected))
+    value, freedom = float(((seen - mean) ** 2 / mean).sum()), len(starts) - parameters
+    return Quality(
+        chi2=value,
+        bins=len(starts),
+        parameters=parameters,
+        p_value=float(chi2.sf(value, freedom)) if freedom > 0 else None,
+    )
 
 
 def upper_limit(excess: Excess) -> float:

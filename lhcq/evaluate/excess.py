@@ -4,13 +4,14 @@ Background's share of these events is taken from the selected events beside the 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from lhcq.evaluate.dijet import Spectrum
+from lhcq.evaluate.dijet import Peak, Spectrum
 from lhcq.evaluate.hunt import RegionTest
 from lhcq.evaluate.weak import WeakEvents
 
@@ -53,11 +54,21 @@ def describe_excess(
         "share": test.share,
         "events": excess.seen - excess.expected,
         "events_error": float(np.sqrt(excess.seen + excess.error**2)),
-        "mass": None if peak is None else {"value": peak.mass, "error": peak.error, "sigma": peak.sigma},
+        "mass": None if peak is None else _mass_of(peak),
         "looks": {
             name: _look(values[inside], values[beside], excess.expected, random)
             for name, values in looks.items()
         },
+    }
+
+
+def _mass_of(peak: Peak) -> dict[str, Any]:
+    return {
+        "value": peak.mass,
+        "error": peak.error,
+        "sigma": peak.sigma,
+        "expected": peak.expected.tolist(),
+        "fit": None if peak.quality is None else asdict(peak.quality),
     }
 
 

@@ -62,7 +62,8 @@ def search_verdict(found: dict[str, Any]) -> list[str]:
     failed = n_tests - overall["tests"]
     if failed:
         sentences.append(f"{failed} of {n_tests} tests have no number, since their fit failed.")
-    poor = [test for test in found["tests"] if test["fit"] and _is_poor(test["fit"])]
+    peaked = [best] if _peak_fit(found) is not None else []
+    poor = [test for test in found["tests"] if test["fit"] and _is_poor(test["fit"]) and test not in peaked]
     if poor:
         where = ", ".join(f"{one['low']:,.0f}–{one['high']:,.0f} GeV at {one['share']:.2%}" for one in poor)
         sentences.append(
@@ -119,10 +120,13 @@ def _said_global(overall: dict[str, Any]) -> str:
     of_all = f"{overall['tests']} tests"
     sigma = f" ({overall['z']:.1f} σ)" if overall["z"] is not None and overall["z"] > 0 else ""
     if overall["how"] == "pseudo-experiments":
-        return (
+        said = (
             f"Of {overall['pseudo_experiments']:,} pseudo-experiments of background alone {overall['beyond']:,} show "
             f"as much in any of {of_all}: the global p-value is {overall['p_value']:.2g}{sigma}."
         )
+        if overall["p_value"] < overall["local_p_value"]:
+            said += " That is below the local one, which of so few events is not exact."
+        return said
     return (
         f"{overall['beyond']:,} of {overall['pseudo_experiments']:,} pseudo-experiments of background alone show as "
         f"much in any of {of_all}; the global p-value is at most {overall['p_value']:.2g}{sigma}, by the number of "
@@ -136,7 +140,9 @@ def _answer(found: dict[str, Any]) -> list[str]:
     if overall["p_value"] > _CLAIMED or excess is None:
         return ["No resonance is claimed."]
     of_all = next(one for one in found["inclusive"] if one["low"] == best["low"])
-    if _is_poor(best["fit"]) or not of_all["fit"] or _is_poor(of_all["fit"], _HOPELESS_FIT):
+    peak_fit = _peak_fit(found)
+    described = not _is_poor(best["fit"]) or peak_fit is not None
+    if not described or not of_all["fit"] or _is_poor(of_all["fit"], _HOPELESS_FIT):
         return [
             "No resonance is claimed, since the function does not describe the events beside that region, selected "
             "ones or all: the excess may be the fit's."
@@ -153,7 +159,25 @@ def _answer(found: dict[str, Any]) -> list[str]:
         ),
         f"{excess['events']:,.0f} ± {excess['events_error']:,.0f} signal events after the selection",
     ]
-    return [f"Answer: {'; '.join(parts)}. How many there were before it, no search without a model can say."]
+    answer = f"Answer: {'; '.join(parts)}. How many there were before it, no search without a model can say."
+    if not _is_poor(best["fit"]) or peak_fit is None:
+        return [answer]
+    return [
+        answer,
+        f"The function alone does not describe the events beside that region (p = {best['fit']['p_value']:.2g}), and "
+        f"with a Gaussian of {mass['sigma']:,.0f} GeV it describes all of them (p = {peak_fit:.2g}): the resonance "
+        "reaches over the region, so what is expected there is rather too much.",
+    ]
+
+
+def _peak_fit(found: dict[str, Any]) -> float | None:
+    """The p-value of the fit of function and Gaussian to the largest excess's spectrum, where they describe it.
+
+    None where they do not, or where it was not looked at, as in a search of before.
+    """
+    mass = (found["excess"] or {}).get("mass") or {}
+    fit = mass.get("fit")
+    return None if fit is None or fit["p_value"] is None or _is_poor(fit) else fit["p_value"]
 
 
 def _mass_names(looks: dict[str, Any]) -> tuple[str, ...]:
@@ -300,8 +324,12 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("Fit", f"{found['edges'][0]:,.0f} to {found['edges'][-1]:,.0f} GeV"),
         ("Regions", f"{config['low']:,.0f} to {config['high']:,.0f} GeV, {config['width']:,.0f} wide"),
         ("Sidebands", f"{config['sideband']:,.0f} GeV"),
-        ("Classifier", f"{config['model']}, {config['folds']} folds, {config['seeds']} trainings each"),
+        ("Classifier", f"{config['model']}, {config['folds']} folds, {_trainings(config['seeds'])} each"),
         *training,
-        ("It sees", ", ".join(found["template"]["columns"])),
         ("Pseudo-experiments", f"{config['pseudo_experiments']:,}"),
+        ("It sees", ", ".join(found["template"]["columns"])),
     ]
+
+
+def _trainings(seeds: int) -> str:
+    return "1 training" if seeds == 1 else f"{seeds} trainings"

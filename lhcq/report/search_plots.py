@@ -61,7 +61,7 @@ def _draw_tests(axes: Axes, found: dict[str, Any]) -> None:
     axes.set_xlim(max(edges[0], found["config"]["low"] - 200), found["config"]["high"] + 200)
     axes.set_xlabel(r"$m_{jj}$ [GeV]", color=INK)
     axes.set_ylabel("Local p-value")
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
 
 
 def plot_spectrum(found: dict[str, Any], test: dict[str, Any]) -> Plot:
@@ -73,15 +73,30 @@ def plot_spectrum(found: dict[str, Any], test: dict[str, Any]) -> Plot:
     stop = int(last[-1]) + 1 if len(last) else len(counts)
     shown = slice(0, min(stop + 1, len(counts)))
     return Plot(
-        draw=lambda axes: _draw_spectrum(axes, edges, counts, expected, band, test, shown),
+        draw=lambda axes: _draw_spectrum(
+            axes, edges, counts, expected, band, test, shown, _peak_of(found, test)
+        ),
         left=f"{test['low']:,.0f}–{test['high']:,.0f} GeV",
         right=f"{test['share']:.2%} selected, {test['z']:.1f} σ",
         below=lambda axes: _draw_pulls(axes, edges, counts, expected, test, shown),
     )
 
 
+def _peak_of(found: dict[str, Any], test: dict[str, Any]) -> dict[str, Any] | None:
+    """The Gaussian over the function, of the largest excess alone; a search of before has not kept it."""
+    mass = (found["excess"] or {}).get("mass")
+    return mass if mass and "expected" in mass and test == found["tests"][found["best"]] else None
+
+
 def _draw_spectrum(
-    axes: Axes, edges: Any, counts: Any, expected: Any, band: Any, test: dict[str, Any], shown: slice
+    axes: Axes,
+    edges: Any,
+    counts: Any,
+    expected: Any,
+    band: Any,
+    test: dict[str, Any],
+    shown: slice,
+    peak: dict[str, Any] | None,
 ) -> None:
     shown_edges = edges[shown.start : shown.stop + 1]
     axes.axvspan(test["low"], test["high"], color=SIGNAL, alpha=0.08, lw=0)
@@ -102,6 +117,16 @@ def _draw_spectrum(
         lw=1.5,
         label=f"fit, {parameters} parameters",
     )
+    if peak is not None:
+        axes.stairs(
+            np.array(peak["expected"])[shown],
+            shown_edges,
+            baseline=None,
+            color=SIGNAL,
+            lw=1.2,
+            ls="--",
+            label=f"with a Gaussian at {peak['value']:,.0f} GeV",
+        )
     centres = (edges[:-1] + edges[1:]) / 2
     there = (counts > 0) & (centres < shown_edges[-1])
     axes.errorbar(

@@ -109,6 +109,40 @@ def test_a_peak_is_found_where_it_was_put() -> None:
     assert abs(peak.events - 150) < 4 * peak.events_error
 
 
+def test_a_gaussian_describes_a_peak_that_reaches_over_its_region_where_the_function_alone_does_not() -> None:
+    random, spectrum = np.random.default_rng(12), Spectrum(EDGES, REGION)
+    counts = random.poisson(falling(2000) + np.histogram(random.normal(3490, 150, 600), EDGES)[0])
+    excess = spectrum.excess(counts)
+    assert excess.quality.p_value is not None
+    assert excess.quality.p_value < 0.01
+    peak = spectrum.peak(counts, excess)
+    assert peak is not None
+    assert peak.quality is not None
+    assert peak.quality.p_value is not None
+    assert peak.quality.p_value > 0.01
+    assert peak.quality.parameters == 3 + excess.parameters
+    assert peak.expected.sum() == pytest.approx(counts.sum(), rel=0.01)
+
+
+@pytest.mark.parametrize("below", [2800.0, 3100.0, 3300.0])
+def test_no_gaussian_describes_a_spectrum_that_the_function_has_not(below: float) -> None:
+    turned_on = falling(30_000) * norm.cdf(CENTRES, below, 200)
+    spectrum, counts = Spectrum(EDGES, REGION), np.random.default_rng(13).poisson(turned_on)
+    excess = spectrum.excess(counts)
+    assert excess.quality.p_value is not None
+    assert excess.quality.p_value < 1e-6
+    peak = spectrum.peak(counts, excess)
+    assert peak is None or peak.quality is None or (peak.quality.p_value or 0.0) < 0.01
+
+
+def test_a_gaussian_that_would_be_wider_than_it_may_be_is_not_judged() -> None:
+    random, spectrum = np.random.default_rng(14), Spectrum(EDGES, REGION)
+    counts = random.poisson(falling(2000) + np.histogram(random.normal(3500, 300, 1500), EDGES)[0])
+    peak = spectrum.peak(counts, spectrum.excess(counts))
+    assert peak is not None
+    assert peak.quality is None
+
+
 def test_too_few_events_beside_a_region_are_not_fitted() -> None:
     counts = np.zeros(len(CENTRES), int)
     counts[INSIDE] = 5

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from sklearn.metrics import roc_auc_score
 
 import lhcq
 from lhcq.cli.main import cli
 from lhcq.errors import BadInput, NameTaken, NotThere
-from lhcq.evaluate.weak import FEWEST_EVENTS
+from lhcq.evaluate.weak import FEWEST_EVENTS, weak_labels, weak_weights
 from lhcq.records.events import read_events
 from lhcq.records.searches import page_file, read_chunk, scores_file, write_chunk
 from lhcq.report.search import search_verdict
@@ -30,6 +31,7 @@ from lhcq.requests.search import (
 from lhcq.results import Search
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
+from tests.deployed import ROOT
 from tests.search_events import FEW, write_events
 
 
@@ -89,6 +91,19 @@ def test_every_event_has_a_score_for_each_region(place: Workspace, found: Search
     ]
     assert table.num_rows == found.found["n_events"]
     assert set(table["fold"].to_pylist()) == {0, 1}
+
+
+def test_a_classifier_of_ones_own_learns_as_the_page_says(place: Workspace, found: Search) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/search.md").read_text("utf-8"), re.S)
+    said: dict[str, Any] = {"search": found, "dataset": lhcq.dataset("mixed", workspace=place)}
+    exec(program, said)  # noqa: S102
+    labels = read_events(place.dataset("mixed"), ["label"])["label"].to_numpy()
+    signal = labels[found.to_arrow()["row"].to_numpy()] == 1
+    assert roc_auc_score(signal, said["scores"]) > 0.9
+    # What is said of the weights is what the search has.
+    weak = weak_labels(said["mjj"], (3300, 3700), 200)
+    searched = weak_weights(said["mjj"], weak, (3300, 3700))
+    assert said["weights"] / said["weights"].sum() == pytest.approx(searched / searched.sum())
 
 
 def test_the_page_stands_alone_and_shows_every_spectrum(found: Search) -> None:
@@ -155,12 +170,32 @@ def test_an_excess_beside_which_the_function_does_not_fit_is_no_resonance(found:
     assert any(sentence.startswith("Answer: ") for sentence in found.verdict())
     poor = copy.deepcopy(found.found)
     poor["tests"][poor["best"]]["fit"]["p_value"] = 1e-3
+    poor["excess"]["mass"]["fit"]["p_value"] = 1e-3
+    earlier = copy.deepcopy(poor)
+    del earlier["excess"]["mass"]["fit"], earlier["excess"]["mass"]["expected"]
     hopeless = copy.deepcopy(found.found)
     hopeless["inclusive"][0]["fit"]["p_value"] = 1e-9
-    for one in (poor, hopeless):
+    for one in (poor, earlier, hopeless):
         said = search_verdict(one)
         assert not any(sentence.startswith("Answer: ") for sentence in said)
         assert any(sentence.startswith("No resonance is claimed, since the function") for sentence in said)
+
+
+def test_a_global_p_value_below_the_local_one_is_explained(found: Search) -> None:
+    few = copy.deepcopy(found.found)
+    few["global"] |= {"how": "pseudo-experiments", "beyond": 34, "p_value": 0.035, "local_p_value": 0.04}
+    assert any("below the local one" in sentence for sentence in search_verdict(few))
+    few["global"]["local_p_value"] = 0.01
+    assert not any("below the local one" in sentence for sentence in search_verdict(few))
+
+
+def test_a_resonance_that_reaches_over_its_region_is_one_where_a_gaussian_describes_it(found: Search) -> None:
+    wide = copy.deepcopy(found.found)
+    wide["tests"][wide["best"]]["fit"]["p_value"] = 1e-3
+    said = search_verdict(wide)
+    assert any(sentence.startswith("Answer: ") for sentence in said)
+    assert any("reaches over the region" in sentence for sentence in said)
+    assert not any("the fit's" in sentence and "3,300–3,700" in sentence for sentence in said)
 
 
 def test_a_region_without_events_is_refused_before_anything_starts_and_named(place: Workspace) -> None:
