@@ -44,7 +44,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert places == 1
     definition, made = place / "local.def", place / "lhcq.sif"
     definition.write_text(text)
-    apptainer("build", "--build-arg", "version=0.2.0.dev7+gabcdef012", made, definition)  # %test among it
+    # As an account that is not root it would do so by itself; as root it wants rights that a container has not.
+    apptainer(
+        "build", "--fakeroot", "--build-arg", "version=0.2.0.dev7+gabcdef012", made, definition
+    )  # %test among it
     return made
 
 
