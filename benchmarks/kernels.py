@@ -26,7 +26,7 @@ from lhcq.jets.clustering import Jets, cluster_four_vectors, compile_kernels
 from lhcq.jets.vectors import FourVectors
 
 BEFORE = "6a10400"
-ROUNDS = 9
+ROUNDS = 25
 STEP = 9  # of the storage chunks
 PT_MIN = 20.0  # GeV
 POWERS = {"antikt": -2, "kt": 2, "cambridge": 0}
