@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 IGNORED = -100
 WARM_UP, STEPS = 2, 4
 SCORED = 1000

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peers_loop import ALL_LINEAR, GIB, STEPS, WARM_UP, batch_of, limit_memory
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainerCallback, TrainingArguments
+from peers_loop import GIB, STEPS, WARM_UP, batch_of, limit_memory
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from benchmarks.gpu_models import ALL_LINEAR
+from benchmarks.gpu_reference import load
 
 asked = json.loads(sys.argv[1])
 work, rows = Path(asked["work"]), asked["batch"]
@@ -24,20 +26,9 @@ if asked["peer"] == "liger":
     from liger_kernel.transformers import apply_liger_kernel_to_llama, apply_liger_kernel_to_mistral
 
     (apply_liger_kernel_to_mistral if asked["model"] == "7B" else apply_liger_kernel_to_llama)()
-quantization = BitsAndBytesConfig(
-    load_in_4bit=True,
-    bnb_4bit_quant_type="nf4",
-    bnb_4bit_use_double_quant=True,
-    bnb_4bit_compute_dtype=torch.bfloat16,
-)
-model = AutoModelForCausalLM.from_pretrained(
-    work / f"{asked['model']}-peers",
-    quantization_config=quantization,
-    dtype=torch.bfloat16,
-    device_map={"": 0},
-)
+directory = work / f"{asked['model']}-peers"
+model = load(directory, rank=16, alpha=16, dropout=0.0, targets=ALL_LINEAR)
 model.enable_input_require_grads()
-lora = LoraConfig(r=16, lora_alpha=16, lora_dropout=0.0, target_modules=ALL_LINEAR, task_type="CAUSAL_LM")
 times: list[float] = []
 
 
@@ -82,7 +73,7 @@ arguments = TrainingArguments(
     remove_unused_columns=False,
 )
 InOrder(
-    model=get_peft_model(model, lora),
+    model=model,
     args=arguments,
     train_dataset=examples,
     data_collator=pad,

@@ -6,28 +6,17 @@ import time
 from pathlib import Path
 
 import torch
-from peers_loop import ALL_LINEAR, GIB, SCORED, limit_memory
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from peers_loop import GIB, SCORED, limit_memory
+
+from benchmarks.gpu_models import ALL_LINEAR
+from benchmarks.gpu_reference import load
 
 asked = json.loads(sys.argv[1])
 work, rows = Path(asked["work"]), asked["batch"]
 data = json.loads((work / f"{asked['model']}.json").read_text())
 limit_memory(asked["cap"])
-quantization = BitsAndBytesConfig(
-    load_in_4bit=True,
-    bnb_4bit_quant_type="nf4",
-    bnb_4bit_use_double_quant=True,
-    bnb_4bit_compute_dtype=torch.bfloat16,
-)
-model = AutoModelForCausalLM.from_pretrained(
-    work / f"{asked['model']}-peers",
-    quantization_config=quantization,
-    dtype=torch.bfloat16,
-    device_map={"": 0},
-)
-lora = LoraConfig(r=16, lora_alpha=16, lora_dropout=0.0, target_modules=ALL_LINEAR, task_type="CAUSAL_LM")
-model = get_peft_model(model, lora).eval()
+directory = work / f"{asked['model']}-peers"
+model = load(directory, rank=16, alpha=16, dropout=0.0, targets=ALL_LINEAR).eval()
 # Prompts of like length together, padded on the left, so that the last position is each one's end.
 some = sorted(data["token_ids"][:SCORED], key=len)
 batches = []

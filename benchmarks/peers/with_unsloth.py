@@ -8,7 +8,9 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from unsloth import FastLanguageModel  # isort: skip  it must be imported before transformers
 
-from peers_loop import ALL_LINEAR, limit_memory, steps_of
+from peers_loop import limit_memory, steps_of
+
+from benchmarks.gpu_models import ALL_LINEAR
 
 asked = json.loads(sys.argv[1])
 work = Path(asked["work"])
@@ -26,7 +28,7 @@ model = FastLanguageModel.get_peft_model(
     lora_alpha=16,
     lora_dropout=0,
     bias="none",
-    target_modules=ALL_LINEAR,
+    target_modules=list(ALL_LINEAR),
     use_gradient_checkpointing="unsloth" if asked["checkpointing"] else False,
 )
 FastLanguageModel.for_training(model, use_gradient_checkpointing=asked["checkpointing"])
