@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.particles_data import keep, read_events, read_prompts, row_path, scored_subsets
 from benchmarks.particles_model import Pace, random_model
-from benchmarks.particles_network import Network, Tensors, turn_at_random
+from benchmarks.particles_network import QUANTITIES, Network, Tensors, inputs_of, turn_at_random
 from benchmarks.quality_variants import RECIPE_CONFIG
 from benchmarks.rows import say
 from lhcq.config import TrainConfig
@@ -31,7 +31,6 @@ from lhcq.model.plan import learning_rate_at, plan_run, step_rows
 from lhcq.workspace import Workspace
 
 WIDTH = 256
-QUANTITIES = 6
 DECAY = 0.01
 PASS_ROWS = 512
 WATCHED = 20_000
@@ -80,13 +79,7 @@ class Channel(nn.Module):
 
     def forward(self, particles: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """(n, 1 + 2 K, hidden) of constituents (n, 2, K, 3) and features (n, n_features)."""
-        share, eta, phi = particles.unbind(-1)
-        there = share > 0
-        jet = torch.tensor([-1.0, 1.0], device=share.device)[None, :, None].expand_as(share)
-        logs = torch.log(share.clamp(min=1e-8)) / 3 + 1
-        distance = torch.log(torch.hypot(eta, phi) + 1e-3) / 2 + 1
-        seen = torch.stack([logs, share, 3 * eta, 3 * phi, distance, jet], dim=-1) * there[..., None]
-        constituents = self.constituent(seen).flatten(1, 2)
+        constituents = self.constituent(inputs_of(particles)).flatten(1, 2)
         return self.scale * torch.cat([self.event(features)[:, None], constituents], dim=1)
 
 

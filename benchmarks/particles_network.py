@@ -26,6 +26,8 @@ from lhcq.workspace import Workspace
 HEADS, WIDTH, LAYERS, PAIR_WIDTH = 8, 128, 4, 32
 DROPOUT, RATE, DECAY, WARM_UP = 0.1, 1e-3, 0.01, 0.05
 KIND = "network of constituents"
+QUANTITIES = 6
+"""Of a constituent, as a network reads it (`inputs_of`)."""
 _TINY = 1e-8
 
 
@@ -100,12 +102,21 @@ class Block(nn.Module):
         return tokens + self.drop(self.wide(self.after(tokens)))
 
 
+def inputs_of(particles: torch.Tensor) -> torch.Tensor:
+    """What a network is told of each constituent, (n, 2, K, QUANTITIES) of (n, 2, K, 3); 0 where there is none."""
+    share, eta, phi = particles.unbind(-1)
+    jet = torch.tensor([-1.0, 1.0], device=share.device)[None, :, None].expand_as(share)
+    logs = torch.log(share.clamp(min=_TINY)) / 3 + 1
+    distance = torch.log(torch.hypot(eta, phi) + 1e-3) / 2 + 1
+    return torch.stack([logs, share, 3 * eta, 3 * phi, distance, jet], dim=-1) * (share > 0)[..., None]
+
+
 class ParticleTransformer(nn.Module):
     """The logit of signal."""
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(6, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
+        self.embed = nn.Sequential(nn.Linear(QUANTITIES, WIDTH), nn.GELU(), nn.Linear(WIDTH, WIDTH))
         self.pairs = nn.Sequential(
             nn.Linear(4, PAIR_WIDTH),
             nn.GELU(),
@@ -128,11 +139,7 @@ class ParticleTransformer(nn.Module):
         """(n,) of constituents (n, 2, K, 3) and features (n, n_features)."""
         n, (share, eta, phi) = len(particles), particles.unbind(-1)
         there = share > 0
-        jet = torch.tensor([-1.0, 1.0], device=share.device)[None, :, None].expand_as(share)
-        logs = torch.log(share.clamp(min=_TINY)) / 3 + 1
-        distance = torch.log(torch.hypot(eta, phi) + 1e-3) / 2 + 1
-        seen = torch.stack([logs, share, 3 * eta, 3 * phi, distance, jet], dim=-1) * there[..., None]
-        tokens = self.embed(seen).flatten(1, 2)
+        tokens = self.embed(inputs_of(particles)).flatten(1, 2)
         front = self.front.expand(n, WIDTH)
         if self.event is not None:
             front = front + self.event(features)
