@@ -1,4 +1,7 @@
-"""The table of layouts in docs/dataset.md, row by row: files of each are made, and taken or refused as it says."""
+"""The table of layouts in docs/dataset.md, row by row: files of each are made, and taken or refused as it says.
+
+Above 400 lines, and a table itself: the files of all rows stand together, as the rows do.
+"""
 
 import bz2
 import gzip
