@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Celery: `chain(group, merge)` of one task hands its result itself to `merge`, and `group | merge` a list of one.
 #
-# Both forms give `merge` the list of what the parts returned, unless there is one file. Then `chain` takes the group for its
-# task, and `merge` gets what that returned; the operator `|`, and `chord`, still make a list. If the part returns a list
-# itself (the momenta of a file), nothing fails: one file of three numbers is merged as three files. Write the chord
+# Both forms give `merge` the list of what the parts returned, unless there is one file. Then `chain` takes the group for
+# its task, and `merge` gets what that returned; the operator `|`, and `chord`, still make a list. If the part returns a
+# list itself (the momenta of a file), nothing fails: one file of three numbers is merged as three files. Write the chord
 # where the number of tasks is not fixed, and try it with one.
 # Seen with celery 5.7.0, of parts that return [120, 85, 91]: two files give merge both lists by all three forms; one file
 # [120, 85, 91] by chain, [[120, 85, 91]] by `|` and by chord.

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # pyarrow: a safe cast to a smaller floating type makes infinity of what does not fit.
 #
-# `cast` is safe unless told otherwise, which by its documentation is a check for overflow, and between other types it is one:
-# 100,000 as int8, 2^24 + 1 as float32 and NaN as int32 are refused. From a float to a smaller float nothing is checked. Jets'
-# momenta in MeV, or squared masses in GeV, put into float16 to save room are inf from 65,520 on: 70 GeV, or a mass
-# of 256 GeV. Tables cast by a schema are no different. Compare `is_finite` before and after.
+# `cast` is safe unless told otherwise, which by its documentation is a check for overflow, and between other types is one:
+# 100,000 as int8, 2^24 + 1 as float32 and NaN as int32 are refused. From a float to a smaller float nothing is checked.
+# Momenta in MeV, or squared masses in GeV^2, put into float16 to save room are inf from 65,520 on: those of 70 GeV, or
+# of a jet of mass 256 GeV. Tables cast by a schema are no different. Compare `is_finite` before and after.
 # Seen with 26.0.1: of 30,000, 65,519, 65,520 and 70,000 as float16 30,000, 65,504, inf, inf; 1e39 as float32 inf.
 # Source: this program; the documentation of pyarrow.Array.cast and of pyarrow.compute.CastOptions.
 # Fails if the behaviour changes.
