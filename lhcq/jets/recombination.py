@@ -228,7 +228,10 @@ def _come_closer(desk: Any, first: int) -> None:
 
 @inlined
 def _first_of(values: int, at: int, value: int) -> int:
-    """Which slot of a block that begins at `at` has a value first; doubles are equal where their bits are, none is -0."""
+    """Which slot of a block that begins at `at` has a value first.
+
+    By bits, which cost less than doubles to compare: there is no -0.0, and nothing that is not a number.
+    """
     place = 2 if get_int(values, at + 2 * N_LANES) == value else 3
     place = 1 if get_int(values, at + N_LANES) == value else place
     return 0 if get_int(values, at) == value else place
