@@ -337,6 +337,7 @@ class Follower:
         self._adapter = attach_lora(self._base, self._config)
         self._base.peft.train()
         self._upcoming: tuple[int, Step] | None = None
+        self._cut: PassSize | None = None
         with explained_memory():
             self.size = choose_pass(
                 self._base,
@@ -350,7 +351,9 @@ class Follower:
     def work(self, *, step: int, until: int, size: dict[str, Any]) -> None:
         """Do the share of a step with rank 0's weights, and give it the gradient."""
         cut = PassSize.checked(**size)
-        set_checkpointing(self._base, on=cut.checkpointing)
+        if cut != self._cut:  # to ask transformers how it stands takes a fifth of a small model's step
+            set_checkpointing(self._base, on=cut.checkpointing)
+            self._cut = cut
         if self._upcoming is None or self._upcoming[0] != step:
             self._upcoming = step, self._data.step(step, cut, self._rank)
         share = self._upcoming[1]
