@@ -7,9 +7,9 @@ whoever lost it stops at its next `check`.
 
 A lease may expire while its holder lives: its process stood still, on a machine that does too much at once, or the
 broker was away. That alone loses nothing. Whoever stood still asks before anything else, and has it again unless
-somebody else began the unit since; else stopping would throw away an hour's training for nothing. While the broker
-cannot be asked, the work goes on: nobody can take the lease there either, or, if this host alone is cut off, another's
-copy of the work is harmless.
+somebody else began the unit since: to stop would throw away an hour's training for nothing. While the broker cannot
+be asked, the work goes on: nobody can take the lease there either, or, if this host alone is cut off, the copy that
+another makes is harmless.
 """
 
 import contextlib
