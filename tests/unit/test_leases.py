@@ -104,7 +104,7 @@ def test_a_lease_is_extended_while_the_work_lasts(broker, short: float) -> None:
 
 def test_a_lease_whose_holder_died_expires(broker, short: float) -> None:
     assert broker.lock(lease_key(UNIT), timeout=short).acquire()  # and nobody extends it
-    wait_for(lambda: not is_leased(broker, UNIT), "the lease to expire")
+    wait_for(lambda: not broker.exists(lease_key(UNIT)), "the lease to expire")
     with lease(broker, UNIT) as held:
         assert held is not None
 
