@@ -544,8 +544,8 @@ def submit(
     here = _opened(workspace or request.workspace)
     if request.workspace is not None and here.root != request.workspace.root:
         raise BadInput(
-            f"{request.title} was planned in {request.workspace.root}, by what stands there, and not for {here.root}. "
-            "Leave workspace out, or plan it there."
+            f"{request.title} was planned in {request.workspace.root}, by what stands there, and not for "
+            f"{here.root}. Leave workspace out, or plan it there."
         )
     if done_already(here, request):
         return Job(request, here, None, ExitStack())
