@@ -76,7 +76,7 @@ def cluster_and_count(
 
 
 def compile_kernels() -> None:
-    """Have the loops compiled, or loaded from the cache, before a process forks: half a minute once, then 2 s."""
+    """Have the loops compiled, or loaded from the cache, before a process forks: 20 s once, then 2 s."""
     two = np.array([[[1.0, 0.0, 0.0], [1.0, 0.5, 0.5]]])
     config = ClusterConfig(pt_min=0.0, features="full", constituents=1)
     with one_at_a_time(measure_jets):

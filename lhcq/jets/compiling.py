@@ -33,7 +33,7 @@ def compiled(function: Function) -> Function:
     options = {"error_model": "numpy", "nogil": True}
     try:
         made = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither can be written: every process compiles for itself, half a minute
+    except RuntimeError:  # neither can be written: every process compiles for itself, 20 s
         return cast("Function", numba.njit(**options)(function))
     # numba's cache knows the changes of the file that a function stands in, not of those that it is compiled from.
     made._cache._cache_file._source_stamp = _STAMP
@@ -44,7 +44,7 @@ def compiled(function: Function) -> Function:
 def one_at_a_time(loop: Any) -> Iterator[None]:
     """For a body that compiles what belongs to `loop`: as long as nobody did here, one process after the other.
 
-    Workers that start at once on a new machine would each compile the same for half a minute of a core: the first
+    Workers that start at once on a new machine would each compile the same for 20 s of a core: the first
     does, and the others load it.
     """
     with contextlib.ExitStack() as held:

@@ -95,6 +95,7 @@ def find_jets(
     for event in range(len(offsets) - 1):
         most = max(most, offsets[event + 1] - offsets[event])
     desk = lay_out(address_of(room), most, min(N_LANES, max(1, len(order))))
+    columns = address_of(px), address_of(py), address_of(pz), address_of(e)
     for begin in range(0, len(order), N_LANES):
         n_lanes = min(N_LANES, len(order) - begin)
         n_most = 0
@@ -113,11 +114,7 @@ def find_jets(
             for lane in range(n_lanes):
                 first = offsets[order[begin + lane]]
                 for k in range(slot, min(slot + _COPIED, offsets[order[begin + lane] + 1] - first)):
-                    momentum = momentum_of(desk, lane, k)
-                    put(momentum, 0, px[first + k])
-                    put(momentum, 1, py[first + k])
-                    put(momentum, 2, pz[first + k])
-                    put(momentum, 3, e[first + k])
+                    _put_momentum(momentum_of(desk, lane, k), columns, first + k)
         set_directions(desk, n_most, by_libm)
         find_neighbours(desk, n_most, radius * radius)
         cluster(desk, n_most, power, radius * radius, by_libm, 0)
@@ -232,6 +229,7 @@ def measure_jets(
     for jet in chosen:
         most = max(most, starts[jet + 1] - starts[jet])
     desk = lay_out(address_of(room), most, min(N_LANES, max(1, len(order))))
+    columns = address_of(px), address_of(py), address_of(pz), address_of(e)
     axes, space = address_of(axes_room), address_of(matrix_room)
     for begin in range(0, len(order), N_LANES):
         n_lanes, n_most = min(N_LANES, len(order) - begin), 0
@@ -240,7 +238,9 @@ def measure_jets(
             if lane < n_lanes:
                 jet = chosen[order[begin + lane]]
                 n = starts[jet + 1] - starts[jet]
-                _set_out(desk, lane, members[starts[jet] : starts[jet + 1]], px, py, pz, e)
+                for k in range(n):
+                    particle = get_int(address_of(members), starts[jet] + k)
+                    _put_momentum(momentum_of(desk, lane, k), columns, particle)
             n_most = max(n_most, n)
             set_count(desk, lane, n)
         set_directions(desk, n_most, by_libm)
@@ -284,15 +284,12 @@ def _put_taus(desk: Any, n_most: int, n_lanes: int, axes: int, order: Integers, 
 
 
 @inlined
-def _set_out(
-    desk: Any, lane: int, particles: Integers, px: Floats, py: Floats, pz: Floats, e: Floats
-) -> None:
-    for k in range(len(particles)):
-        momentum, particle = momentum_of(desk, lane, k), particles[k]
-        put(momentum, 0, px[particle])
-        put(momentum, 1, py[particle])
-        put(momentum, 2, pz[particle])
-        put(momentum, 3, e[particle])
+def _put_momentum(momentum: int, columns: tuple[int, int, int, int], particle: int) -> None:
+    """Put down a particle's momentum, of columns at these addresses."""
+    put(momentum, 0, get(columns[0], particle))
+    put(momentum, 1, get(columns[1], particle))
+    put(momentum, 2, get(columns[2], particle))
+    put(momentum, 3, get(columns[3], particle))
 
 
 @inlined

@@ -59,13 +59,25 @@ def inlined(function: Function) -> Function:
         "no_cpython_wrapper": True,
         "no_cfunc_wrapper": True,
     }
-    return cast("Function", numba.njit(**options)(function))
+    return cast("Function", _for_any_number(numba.njit(**options)(function)))
 
 
 def apart(function: Function) -> Function:
     """Compile once for all loops that call it."""
     options = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast("Function", numba.njit(**options)(function))
+    return cast("Function", _for_any_number(numba.njit(**options)(function)))
+
+
+def _for_any_number(dispatcher: Any) -> Any:
+    """Have numba compile a function once, not again for each number that is written in a call of it."""
+    resolve = dispatcher.get_call_template
+
+    def resolve_types(arguments: Any, by_name: Any) -> Any:
+        named = {name: types.unliteral(kind) for name, kind in by_name.items()}
+        return resolve(tuple(types.unliteral(kind) for kind in arguments), named)
+
+    dispatcher.get_call_template = resolve_types
+    return dispatcher
 
 
 def _built_in(function: Callable[..., Any]) -> Any:

@@ -13,11 +13,13 @@ from lhcq.jets.lanes import (
     add_fours,
     address_of,
     any_of,
+    apart,
     bits_as_reals,
     choose,
     fused,
     get,
     get_int,
+    inlined,
     int_row,
     look_up_four,
     look_up_two,
@@ -193,3 +195,18 @@ def test_memory_is_read_and_written_where_an_address_and_a_place_say():
 def test_scalars_beside_a_vector_must_fit_it():
     with pytest.raises(numba.TypingError):
         compile_loop("a & 1")(*pairs(), np.empty(256))
+
+
+@pytest.mark.parametrize("piece", [inlined, apart])
+def test_a_function_is_compiled_once_whatever_numbers_stand_in_its_calls(piece):
+    more = piece(lambda number, by: number + by)
+
+    @numba.njit
+    def run(number):
+        total = 0  # a number too, until the second turn
+        for _ in range(2):
+            total = more(total, 2) + more(number, 3) + more(5, by=number)
+        return total
+
+    assert run(7) == 2 * (2 + (7 + 3) + (5 + 7))
+    assert len(more.overloads) == 1
