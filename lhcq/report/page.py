@@ -324,13 +324,17 @@ def _provenance(view: RunView) -> list[tuple[str, str]]:
             "; ".join(_counted(subset, count) for subset, count in (manifest.get("counts") or {}).items()),
         ),
         ("Features", ", ".join(manifest.get("features") or [])),
-        ("Tokens", ", ".join(f"{key} {value}" for key, value in tokens.items())),
+        ("Tokens", ", ".join(f"{key} {_rounded(value)}" for key, value in tokens.items())),
         ("Queued", _time(view.created)),
         ("Ended", _time(view.finished)),
         ("Trained with", ", ".join(f"{name} {version}" for name, version in sorted(view.versions.items()))),
         ("Page written", f"{_time(datetime.datetime.now(datetime.UTC).timestamp())} by {_own_versions()}"),
     ]
     return [(name, text) for name, text in lines if text]
+
+
+def _rounded(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
 def _said(value: Any) -> str:

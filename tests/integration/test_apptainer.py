@@ -1,7 +1,8 @@
 """The one-file image of `deploy/apptainer.def`, built and run by Apptainer.
 
 LHCQ_TEST_APPTAINER names a directory with the root of a system (CONTRIBUTING.md has how one is made by debootstrap),
-whose `python` has `venv`: it takes the place of the image that the definition begins with.
+whose `python` has `venv`: it takes the place of the image that the definition begins with. Root of a container that
+lacks capabilities builds the image and cannot run it: be another account there.
 """
 
 import json
