@@ -90,7 +90,8 @@ def plan_generate(
     from lhcq.requests.generate import generate_request
 
     config = GenerateConfig.checked(background=background, signal=signal, seed=seed, detector=detector)
-    return generate_request(_opened(workspace), whole_path(out), config)
+    here = _opened(workspace)
+    return generate_request(here, whole_path(out), config).planned_in(here)
 
 
 def plan_cluster(
@@ -127,7 +128,7 @@ def plan_cluster(
         key=whole_path(labels) if labels else None,
         tolerate=tolerate,
         chunk=events_per_chunk,
-    )
+    ).planned_in(here)
 
 
 def plan_prepare(
@@ -156,9 +157,10 @@ def plan_prepare(
     find_dataset(here.dataset(_name_of(dataset)))
     model, directory = model_for_tokens(model, here, say_nothing)
     resolved = SplitConfig.checked(**config)
-    return prepare_request(
+    request = prepare_request(
         here, _name_of(dataset), name, resolved, model=model, model_dir=directory, max_tokens=max_tokens
     )
+    return request.planned_in(here)
 
 
 def plan_train(
@@ -200,7 +202,7 @@ def plan_train(
         preset=preset,
         track=track,
         threads=threads,
-    ).job
+    ).job.planned_in(here)
 
 
 def plan_score(
@@ -225,15 +227,16 @@ def plan_score(
     """
     from lhcq.requests.predict import predict_request
 
+    here = _opened(workspace or _workspace_of(run))
     return predict_request(
-        _opened(workspace or _workspace_of(run)),
+        here,
         _name_of(run),
         _name_of(dataset),
         step=str(step),
         name=name,
         key=whole_path(labels) if labels else None,
         largest_p_value=largest_p_value,
-    )
+    ).planned_in(here)
 
 
 def plan_search(
@@ -276,7 +279,8 @@ def plan_search(
     )
     tuning = fine_tuning(here, _name_of(dataset), resolved.model, training, say=say_nothing)
     chosen = None if beside is None else _name_of(beside)
-    return search_request(here, _name_of(dataset), resolved, name=name, tuning=tuning, beside=chosen)
+    request = search_request(here, _name_of(dataset), resolved, name=name, tuning=tuning, beside=chosen)
+    return request.planned_in(here)
 
 
 def plan_scan(
@@ -309,7 +313,7 @@ def plan_scan(
         resolved, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
     )
     tuning = fine_tuning(here, _name_of(dataset), resolved.model, training, say=say_nothing)
-    return scan_request(here, _name_of(dataset), resolved, name=name, tuning=tuning)
+    return scan_request(here, _name_of(dataset), resolved, name=name, tuning=tuning).planned_in(here)
 
 
 # Done here
@@ -521,7 +525,7 @@ def submit(
     priority: "Priority" = "normal",
     max_parallel: int | None = None,
 ) -> Job:
-    """Have a planned job done by workers.
+    """Have a planned job done by workers, in the workspace that it was planned in (`workspace` None).
 
     Tasks of jobs of a higher `priority` (high, normal, low) come first, those of one priority take turns. At most
     `max_parallel` tasks of this job are under way at a time (None: as many as there are workers).
@@ -530,14 +534,19 @@ def submit(
     Otherwise it gets a broker and workers of its own, `processes` of them (None: one a core), until it has been
     waited for or closed.
 
-    Raises `NameTaken` where the name is in use for something else, `BadInput` for a broker that would lose work,
-    `TransientError` for one that takes no messages.
+    Raises `NameTaken` where the name is in use for something else, `BadInput` for a broker that would lose work and
+    for another workspace than the job was planned in, `TransientError` for a broker that takes no messages.
     """
     refuse_other_tasks()
     from tasks.client import done_already, session, workers_for
     from tasks.client import submit as publish
 
-    here = _opened(workspace)
+    here = _opened(workspace or request.workspace)
+    if request.workspace is not None and here.root != request.workspace.root:
+        raise BadInput(
+            f"{request.title} was planned in {request.workspace.root}, by what stands there, and not for "
+            f"{here.root}. Leave workspace out, or plan it there."
+        )
     if done_already(here, request):
         return Job(request, here, None, ExitStack())
     with ExitStack() as opened:

@@ -26,9 +26,14 @@ def p_values(p_signal: Floats, background: Floats) -> Floats:
 
 
 def p_values_among(background: Floats) -> Floats:
-    """The p-value (n,) of each event of the reference against the others of it."""
+    """The p-value (n,) of each event of the reference, were the n - 1 others and itself what it is compared with.
+
+    It is counted once, as any event is beside the n of the reference: over n + 1, so that as many of the reference
+    reach a p-value as are allowed to before one of them is another event's. (Over n, none of nine would reach 0.1,
+    which one in ten other events does.)
+    """
     n = len(background)
-    return np.asarray(np.rint(p_values(background, background) * (n + 1) - 1.0) / max(n, 1), dtype=np.float64)
+    return np.asarray(np.rint(p_values(background, background) * (n + 1) - 1.0) / (n + 1), dtype=np.float64)
 
 
 def ranks(p_signal: Floats) -> NDArray[np.int64]:

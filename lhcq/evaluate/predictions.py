@@ -255,6 +255,9 @@ def _against_background(
     true = labels == 0
     there, known = np.isfinite(mjj), np.isfinite(background.mjj)
     passing = passing_share(background.mjj[known], passed[known]) if known.any() else None
+    if passing:  # k of n pass among themselves; another event does with a chance of k / (n + 1)
+        of_another = len(background.rows) / (len(background.rows) + 1)
+        passing = replace(passing, share=passing.share * of_another, error=passing.error * of_another)
     found = [sculpting_of(background.mjj, passed), sculpting_of(mjj[true], chosen[true])]
     return {
         "spectrum": spectrum(mjj, chosen, labels, passing),

@@ -69,7 +69,14 @@ def _tried(base: Base, adapter: str, config: TrainConfig, *, fp8: bool) -> tuple
         return None, str(error)
     if not is_usual(base.model):
         return None, "its layers are not the usual ones"
-    decoder = Decoder(base.model, adapter, base.compute_dtype, fp8=fp8, dropout=config.dropout)
+    decoder = Decoder(
+        base.model,
+        adapter,
+        base.compute_dtype,
+        fp8=fp8,
+        dropout=config.dropout,
+        flat=base.adapter.flat,
+    )
     key = "fp8" if fp8 else str(base.compute_dtype)
     if key not in base.agreed:
         base.peft.eval()  # nothing is dropped; who attaches says next what it is to be

@@ -32,6 +32,7 @@ from lhcq.model.kernels.triton import (
     split_heads,
     spread,
 )
+from lhcq.model.stacks import Stacks
 
 _again = False
 """Whether a layer is computed a second time, for what its backward pass needs."""
@@ -75,7 +76,16 @@ class Way(NamedTuple):
 class Decoder(Copies):
     """The layers of `model` with the LoRA weights of `adapter`; call `refresh` whenever those have changed."""
 
-    def __init__(self, model: Any, adapter: str, dtype: torch.dtype, *, fp8: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        model: Any,
+        adapter: str,
+        dtype: torch.dtype,
+        *,
+        fp8: bool,
+        dropout: float,
+        flat: torch.nn.Parameter,
+    ) -> None:
         backbone = model.base_model
         self.embed = backbone.embed_tokens
         self.rotary = backbone.rotary_emb
@@ -87,7 +97,17 @@ class Decoder(Copies):
         attention = backbone.layers[0].self_attn
         self.half = attention.head_dim // 2
         self.layers = [_Layer(layer, adapter, dtype, fp8=fp8) for layer in backbone.layers]
-        super().__init__(pair for layer in self.layers for joint in layer.joints for pair in joint.copies())
+        kinds = [list(joints) for joints in zip(*(layer.joints for layer in self.layers), strict=True)]
+        self._stacks = Stacks(kinds, flat) if Stacks.fit(kinds, flat) else None
+        alone = [] if self._stacks else [joint for joints in kinds for joint in joints]
+        super().__init__(pair for joint in alone for pair in joint.copies())
+        self.refresh()
+
+    def refresh(self) -> None:
+        """As `Copies`."""
+        super().refresh()
+        if self._stacks is not None:
+            self._stacks.refresh()
 
     def __call__(self, token_ids: torch.Tensor, at: torch.Tensor, shared: int) -> torch.Tensor:
         """The normed output at positions `at` `(rows, k)`, `(rows, k, hidden)`.

@@ -1,8 +1,9 @@
 """Linear layers that read the same input as one product, with LoRA, in the model's type or in 8 bits.
 
-Where nothing is dropped, LoRA is added to the weights as they are unpacked, which every pass does anyway: in
-float32, rounded once, so that a weight's rounding does to a product what rounding the product does. A pass then takes
-no longer than one without an adapter.
+Where nothing is dropped, LoRA is added to the weights as they are unpacked, which every pass of a large model does
+anyway: in float32, rounded once, so that a weight's rounding does to a product what rounding the product does. A pass
+then takes no longer than one without an adapter. A small model keeps its weights, and LoRA is added to all of them
+once a step (`lhcq.model.stacks`).
 
 In 8 bits LoRA would vanish in the weights' rounding: its products stay beside, as they do where something is dropped,
 which makes theirs another input. A product takes rows of e4m3 with a scale each, of the input and of the weights, and
@@ -11,6 +12,7 @@ input is taken of the very same 8-bit weights, whose scales go into the gradient
 products, and all that is summed or kept, stay in the model's type.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +33,14 @@ class _Member(NamedTuple):
     ranks: slice
     trained_a: torch.nn.Parameter
     trained_b: torch.nn.Parameter
+
+
+class Kept(NamedTuple):
+    """The weights of a small model, `(n_out, n_in)` in its type."""
+
+    weight: torch.Tensor
+    merged: torch.Tensor
+    """With LoRA."""
 
 
 class Passed(NamedTuple):
@@ -68,6 +78,11 @@ class Joint:
         self.trained = [weight for one in self.members for weight in (one.trained_a, one.trained_b)]
         self.keeps = fp8 and all(hasattr(base, UNPACKED) for base in self.bases)
         """Whether 8-bit weights stay: those of a small model."""
+        self.kept: Kept | None = None
+        self.grads: tuple[torch.Tensor, torch.Tensor] | None = None
+        """Where gradients of `a` and `b` are left, unscaled float32; None: they are added to those of the trained."""
+        self.on_last: Callable[[], None] = lambda: None
+        """Called when those of this joint are there; the first layer's are there last."""
 
     def copies(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Each tensor that is multiplied with, and the trained one that it is a copy of."""
@@ -144,8 +159,14 @@ class Joint:
         if grad_inner is None:
             return
         inner = x @ self.a.t() if passed.inner is None else passed.inner
+        dropped = x if passed.mask is None else apply_mask(x, passed.mask, share)
+        if self.grads is not None:
+            _multiply(grad_inner.t(), dropped, out=self.grads[0])
+            _multiply(grad.t(), inner, out=self.grads[1])
+            self.on_last()
+            return
         to_b = grad.t() @ inner
-        to_a = grad_inner.t() @ (x if passed.mask is None else apply_mask(x, passed.mask, share))
+        to_a = grad_inner.t() @ dropped
         for one in self.members:
             one.trained_a.grad.add_(to_a[one.ranks], alpha=self.scale)
             one.trained_b.grad.add_(to_b[one.outputs, one.ranks], alpha=self.scale)
@@ -160,6 +181,8 @@ class Joint:
 
     def weight(self, *, merged: bool) -> torch.Tensor:
         """W in the model's type, `(n_out, n_in)`, with LoRA in it if `merged`."""
+        if self.kept is not None:
+            return self.kept.merged if merged else self.kept.weight
         weight = torch.empty(self.n_out, self.n_in, dtype=self.dtype, device=self.a.device)
         lora = {one.outputs.start: one.ranks for one in self.members} if merged else {}
         for base, rows in zip(self.bases, self.rows, strict=True):
@@ -191,6 +214,14 @@ class Joint:
         if self.keeps:
             setattr(first, name, weight)
         return weight
+
+
+def _multiply(left: torch.Tensor, right: torch.Tensor, *, out: torch.Tensor) -> None:
+    """`left` times `right`, rounded to no other type than that of `out`."""
+    if left.dtype == out.dtype:
+        torch.mm(left, right, out=out)
+    else:
+        torch.mm(left, right, out_dtype=out.dtype, out=out)
 
 
 def _product(left: Packed, right: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:

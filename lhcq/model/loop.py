@@ -24,11 +24,11 @@ from lhcq.model.base import Base
 from lhcq.model.checkpoint import recorded_rows, verified_step
 from lhcq.model.labels import label_ids
 from lhcq.model.optimizer import load_optimizer, make_optimizer
-from lhcq.model.passes import PassSize, choose_pass, set_checkpointing
+from lhcq.model.passes import PassSize, are_recorded, choose_pass, replays, set_checkpointing
 from lhcq.model.plan import learning_rate_at, plan_run
-from lhcq.model.ranks import Ranks, resident_ranks
+from lhcq.model.ranks import Ranks, Reached, resident_ranks
 from lhcq.model.score import score_attached
-from lhcq.model.steps import StepData, accumulate, explained_memory, seeded_dropout
+from lhcq.model.steps import Step, StepData, accumulate, explained_memory, seeded_dropout
 
 _PROBED = 4
 """Prompts that the end of a segment is tried on."""
@@ -167,37 +167,49 @@ def _train(
     size = others.agree(size)
     set_checkpointing(base, on=size.checkpointing)
     state = TrainState(base=base, optimizer=optimizer, step=start, stopped=False, uses=base.uses, size=size)
-    began = time.perf_counter()
-    upcoming = data.step(start + 1, size)
-    for step in range(start + 1, until_step + 1):
-        current = upcoming
-        others.hand_out(adapter, step=step, until=until_step, size=size)
+    # What is replayed is queued before the step ahead of it is asked what it came to: a small model's GPU would wait
+    # for that.
+    ahead = replays(base, size)
+
+    def begin(step: int, share: Step) -> torch.Tensor:
+        waits = not (ahead and are_recorded(base, share.batches))
+        others.hand_out(adapter, step=step, until=until_step, size=size, waits=waits)
         with seeded_dropout(base.device, config.seed, step), explained_memory():
-            share = accumulate(base, adapter, current, size)
-        summed = others.sum_up(adapter, share, current.tokens)
-        # A GPU works on while the next step's prompts are encoded; the first number asked of it waits for it.
+            losses = accumulate(base, adapter, share, size)
+        return others.sum_up(adapter, losses, share.tokens)
+
+    began = time.perf_counter()
+    current = data.step(start + 1, size)
+    totals = None
+    for step in range(start + 1, until_step + 1):
+        if totals is None:
+            totals = begin(step, current)
+        # A GPU works on while the next step's prompts are encoded.
         upcoming = data.step(step + 1, size) if step < until_step else current
-        loss, missing, tokens = summed()
-        norm = _clip(adapter, config.max_grad_norm)
+        optimizer.param_groups[0]["lr"] = rate = learning_rate_at(step, plan, config, peak)
+        told = _Told(torch.cat([totals, _clip(adapter, config.max_grad_norm)[None]]))
+        optimizer.step()
+        totals = begin(step + 1, upcoming) if ahead and step < until_step else None
+        others.reach(told.point)
+        loss, missing, tokens, norm = told.values
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise _diverged(f"at step {step}: loss {loss}, gradient norm {norm}", checkpoint)
-        optimizer.param_groups[0]["lr"] = learning_rate_at(step, plan, config, peak)
-        optimizer.step()
         state.step = step
         ended = time.perf_counter()
         record = StepRecord(
             step=step,
             loss=loss,
             answer_loss=missing if config.answer_weight else None,
-            learning_rate=optimizer.param_groups[0]["lr"],
+            learning_rate=rate,
             grad_norm=norm,
             samples_per_second=current.rows / (ended - began),
-            tokens=tokens,
+            tokens=int(tokens),
         )
         began = ended
         if not on_step(record):
             state.stopped = True
             break
+        current = upcoming
     if not state.stopped:
         # The last step's own weights have answered nothing yet: nobody would see that they cannot.
         probed = score_attached(base, data.prompts[:_PROBED], config.max_tokens, batch_size=_PROBED)
@@ -221,12 +233,28 @@ def _restore(
     return step
 
 
-def _clip(adapter: Adapter, limit: float) -> float:
-    """Scale the gradient down to norm `limit` where it is above; the norm before."""
+class _Told:
+    """Numbers on their way from the device: read `values` once it has come to `point`."""
+
+    def __init__(self, numbers: torch.Tensor) -> None:
+        self._numbers = numbers
+        if numbers.device.type == "cuda":
+            self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self._numbers.copy_(numbers, non_blocking=True)
+        self.point = Reached(numbers.device)
+
+    @property
+    def values(self) -> list[float]:
+        found: list[float] = self._numbers.tolist()
+        return found
+
+
+def _clip(adapter: Adapter, limit: float) -> torch.Tensor:
+    """Scale the gradient down to norm `limit` where it is above; the norm before, a float64 on the device."""
     gradient = adapter.flat.grad
-    norm = float(torch.linalg.vector_norm(gradient))
-    if norm > limit:
-        gradient.mul_(limit / norm)
+    norm = torch.linalg.vector_norm(gradient).double()
+    # Times one where it is below, which changes nothing.
+    gradient.mul_((limit / norm).clamp(max=1.0))
     return norm
 
 

@@ -74,6 +74,11 @@ class Batch:
         """Its values on the device."""
         return {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
 
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What a recorded pass is known by."""
+        return (*self.token_ids.shape, self.shared, self.answers)
+
 
 def cut_step(
     token_ids: Sequence[list[int]],
@@ -123,12 +128,17 @@ def _batch(
     for at, row in enumerate(part):
         ids[at, : len(token_ids[row])] = token_ids[row]
         last[at], bits[at], shares[at] = len(token_ids[row]) - 1, labels[row], weights[row]
-    on_device = (torch.from_numpy(array).to(base.device) for array in (ids, last, bits, shares))
+    on_device = (_sent(torch.from_numpy(array), base.device) for array in (ids, last, bits, shares))
     return Batch(
         **dict(zip(("token_ids", "last", "labels", "weights"), on_device, strict=True)),
         shared=shared,
         answers=answers,
     )
+
+
+def _sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The values on a device; what a GPU has still to do is not waited for."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def _length(base: Base, longest: int, answers: Answers | None) -> int:
@@ -143,9 +153,17 @@ def run_pass(base: Base, batch: Batch, size: PassSize) -> torch.Tensor:
 
     The first is of the choice between the labels, the second of saying either, 0 where that is not learnt.
     """
-    if base.records and not size.checkpointing:
-        return _replay(base, batch)
-    return _eager(base, batch)
+    return _replay(base, batch) if replays(base, size) else _eager(base, batch)
+
+
+def replays(base: Base, size: PassSize) -> bool:
+    """Whether passes are recorded once and replayed."""
+    return base.records and not size.checkpointing
+
+
+def are_recorded(base: Base, batches: Sequence[Batch]) -> bool:
+    """Whether there is a record of each of these passes."""
+    return all(batch.shape in base.adapter.graphs for batch in batches)
 
 
 def _eager(base: Base, batch: Batch) -> torch.Tensor:
@@ -182,13 +200,12 @@ def _losses_of(base: Base, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
 def _replay(base: Base, batch: Batch) -> torch.Tensor:
     """As `_eager`, from a recorded graph of this shape: a small model is otherwise bound by launching kernels."""
     adapter: Adapter = base.adapter
-    shape = (*batch.token_ids.shape, batch.shared, batch.answers)
-    if shape not in adapter.graphs:
+    if batch.shape not in adapter.graphs:
         recorded = _record(base, batch)
         if recorded is None:
             return _eager(base, batch)
-        adapter.graphs[shape] = recorded
-    graph, inputs, losses = adapter.graphs[shape]
+        adapter.graphs[batch.shape] = recorded
+    graph, inputs, losses = adapter.graphs[batch.shape]
     for name, tensor in batch.tensors.items():
         getattr(inputs, name).copy_(tensor)
     graph.replay()

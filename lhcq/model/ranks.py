@@ -12,15 +12,14 @@ at its patience. What a rank says and is told goes through pipes; tensors go thr
 import atexit
 import contextlib
 import datetime
-import functools
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,16 +122,6 @@ def leave_group() -> None:
     PartialState._reset_state()
 
 
-class Summed(NamedTuple):
-    """What a step came to over all ranks."""
-
-    choice: float
-    """The loss over the two labels, nats."""
-    missing: float
-    """That of saying either, nats; 0 where it is not learnt."""
-    tokens: int
-
-
 class Ranks:
     """Rank 0's hold on the others. With a count of 1 there are none, and everything here does nothing."""
 
@@ -205,40 +194,63 @@ class Ranks:
             ranks=self.count,
         )
 
-    def hand_out(self, adapter: Adapter, *, step: int, until: int, size: PassSize) -> None:
-        """Have the others begin a step with rank 0's weights; no step after `until` will be asked of them."""
+    def hand_out(
+        self, adapter: Adapter, *, step: int, until: int, size: PassSize, waits: bool = True
+    ) -> None:
+        """Have the others begin a step with rank 0's weights; no step after `until` will be asked of them.
+
+        Unless it `waits`, what rank 0 has a GPU do next may be queued behind that; nothing of it may ask the GPU
+        itself for an answer, which it would not give if a rank had died.
+        """
         if self._peers:
+            device = adapter.flat.device
             self._tell(step=step, until=until, size=size.model_dump())
-            self._finish([torch.distributed.broadcast(adapter.flat.data, src=0, async_op=True)])
+            self._join(device, [torch.distributed.broadcast(adapter.flat.data, src=0, async_op=True)])
+            if waits:
+                self.reach(Reached(device))
 
-    def sum_up(self, adapter: Adapter, losses: torch.Tensor, tokens: int) -> Callable[[], "Summed"]:
-        """Add the others' gradients to the adapter's; what is given waits for it, and tells the sums of the rest."""
-        if not self._peers:
-            choice, missing = losses.unbind()
-            return lambda: Summed(float(choice), float(missing), tokens)
+    def sum_up(self, adapter: Adapter, losses: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Add the others' gradients to the adapter's; the sums of their losses and tokens and these, `(3,)`."""
         totals = _totals(losses, tokens)
-        works = [torch.distributed.reduce(one, dst=0, async_op=True) for one in (adapter.flat.grad, totals)]
-        return functools.partial(self._sums, works, totals)
+        if self._peers:
+            sums = [
+                torch.distributed.reduce(one, dst=0, async_op=True) for one in (adapter.flat.grad, totals)
+            ]
+            self._join(losses.device, sums)
+        return totals
 
-    def _sums(self, works: list[Any], totals: torch.Tensor) -> "Summed":
-        self._finish(works)
-        choice, missing, tokens = totals.tolist()
-        return Summed(choice, missing, int(tokens))
+    def reach(self, point: "Reached") -> None:
+        """Wait until the device is there, as long as all others are."""
+        self._finish([point])
 
     def _tell(self, **command: Any) -> None:
         line = json.dumps(command).encode()
         for peer in self._peers:
             peer.send(line, PATIENCE_SECONDS)
 
+    def _join(self, device: torch.device, works: list[Any]) -> None:
+        """Have a GPU wait for what the others take part in; on a CPU this process does."""
+        if device.type == "cpu":
+            self._finish(works)
+            return
+        with self._explained():
+            for work in works:
+                work.wait()
+
     def _finish(self, works: list[Any]) -> None:
-        """Wait for what the others take part in, as long as all of them are there."""
+        """Wait, as long as all of the others are there."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        try:
+        with self._explained():
             for work in works:
                 while not work.is_completed():
                     self._look(deadline)
                     time.sleep(_LOOK_EVERY_SECONDS)
                 work.wait()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:  # a connection broke, which may be known before the death that broke it
             raise self._broken(error) from error
 
@@ -262,6 +274,22 @@ class Ranks:
 def _note_stuck() -> None:
     global _stuck  # noqa: PLW0603  of the process, like the thread
     _stuck = True
+
+
+class Reached:
+    """The point that a device's queue has come to now, waited for as for a transfer."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event() if device.type == "cuda" else None
+        if self._event is not None:
+            self._event.record()
+
+    def is_completed(self) -> bool:
+        """Whether the device has done all that was asked of it before."""
+        return self._event is None or bool(self._event.query())
+
+    def wait(self) -> None:
+        """Nothing is left to wait for."""
 
 
 class _Joining:
@@ -309,6 +337,7 @@ class Follower:
         self._adapter = attach_lora(self._base, self._config)
         self._base.peft.train()
         self._upcoming: tuple[int, Step] | None = None
+        self._cut: PassSize | None = None
         with explained_memory():
             self.size = choose_pass(
                 self._base,
@@ -322,7 +351,9 @@ class Follower:
     def work(self, *, step: int, until: int, size: dict[str, Any]) -> None:
         """Do the share of a step with rank 0's weights, and give it the gradient."""
         cut = PassSize.checked(**size)
-        set_checkpointing(self._base, on=cut.checkpointing)
+        if cut != self._cut:  # to ask transformers how it stands takes a fifth of a small model's step
+            set_checkpointing(self._base, on=cut.checkpointing)
+            self._cut = cut
         if self._upcoming is None or self._upcoming[0] != step:
             self._upcoming = step, self._data.step(step, cut, self._rank)
         share = self._upcoming[1]
@@ -336,4 +367,5 @@ class Follower:
 
 
 def _totals(losses: torch.Tensor, tokens: int) -> torch.Tensor:
-    return torch.cat([losses.double(), torch.tensor([tokens], dtype=torch.float64, device=losses.device)])
+    # Filled in where it is: a copy from the host waits for the GPU, and no prompts would be encoded meanwhile.
+    return torch.cat([losses.double(), torch.full((1,), tokens, dtype=torch.float64, device=losses.device)])

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     Field,
+    PrivateAttr,
     StringConstraints,
     field_serializer,
     model_validator,
@@ -76,6 +77,18 @@ class Job(Grown):
         None
     )
     """W3C's `traceparent` of the latest request's publishing; None where that is not traced."""
+    _planned_in: Workspace | None = PrivateAttr(None)
+
+    def planned_in(self, workspace: Workspace) -> Self:
+        """The same request, which knows the workspace whose inputs it was planned by; no record holds that."""
+        planned = self.model_copy()
+        planned._planned_in = workspace
+        return planned
+
+    @property
+    def workspace(self) -> Workspace | None:
+        """Where it was planned, by a program; None of one that was read, or that a verb asks for."""
+        return self._planned_in
 
     @model_validator(mode="before")
     @classmethod

@@ -1,14 +1,15 @@
 """Leases: a claim on one unit of work, held in Redis while the work runs.
 
 A lease saves work that two workers would do twice; correctness rests on the commit that only the first can make.
-It expires on the server, and its token says who holds it. It is taken and given back by one script, which counts the
-attempt too (`tasks.jobs.turns`), and extended by redis-py's `Lock` in a thread of the process, never by the worker's
-event loop; whoever lost it stops at its next `check`.
+It expires on the server, and its token says who holds it. It is taken, extended and given back by one script, which
+counts the attempt too (`tasks.jobs.turns`); a thread of the process extends it, never the worker's event loop, and
+whoever lost it stops at its next `check`.
 
-Two things can keep a lease from being extended, and they are told apart. When the broker is away, the work goes on:
-nobody can take the lease there either, or, if this host alone is cut off, another's copy of the work is harmless,
-while stopping would throw away every task in flight whenever the broker restarts. When the process itself stood
-still for longer than the lease, the lease has expired, and it stops without asking.
+A lease may expire while its holder lives: its process stood still, on a machine that does too much at once, or the
+broker was away. That alone loses nothing. Whoever stood still asks before anything else, and has it again unless
+somebody else began the unit since: to stop would throw away an hour's training for nothing. While the broker cannot
+be asked, the work goes on: nobody can take the lease there either, or, if this host alone is cut off, the copy that
+another makes is harmless.
 """
 
 import contextlib
@@ -23,13 +24,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import LockError
 from redis.retry import Retry
 
 from lhcq.errors import LeaseLost
 from lhcq.records.failures import Holder
 from tasks.broker.connection import LEASE_PREFIX
-from tasks.jobs.turns import Claim, Ending, Released, give_back_lease, take_lease
+from tasks.jobs.turns import Claim, Ending, Released, extend_lease, give_back_lease, take_lease
 from tasks.jobs.units import unit_key
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,16 @@ class Lease:
     ending: Ending = "untried"
     """How the attempt ended, for whoever counts."""
 
-    def __init__(self, job_ended: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        job_ended: Callable[[], bool] = lambda: False,
+        extend: Callable[["Lease"], None] = lambda _: None,
+    ) -> None:
         self._lost = threading.Event()
+        self._asking = threading.Lock()
+        """Held by who extends it and who gives it back: what was given back must not be taken again by the other."""
         self._job_ended = job_ended
+        self._extend = extend
         self._awake = time.monotonic()
         self._over = False
         self.released: list[Released] = []
@@ -58,16 +65,16 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether somebody else may hold it by now, or the job ended: then nothing may be committed any more."""
-        return self._lost.is_set() or self._stood_still() or self._job_ended()
+        """Whether somebody else took it, as far as the broker can be asked, or the job ended: then nothing may be
+        committed any more."""
+        if time.monotonic() - self._awake > LEASE_SECONDS and not self._lost.is_set():
+            self._extend(self)  # this process stood still, and its thread may not have asked yet
+        return self._lost.is_set() or self._job_ended()
 
     def check(self) -> None:
         """Raise `LeaseLost` if it is lost: called between blocks of work, and before a commit."""
         if self.lost:
             raise LeaseLost("the lease was lost, so another worker does this or did it")
-
-    def _stood_still(self) -> bool:
-        return time.monotonic() - self._awake > LEASE_SECONDS
 
 
 class NoLease(Lease):
@@ -93,7 +100,7 @@ def drop_overlong(client: "redis.Redis", key: str, seconds: float) -> bool:
     """Forget a key that was set for `seconds` and claims to last longer; whether it did.
 
     The broker's clock was set back since, and would keep what a dead host held for all that time. A holder that lives
-    finds its lease lost, and stops.
+    takes it again, unless another was first.
     """
     if client.pttl(key) <= 1000 * seconds:
         return False
@@ -137,13 +144,18 @@ def lease(
     """
     holder = {"by": Holder.this_process().model_dump()}
     token = json.dumps({"holder": holder["by"], "token": secrets.token_hex(8)})
-    held = Lease(job_ended)
     key = lease_key(unit)
+
+    def ask(held: Lease) -> None:
+        with _impatient(client) as own:
+            _extend(own, key, token, claim, held)
+
+    held = Lease(job_ended, ask)
     held.attempts, held.released = take_lease(client, key, token, LEASE_SECONDS, claim, json.dumps(holder))
     if not held.attempts:
         yield None
         return
-    _extender.add(held, client, key, token)
+    _extender.add(held, client, key, token, claim)
     try:
         yield held
     finally:
@@ -156,27 +168,31 @@ class _Extender:
     """The thread of this process that extends the leases which it holds; it ends once there was none for a while."""
 
     def __init__(self) -> None:
+        self._leases: dict[Lease, tuple[redis.Redis, str, str, Claim | None, contextvars.Context]] = {}
         os.register_at_fork(after_in_child=self._begin)
         self._begin()
 
     def _begin(self) -> None:
         """With nothing: a forked child has none of its parent's threads and leases."""
-        self._leases: dict[Lease, tuple[redis.Redis, str, str, contextvars.Context]] = {}
+        for held in self._leases:
+            held._asking = threading.Lock()  # which a thread of the parent may have held
+        self._leases.clear()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def add(self, held: Lease, client: "redis.Redis", key: str, token: str) -> None:
+    def add(self, held: Lease, client: "redis.Redis", key: str, token: str, claim: Claim | None) -> None:
         """Extend a lease from now on; what is logged about it is about the unit of the caller too."""
         with self._guard:
-            self._leases[held] = (client, key, token, contextvars.copy_context())
+            self._leases[held] = (client, key, token, claim, contextvars.copy_context())
             if self._thread is None:  # short work follows each other under one thread, and pays for none
                 self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 self._thread.start()
 
     def remove(self, held: Lease) -> None:
         """Extend it no more."""
-        with self._guard:
+        with held._asking:
             held._over = True
+        with self._guard:
             self._leases.pop(held, None)  # a child that was forked meanwhile does not know it
 
     def _run(self) -> None:
@@ -189,28 +205,23 @@ class _Extender:
                         self._thread = None
                         return
                     leases = list(self._leases.items())
-                for held, (client, key, token, context) in leases:
+                for held, (client, key, token, claim, context) in leases:
                     if id(client) not in impatient:
                         impatient[id(client)] = clients.enter_context(_impatient(client))
-                    context.run(_extend, impatient[id(client)], key, token, held)
+                    context.run(_extend, impatient[id(client)], key, token, claim, held)
 
 
-def _extend(client: "redis.Redis", key: str, token: str, held: Lease) -> None:
-    if held._over or held._lost.is_set():
-        return
-    lock = client.lock(key, timeout=LEASE_SECONDS, thread_local=False)
-    lock.local.token = token.encode()
-    try:
-        if held._stood_still():
-            raise LockError("this process stood still for longer")
+def _extend(client: "redis.Redis", key: str, token: str, claim: Claim | None, held: Lease) -> None:
+    with held._asking:
+        if held._over or held._lost.is_set():
+            return
         held._awake = time.monotonic()
-        lock.extend(LEASE_SECONDS, replace_ttl=True)
-    except LockError as error:
-        if not held._over:
-            log.warning("lease %s was lost: %s", key, error)
-            held._lost.set()
-    except redis.RedisError as error:
-        log.warning("lease %s could not be extended: %s", key, error)
+        try:
+            if not extend_lease(client, key, token, LEASE_SECONDS, claim, held.attempts):
+                log.warning("lease %s was lost: another worker began the unit", key)
+                held._lost.set()
+        except redis.RedisError as error:
+            log.warning("lease %s could not be extended: %s", key, error)
 
 
 _extender = _Extender()

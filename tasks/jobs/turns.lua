@@ -136,6 +136,16 @@ function acts.claim(lease, token, milliseconds, job, unit, queue, latest)
   return {redis.call('HINCRBY', 'lhcq:attempts:' .. job, unit, 1), unpack(release(queue, 2))}
 end
 
+-- Extend a lease, which may have expired since: then it is taken again, unless somebody began the unit in between, as the
+-- attempts tell. Of a unit whose attempts are not counted it is, as long as nobody else has it.
+function acts.extend(lease, token, milliseconds, job, unit, attempts)
+  local holder = redis.call('GET', lease)
+  if holder and holder ~= token then return 0 end
+  if not holder and job ~= '' and redis.call('HGET', 'lhcq:attempts:' .. job, unit) ~= attempts then return 0 end
+  redis.call('SET', lease, token, 'PX', milliseconds)
+  return 1
+end
+
 -- Give the lease back, unless it is another's by now, and note how the attempt ended.
 acts['end'] = function(lease, token, job, unit, queue, member, how)
   if redis.call('GET', lease) == token then redis.call('DEL', lease) end

@@ -175,6 +175,18 @@ def take_lease(
     return int(attempts), _released(released)
 
 
+def extend_lease(
+    client: "redis.Redis", key: str, token: str, seconds: float, claim: Claim | None, attempts: int
+) -> bool:
+    """Extend a lease, or take one that expired again where nobody began the unit since; False where it is lost.
+
+    `attempts` is what `take_lease` gave.
+    """
+    job, unit, _ = claim.words if claim else _NO_CLAIM
+    words = ("extend", key, token, int(1000 * seconds), job, unit, attempts)
+    return bool(client.register_script(_program())(args=words))  # by a client that does not last
+
+
 def give_back_lease(
     client: "redis.Redis", key: str, token: str, claim: Claim | None, how: Ending
 ) -> list[Released]:
@@ -203,5 +215,10 @@ def _act(client: "redis.Redis", *words: str | int) -> Any:
 
 @lru_cache(maxsize=8)
 def _script(client: "redis.Redis") -> Script:
+    return client.register_script(_program())
+
+
+@lru_cache(maxsize=1)
+def _program() -> str:
     constants = f"local WINDOW, HEAD_START, LAST_LEVEL = {WINDOW}, {HEAD_START}, {len(_LEVELS) - 1}\n"
-    return client.register_script(constants + _LUA.read_text("utf-8"))
+    return constants + _LUA.read_text("utf-8")

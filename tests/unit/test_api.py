@@ -45,6 +45,20 @@ def test_the_same_again_is_done_already_and_another_request_is_refused(
         lhcq.cluster(events, "made", workspace=place, radius=0.5)
 
 
+def test_what_was_planned_in_a_workspace_is_submitted_there_and_nowhere_else(
+    place: Workspace, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment names another one, to which a program's plan went."""
+    other = tmp_path / "of the environment"
+    monkeypatch.setenv("LHCQ_WORKSPACE", str(other))
+    made = lhcq.cluster(events, "made", workspace=place)
+    plan = lhcq.plan_cluster(events, "made", workspace=place)
+    assert lhcq.submit(plan).result() == made
+    assert not other.exists()
+    with pytest.raises(BadInput, match=r"was planned in .* and not for .*of the environment"):
+        lhcq.submit(plan, workspace=other)
+
+
 def test_a_dataset_that_came_under_the_name_of_a_removed_one_is_not_taken_for_it(
     place: Workspace, events: Path
 ) -> None:

@@ -104,7 +104,7 @@ def test_a_lease_is_extended_while_the_work_lasts(broker, short: float) -> None:
 
 def test_a_lease_whose_holder_died_expires(broker, short: float) -> None:
     assert broker.lock(lease_key(UNIT), timeout=short).acquire()  # and nobody extends it
-    wait_for(lambda: not is_leased(broker, UNIT), "the lease to expire")
+    wait_for(lambda: not broker.exists(lease_key(UNIT)), "the lease to expire")
     with lease(broker, UNIT) as held:
         assert held is not None
 
@@ -115,17 +115,57 @@ def test_a_lease_that_claims_more_than_a_leases_length_has_ended(broker) -> None
         assert held is not None
 
 
-@pytest.mark.parametrize("lose", ["delete", "flush", "taken"])
-def test_a_holder_notices_that_its_lease_is_lost(broker, short: float, lose: str) -> None:
-    with lease(broker, UNIT) as held:
-        if lose == "delete":
-            broker.delete(lease_key(UNIT))
-        elif lose == "flush":
-            broker.flushall()
-        else:
-            broker.set(lease_key(UNIT), "another's token", ex=10)
+@pytest.fixture
+def claim(here) -> Claim:
+    """Of the first chunk of a job."""
+    job = create_job(here, job_of(name="made", parts=2))
+    return Claim(job, chunk_unit(job, 0), "cpu")
+
+
+def begun_by_another(broker: redis.Redis, claim: Claim, ending: str) -> None:
+    """Another worker had the unit, and is at it yet, failed, or was killed long ago."""
+    key = lease_key(claim.unit.key)
+    assert take_lease(broker, key, "another's", 10, claim, "{}")[0] == 2
+    if ending == "done":
+        give_back_lease(broker, key, "another's", claim, "done")
+    elif ending == "killed":
+        broker.delete(key)
+
+
+@pytest.mark.parametrize("ending", ["at it", "done", "killed", "forgotten"])
+def test_a_holder_notices_that_its_lease_is_lost(broker, claim: Claim, short: float, ending: str) -> None:
+    key = lease_key(claim.unit.key)
+    with lease(broker, claim.unit.key, claim=claim) as held:
+        with held._asking:  # as if this process stood still
+            broker.delete(key)
+            if ending == "forgotten":
+                broker.flushall()
+            else:
+                begun_by_another(broker, claim, ending)
         wait_for(lambda: held.lost, "the holder to notice")
-    assert broker.exists(lease_key(UNIT)) == (lose == "taken")  # another's lease is not released
+    assert broker.exists(key) == (ending == "at it")  # another's lease is not released
+
+
+def test_a_lease_that_expired_is_taken_again_where_nobody_began_the_unit_since(
+    broker, claim: Claim, short: float
+) -> None:
+    with lease(broker, claim.unit.key, claim=claim) as held:
+        broker.delete(lease_key(claim.unit.key))
+        wait_for(lambda: is_leased(broker, claim.unit.key), "the holder to have it again")
+        held.check()
+        with lease(broker, claim.unit.key, claim=claim) as second:
+            assert second is None
+    assert not is_leased(broker, claim.unit.key)
+
+
+def test_what_was_given_back_is_not_taken_again(broker, claim: Claim, short: float) -> None:
+    for _ in range(20):
+        with lease(broker, claim.unit.key, claim=claim) as held:
+            held.ending = "again"
+            asked = threading.Thread(target=held._extend, args=(held,))
+            asked.start()
+        asked.join(10)
+        assert not is_leased(broker, claim.unit.key)
 
 
 def test_a_lease_that_claims_more_than_its_length_has_ended(broker) -> None:
@@ -190,14 +230,17 @@ def test_the_lease_tells_who_holds_it(broker, monkeypatch) -> None:
         assert abs(holder.since - time.time()) < 60
 
 
-def test_a_process_that_stood_still_for_longer_than_its_lease_knows_at_once(broker) -> None:
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_process_that_stood_still_for_longer_than_its_lease_asks_before_it_goes_on(
+    broker, taken: bool
+) -> None:
     program = (
         "import sys, time; import redis; from tasks.jobs import leases\n"
-        "leases.LEASE_SECONDS = 0.5; leases._EXTEND_EVERY_SECONDS = 0.1\n"
+        "leases.LEASE_SECONDS = 0.5; leases._EXTEND_EVERY_SECONDS = 60\n"  # the thread comes too late
         "client = redis.Redis(unix_socket_path=sys.argv[1], decode_responses=True)\n"
         f"with leases.lease(client, {UNIT!r}) as held:\n"
         "    print('held', held.lost, flush=True); sys.stdin.readline()\n"
-        "    print('after', held.lost, flush=True)\n"
+        "    print('after', held.lost, flush=True); sys.stdin.readline()\n"
     )
     server = broker.connection_pool.connection_kwargs["path"]
     with subprocess.Popen(
@@ -209,25 +252,33 @@ def test_a_process_that_stood_still_for_longer_than_its_lease_knows_at_once(brok
         process.send_signal(signal.SIGSTOP)
         wait_for(lambda: not is_leased(broker, UNIT), "the lease to expire")
         time.sleep(0.2)  # its clock began after the broker's
+        if taken:
+            broker.set(lease_key(UNIT), "another's", px=10_000)
         process.stdin.write("\n")
         process.stdin.flush()
         process.send_signal(signal.SIGCONT)
-        assert process.stdout.readline() == "after True\n"
+        assert process.stdout.readline() == f"after {taken}\n"
+        assert broker.exists(lease_key(UNIT))
+        process.stdin.close()
 
 
-def test_a_broker_that_is_away_does_not_stop_the_work_and_one_that_forgot_does(
+def test_a_broker_that_is_away_does_not_stop_the_work_however_long_and_one_that_forgot_does(
     short: float, tmp_path: Path
 ) -> None:
-    """The server is stopped for longer than the lease, which it then finds expired."""
     place = Workspace(tmp_path)
     with embedded_broker(place) as url:
         client = redis.Redis(unix_socket_path=url.removeprefix("redis+socket://"), decode_responses=True)
         pid = client.info("server")["process_id"]
-        with client, lease(client, UNIT) as held:
+        job = create_job(place, job_of(name="made", parts=2))
+        claim = Claim(job, chunk_unit(job, 0), "cpu")
+        with client, lease(client, claim.unit.key, claim=claim) as held:
             os.kill(pid, signal.SIGSTOP)
             time.sleep(4 * short)
             held.check()
             os.kill(pid, signal.SIGCONT)
-            wait_for(lambda: held.lost, "the holder to ask again and hear that the lease is gone")
+            wait_for(lambda: is_leased(client, claim.unit.key), "the holder to have its lease again")
+            held.check()
+            client.flushall()
+            wait_for(lambda: held.lost, "the holder to hear that the lease is gone")
             with pytest.raises(LeaseLost):
                 held.check()

@@ -43,12 +43,19 @@ def test_what_background_alone_gives_is_what_it_gives_of_references_of_that_size
     assert np.std(shares) == pytest.approx(np.hypot(error, np.sqrt(share * (1 - share) / 400)), abs=0.01)
 
 
-@given(arrays(np.float64, st.integers(2, 20), elements=PROBABILITIES))
+@given(arrays(np.float64, st.integers(1, 20), elements=PROBABILITIES))
 def test_an_event_of_the_reference_is_compared_with_the_others_of_it(background) -> None:
     expected = [
-        p_values(np.array([one]), np.delete(background, place))[0] for place, one in enumerate(background)
+        (1 + sum(other >= one for other in np.delete(background, place))) / (len(background) + 1)
+        for place, one in enumerate(background)
     ]
     assert p_values_among(background).tolist() == pytest.approx(expected, rel=1e-12)
+
+
+@given(st.integers(1, 300), st.sampled_from([0.001, 0.01, 0.03, 0.1, 0.25, 0.5]))
+def test_the_reference_passes_as_often_as_background_is_said_to(n, largest_p_value) -> None:
+    passed = np.count_nonzero(p_values_among(np.arange(n) / n) <= largest_p_value)
+    assert passed / (n + 1) == pytest.approx(passing_background(n, largest_p_value)[0])
 
 
 @given(arrays(np.float64, st.integers(0, 20), elements=PROBABILITIES))

@@ -233,6 +233,37 @@ def test_scores_of_something_else_are_not_selected_from(tmp_path, scored, other)
         read_finished(tmp_path / "prediction", spec_of("predict", **other))
 
 
+@pytest.mark.parametrize("n_reference", [9, 10, 99, 300])
+def test_background_alone_is_expected_to_give_one_number_however_small_the_reference(
+    tmp_path, n_reference
+) -> None:
+    random = np.random.default_rng(n_reference)
+
+    def part(name, n):
+        return write_part(
+            tmp_path / f"{name}.arrows",
+            np.arange(n),
+            random.random(n),
+            labels=np.zeros(n, np.int8),
+            mjj=np.full(n, 3000.0),
+        )
+
+    parts = part("reference", n_reference), part("scored", 2400)
+    summary = write_prediction(
+        tmp_path / "prediction",
+        read=lambda: (read_parts(parts[:1]), read_parts(parts[1:])),
+        n_events=2400,
+        largest_p_value=0.1,
+        of="0123",
+        fields={"name": "made", "run": "r", "step": 3, "dataset": "d", "template": {"name": "compact"}},
+        page=render_prediction,
+    )
+    expected = summary["expectation"]["expected"]
+    assert expected == pytest.approx(summary["selection"]["expected_of_background"])
+    assert expected == pytest.approx(240, rel=0.1)
+    assert sum(summary["spectrum"]["expected"]) == pytest.approx(expected)
+
+
 def sculpted(tmp_path, *, bump: float = 0.0, reference_mjj: bool = True, n: int = 20_000):
     """Background whose score rises towards 3.5 TeV, and the summary of a prediction of it; `bump` is the share of
     signal there, which scores higher."""
