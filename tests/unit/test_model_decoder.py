@@ -177,6 +177,21 @@ def test_lora_is_in_the_unpacked_weights_before_they_are_rounded(base):
 
 
 @GPU
+def test_small_steps_are_in_the_weights_that_a_small_model_keeps(base):
+    from lhcq.model.kernels.triton import unpack
+
+    joint = adapted(base).adapter.decoder.layers[3].o
+    base.adapter.flat.data *= 0.1
+    base.adapter.refresh()
+    exact = torch.empty(joint.n_out, joint.n_in, device="cuda")
+    unpack(joint.bases[0], exact, turned=False)
+    exact += joint.scale * (joint.b.float() @ joint.a.float())
+    # By one rounding; LoRA added to weights that are rounded already is off by up to two.
+    torch.testing.assert_close(joint.kept.merged.float(), exact, rtol=2.0**-8, atol=1e-6)
+    assert float((joint.kept.merged != exact.bfloat16()).double().mean()) < 1e-2
+
+
+@GPU
 def test_rows_in_8_bits_are_right_to_three_bits_of_mantissa_whatever_their_size():
     from lhcq.model.kernels.triton import pack
 
