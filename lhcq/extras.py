@@ -1,10 +1,21 @@
 """How what is not installed gets installed, from where this lhcq was: it need not be on a package index."""
 
+import importlib.util
 import json
 import sys
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+_TRAINING = ("torch", "transformers", "peft", "bitsandbytes", "gguf")
+
+
+def missing_for_training() -> str | None:
+    """The first package that training and scoring need and that is not installed; None where all are. Loads none.
+
+    A torch alone says nothing: many have one without the rest.
+    """
+    return next((package for package in _TRAINING if importlib.util.find_spec(package) is None), None)
 
 
 def command_for(extra: str) -> str:

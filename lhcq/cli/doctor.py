@@ -104,12 +104,11 @@ def _examine(workspace: "Workspace", place: "Workspace") -> "list[Finding]":
 
 def _local_fit(workspace: "Workspace") -> "list[Finding]":
     """Whether models fit on this host, if it can train at all."""
-    import importlib.util
-
+    from lhcq.extras import missing_for_training
     from lhcq.model.gpus import gpus_here
     from tasks.doctor import fit_finding, memory_here
 
-    if importlib.util.find_spec("torch") is None:
+    if missing_for_training() is not None:
         return []
     return [fit_finding(workspace, "this host", gpus_here(), memory_here())]
 

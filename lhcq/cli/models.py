@@ -15,13 +15,12 @@ def chosen_model(asked: str | None, workspace: "Workspace") -> str | None:
     A default that would have to be downloaded, and is large, is a choice: on a terminal it is asked for, elsewhere
     refused with what to say (`BadInput`).
     """
-    import importlib.util
-
+    from lhcq.extras import missing_for_training
     from lhcq.model.sources import GPU_DEFAULT, default_at_hand, default_model, is_at_hand
 
     if asked is not None:
         return asked
-    if importlib.util.find_spec("torch") is None:
+    if missing_for_training() is not None:
         return None
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return default_at_hand(workspace)

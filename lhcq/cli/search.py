@@ -22,6 +22,7 @@ from lhcq.cli.options import (
 )
 from lhcq.cli.parameters import NameOf, example
 from lhcq.config import TRAIN_PRESETS, TREES, SearchConfig
+from lhcq.records.specs import REGIONS_ASKED_AS
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
@@ -243,16 +244,15 @@ def command(
 
 def _words(sideband: float | None, fit: tuple[float, ...] | None) -> dict[str, str]:
     """What the places where a search looks were made of."""
-    edges = {"low": "LOW of --regions", "high": "HIGH of --regions", "width": "WIDTH of --regions"}
+    words = dict(REGIONS_ASKED_AS)
     if sideband is None:
-        edges["sideband"] = "--sideband, half of that width,"
+        words["sideband"] = "--sideband, half of that width,"
     if fit is None:
-        edges |= {
+        words |= {
             "fit_low": "where the fit begins, --sideband below --regions,",
             "fit_high": "where the fit ends",
         }
-        return edges
-    return edges | {"fit_low": "LOW of --fit", "fit_high": "HIGH of --fit"}
+    return words
 
 
 def _refuse_what_a_scan_has_not(**given: Any) -> None:

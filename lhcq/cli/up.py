@@ -23,10 +23,9 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
     Other commands of the workspace use them, and their jobs go on when the command ends. With LHCQ_BROKER_URL set,
     workers and Flower join that broker. `lhcq serve` shows the page alone.
     """
-    import importlib.util
-
     from lhcq.cli.session import open_workspace, stop_at_signals
     from lhcq.environment import Settings
+    from lhcq.extras import missing_for_training
     from tasks.client import (
         LocalWorker,
         ask_broker,
@@ -41,7 +40,7 @@ def command(port: int | None, gpu: bool | None, workers: int | None) -> int:
     from tasks.workers.flower import local_flower
 
     workspace = open_workspace()
-    train = importlib.util.find_spec("torch") is not None if gpu is None else gpu
+    train = missing_for_training() is None if gpu is None else gpu
     wanted = [LocalWorker(kind="cpu", processes=workers or default_processes())]
     wanted += [LocalWorker(kind="gpu")] if train else []
     configured = Settings.from_environment().broker_url

@@ -64,7 +64,8 @@ def fast_decoder(base: Base, adapter: str, config: TrainConfig) -> Any:
 def _tried(base: Base, adapter: str, config: TrainConfig, *, fp8: bool) -> tuple[Any, str]:
     """The decoder, or None and why not."""
     try:
-        from lhcq.model.decoder import Decoder, apart, is_usual
+        from lhcq.model.decoder import Decoder
+        from lhcq.model.decoder_agreement import apart, is_usual
     except ImportError as error:
         return None, str(error)
     if not is_usual(base.model):

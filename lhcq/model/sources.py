@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lhcq.errors import BadInput
-from lhcq.extras import command_for
+from lhcq.extras import command_for, missing_for_training
 from lhcq.manifests import write_manifest
 from lhcq.model.gpus import gpus_here
 from lhcq.model.tokens import TOKENIZER
@@ -102,9 +102,8 @@ def _repository(name: str) -> str:
 
 def require_training() -> None:
     """Raise `BadInput` unless what trains and scores is installed; loads none of it."""
-    for package in ("torch", "transformers", "peft", "bitsandbytes", "gguf"):
-        if importlib.util.find_spec(package) is None:
-            raise BadInput(f"training needs what is not installed here ({package}): {command_for('train')}")
+    if (package := missing_for_training()) is not None:
+        raise BadInput(f"training needs what is not installed here ({package}): {command_for('train')}")
 
 
 def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:

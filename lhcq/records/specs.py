@@ -5,12 +5,13 @@ field waits for a default that another version may choose otherwise. So a field 
 as it was where it has its default.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field
 
 from lhcq.config import (
+    AlarmKind,
     ClusterConfig,
     Frame,
     GenerateConfig,
@@ -24,6 +25,17 @@ from lhcq.storage import sha256_of_json
 
 MOST_STEPS = 10_000_000
 MOST_THREADS = 1024
+
+REGIONS_ASKED_AS = {
+    "low": "LOW of --regions",
+    "high": "HIGH of --regions",
+    "width": "WIDTH of --regions",
+    "fit_low": "LOW of --fit",
+    "fit_high": "HIGH of --fit",
+    "selections": "--select",
+    "put_in": "--scan",
+}
+"""By which options the fields of a search's or a scan's configuration are given."""
 
 
 class Terms(Frozen):
@@ -41,6 +53,8 @@ class Spec(Frozen):
     bytes_version: ClassVar[int] = 1
     """Which bytes lhcq makes of such a spec: raised with any change of them."""
     terms_model: ClassVar[type[Terms]] = Terms
+    asked_as: ClassVar[Mapping[str, str]] = {}
+    """What a value is called where it is asked for, by its place here, where no option has its name."""
 
     @classmethod
     def resolved(cls, /, **values: Any) -> Self:
@@ -62,7 +76,8 @@ class Spec(Frozen):
         """The values in which it differs from an earlier one, such as `config.radius 0.5, was 1.0`."""
         if self.kind != earlier.kind:
             return [f"kind {self.kind}, was {earlier.kind}"]
-        return _differences(earlier.model_dump(mode="json"), self.model_dump(mode="json"))
+        differing = _differences(earlier.model_dump(mode="json"), self.model_dump(mode="json"))
+        return [f"{self.asked_as.get(place, place)} {now}, was {was}" for place, now, was in differing]
 
 
 class GenerateSpec(Spec):
@@ -156,6 +171,9 @@ class TrainSpec(OfBase):
 
     kind: Literal["train"] = "train"
     terms_model = TrainTerms
+    asked_as: ClassVar[Mapping[str, str]] = {
+        f"config.on_{alarm}": f"--on-alarm {alarm}" for alarm in get_args(AlarmKind)
+    }
     split: str
     split_sha256: dict[str, str]
     """By file."""
@@ -197,6 +215,7 @@ class PredictSpec(OfBase):
     kind: Literal["predict"] = "predict"
     bytes_version = 2
     terms_model = PredictTerms
+    asked_as: ClassVar[Mapping[str, str]] = {"largest_p_value": "--select"}
     run: str
     step: int
     checkpoint_sha256: str
@@ -243,6 +262,11 @@ class SearchSpec(Grown, Spec):
     LATER: ClassVar[Mapping[str, Any]] = {"tuning": None, "beside": None}
 
     kind: Literal["search"] = "search"
+    asked_as: ClassVar[Mapping[str, str]] = {
+        f"config.{field}": words
+        for field, words in REGIONS_ASKED_AS.items()
+        if field in SearchConfig.model_fields
+    }
     dataset: str
     dataset_sha256: str
     duplicates_sha256: str | None
@@ -268,6 +292,9 @@ class ScanSpec(Spec):
     """A scan: what a search would find of so many signal events that are put among a dataset's background."""
 
     kind: Literal["scan"] = "scan"
+    asked_as: ClassVar[Mapping[str, str]] = {
+        f"config.{field}": words for field, words in REGIONS_ASKED_AS.items()
+    }
     dataset: str
     dataset_sha256: str
     duplicates_sha256: str | None
@@ -292,12 +319,13 @@ SPECS: dict[str, type[Spec]] = {
 """By kind of job."""
 
 
-def _differences(earlier: dict[str, Any], later: dict[str, Any], place: str = "") -> list[str]:
-    found: list[str] = []
+def _differences(
+    earlier: dict[str, Any], later: dict[str, Any], below: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """The place of each value that differs, with what it is and what it was."""
     for key in sorted(earlier.keys() | later.keys()):
         was, now = earlier.get(key), later.get(key)
         if isinstance(was, dict) and isinstance(now, dict):
-            found += _differences(was, now, f"{place}{key}.")
+            yield from _differences(was, now, f"{below}{key}.")
         elif was != now:
-            found.append(f"{place}{key} {now}, was {was}")
-    return found
+            yield f"{below}{key}", now, was

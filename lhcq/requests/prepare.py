@@ -1,10 +1,10 @@
 """Asking for the prompts of a dataset."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 from lhcq.config import SplitConfig
+from lhcq.extras import missing_for_training
 from lhcq.model.sources import default_at_hand, obtain
 from lhcq.records.events import events_sha256, find_dataset
 from lhcq.records.jobs import Job
@@ -44,7 +44,7 @@ def model_for_tokens(
     model: str | None, workspace: Workspace, say: Callable[[str], None]
 ) -> tuple[str | None, Path | None]:
     """The model to count tokens for, as asked and as a directory; none where lhcq[train] is not installed."""
-    if model is None and importlib.util.find_spec("torch") is None:
+    if model is None and missing_for_training() is not None:
         say("tokens are not counted here (lhcq[train] is not installed); training counts them.")
         return None, None
     name = model or default_at_hand(workspace)

@@ -4,14 +4,15 @@ A **holding** is what a person removes by one name: a dataset with the job that 
 run, a prediction, generated events, and what has no job (a model, an export).
 """
 
+import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from lhcq.errors import BadInput, LhcqError, NotThere
 from lhcq.records.job_control import NOT_ENDED, state_of
-from lhcq.records.jobs import MADE, Job, directory_of, outcome_of, read_jobs
-from lhcq.storage import exclusive, read_json, remove_file, remove_tree, sha256_of
+from lhcq.records.jobs import MADE, RECORD, Job, directory_of, outcome_of, read_jobs
+from lhcq.storage import exclusive, explained_os_errors, read_json, remove_file, set_aside, sha256_of
 from lhcq.workspace import Workspace
 from tasks.jobs.kinds import KINDS, Kind, result_of
 from tasks.jobs.store import release_name
@@ -162,26 +163,46 @@ def _forced(holding: Holding) -> str:
 def remove_holding(
     workspace: Workspace, holding: Holding, *, wait_for_workers: Callable[[Job], None]
 ) -> Path | None:
-    """Remove a job's record, which stops who works for it, then what stands of it, each in one step.
+    """Remove a job's record, which stops who works for it, and all that stands of it, each in one step.
 
-    `wait_for_workers` gives them the time to notice. Gives a file outside of the workspace that stays, since it is
-    not what the job made, or not any more.
+    `wait_for_workers` gives them the time to notice; what they left meanwhile goes too, unless the name was given to
+    a new job, whose it may be. Gives a file outside of the workspace that stays, since it is not what the job made,
+    or not any more.
     """
     keep = foreign_result(holding)
     open_before = holding.state(workspace) in NOT_ENDED
-    if holding.record is not None:
-        with exclusive(workspace.jobs_lock):
+    with exclusive(workspace.jobs_lock):  # what a new job of that name makes comes after this
+        if holding.record is not None:
             release_name(holding.record)
+        gone = _take_away(holding.paths, keep)
     if holding.job is not None and open_before:
         wait_for_workers(holding.job)
-    for path in holding.paths:
+        with exclusive(workspace.jobs_lock):
+            gone += _take_away(_left_of(workspace, holding), keep)
+    for directory in gone:
+        shutil.rmtree(directory, ignore_errors=True)
+    return keep
+
+
+def _take_away(paths: Iterable[Path], keep: Path | None) -> list[Path]:
+    """Take what stands from its name; gives the directories that are to be removed yet, which may take long."""
+    gone = []
+    for path in paths:
         if path == keep:
             continue
         if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
+            with explained_os_errors(path):
+                gone.append(set_aside(path, path.parent))
         else:
             remove_file(path)
-    return keep
+    return gone
+
+
+def _left_of(workspace: Workspace, holding: Holding) -> list[Path]:
+    """What stands of a holding without a record: nothing where a job of its name was recorded since."""
+    if holding.kind is None or holding.record is None or (holding.record / RECORD).exists():
+        return []
+    return _of_name(workspace, holding.kind, holding.name, record=holding.record).paths
 
 
 def foreign_result(holding: Holding) -> Path | None:

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from lhcq.cli.main import cli
 from lhcq.cli.session import clear_way
 from lhcq.errors import BadInput, NameTaken, NotThere
-from lhcq.records.jobs import MADE, Job, end_job, find_job
-from lhcq.storage import MANIFEST, sha256_of, write_json
+from lhcq.records.jobs import MADE, OUTCOME, Job, end_job, find_job
+from lhcq.storage import MANIFEST, REMOVED, sha256_of, write_json
 from lhcq.workspace import Workspace
-from tasks.jobs.holdings import dependents_of, find_holding, list_holdings
+from tasks.jobs.holdings import dependents_of, find_holding, list_holdings, remove_holding
 from tasks.jobs.kinds import chunk_path, result_of
 from tasks.jobs.store import create_job
 from tests.specs import job_of
@@ -137,6 +137,39 @@ def test_what_is_being_made_is_refused_unless_it_is_forced(place: Workspace) -> 
     told("rm", "lhco", "--force")
     assert list_holdings(place) == []
     assert not chunk.exists()
+
+
+def test_what_a_new_job_of_a_name_makes_while_the_old_ones_workers_are_awaited_stays(
+    place: Workspace,
+) -> None:
+    made(place, "cluster", "lhco")
+    (place.job("cluster", "lhco") / OUTCOME).unlink()  # its dataset stands, and it has not ended
+
+    def ask_again(_: Job) -> None:
+        assert not place.dataset("lhco").exists()  # so the name is free at once
+        made(place, "cluster", "lhco", radius=0.4)
+
+    remove_holding(place, find_holding(place, "lhco"), wait_for_workers=ask_again)
+    holding = find_holding(place, "lhco")
+    assert holding.job is not None
+    assert holding.state(place) == "done"
+    assert (place.dataset("lhco") / "rows").exists()
+    assert not list(place.root.rglob(f".*{REMOVED}"))
+
+
+def test_what_workers_of_a_removed_job_left_while_they_were_awaited_goes_too(place: Workspace) -> None:
+    job = create_job(place, job_of("cluster", "lhco"))
+
+    def end_what_was_begun(_: Job) -> None:
+        place.dataset("lhco").mkdir(parents=True)
+        chunk = chunk_path(place, job, 0)
+        chunk.parent.mkdir(parents=True)
+        chunk.touch()
+
+    remove_holding(place, find_holding(place, "lhco"), wait_for_workers=end_what_was_begun)
+    assert list_holdings(place) == []
+    assert not place.dataset("lhco").exists()
+    assert not place.job("cluster", "lhco").exists()
 
 
 def test_a_name_of_several_things_asks_which(chain: Workspace) -> None:

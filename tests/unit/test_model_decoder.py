@@ -252,7 +252,7 @@ def test_a_checkpoint_trained_in_8_bits_is_scored_either_way(base, tmp_path):
 
 @GPU
 def test_layers_with_other_parts_are_left_to_transformers(base):
-    from lhcq.model.decoder import is_usual
+    from lhcq.model.decoder_agreement import is_usual
 
     assert is_usual(base.model)
     attention = base.model.model.layers[1].self_attn
@@ -272,7 +272,7 @@ class Scaled(torch.nn.Embedding):
 
 @GPU
 def test_a_model_that_does_more_than_its_layers_is_left_to_transformers(exact, monkeypatch):
-    from lhcq.model.decoder import apart as farthest
+    from lhcq.model.decoder_agreement import apart as farthest
 
     adapted(exact).peft.eval()
     decoder = exact.adapter.decoder

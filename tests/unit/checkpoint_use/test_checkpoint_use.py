@@ -51,7 +51,7 @@ def test_a_prediction_goes_on_where_it_was_stopped_and_judges_what_training_did_
     asked = ("run", "events", "--name", "own", "--events-per-chunk", "20")
     assert ask(monkeypatch, broker_url, *asked) == {"job": "predict own"}
     assert len(work(trained, "own", units=2)) == 2
-    with pytest.raises(NameTaken, match=r"^'predict own' is under way .*largest_p_value 0.5, was 0.01"):
+    with pytest.raises(NameTaken, match=r"^'predict own' is under way .*--select 0.5, was 0.01"):
         ask(monkeypatch, broker_url, *asked, "--select", "0.5")
     ask(monkeypatch, broker_url, *asked)
     assert [unit.task for unit in work(trained, "own")] == ["lhcq.predict_part"] * 2 + ["lhcq.predict_merge"]

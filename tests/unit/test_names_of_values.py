@@ -1,0 +1,41 @@
+"""What differs between two requests is told in the words that a person gave them in."""
+
+import re
+
+import click
+import pytest
+
+from lhcq.cli.main import cli
+from lhcq.records.specs import SPECS, PredictSpec
+from tests.specs import job_of
+
+VERBS = {"scan": "search"}
+
+
+def options_of(kind: str) -> dict[str, str]:
+    """Of the verb that asks for such a job: the field that each option gives, and how it is spelled."""
+    context = click.Context(cli)
+    verb = cli.get_command(context, VERBS.get(kind, kind))
+    assert verb is not None
+    return {one.name or "": one.opts[0] for one in verb.get_params(context) if isinstance(one, click.Option)}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_a_value_that_an_option_of_another_name_gives_is_told_by_that_option(kind: str) -> None:
+    model, options = SPECS[kind], options_of(kind)
+    config = model.model_fields.get("config")
+    inner = getattr(config.annotation, "model_fields", {}) if config and kind != "predict" else {}
+    places = {name: name for name in model.model_fields} | {f"config.{name}": name for name in inner}
+    for place, name in places.items():
+        spelled = options.get(name)
+        if spelled is not None and spelled != f"--{name.replace('_', '-')}":
+            assert spelled in model.asked_as.get(place, ""), place
+    for place, words in model.asked_as.items():
+        assert place in places
+        assert set(re.findall(r"--[a-z-]+", words)) <= set(options.values()), words
+
+
+def test_a_selection_that_differs_is_told_as_it_was_asked_for() -> None:
+    one = job_of("predict", "own").spec_of(PredictSpec)
+    other = one.model_copy(update={"largest_p_value": 0.5})
+    assert other.differences(one) == [f"--select 0.5, was {one.largest_p_value}"]
