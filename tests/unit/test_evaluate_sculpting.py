@@ -25,9 +25,10 @@ def keep(mjj: np.ndarray, random: np.random.Generator, *, peak: bool) -> np.ndar
 
 def test_the_distance_is_scipy_s_and_events_without_a_mass_do_not_count() -> None:
     random = np.random.default_rng(1)
-    mjj = falling(3000, random)
+    mjj = falling(12_000, random)
     selected = keep(mjj, random, peak=True)
     found = sculpting_of(np.r_[mjj, np.nan, np.nan], np.r_[selected, True, False])
+    assert selected.sum() >= 30
     expected = ks_2samp(mjj[selected], mjj[~selected], method="asymp")
     assert found is not None
     assert (found.n_selected, found.n_others) == (selected.sum(), (~selected).sum())
@@ -132,3 +133,22 @@ def test_one_bin_has_an_excess_and_no_shape_that_could_be_compared() -> None:
     assert found["excess"]["seen"] == 60
     assert found["excess"]["p_value"] < 0.001
     assert "shape is not compared. The largest excess: 60 events" in " ".join(said_expectation(found))
+
+
+@pytest.mark.parametrize("n_selected", [3, 4, 9])
+def test_of_few_events_the_p_value_is_the_share_of_random_selections_that_are_as_far_apart(
+    n_selected: int,
+) -> None:
+    n = 85
+    rng = np.random.default_rng(5)
+    mjj = np.sort(rng.exponential(800.0, n) + 2000.0)
+    selected = np.zeros(n, bool)
+    selected[np.linspace(72 - 3 * n_selected, n - 3, n_selected).astype(int)] = True
+    found = sculpting_of(mjj, selected)
+    assert found is not None
+    drawn = rng.permuted(np.tile(selected, (100_000, 1)), axis=1)  # the masses are sorted
+    steps = np.where(drawn, 1 / n_selected, -1 / (n - n_selected))
+    distances = np.abs(steps.cumsum(axis=1)).max(axis=1)
+    share = np.mean(distances >= found.distance - 1e-12)
+    assert 0.001 < share < 0.05
+    assert found.p_value == pytest.approx(share, abs=4 * np.sqrt(share / 100_000))
