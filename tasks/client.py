@@ -26,7 +26,7 @@ from tasks.broker.connection import redis_client
 from tasks.broker.embedded import embedded_broker, running_broker
 from tasks.engine.publish import publish_job, retry_units
 from tasks.jobs.attempts import trouble_of
-from tasks.jobs.kinds import chunk_unit, kind_of, queue_of, queues_of_job, result_of
+from tasks.jobs.kinds import kind_of, named_chunk, queue_of, queues_of_job, result_of
 from tasks.jobs.leases import LEASE_SECONDS, NoLease, is_any_leased, is_leased
 from tasks.jobs.planner import pending_units
 from tasks.jobs.progress import Progress, events_done, progress_of
@@ -66,7 +66,6 @@ __all__ = [
     "app",
     "ask_broker",
     "await_workers",
-    "chunk_unit",
     "connect",
     "default_processes",
     "do_here",
@@ -80,6 +79,7 @@ __all__ = [
     "meet_broker",
     "mend_outcome",
     "mend_record",
+    "named_chunk",
     "own_workspace",
     "pending_units",
     "progress_of",

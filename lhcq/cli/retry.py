@@ -6,7 +6,7 @@ import click
 
 from lhcq.cli.options import answer, json_option, kind_option, traced, wait_option, workers_option
 from lhcq.cli.parameters import NameOf, example
-from lhcq.errors import BadInput, NotThere
+from lhcq.errors import BadInput
 
 if TYPE_CHECKING:
     from lhcq.records.jobs import Job
@@ -72,12 +72,10 @@ def command(
 
 
 def _given_up(job: "Job", failed: list[str], part: int | None) -> "list[Unit]":
-    from tasks.client import chunk_unit, unit_of_key
+    from tasks.client import named_chunk, unit_of_key
 
     if part is not None:
-        if not part < job.parts:
-            raise NotThere(f"{job.title} has {job.parts} chunks, counted from 0, and no chunk {part}.")
-        unit = chunk_unit(job, part)
+        unit = named_chunk(job, part)
         if unit.key not in failed:
             raise BadInput(f"chunk {part} of {job.title} was not given up: there is nothing to try again.")
         return [unit]

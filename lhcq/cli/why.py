@@ -8,7 +8,6 @@ import click
 
 from lhcq.cli.options import answer, how_to_choose, json_option, kind_option
 from lhcq.cli.parameters import NameOf, example
-from lhcq.errors import NotThere
 from lhcq.storage import is_full
 
 if TYPE_CHECKING:
@@ -29,7 +28,8 @@ _SHOWN = 10
 def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
     """Tell why JOB, or its chunk PART, is not done: attempts, who is at work, the last traceback, what it awaits.
 
-    Where several jobs have the name, it is told of all, the newest first, unless --kind chooses one.
+    Where several jobs have the name, it is told of all, the newest first, unless --kind chooses one; of a PART, of
+    those that have it.
     """
     from lhcq.cli.session import find_workspace
     from lhcq.records.jobs import jobs_named
@@ -37,6 +37,8 @@ def command(job: str, part: int | None, kind: str | None, as_json: bool) -> int:
 
     workspace = find_workspace()
     found = jobs_named(workspace, job, kind)
+    if part is not None:
+        found = [one for one in found if part < one.parts] or found[:1]
     met = meet_broker(workspace)
     told = [_told(workspace, one, part, met) for one in found]
     values = [value for value, _ in told]
@@ -98,12 +100,10 @@ def _units(workspace: "Workspace", job: "Job", part: int | None) -> "tuple[list[
     """What to tell of: the chunk, or what was given up and what is left to do; and how many more there are."""
     from lhcq.records.failures import failures_of
     from lhcq.records.jobs import outcome_of
-    from tasks.client import chunk_unit, pending_units, unit_of_key
+    from tasks.client import named_chunk, pending_units, unit_of_key
 
     if part is not None:
-        if not part < job.parts:
-            raise NotThere(f"{job.title} has {job.parts} chunks, counted from 0, and no chunk {part}.")
-        return [chunk_unit(job, part)], 0
+        return [named_chunk(job, part)], 0
     units = [unit_of_key(failure.unit) for failure in failures_of(workspace, job)]
     if outcome_of(workspace, job) is None:
         units += pending_units(workspace, job)

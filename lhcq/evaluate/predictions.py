@@ -5,6 +5,7 @@ What to expect of background in the spectrum of m_jj is drawn from that same bac
 selected against the others, as any event is against all (`lhcq.evaluate.sculpting`).
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -155,7 +156,7 @@ def write_prediction(
         "parts": _count_subsets(codes, subsets),
         "judged": {"events": "all" if subsets is None else "test part", "n": int(judged.sum())},
         **_judge(events, values <= largest_p_value, judged, largest_p_value, len(background.rows)),
-        **_against_background(events, values <= largest_p_value, judged, background, passed),
+        **_against_background(events, values <= largest_p_value, judged, background, passed, largest_p_value),
         "top": _top(events, values, judged),
     }
     table = _table(events, values, codes, list(subsets or ()))
@@ -245,7 +246,12 @@ def _judge(
 
 
 def _against_background(
-    events: ScoredEvents, selected: Bits, judged: Bits, background: ScoredEvents, passed: Bits
+    events: ScoredEvents,
+    selected: Bits,
+    judged: Bits,
+    background: ScoredEvents,
+    passed: Bits,
+    largest_p_value: float,
 ) -> dict[str, Any]:
     """The spectrum of the `judged` events, with what to expect of background, and how far either is sculpted.
 
@@ -258,6 +264,9 @@ def _against_background(
     if passing:  # k of n pass among themselves; another event does with a chance of k / (n + 1)
         of_another = len(background.rows) / (len(background.rows) + 1)
         passing = replace(passing, share=passing.share * of_another, error=passing.error * of_another)
+        share, error = passing_background(len(background.rows), largest_p_value)
+        if error and len(passing.share) == 1 and math.isclose(passing.share[0], share):
+            passing = replace(passing, error=np.array([error]))  # of one bin it is what the selection says
     found = [sculpting_of(background.mjj, passed), sculpting_of(mjj[true], chosen[true])]
     return {
         "spectrum": spectrum(mjj, chosen, labels, passing),

@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
-from lhcq.errors import BadInput
+from lhcq.errors import BadInput, NotThere
 from lhcq.records import predictions
 from lhcq.records.jobs import Job
 from lhcq.records.specs import (
@@ -178,6 +178,16 @@ def chunk_unit(job: Job, index: int) -> Unit:
     """The unit that makes chunk `index` of a fan-out."""
     chosen = kind_of(job).chunk_task
     return Unit(task=chosen(job, index) if chosen else f"lhcq.{job.kind}_part", args=(job.name, index))
+
+
+def named_chunk(job: Job, index: int) -> Unit:
+    """`chunk_unit` of a chunk that a person names; raises `NotThere` where the job has none of that number."""
+    if index < job.parts:
+        return chunk_unit(job, index)
+    if not job.parts:
+        raise NotThere(f"{job.title} is made of no chunks. Leave the number out, to ask for all of it.")
+    counted = "1 chunk, 0" if job.parts == 1 else f"{job.parts:,} chunks, 0 to {job.parts - 1}"
+    raise NotThere(f"{job.title} has {counted}, and no chunk {index}.")
 
 
 def merge_unit(job: Job) -> Unit:

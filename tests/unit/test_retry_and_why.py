@@ -27,6 +27,7 @@ from tasks.jobs.turns import turns_of
 from tasks.observe.unit_status import standing_of
 from tasks.stages.fanout import perform_chunk, perform_merge
 from tests.attempted import count_attempt
+from tests.specs import job_of
 
 QUEUES = {"cpu", "gpu", "validate"}
 
@@ -305,3 +306,15 @@ def test_why_names_the_parts_that_were_given_up_with_their_tracebacks(
         os.getpid(),
     )
     assert "no chunk 4" in refused(why.command, "made", "4")
+
+
+def test_a_chunk_is_told_of_the_job_that_has_it_and_a_run_has_none(incomplete, here):
+    create_job(here, job_of("train", "made", parts=0))  # of the same name, and newer
+    told = CliRunner().invoke(why.command, ["made", "3", "--json"], catch_exceptions=False)
+    assert [one["job"] for one in json.loads(told.stdout)["jobs"]] == [incomplete.title]
+    assert refused(why.command, "made", "3", "--kind", "train") == (
+        "train made is made of no chunks. Leave the number out, to ask for all of it."
+    )
+    assert refused(why.command, "made", "4", "--kind", "cluster").endswith(
+        "has 4 chunks, 0 to 3, and no chunk 4."
+    )
