@@ -18,7 +18,7 @@ from lhcq.records.specs import Template
 
 _FAR = 2.0
 """By which factor a number may be beyond all that a training had: tails are longer than samples, units more apart."""
-_NUMBERS = re.compile(r"-?\d{1,19}(?: -?\d{1,19})*:")
+_NUMBERS = re.compile(r"-?[0-9]{1,19}(?: -?[0-9]{1,19})*:")
 
 
 class Number(NamedTuple):

@@ -124,7 +124,8 @@ def test_the_numbers_of_a_prompt_are_not_taken_for_the_events() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["324 413 49 23 13 50", "1 2:", "324 413 49 23 13 x:", "", "1 2 3 4 5 6:\n"]
+    "prompt",
+    ["324 413 49 23 13 50", "1 2:", "324 413 49 23 13 x:", "", "1 2 3 4 5 6:\n", "\uff11 2 3 4 5 6:"],
 )
 def test_a_prompt_of_another_form_is_refused(prompt: str) -> None:
     check_prompt(COMPACT, "324 413 49 23 13 50:")
