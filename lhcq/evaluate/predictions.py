@@ -259,11 +259,9 @@ def _against_background(
     """
     mjj, chosen, labels = events.mjj[judged], selected[judged], events.labels[judged]
     true = labels == 0
-    there, known = np.isfinite(mjj), np.isfinite(background.mjj)
-    passing = passing_share(background.mjj[known], passed[known]) if known.any() else None
-    if passing:  # k of n pass among themselves; another event does with a chance of k / (n + 1)
-        of_another = len(background.rows) / (len(background.rows) + 1)
-        passing = replace(passing, share=passing.share * of_another, error=passing.error * of_another)
+    there = np.isfinite(mjj)
+    passing = passing_share(background.mjj, passed) if np.isfinite(background.mjj).any() else None
+    if passing:
         share, error = passing_background(len(background.rows), largest_p_value)
         if error and len(passing.share) == 1 and math.isclose(passing.share[0], share):
             passing = replace(passing, error=np.array([error]))  # of one bin it is what the selection says

@@ -75,12 +75,17 @@ def sculpting_of(mjj: Floats, selected: Bits) -> Sculpting | None:
 
 
 def passing_share(mjj: Floats, selected: Bits) -> PassingShare:
-    """The passing share of reference background (n,), which must have an m_jj, GeV.
+    """The passing share of background, by a reference (n,) of which some have an m_jj, GeV.
 
+    `selected` are those that are, each against the others: k of n among themselves, where another event is with a
+    chance of k / (n + 1) (`lhcq.evaluate.p_values`). Those without an m_jj (NaN) count in n alone.
     Edges are quantiles of all events and of the selected ones, so that bins are fine where events are, and where a
     selection's peak is. The error is the standard deviation of the share's posterior under Jeffreys' prior, which is
     not zero where none of a bin's events is selected.
     """
+    of_another = len(mjj) / (len(mjj) + 1)
+    known = np.isfinite(mjj)
+    mjj, selected = mjj[known], selected[known]
     pieces = int(np.clip(selected.sum() // SELECTED_PER_BIN, 1, MOST_BINS))
     inner = np.linspace(0, 1, pieces + 1)[1:-1]
     edges = np.unique([np.quantile(one, inner) for one in (mjj, mjj[selected]) if len(one)])
@@ -89,8 +94,8 @@ def passing_share(mjj: Floats, selected: Bits) -> PassingShare:
     a, b = passed + 0.5, n - passed + 0.5
     return PassingShare(
         edges=edges,
-        share=passed / np.maximum(n, 1),
-        error=np.sqrt(a * b / ((a + b) ** 2 * (a + b + 1.0))),
+        share=of_another * passed / np.maximum(n, 1),
+        error=of_another * np.sqrt(a * b / ((a + b) ** 2 * (a + b + 1.0))),
     )
 
 

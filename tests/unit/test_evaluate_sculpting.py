@@ -100,18 +100,20 @@ def test_of_the_reference_s_own_spectrum_as_many_are_expected_as_were_selected(s
     assert len(passing.share) == len(passing.error) == len(passing.edges) + 1
     assert (passing.error > 0).all()
     expected, error = expect(passing, mjj, np.array([0.0, 2500.0, 1e6]))
-    assert expected.sum() == pytest.approx(selected.sum())
+    assert expected.sum() == pytest.approx(selected.sum() * n / (n + 1))  # as another event would be
     assert (error >= 0).all()
+    apart = passing_share(np.r_[mjj, np.nan], np.r_[selected, False])  # counts, and lies in no bin
+    assert apart.share == pytest.approx(passing.share * (n + 1) ** 2 / (n * (n + 2)))
     found = compare(passing, mjj, selected)
-    assert found["expected"] == pytest.approx(found["seen"])
+    assert found["expected"] == pytest.approx(found["seen"] * n / (n + 1))
 
 
 def test_within_a_bin_of_the_share_the_expectation_has_the_spectrum_s_shape() -> None:
     mjj = np.repeat([2350.0, 2450.0, 2550.0], [600, 300, 100])
     passing = passing_share(mjj, np.arange(1000) % 250 == 0)  # four: too few for more than one bin
     expected, error = expect(passing, np.repeat([2350.0, 2550.0], [30, 10]), EDGES)
-    assert passing.share.tolist() == [0.004]
-    assert expected[:3].tolist() == pytest.approx([0.12, 0.0, 0.04])
+    assert passing.share.tolist() == pytest.approx([4 / 1001])
+    assert expected[:3].tolist() == pytest.approx([120 / 1001, 0.0, 40 / 1001])
     assert error[0] == pytest.approx(3 * error[2])
 
 
