@@ -342,7 +342,8 @@ def test_in_a_browser_nothing_is_cut_at_1280_pixels_nor_on_a_phone_nor_on_paper_
         assert browser.ask(hidden) == 0
         assert browser.ask("document.documentElement.scrollWidth") <= 390
         headings = browser.ask(
-            "[...document.querySelectorAll('.scroll tbody td')].map((one) => getComputedStyle(one, '::before').content)"
+            "[...document.querySelectorAll('.scroll tbody td')]"
+            ".map((one) => getComputedStyle(one, '::before').content)"
         )
         assert '"AUC [95%]"' in headings
         assert {"none", "normal", '""'}.isdisjoint(headings)
