@@ -59,7 +59,9 @@ class NameOf(click.ParamType[str]):
         found = next((one for one in held if one in self._instead), held[0])
         lists = " and ".join(f"`lhcq ls --kind {one}`" for one in wanted)
         remedy = self._instead.get(found, f"{lists} list{'' if len(wanted) > 1 else 's'} what there is.")
-        raise NotThere(f"{name}: is a {found}, and no {' or '.join(wanted)}. {remedy.format(name=name)}")
+        *others, last = wanted
+        kinds = f"{', '.join(others)} or {last}" if others else last
+        raise NotThere(f"{name}: is a {found}, and no {kinds}. {remedy.format(name=name)}")
 
     def _names(self) -> set[str]:
         """Those that stand; none where the workspace cannot be read."""
