@@ -247,8 +247,10 @@ def measure_jets(
         find_neighbours(desk, n_most, EVERYWHERE)
         if kind == WINNER:
             _recluster(desk, n_most, n_lanes, WTA_KT, by_libm, axes, order[begin:], ties)
+            _note_pt(desk, n_most)
             _put_taus(desk, n_most, n_lanes, axes, order[begin:], out)
         _recluster(desk, n_most, n_lanes, KT, by_libm, axes, order[begin:], ties)
+        _note_pt(desk, n_most)
         put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, 1))
         for lane in range(n_lanes):  # the one kt axis is the jet's own
             out[order[begin + lane], _WIDTH] = get(desk.scratch, lane)
@@ -273,6 +275,13 @@ def _recluster(
     resolve_ties(desk, n_lanes, power, EVERYWHERE, by_libm, axes)
     for lane in range(n_lanes):
         ties[order[lane]] |= int(tied(desk, lane))
+
+
+@inlined
+def _note_pt(desk: Any, n_most: int) -> None:
+    """pt of all particles in the place of weights, which a clustering that is over needs no more."""
+    for k in range(n_most):
+        put_row(desk.weight, k, root(row(desk.particle_pt2, k)))
 
 
 @inlined
@@ -304,14 +313,14 @@ def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
 
 @inlined
 def _sum_to_axes(desk: Any, n_most: int, axes: int, n_axes: int) -> Any:
-    """tau of all lanes about so many axes."""
+    """tau of all lanes about so many axes, once `_note_pt` has noted the weights of its sum."""
     n_particles = int_row(desk.notes, N_PARTICLES)
     total, first = spread(0.0), 3 * (n_axes * (n_axes - 1) // 2)
     for k in range(n_most):
         rap, phi, square = row(desk.particle_rap, k), row(desk.particle_phi, k), spread(BEYOND)
         for axis in range(first, first + 3 * n_axes, 3):
             square = least(separations(rap, phi, row(axes, axis), row(axes, axis + 1)), square)
-        term = root(row(desk.particle_pt2, k)) * root(square)
+        term = row(desk.weight, k) * root(square)
         total = total + choose(n_particles > k, term, 0.0)
     return choose(n_particles >= n_axes, total, 0.0)
 
