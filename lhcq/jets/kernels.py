@@ -21,6 +21,7 @@ from lhcq.jets.directions import separations, set_directions
 from lhcq.jets.lanes import (
     N_LANES,
     address_of,
+    apart,
     choose,
     get,
     get_int,
@@ -128,7 +129,7 @@ def find_jets(
     _close_ranks(offsets, n_jets, momenta, starts, members, pt_lead)
 
 
-@inlined
+@apart
 def _list_jets(
     desk: Any,
     lane: int,
@@ -177,7 +178,7 @@ def _list_leaves(node: int, n: int, first: int, links: int, stack: int, members:
     return at
 
 
-@inlined
+@apart
 def _close_ranks(
     offsets: Integers, n_jets: Integers, momenta: Floats, starts: Integers, members: Integers, pt_lead: Floats
 ) -> None:
@@ -266,7 +267,7 @@ def measure_jets(
             _correlate(desk, lane, space, out[order[begin + lane]])
 
 
-@inlined
+@apart
 def _recluster(
     desk: Any, n_most: int, n_lanes: int, power: int, by_libm: int, axes: int, order: Integers, ties: Integers
 ) -> None:
@@ -284,7 +285,7 @@ def _note_pt(desk: Any, n_most: int) -> None:
         put_row(desk.weight, k, root(row(desk.particle_pt2, k)))
 
 
-@inlined
+@apart
 def _put_taus(desk: Any, n_most: int, n_lanes: int, axes: int, order: Integers, out: Floats) -> None:
     for n_axes in range(1, N_AXES + 1):
         put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, n_axes))
@@ -301,7 +302,7 @@ def _put_momentum(momentum: int, columns: tuple[int, int, int, int], particle: i
     put(momentum, 3, get(columns[3], particle))
 
 
-@inlined
+@apart
 def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
     """C2, D2 and the width of a jet, of which `out` has the sum of pt times the distance to it."""
     e2, e3, total = correlate(desk, lane, count_of(desk, lane), space)
@@ -325,7 +326,7 @@ def _sum_to_axes(desk: Any, n_most: int, axes: int, n_axes: int) -> Any:
     return choose(n_particles >= n_axes, total, 0.0)
 
 
-@inlined
+@apart
 def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats) -> None:
     """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
     out[_Z1], out[_Z2] = 0.0, 0.0
@@ -340,7 +341,7 @@ def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats
         out[_Z1] = _pt_of(desk, lane, 0) / jet_pt
 
 
-@inlined
+@apart
 def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> None:
     """Groomed mass and z of the first Cambridge/Aachen splitting with z > `z_cut`, following the harder branch."""
     links, n = links_of(desk, lane, 0), count_of(desk, lane)
