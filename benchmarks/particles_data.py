@@ -103,7 +103,7 @@ def read_events(root: Path, name: str) -> Subset:
     place = Workspace(root)
     if name == RELEASED:
         return _read_released(place)
-    features: list[str] = read_manifest(place.split("wide"), what="split", remedy="")["features"]
+    features = feature_names(place)
     table = read_subset(place.split("wide"), name, ["row", "label", *features])
     rows = table["row"].to_numpy()
     return Subset(
@@ -116,7 +116,7 @@ def read_events(root: Path, name: str) -> Subset:
 
 def _read_released(place: Workspace) -> Subset:
     records = pq.read_table(released_path(place, DATASET))
-    features: list[str] = read_manifest(place.split("wide"), what="split", remedy="")["features"]
+    features = feature_names(place)
     computed = compute_features(records)
     return Subset(
         rows=records["row"].to_numpy(),
@@ -124,6 +124,12 @@ def _read_released(place: Workspace) -> Subset:
         features=np.column_stack([computed[one] for one in features]),
         constituents=Constituents.of(records, KEPT),
     )
+
+
+def feature_names(place: Workspace) -> list[str]:
+    """Those of `Subset.features`, in their order."""
+    names: list[str] = read_manifest(place.split("wide"), what="split", remedy="")["features"]
+    return names
 
 
 def read_prompts(place: Workspace, subset: str) -> list[str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.particles_codings import prompts_of
 from benchmarks.particles_data import keep, make_split, read_events, read_prompts, row_path, scored_subsets
+from benchmarks.particles_numbers import prompts_of_all
 from benchmarks.quality_variants import RECIPE_CONFIG
 from benchmarks.rows import say
 from lhcq.config import Frame, SplitConfig, TrainConfig
@@ -44,7 +45,8 @@ class Model:
 
     what: str
     most: int = 10
-    """Constituents of either jet; 0: the numbers of `wide` alone."""
+    """Constituents of either jet; 0: the numbers alone."""
+    numbers: Literal["wide", "all"] = "wide"
     frame: Frame = "principal-axis"
     coding: str = "letters"
     copies: int = 1
@@ -55,7 +57,10 @@ class Model:
     def kind(self) -> str:
         """What is chosen among."""
         weights = "pretrained" if self.weights == "pretrained" else "of random weights"
-        return f"language model {weights}, {'particles' if self.most else 'numbers alone'}"
+        read = "particles" if self.most else "numbers alone"
+        if self.numbers == "all":
+            read = f"all numbers{' and particles' if self.most else ''}"
+        return f"language model {weights}, {read}"
 
 
 def _recipe(**changes: Any) -> TrainConfig:
@@ -85,6 +90,40 @@ MODELS: dict[str, Model] = {
     "letters-26": Model(what="10 constituents, 26 bins", coding="letters-26"),
     "two-digits": Model(what="10 constituents, bins as two digits", coding="two-digits"),
     "digits": Model(what="10 constituents, thousandths and hundredths", coding="digits"),
+    "all": Model(what="34 numbers", most=0, numbers="all"),
+    "all-noise": Model(
+        what="34 numbers, 4 epochs, moved anew in each",
+        most=0,
+        numbers="all",
+        copies=4,
+        config=_recipe(epochs=1.0),
+    ),
+    "all-10-noise": Model(
+        what="34 numbers and 10 constituents, 4 epochs, moved anew in each",
+        numbers="all",
+        copies=4,
+        config=_recipe(epochs=1.0),
+    ),
+    "all-20-noise": Model(
+        what="34 numbers and 20 constituents, 4 epochs, moved anew in each",
+        most=20,
+        numbers="all",
+        copies=4,
+        config=_recipe(epochs=1.0),
+    ),
+    "all-10-noise-rank-64": Model(
+        what="the same of 10 constituents, rank 64",
+        numbers="all",
+        copies=4,
+        config=_recipe(epochs=1.0, rank=64, alpha=128.0),
+    ),
+    "random-all-10-noise": Model(
+        what="34 numbers and 10 constituents, 4 epochs, moved anew in each, of random weights",
+        numbers="all",
+        copies=4,
+        weights="random",
+        config=_recipe(epochs=1.0),
+    ),
     "random-wide": Model(what="14 numbers, of random weights", most=0, weights="random"),
 }
 
@@ -167,7 +206,10 @@ def random_model(place: Workspace, model: Path) -> Path:
 
 
 def _prompts(place: Workspace, one: Model, subset: str) -> list[str]:
-    if one.most and not (one.copies > 1 and subset == "train"):
+    copies = one.copies if subset == "train" else 1
+    if one.numbers == "all":
+        return prompts_of_all(place, subset, most=one.most, frame=one.frame, copies=copies)
+    if one.most and copies == 1:
         return prompts_of(place, subset, one.coding, one.most, one.frame)
     if not one.most:
         return read_prompts(place, subset)
