@@ -129,7 +129,7 @@ def find_jets(
     _close_ranks(offsets, n_jets, momenta, starts, members, pt_lead)
 
 
-@apart
+@inlined
 def _list_jets(
     desk: Any,
     lane: int,

@@ -190,7 +190,7 @@ def _operate(symbol: Callable[..., Any], emit: dict[types.Type, tuple[str, Any, 
 
 
 def _ask_first(symbol: Callable[..., Any]) -> None:
-    """Have numba ask what was said of vectors before all that it knows of an operator: an eighth of compiling."""
+    """Have numba ask what was said of vectors before all that it knows of an operator: a tenth of compiling."""
     typing_context.refresh()
     known = typing_context.resolve_value_type(symbol)
     ours = tuple(one for one in known.templates if issubclass(one, CallableTemplate))
