@@ -8,7 +8,7 @@
 # a tag; anywhere else NaN is passed over. So `x[argmax]` and `max` differ by the order of the jets.
 # `ak.nan_to_none` in front makes NaN missing for all of them.
 # Seen with 2.14.0: of [nan, 2] and [2, nan] max 2 and 2, argmax 0 and 0, of [nan] max -inf; of all max nan.
-# Source: this program; the documentation of ak.max, and of ak.nanmax, which "treats NaN values as missing".
+# Source: this program; the documentation of ak.max, and of ak.nanmax, "treating NaN values as missing".
 # Fails if the behaviour changes.
 set -euo pipefail
 place=$(mktemp -d)

@@ -7,8 +7,8 @@
 # zeros nothing tells them apart. By `fillvalue=nan` in `create_virtual_dataset` such rows can be seen, or ask for each
 # file of `dataset.virtual_sources()` whether it is there.
 # Seen with 3.16.0 and HDF5 2.0.0: labels 1 1 1 1 1 1 of two files; 1 1 1 0 0 0 with the second renamed.
-# Source: this program; h5py's page on virtual data sets calls `fillvalue` the value "where there is no data", and HDF5 means
-# files that are not there too.
+# Source: this program; the docstring of `create_virtual_dataset` calls `fillvalue` the value to use where there is no
+# data, and does not say that a file which is not found counts as that.
 # Fails if the behaviour changes.
 set -euo pipefail
 place=$(mktemp -d)

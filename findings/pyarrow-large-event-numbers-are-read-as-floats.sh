@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pyarrow: event numbers above 2^63 are read from CSV, or JSON, as floats, and neighbours become the same event.
 #
-# Numbers of events, and identifiers made by hashing, are unsigned 64-bit integers in ROOT and HDF5. Without a type told, the
+# Numbers of events, and identifiers made by hashing, are often unsigned 64-bit integers. Without a type told, the
 # reader tries int64 and then float64, never uint64: one number of 2^63 or more in a column makes all of them
 # floats, which have 53 bits, small ones of the same column included. Two events are then equal, a join by the number
 # matches wrong rows, and nothing is said. pandas reads the column as uint64. Tell the type:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # scipy: `minimize` of a function computed in float32 ends where it started, and says that it succeeded.
 #
-# A likelihood of float32 events (an array from a network, a column of a ROOT file) is a float32. Without a
-# gradient, BFGS, L-BFGS-B, CG, SLSQP and TNC take it by a step of 1.5e-8, the root of the precision of float64; a
+# A likelihood of float32 events and Python's numbers is a float32, as is one by JAX or by a network. Without a gradient,
+# BFGS, L-BFGS-B, CG, SLSQP and TNC take it by a step of about 1e-8, the root of the precision of float64; a
 # float32 does not change by so little, so that the gradient is 0 and the start is the minimum. `success` is True,
 # and the "fitted" values are the guess. Nelder-Mead and Powell, which take no gradient, arrive.
-# Return `float64`: add up in it (`sum(..., dtype=float)`), or give `eps` (or `finite_diff_rel_step`) of 1e-3 or so.
+# Cast the events to float64 first, or give the option `eps`, of 1e-3 or so.
 # Seen with 1.17.1: mean of 1,000 events about 3, started at 1: float64 2.946 by all seven; float32 1.0 by the five, success.
 # Source: this program; scipy/optimize/_optimize.py, `_epsilon`; documented of `eps` is the size of the step alone.
 # Fails if the behaviour changes.
@@ -27,11 +27,12 @@ BY_GRADIENT = ("BFGS", "L-BFGS-B", "CG", "SLSQP", "TNC")
 events = np.random.default_rng(1).normal(3.0, 1.0, 1000)
 
 
-def fitted(kind, method, add_up_in=None, **options):
+def fitted(kind, method, **options):
     held = events.astype(kind)
 
     def negative_log_likelihood(parameters):
-        return 0.5 * np.sum((held - held.dtype.type(parameters[0])) ** 2, dtype=add_up_in)
+        mean = float(parameters[0])
+        return 0.5 * np.sum((held - mean) ** 2)
 
     result = minimize(negative_log_likelihood, [1.0], method=method, options=options)
     return bool(result.success), round(float(result.x[0]), 3)
