@@ -205,7 +205,9 @@ def tables_of(file: EventFile, config: ClusterConfig) -> Iterator[pa.Table]:
     """The records of all events of a file, block by block."""
     for block in read_blocks(file, 0, file.n_events, skip_wrong=False):
         assert isinstance(block, EventBlock)  # nothing is damaged here
-        yield cluster_events(block.particles, config, rows=block.rows, labels=block.labels)
+        yield cluster_events(
+            block.particles, config, rows=block.rows, labels=block.labels, n_particles=block.n_particles
+        )
 
 
 def momenta_of(source: Path) -> FourVectors:

@@ -20,10 +20,10 @@ from benchmarks.events import cache_directory
 from benchmarks.exporting import run_briefly
 from benchmarks.machine import machine
 from benchmarks.rows import Row, row, say
+from lhcq.environment import SPINS
 from lhcq.records.jobs import list_jobs
 from lhcq.records.specs import TrainSpec
 from lhcq.workspace import Workspace
-from tasks.workers.local import SPINS
 
 N_STEPS = 4
 ROUNDS = 3

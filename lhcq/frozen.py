@@ -32,6 +32,23 @@ class Frozen(BaseModel):
             raise BadInput(f"{of}{explain_faults(error)}") from error
 
 
+class Kept(Frozen):
+    """A record of what came of something, which a later lhcq may add to: what is not known of it is left out.
+
+    What decides a result refuses that, as every `Frozen` does. To mean something else by a field raises
+    `storage.FORMAT`.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+
+def only_unknown(error: BaseException | None) -> bool:
+    """Whether nothing is wrong with a record but fields that are not known, as a later lhcq's may have."""
+    return isinstance(error, ValidationError) and all(
+        fault["type"] == "extra_forbidden" for fault in error.errors()
+    )
+
+
 def explain_faults(error: ValidationError, words: Mapping[str, str] | None = None) -> str:
     """Every fault in one line; `words` is what fields are called there, where that is not their name."""
     faults = []

@@ -35,6 +35,8 @@ def check(path: Path, particles: np.ndarray = PARTICLES, labels: Any = TRUTH) ->
     assert whole.labels is None if labels is None else whole.labels.tolist() == labels.astype(int).tolist()
     part = read_rows(file, 5, 17)
     np.testing.assert_array_equal(part.particles, whole.particles[5:17])
-    found = list(read_blocks(file, 0, file.n_events, skip_wrong=True))
-    assert all(isinstance(block, EventBlock) for block in found)
-    np.testing.assert_array_equal(np.concatenate([block.particles for block in found]), whole.particles)
+    found = []
+    for block in read_blocks(file, 0, file.n_events, skip_wrong=True):
+        assert isinstance(block, EventBlock)
+        found.append(block.particles.copy())
+    np.testing.assert_array_equal(np.concatenate(found), whole.particles)

@@ -24,6 +24,7 @@ trap 'kill $(jobs -p) 2>/dev/null' EXIT
 
 # Warm shutdown: no more work is taken, and what runs may end. What does not end in time goes back to the queue.
 drained=
+again={again}
 drain() {{
     drained=yes
     kill -TERM "$worker" 2>/dev/null
@@ -33,7 +34,7 @@ drain() {{
 {lhcq} worker {kind} --processes {processes} --idle {idle} &
 worker=$!
 trap drain TERM
-{timer}wait "$worker"
+{limit}wait "$worker"
 code=$?
 while kill -0 "$worker" 2>/dev/null; do  # a signal ends the waiting
     wait "$worker"
@@ -41,10 +42,13 @@ while kill -0 "$worker" 2>/dev/null; do  # a signal ends the waiting
 done
 trap - TERM
 [ -z "$drained" ] && exit "$code"
+[ -n "$again" ] || exit 0
 [ "$({lhcq} workers pending {kind})" -gt 0 ] || exit 0
 {come_back}
 """
 
+# scancel means it, so what says that the time is up is another signal than what that sends.
+_ON_LIMIT = "trap 'again=yes; drain' USR1\n"
 _TIMER = """\
 {{ sleep {seconds}; kill -TERM $$; }} >/dev/null 2>&1 &
 """
@@ -98,7 +102,7 @@ def slurm_script(worker: Worker, count: int, script: Path, options: Sequence[str
         f"--cpus-per-task={worker.processes}",
         f"--mem={worker.megabytes}M",
         f"--time={minutes}",
-        f"--signal=B:TERM@{worker.drain}",
+        f"--signal=B:USR1@{worker.drain}",
         "--requeue",
         "--open-mode=append",
         "--export=NONE",
@@ -108,7 +112,8 @@ def slurm_script(worker: Worker, count: int, script: Path, options: Sequence[str
     return _script(
         worker,
         directives="".join(f"#SBATCH {option}\n" for option in wanted) + "\n",
-        timer="",
+        again="",
+        limit=_ON_LIMIT,
         come_back='scontrol requeue "$SLURM_JOB_ID"',
     )
 
@@ -118,7 +123,8 @@ def condor_script(worker: Worker) -> str:
     return _script(
         worker,
         directives="",
-        timer=_TIMER.format(seconds=worker.seconds - worker.drain),
+        again="yes",  # condor_rm takes it from the queue, whatever it asks for
+        limit=_TIMER.format(seconds=worker.seconds - worker.drain),
         come_back=f"exit {COME_BACK}",
     )
 
@@ -142,7 +148,7 @@ def _literally(path: Path) -> str:
     return str(path).replace("$", "$(DOLLAR)")
 
 
-def _script(worker: Worker, *, directives: str, timer: str, come_back: str) -> str:
+def _script(worker: Worker, *, directives: str, again: str, limit: str, come_back: str) -> str:
     return _SCRIPT.format(
         directives=directives,
         exports="\n".join(
@@ -153,6 +159,7 @@ def _script(worker: Worker, *, directives: str, timer: str, come_back: str) -> s
         kind=worker.kind,
         processes=worker.processes,
         idle=worker.idle,
-        timer=timer,
+        again=again,
+        limit=limit,
         come_back=come_back,
     )

@@ -12,7 +12,10 @@ _SUFFIXES = {"csv": ".csv", "parquet": ".parquet", "lhco-features": ".features.h
 
 
 @click.command("export", epilog=example("lhcq export lhco --format parquet --out lhco.parquet"))
-@click.argument("name", type=NameOf("datasets"))
+@click.argument(
+    "name",
+    type=NameOf("datasets", instead={"run": "`lhcq export-adapter {name} best DIR` writes its adapter."}),
+)
 @click.option(
     "--format",
     "form",

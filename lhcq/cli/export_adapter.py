@@ -21,7 +21,9 @@ _SAID = {"adapter": "adapter", "merged": "model", "classifier": "classifier"}
 
 
 @click.command("export-adapter", epilog=example("lhcq export-adapter first best adapter/"))
-@click.argument("run", type=NameOf("runs"))
+@click.argument(
+    "run", type=NameOf("runs", instead={"dataset": "`lhcq export {name}` writes it in another format."})
+)
 @click.argument("step")
 @click.argument("directory", metavar="DIR", type=FilePath())
 @click.option(

@@ -2,6 +2,7 @@
 
 import importlib
 import keyword
+import os
 import signal
 import sys
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import click
 
 from lhcq.cli.parameters import workspace_option
+from lhcq.environment import spin_briefly
 from lhcq.errors import LhcqError
 from lhcq.interrupts import heard
 from lhcq.own_tasks import refuse_other_tasks
@@ -127,6 +129,7 @@ class Signals:
 
 def main() -> None:
     """Run the program."""
+    spin_briefly(os.environ)  # before libraries that compute are loaded: `ask` does so in this process
     signals = Signals()
     code = run()
     sys.exit(128 + signals.received if signals.received else code)

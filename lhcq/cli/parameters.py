@@ -1,6 +1,7 @@
 """Kinds of parameters, and what every verb has; light, since the program itself is made of them."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,70 @@ def example(*lines: str) -> str:
 
 
 class NameOf(click.ParamType[str]):
-    """The name of something that stands in the workspace, which a shell can complete."""
+    """The name of something that stands in the workspace, which a shell can complete.
+
+    Where that is the name of nothing of these kinds, and of something else, it says so for all verbs alike; what has
+    no name at all is left to whoever looks it up, who knows what would make it.
+    """
 
     name = "text"
 
-    def __init__(self, *kinds: str) -> None:
+    def __init__(self, *kinds: str, instead: Mapping[str, str] | None = None) -> None:
         self.kinds = kinds
         """Directories of the workspace, such as datasets and runs; `jobs` for those of every kind."""
+        self._instead = instead or {}
+        """By the word for another sort of thing: a sentence on what takes it; {name} is its name."""
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The names that begin so; none where the workspace cannot be read."""
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name; raises `NotThere` where it is that of another sort of thing."""
+        name = super().convert(value, param, ctx)
+        if "jobs" not in self.kinds and name not in self._names():
+            self._refuse_other_sort(name)
+        return name
+
+    def _refuse_other_sort(self, name: str) -> None:
+        from lhcq.errors import LhcqError, NotThere
+        from lhcq.workspace import Workspace
+        from tasks.jobs.holdings import list_holdings
+        from tasks.jobs.kinds import KINDS
+
+        try:
+            workspace = Workspace.of_environment()
+            held = [one.what for one in list_holdings(workspace) if one.name == name]
+        except (LhcqError, OSError):  # the verb says what is wrong with the workspace
+            return
+        if not held:
+            return
+        wanted = [
+            kind.makes
+            for kind in KINDS.values()
+            if kind.shelf is not None and kind.shelf(workspace, name).parent.name in self.kinds
+        ]
+        if set(held) & set(wanted):  # one that is being made
+            return
+        found = next((one for one in held if one in self._instead), held[0])
+        lists = " and ".join(f"`lhcq ls --kind {one}`" for one in wanted)
+        remedy = self._instead.get(found, f"{lists} list{'' if len(wanted) > 1 else 's'} what there is.")
+        *others, last = wanted
+        kinds = f"{', '.join(others)} or {last}" if others else last
+        raise NotThere(f"{name}: is a {found}, and no {kinds}. {remedy.format(name=name)}")
+
+    def _names(self) -> set[str]:
+        """Those that stand; none where the workspace cannot be read."""
         from lhcq.errors import LhcqError
         from lhcq.workspace import Workspace
 
         try:
             workspace = Workspace.of_environment()
-            names = {name for kind in self.kinds for name in workspace.names(kind)}
+            return {name for kind in self.kinds for name in workspace.names(kind)}
         except (LhcqError, OSError):
-            return []
-        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+            return set()
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin so; none where the workspace cannot be read."""
+        return [CompletionItem(name) for name in sorted(self._names()) if name.startswith(incomplete)]
 
 
 def workspace_option() -> click.Option:

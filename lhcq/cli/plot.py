@@ -1,19 +1,21 @@
 """`lhcq plot NAME`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from lhcq.cli.options import answer, json_option
 from lhcq.cli.parameters import FilePath, NameOf, example
+from lhcq.cli.report import REPORTED
 
-if TYPE_CHECKING:
-    from lhcq.workspace import Workspace
+_ON_THEIR_PAGES = {
+    what: f"`lhcq report {{name}} --kind {what} --figures DIR` writes the pictures of its page."
+    for what in REPORTED
+}
 
 
 @click.command("plot", epilog=example("lhcq plot lhco --out plots/", "lhcq plot lhco --out lhco.pdf"))
-@click.argument("name", type=NameOf("datasets"))
+@click.argument("name", type=NameOf("datasets", instead=_ON_THEIR_PAGES))
 @click.option(
     "--out",
     type=FilePath(),
@@ -32,7 +34,6 @@ def command(name: str, out: Path | None, as_json: bool) -> int:
     from lhcq.report.dataset_page import PICTURES, write_picture, write_plots
 
     workspace = find_workspace()
-    _refuse_what_is_no_dataset(workspace, name)
     if out is not None and out.suffix.lower() in PICTURES and not out.is_dir():
         view, files = write_picture(workspace, name, out), {out.suffix.lower().removeprefix("."): str(out)}
     elif out is not None and out.is_file():
@@ -50,21 +51,3 @@ def command(name: str, out: Path | None, as_json: bool) -> int:
     lines = [*files.values(), *(f"not drawn: {reason}" for reason in view.left_out.values())]
     answer(as_json, value, "\n".join(lines))
     return 0
-
-
-def _refuse_what_is_no_dataset(workspace: "Workspace", name: str) -> None:
-    """Say what has that name, and who draws it."""
-    from lhcq.cli.report import REPORTED
-    from lhcq.errors import NotThere
-    from tasks.jobs.holdings import list_holdings
-
-    if workspace.dataset(name).exists():
-        return
-    others = [one.what for one in list_holdings(workspace) if one.name == name and one.what != "dataset"]
-    for what in (*(one for one in others if one in REPORTED), *others):
-        remedy = (
-            f"`lhcq report {name} --kind {what} --figures DIR` writes the pictures of its page"
-            if what in REPORTED
-            else "`lhcq ls --kind dataset` lists these"
-        )
-        raise NotThere(f"{name}: is a {what}, and plot draws datasets. {remedy}.")

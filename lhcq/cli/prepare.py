@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 @click.command("prepare", epilog=example("lhcq prepare lhco --split balanced"))
-@click.argument("name", type=NameOf("datasets"))
+@click.argument(
+    "name", type=NameOf("datasets", instead={"split": "`lhcq train {name} --name RUN` trains on it."})
+)
 @click.option("--split", required=True, help="Name of the split to make.")
 @click.option("--ratio", default="1:1", show_default=True, help="signal:background as 1:K, or natural.")
 @click.option("--template", type=choice_of(SplitConfig, "template"), default="compact", show_default=True)

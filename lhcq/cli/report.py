@@ -26,7 +26,12 @@ REPORTED = (_RUN, "prediction", "search", "scan")
         "lhcq report box1 --kind search --figures figures/",
     ),
 )
-@click.argument("name", type=NameOf("runs", "predictions", "searches", "scans"))
+@click.argument(
+    "name",
+    type=NameOf(
+        "runs", "predictions", "searches", "scans", instead={"dataset": "`lhcq plot {name}` draws it."}
+    ),
+)
 @click.option(
     "--kind",
     type=click.Choice(REPORTED),

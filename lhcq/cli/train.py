@@ -71,7 +71,10 @@ def read_policy(
         "lhcq train balanced --name first", "lhcq train balanced --name quick --model smollm2 --epochs 0.1"
     ),
 )
-@click.argument("split", type=NameOf("splits"))
+@click.argument(
+    "split",
+    type=NameOf("splits", instead={"dataset": "`lhcq prepare {name} --split SPLIT` makes one of it."}),
+)
 @click.option("--name", required=True, help="Name of the run.")
 @click.option(
     "--model", help="A directory, a hub name, or smollm2. Default: smollm2, or Mistral-7B with a GPU."

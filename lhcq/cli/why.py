@@ -58,7 +58,7 @@ def _told(
 
     outcome = outcome_of(workspace, job)
     state = state_of(workspace, job, outcome)
-    message = outcome.message if outcome else _nobody_works(workspace, job, state, met)
+    message = outcome.message if outcome else nobody_works(workspace, job, state, met)
     shown, left = _units(workspace, job, part)
     standings = _standings(workspace, job, shown, met)
     value = {
@@ -74,7 +74,7 @@ def _told(
     return value, [*lines, *([f"and {left} more units"] if left else [])]
 
 
-def _nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> str:
+def nobody_works(workspace: "Workspace", job: "Job", state: str, met: bool) -> str:
     """Of an open job: why nobody works for it, and the command that goes on; empty where somebody may."""
     from lhcq.environment import Settings
     from lhcq.records.failures import stop_of

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 import lhcq.events.soundness  # noqa: F401 - compiled before a worker forks
 from lhcq.events.layout import (
     DamagedRows,
@@ -15,9 +17,9 @@ from lhcq.events.layout import (
 )
 from lhcq.events.storage import opened
 
-# 4 MB of float64. Measured: reading and checking cost 11 us an event in blocks of 250 rows and 24 in blocks of
-# 1,000, which leave the cache.
-BLOCK_ROWS = 256
+# 17 MB of float64. Measured beside 256: a whole task takes less by a fourteenth with substructure and by a twelfth
+# without, where all blocks are read into the same memory; half as much where each has its own.
+BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,8 @@ def read_blocks(file: EventFile, start: int, stop: int, *, skip_wrong: bool) -> 
     """The events [start, stop) in order, in blocks of whole storage chunks; `start` begins one.
 
     A storage chunk that is damaged becomes a `Gap`. So does an event that holds wrong values when `skip_wrong`;
-    otherwise `WrongValues` is raised. The file is held open in between.
+    otherwise `WrongValues` is raised. The file is held open in between. A later block overwrites the
+    particles of this one: take what you need of them before you ask for the next.
     """
     for values, first in _read_values(file, start, stop):
         if isinstance(values, Gap):
@@ -45,18 +48,19 @@ def read_blocks(file: EventFile, start: int, stop: int, *, skip_wrong: bool) -> 
 def _read_values(file: EventFile, start: int, stop: int) -> Iterator[tuple[Floats | Gap, int]]:
     """What stands in the rows [start, stop), with the row that it begins at."""
     step = max(file.storage_rows, BLOCK_ROWS - BLOCK_ROWS % file.storage_rows)
+    room = np.empty((min(step, stop - start), file.width))
     with opened(file.path) as handle:
         for first in range(start, stop, step):
             last = min(first + step, stop)
             try:
-                yield load_values(file, handle, first, last), first
+                yield load_values(file, handle, first, last, room[: last - first]), first
                 continue
             except DamagedRows:
                 pass
             for one in range(first, last, file.storage_rows):
                 end = min(one + file.storage_rows, last)
                 try:
-                    yield load_values(file, handle, one, end), one
+                    yield load_values(file, handle, one, end, room[one - first : end - first]), one
                 except DamagedRows as error:
                     yield Gap(start=one, stop=end, reason=str(error)), one
 

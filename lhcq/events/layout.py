@@ -220,12 +220,15 @@ def read_values(file: EventFile, start: int, stop: int) -> Floats:
         return load_values(file, handle, start, stop)
 
 
-def load_values(file: EventFile, handle: h5py.File, start: int, stop: int) -> Floats:
-    """As `read_values`, from the open `handle` of `file`."""
+def load_values(
+    file: EventFile, handle: h5py.File, start: int, stop: int, into: Floats | None = None
+) -> Floats:
+    """As `read_values`, from the open `handle` of `file`; `into` (stop - start, width) is overwritten where given."""
     if not 0 <= start < stop <= file.n_events:
         raise ValueError(f"rows [{start}, {stop}) of a file of {file.n_events}")
-    make = np.empty if file.pieces[0].whole else np.zeros  # slots that a row does not have are empty
-    values: Floats = make((stop - start, file.width))
+    values: Floats = np.empty((stop - start, file.width)) if into is None else into
+    if not file.pieces[0].whole:
+        values[:] = 0.0  # slots that a row does not have are empty
     try:
         for piece in file.pieces:
             table = handle[piece.table]

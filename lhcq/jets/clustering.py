@@ -1,6 +1,7 @@
 """Jets of many events, and the table of their records."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,26 +41,36 @@ class Jets:
     substructure was measured (`lhcq.jets.ties`)."""
     substructure: Floats | None = None
 
-    @property
+    @cached_property
     def n_constituents(self) -> Integers:
         """How many particles each has: (n_jets,)."""
         return np.diff(self.starts)
 
-    @property
+    @cached_property
     def rank(self) -> Integers:
         """The place of each in its event, from 0: (n_jets,)."""
         return np.arange(len(self.pt_lead)) - np.repeat(self.vectors.offsets[:-1], self.vectors.counts)
 
 
 def cluster_events(
-    particles: Floats, config: ClusterConfig, *, rows: Integers, labels: NDArray[np.int8] | None
+    particles: Floats,
+    config: ClusterConfig,
+    *,
+    rows: Integers,
+    labels: NDArray[np.int8] | None,
+    n_particles: Integers | None = None,
 ) -> pa.Table:
     """The records of `cluster_and_count` alone."""
-    return cluster_and_count(particles, config, rows=rows, labels=labels)[0]
+    return cluster_and_count(particles, config, rows=rows, labels=labels, n_particles=n_particles)[0]
 
 
 def cluster_and_count(
-    particles: Floats, config: ClusterConfig, *, rows: Integers, labels: NDArray[np.int8] | None
+    particles: Floats,
+    config: ClusterConfig,
+    *,
+    rows: Integers,
+    labels: NDArray[np.int8] | None,
+    n_particles: Integers | None = None,
 ) -> tuple[pa.Table, int]:
     """Cluster events into the records that `config` asks for, one a row of the input and in its order.
 
@@ -67,9 +78,10 @@ def cluster_and_count(
 
     `particles` (n_events, n_slots, 3) holds (pt in GeV, eta, phi), in any order, and pt == 0 where a slot is
     empty; `rows` (n_events,) are the rows of the source file, `labels` (n_events,) 1 for signal and 0 for
-    background, or None where unknown. The bits of an event do not depend on its neighbours.
+    background, or None where unknown; `n_particles` (n_events,) are the slots that are not empty, where they were
+    counted. The bits of an event do not depend on its neighbours.
     """
-    vectors = FourVectors.massless(particles)
+    vectors = FourVectors.massless(particles, n_particles)
     jets = cluster_four_vectors(vectors, config)
     listed = _list_constituents(jets, particles, vectors.counts, config) if config.constituents else None
     return _build_table(jets, vectors.counts, rows, labels, config, listed), int(np.count_nonzero(jets.ties))

@@ -21,6 +21,7 @@ from lhcq.jets.directions import separations, set_directions
 from lhcq.jets.lanes import (
     N_LANES,
     address_of,
+    apart,
     choose,
     get,
     get_int,
@@ -177,7 +178,7 @@ def _list_leaves(node: int, n: int, first: int, links: int, stack: int, members:
     return at
 
 
-@inlined
+@apart
 def _close_ranks(
     offsets: Integers, n_jets: Integers, momenta: Floats, starts: Integers, members: Integers, pt_lead: Floats
 ) -> None:
@@ -247,8 +248,10 @@ def measure_jets(
         find_neighbours(desk, n_most, EVERYWHERE)
         if kind == WINNER:
             _recluster(desk, n_most, n_lanes, WTA_KT, by_libm, axes, order[begin:], ties)
+            _note_pt(desk, n_most)
             _put_taus(desk, n_most, n_lanes, axes, order[begin:], out)
         _recluster(desk, n_most, n_lanes, KT, by_libm, axes, order[begin:], ties)
+        _note_pt(desk, n_most)
         put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, 1))
         for lane in range(n_lanes):  # the one kt axis is the jet's own
             out[order[begin + lane], _WIDTH] = get(desk.scratch, lane)
@@ -264,7 +267,7 @@ def measure_jets(
             _correlate(desk, lane, space, out[order[begin + lane]])
 
 
-@inlined
+@apart
 def _recluster(
     desk: Any, n_most: int, n_lanes: int, power: int, by_libm: int, axes: int, order: Integers, ties: Integers
 ) -> None:
@@ -276,6 +279,13 @@ def _recluster(
 
 
 @inlined
+def _note_pt(desk: Any, n_most: int) -> None:
+    """pt of all particles in the place of weights, which a clustering that is over needs no more."""
+    for k in range(n_most):
+        put_row(desk.weight, k, root(row(desk.particle_pt2, k)))
+
+
+@apart
 def _put_taus(desk: Any, n_most: int, n_lanes: int, axes: int, order: Integers, out: Floats) -> None:
     for n_axes in range(1, N_AXES + 1):
         put_row(desk.scratch, 0, _sum_to_axes(desk, n_most, axes, n_axes))
@@ -292,7 +302,7 @@ def _put_momentum(momentum: int, columns: tuple[int, int, int, int], particle: i
     put(momentum, 3, get(columns[3], particle))
 
 
-@inlined
+@apart
 def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
     """C2, D2 and the width of a jet, of which `out` has the sum of pt times the distance to it."""
     e2, e3, total = correlate(desk, lane, count_of(desk, lane), space)
@@ -304,19 +314,19 @@ def _correlate(desk: Any, lane: int, space: int, out: Floats) -> None:
 
 @inlined
 def _sum_to_axes(desk: Any, n_most: int, axes: int, n_axes: int) -> Any:
-    """tau of all lanes about so many axes."""
+    """tau of all lanes about so many axes, once `_note_pt` has noted the weights of its sum."""
     n_particles = int_row(desk.notes, N_PARTICLES)
     total, first = spread(0.0), 3 * (n_axes * (n_axes - 1) // 2)
     for k in range(n_most):
         rap, phi, square = row(desk.particle_rap, k), row(desk.particle_phi, k), spread(BEYOND)
         for axis in range(first, first + 3 * n_axes, 3):
             square = least(separations(rap, phi, row(axes, axis), row(axes, axis + 1)), square)
-        term = root(row(desk.particle_pt2, k)) * root(square)
+        term = row(desk.weight, k) * root(square)
         total = total + choose(n_particles > k, term, 0.0)
     return choose(n_particles >= n_axes, total, 0.0)
 
 
-@inlined
+@apart
 def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats) -> None:
     """The parts of the jet's pt that two subjets have; the first has all of it where there is but one particle."""
     out[_Z1], out[_Z2] = 0.0, 0.0
@@ -331,7 +341,7 @@ def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats
         out[_Z1] = _pt_of(desk, lane, 0) / jet_pt
 
 
-@inlined
+@apart
 def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> None:
     """Groomed mass and z of the first Cambridge/Aachen splitting with z > `z_cut`, following the harder branch."""
     links, n = links_of(desk, lane, 0), count_of(desk, lane)

@@ -5,6 +5,7 @@ the bits of an event do not depend on its neighbours.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -19,7 +20,10 @@ MAX_ETA = 1e5
 
 @dataclass(frozen=True, kw_only=True)
 class FourVectors:
-    """px, py, pz, e (GeV) of all events one after the other; `counts` (n_events,) says how many each has."""
+    """px, py, pz, e (GeV) of all events one after the other; `counts` (n_events,) says how many each has.
+
+    What is computed of them is kept, so nobody may change them.
+    """
 
     counts: Integers
     px: Floats
@@ -27,27 +31,28 @@ class FourVectors:
     pz: Floats
     e: Floats
 
-    @property
+    @cached_property
     def offsets(self) -> Integers:
         """Where each event starts, and the end of the last one: (n_events + 1,)."""
         return offsets_of(self.counts)
 
-    @property
+    @cached_property
     def pt(self) -> Floats:
         """Transverse momentum, GeV."""
         return np.sqrt(self.px * self.px + self.py * self.py)
 
-    @property
+    @cached_property
     def phi(self) -> Floats:
         """Azimuth in [-pi, pi]."""
         return np.arctan2(self.py, self.px)
 
-    @property
+    @cached_property
     def eta(self) -> Floats:
         """Pseudorapidity; along the beam FastJet's largest one, 1e5, and 0.0 of no momentum at all."""
         pt = self.pt
         lost = pt == 0.0  # the square of a pt below 1e-162 is no number any more
         if lost.any():
+            pt = pt.copy()
             pt[lost] = np.hypot(self.px[lost], self.py[lost])
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             eta = np.arcsinh(self.pz / pt)
@@ -55,7 +60,7 @@ class FourVectors:
         eta[beyond] = np.sign(self.pz[beyond]) * MAX_ETA
         return eta
 
-    @property
+    @cached_property
     def m(self) -> Floats:
         """Invariant mass, GeV; 0.0 where rounding makes its square negative."""
         # (E+pz)(E-pz) keeps the digits that E^2 - pz^2 loses for a forward jet.
@@ -63,8 +68,11 @@ class FourVectors:
         return np.sqrt(np.maximum(square, 0.0))
 
     @classmethod
-    def massless(cls, particles: Floats) -> Self:
-        """From `particles` (n_events, n_slots, 3) of (pt in GeV, eta, phi); pt == 0 is padding."""
+    def massless(cls, particles: Floats, counts: Integers | None = None) -> Self:
+        """From `particles` (n_events, n_slots, 3) of (pt in GeV, eta, phi); pt == 0 is padding.
+
+        `counts` (n_events,) are the slots that are no padding, where somebody counted them.
+        """
         from lhcq.jets.compiling import room_of
         from lhcq.jets.lanes import N_LANES
         from lhcq.jets.libm import lanes_for_libm
@@ -75,8 +83,9 @@ class FourVectors:
             particles = np.ascontiguousarray(particles)
         n_events, n_slots, _ = particles.shape
         first, stride = particles.ctypes.data, particles.strides[0]
-        counts = np.empty(n_events, np.int64)
-        count_filled(first, stride, n_slots, counts)
+        if counts is None:
+            counts = np.empty(n_events, np.int64)
+            count_filled(first, stride, n_slots, counts)
         n = int(counts.sum())
         momenta, room = np.empty((4, n + N_LANES - 1)), room_of("functions", 4 * N_LANES)
         by_libm = lanes_for_libm("circular"), lanes_for_libm("hyperbolic")

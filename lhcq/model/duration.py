@@ -42,7 +42,7 @@ _SECONDS_PER_LAYER = 4e-4
 """A pass takes at least so long a layer: its kernels have to be started."""
 _CPU_SHARE = 0.5
 """What a training of SmolLM2 reaches of what numpy's product of matrices does, by the processor's time."""
-_PROBE_SECONDS = 0.2
+_PROBE_SECONDS = 0.1
 _PROBE_SIZE = 256
 
 
@@ -109,18 +109,18 @@ def pace_of_gpu(name: str, count: int = 1) -> Pace | None:
 def _measured_rate() -> float:
     """Operations a second of products of matrices in float32, on all cores that this process may use.
 
-    By the fastest of some small ones on one core, since others may be at work on the machine just now; of one at
-    least, whatever time it takes to get at it.
+    By the processor time of the fastest of some small ones on one core: others may be at work on the machine just
+    now, and a process that waits for its turn is no slower for it afterwards.
     """
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     matrix = np.ones((_PROBE_SIZE, _PROBE_SIZE), np.float32)
     fastest = math.inf
     with threadpool_limits(1):
-        began = time.perf_counter()
-        while (started := time.perf_counter()) - began < _PROBE_SECONDS or fastest == math.inf:
+        began = time.thread_time()
+        while (started := time.thread_time()) - began < _PROBE_SECONDS:
             np.dot(matrix, matrix)
-            fastest = min(fastest, time.perf_counter() - started)
+            fastest = min(fastest, time.thread_time() - started)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores * 2 * _PROBE_SIZE**3 / fastest
 

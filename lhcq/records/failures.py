@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from lhcq.errors import Damaged, LhcqError
-from lhcq.frozen import Frozen
+from lhcq.frozen import Kept
 from lhcq.records.jobs import RECORD, Job, directory_of, read_as
 from lhcq.storage import remove_file, write_record
 from lhcq.workspace import Workspace
@@ -20,7 +20,7 @@ LOG_VARIABLE = "LHCQ_LOG"
 """Where a worker's log goes, for those who look for it."""
 
 
-class Holder(Frozen):
+class Holder(Kept):
     """Who works, or worked, on a unit."""
 
     host: str
@@ -38,7 +38,7 @@ class Holder(Frozen):
         )
 
 
-class Stopped(Frozen):
+class Stopped(Kept):
     """Why a command that brought workers for a job ended before the job did."""
 
     message: str
@@ -46,7 +46,7 @@ class Stopped(Frozen):
     """That command: `since` is when it ended."""
 
 
-class Failure(Frozen):
+class Failure(Kept):
     """Why one unit of a job was given up."""
 
     unit: str

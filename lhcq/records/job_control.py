@@ -3,7 +3,7 @@
 import contextlib
 from typing import Literal
 
-from lhcq.frozen import Frozen
+from lhcq.frozen import Kept
 from lhcq.records.jobs import Job, Outcome, read_as
 from lhcq.records.run_state import current_course, open_pause
 from lhcq.records.specs import TrainSpec
@@ -13,7 +13,7 @@ from lhcq.workspace import Workspace
 Wish = Literal["run", "pause", "cancel"]
 
 
-class _Wished(Frozen):
+class _Wished(Kept):
     """The file."""
 
     wish: Wish

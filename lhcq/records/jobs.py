@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from lhcq.errors import BadInput, Damaged, NewerFormat, NotThere
-from lhcq.frozen import Frozen, Grown
+from lhcq.frozen import Frozen, Grown, Kept, only_unknown
 from lhcq.records.specs import SPECS, Spec, Terms
 from lhcq.spelling import did_you_mean
 from lhcq.storage import LOOK, read_json, staged_file, to_record, write_record
@@ -133,7 +133,7 @@ class Job(Grown):
         return self.terms
 
 
-class Outcome(Frozen):
+class Outcome(Kept):
     """How a job ended."""
 
     state: State
@@ -182,8 +182,18 @@ def read_record(directory: Path) -> Job:
     try:
         return Job.checked(**fields)
     except BadInput as error:
+        _refuse_later(path, error)
         raise BadInput(
             f"{path}: {error} Use the lhcq that wrote it, or clear it away by `lhcq rm`."
+        ) from error
+
+
+def _refuse_later(path: Path, error: BadInput) -> None:
+    """Raise `NewerFormat` where a record has more fields than are known here, and nothing else is wrong with it."""
+    if only_unknown(error.__cause__):
+        raise NewerFormat(
+            f"{path}: was written by a newer lhcq, or changed by hand ({str(error).rstrip('.')}). Use that lhcq or a "
+            "newer one."
         ) from error
 
 
@@ -357,9 +367,11 @@ def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
 
 
 def read_as(record: type[_R], path: Path) -> _R:
-    """A record that is replaced whole, or was damaged; `FileNotFoundError` passes."""
+    """A record that is replaced whole, or was damaged; `FileNotFoundError` passes, and `NewerFormat` is raised where
+    it has more fields than are known here."""
     fields = read_json(path)
     try:
         return record.checked(**fields)
     except BadInput as error:
+        _refuse_later(path, error)
         raise Damaged(f"{path}: {error} {LOOK}") from error

@@ -1,9 +1,9 @@
 """What a classifier is worth on some events, as it is kept on disk: each number with its interval."""
 
-from lhcq.frozen import Frozen
+from lhcq.frozen import Kept
 
 
-class Confusion(Frozen):
+class Confusion(Kept):
     """Events by truth and decision; signal is positive."""
 
     tp: int
@@ -12,7 +12,7 @@ class Confusion(Frozen):
     fn: int
 
 
-class Metrics(Frozen):
+class Metrics(Kept):
     """What a classifier is worth on some events. What is undefined, as the AUC of one class, is None, and so are
     intervals that an older lhcq did not give."""
 
@@ -72,7 +72,7 @@ class Metrics(Frozen):
     """Share of events whose generated answer is the likelier of the two labels."""
 
 
-class Calibration(Frozen):
+class Calibration(Kept):
     """What was fitted, and on how many events."""
 
     n: int
@@ -85,7 +85,7 @@ class Calibration(Frozen):
     """Of the calibrated P(signal), with the best eps_S / sqrt(eps_B); None with too few background events."""
 
 
-class NaturalMetrics(Frozen):
+class NaturalMetrics(Kept):
     """What a selection by a threshold is worth where signal is a given share of the events."""
 
     threshold: float
@@ -101,7 +101,7 @@ class NaturalMetrics(Frozen):
     significance_improvement_low: float
 
 
-class Gain(Frozen):
+class Gain(Kept):
     """By how many nats an event the log-likelihood is changed, and the 95% interval; no bounds for a single event."""
 
     mean: float
@@ -109,7 +109,7 @@ class Gain(Frozen):
     high: float | None
 
 
-class Sculpting(Frozen):
+class Sculpting(Kept):
     """How far background that a selection keeps has another m_jj than background that it does not keep."""
 
     n_selected: int
@@ -123,7 +123,7 @@ class Sculpting(Frozen):
     """For so large a distance or a larger one of two samples of one distribution."""
 
 
-class CalibratedMetrics(Frozen):
+class CalibratedMetrics(Kept):
     """The test subset under a calibration."""
 
     calibration: Calibration

@@ -23,12 +23,12 @@ from typing import Literal
 from pydantic import Field
 
 from lhcq.config import Act, AlarmKind, TrainConfig
-from lhcq.frozen import Frozen
+from lhcq.frozen import Frozen, Kept
 from lhcq.records.commits import steps_under
-from lhcq.records.jobs import read_record
+from lhcq.records.jobs import read_as, read_record
 from lhcq.records.specs import TrainSpec
 from lhcq.records.validations import read_metrics
-from lhcq.storage import read_json, staged_file, to_record
+from lhcq.storage import staged_file, to_record
 from lhcq.workspace import RunPaths, round_of, step_of
 
 MAX_ROLLBACKS = 3
@@ -40,7 +40,7 @@ RATE_FACTOR = 0.3
 _SEVERITY: dict[Act, int] = {"stop": 0, "pause": 1, "rollback": 2, "tell": 3}
 
 
-class Alarm(Frozen):
+class Alarm(Kept):
     """Something about a run that people should know."""
 
     kind: AlarmKind
@@ -66,7 +66,7 @@ class Answer(Frozen):
     """How often the run has gone back, this time included."""
 
 
-class Judgement(Frozen):
+class Judgement(Kept):
     """What a validation means among those before it. A pure function of the validations up to its step."""
 
     step: int
@@ -163,7 +163,7 @@ def current_course(run_dir: Path) -> Course:
 def read_course(run_dir: Path, step: int) -> Course:
     """The course after the newest checkpoint `step` (0: none), from a few small files."""
     answers = [path for path in _records(RunPaths(run_dir).answers) if step_of(path) <= step]
-    last = Answer.checked(**read_json(answers[-1])) if answers else None
+    last = read_as(Answer, answers[-1]) if answers else None
     here = sum(step_of(path) == step for path in answers)
     demand = _gravest(_alarms_at(run_dir, step, here))
     judgement = read_judgement(run_dir, step)
@@ -228,18 +228,18 @@ def write_judgement(run_dir: Path, judgement: Judgement) -> None:
 def read_judgement(run_dir: Path, step: int) -> Judgement | None:
     """The judgement of a checkpoint's validation; None before it was made."""
     path = RunPaths(run_dir).judgement(step)
-    return Judgement.checked(**read_json(path)) if path.exists() else None
+    return read_as(Judgement, path) if path.exists() else None
 
 
 def alarms_of(run_dir: Path) -> list[Alarm]:
     """All alarms of a run, in order of place."""
-    return [Alarm.checked(**read_json(path)) for path in _records(RunPaths(run_dir).alarms)]
+    return [read_as(Alarm, path) for path in _records(RunPaths(run_dir).alarms)]
 
 
 def answer_to(run_dir: Path, alarm: Alarm) -> Answer | None:
     """What followed an alarm in the end; None where nothing has."""
     path = RunPaths(run_dir).answer(alarm.after, alarm.round)
-    return Answer.checked(**read_json(path)) if path.exists() else None
+    return read_as(Answer, path) if path.exists() else None
 
 
 def open_pause(run_dir: Path) -> Alarm | None:
@@ -260,7 +260,7 @@ def open_pause(run_dir: Path) -> Alarm | None:
 
 def _alarms_at(run_dir: Path, step: int, at_round: int) -> list[Alarm]:
     start = RunPaths(run_dir).alarm(step, at_round, "").stem
-    return [Alarm.checked(**read_json(path)) for path in _records(RunPaths(run_dir).alarms, start)]
+    return [read_as(Alarm, path) for path in _records(RunPaths(run_dir).alarms, start)]
 
 
 def _gravest(alarms: list[Alarm]) -> Alarm | None:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from lhcq.frozen import Frozen
+from lhcq.frozen import Kept
 from lhcq.records.jobs import Job, directory_of, read_as
 from lhcq.storage import staged_file, to_record
 from lhcq.workspace import Workspace
 
 
-class _Kept(Frozen):
+class _Threads(Kept):
     """The file."""
 
     threads: int = Field(ge=1)
@@ -24,7 +24,7 @@ class _Kept(Frozen):
 def threads_of(workspace: Workspace, job: Job) -> int | None:
     """The number that a job keeps; None before it began, and where a GPU computes."""
     with contextlib.suppress(FileNotFoundError):
-        return read_as(_Kept, _path(workspace, job)).threads
+        return read_as(_Threads, _path(workspace, job)).threads
     return None
 
 
@@ -33,7 +33,7 @@ def keep_threads(workspace: Workspace, job: Job, threads: int) -> int:
     kept = threads_of(workspace, job)
     if kept is None:
         with staged_file(_path(workspace, job)) as temporary:
-            temporary.write_text(to_record(_Kept(threads=threads).model_dump()), encoding="utf-8")
+            temporary.write_text(to_record(_Threads(threads=threads).model_dump()), encoding="utf-8")
         kept = threads_of(workspace, job) or threads
     return kept
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from lhcq.errors import NotThere
 from lhcq.manifests import write_manifest
 from lhcq.records.commits import is_commit, read_verified, require_commit
+from lhcq.records.jobs import read_as
 from lhcq.records.metrics import CalibratedMetrics, Metrics
 from lhcq.storage import (
     MANIFEST,
@@ -103,7 +104,7 @@ def read_metrics(directory: Path) -> Metrics:
     path = directory / _METRICS
     try:
         _verified(directory)
-        return Metrics.checked(**read_json(path))
+        return read_as(Metrics, path)
     except FileNotFoundError:
         raise NotThere(f"{path}: there are no metrics. Validate the checkpoint again.") from None
 
@@ -151,7 +152,7 @@ def write_calibrated(run_dir: Path, metrics: CalibratedMetrics) -> None:
 def find_calibrated(run_dir: Path) -> CalibratedMetrics | None:
     """The tested checkpoint under temperature and thresholds of the calibration subset; None before that."""
     with contextlib.suppress(FileNotFoundError):
-        return CalibratedMetrics.checked(**read_json(RunPaths(run_dir).calibrated))
+        return read_as(CalibratedMetrics, RunPaths(run_dir).calibrated)
     return None
 
 

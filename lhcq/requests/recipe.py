@@ -47,6 +47,7 @@ from lhcq.environment import whole_path
 from lhcq.errors import BadInput, NotThere
 from lhcq.frozen import Frozen, explain_fault, of_several_kinds
 from lhcq.records.specs import MOST_THREADS
+from lhcq.version import version
 
 STAGES = ("fetch", "generate", "cluster", "prepare", "train", "predict")
 """In the order of the work."""
@@ -312,15 +313,26 @@ def _in_a_name(text: str) -> str:
 
 
 def _validated(values: dict[str, Any], place: str) -> Recipe:
-    faults = []
+    faults, maker = [], ""
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         faults = [_fault(dict(fault)) for fault in error.errors()]
+        if any(fault["type"] == "extra_forbidden" for fault in error.errors()):
+            maker = _said_maker(values)
     if faults := [*faults, *_faults_between(values)]:
         told = "; ".join(faults)
-        raise BadInput(f"{place}: {told}{'' if told.endswith('?') else '.'}")
+        raise BadInput(f"{place}: {told}{'' if told.endswith('?') else '.'}{maker}")
     return recipe
+
+
+def _said_maker(values: Mapping[str, Any]) -> str:
+    """Of a recipe that a run of another lhcq recorded: which one reads it."""
+    made_by = values.get("made_by")
+    maker = made_by.get("lhcq") if isinstance(made_by, dict) else None
+    if maker in (None, version()):
+        return ""
+    return f" It was recorded by lhcq {maker}, and this is {version()}: what the later one added, it alone reads."
 
 
 def _faults_between(values: Mapping[str, Any]) -> list[str]:

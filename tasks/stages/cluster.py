@@ -68,7 +68,11 @@ def _make(workspace: Workspace, job: Job, index: int, path: Path, held: Lease) -
             if isinstance(block, EventBlock):
                 contents = hash_events(block.particles, block.n_particles)  # while they are in the cache
                 records, n_tied = cluster_and_count(
-                    block.particles, spec.config, rows=block.rows, labels=block.labels
+                    block.particles,
+                    spec.config,
+                    rows=block.rows,
+                    labels=block.labels,
+                    n_particles=block.n_particles,
                 )
                 ties.append(n_tied)
                 yield with_contents(records, contents)

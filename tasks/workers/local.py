@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from lhcq.environment import Settings
+from lhcq.environment import Settings, spin_briefly
 from lhcq.errors import TransientError
 from lhcq.frozen import Frozen
 from lhcq.interrupts import held_back
@@ -38,7 +38,6 @@ _SLOW_SECONDS = 10.0
 """So long they may take before a word is said of it."""
 _STOP_SECONDS = 1.0
 _MAX_RESTARTS = 5
-SPINS = "30000"
 # `error` made a library's warning the end of a worker; 2 takes the docstrings that transformers reads.
 _OF_OTHER_PROGRAMS = ("PYTHONWARNINGS", "PYTHONOPTIMIZE")
 
@@ -94,11 +93,7 @@ def worker_environment(workspace: Workspace, broker_url: str, kind: WorkerKind) 
         # One process a core: numerical libraries must not start a thread a core in each.
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # A thread that waits for another spins first, by default for milliseconds. Where more wants to run than there
-    # are cores, the other one is not running, and the spinning takes the very core that it waits for. A tenth of that
-    # is enough for the next product to come where the machine is quiet (`python -m benchmarks waiting`).
-    if "OMP_WAIT_POLICY" not in environment:
-        environment.setdefault("GOMP_SPINCOUNT", SPINS)
+    spin_briefly(environment)
     # In the workspace, where `lhcq logs` finds it; a file a host, since hosts cannot append to one.
     environment.setdefault(LOG_VARIABLE, str(workspace.logs / f"{kind}-{socket.gethostname()}.log"))
     return environment

@@ -125,8 +125,8 @@ def test_workers_drain_before_their_limit_come_back_and_end_when_nothing_is_left
     number = json.loads(lhcq(*submit, workspace=place.root, **user))["job"]
     wait_until(lambda: len(finished_chunks(place, job)) > 20, "the first parts")
 
-    # What --signal=B:TERM@120 has Slurm do, without waiting for the time limit.
-    slurm("scancel", "--signal=TERM", "--batch", number)
+    # What --signal=B:USR1@120 has Slurm do, without waiting for the time limit.
+    slurm("scancel", "--signal=USR1", "--batch", number)
     wait_until(lambda: states(number) == [("PD", "1")] * 2, "both workers to ask to be run again")
     with broker.client() as client:
         assert not list(client.scan_iter("lhcq:lease:*"))  # what ran was ended
@@ -143,6 +143,27 @@ def test_workers_drain_before_their_limit_come_back_and_end_when_nothing_is_left
     wait_until(lambda: not states(number), "the workers to end by themselves")
     logs = (place.root / "batch").glob("*.log")
     assert sum(log.read_text().count("no work for 5 s: leaving") for log in logs) == 2
+
+
+def test_workers_that_scancel_ends_do_not_come_back_and_their_work_is_left_to_others(
+    cluster: None, broker: Broker, tmp_path: Path
+) -> None:
+    events = many_events(tmp_path, N_PARTS)
+    place = Workspace(tmp_path / "workspace")
+    user = {"LHCQ_BROKER_URL": broker.url, "SLURM_CONF": os.environ["SLURM_CONF"]}
+    lhcq("cluster", events, "--name", "made", "--detach", *ONE_BY_ONE, workspace=place.root, **user)
+    job = load_job(place, "cluster", "made")
+    submit = ("workers", "submit", "--slurm", "2", "--time", "10", "--json")
+    number = json.loads(lhcq(*submit, workspace=place.root, **user))["job"]
+    wait_until(lambda: len(finished_chunks(place, job)) > 20, "the first parts")
+    slurm("scancel", number)
+    wait_until(lambda: not states(number), "the workers to end")
+    stopped = len(finished_chunks(place, job))
+    assert stopped < N_PARTS
+    time.sleep(5)
+    assert not states(number)
+    assert outcome_of(place, job) is None
+    assert not (tmp_path / "workspace/datasets").exists()
 
 
 def test_logs_stand_beside_the_script_in_a_directory_whose_name_is_a_pattern_of_slurms(

@@ -117,7 +117,7 @@ def test_inspect_says_what_is_wrong_with_a_bad_file(lhcq, event_file, tmp_path: 
         (("export", "nothing"), "nothing"),
         (("train", "nothing", "--name", "r"), "split 'nothing' does not exist"),
         (("report", "nothing"), "run 'nothing' does not exist"),
-        (("watch", "nothing"), "train 'nothing' does not exist"),
+        (("watch", "nothing"), "no job is called 'nothing'"),
         (("pause", "nothing"), "no job is called 'nothing'"),
         (("resume", "nothing"), "no job is called 'nothing'"),
         (("cancel", "nothing"), "no job is called 'nothing'"),

@@ -1,6 +1,7 @@
 """What a batch system is given, and that the script drains, comes back and ends as it should."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -118,6 +119,27 @@ def test_where_nobody_sends_a_signal_the_script_keeps_the_time(program: Path) ->
     assert signals(program) == ["SIGTERM"]
 
 
+@pytest.mark.parametrize(("number", "again"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)], ids=str)
+def test_slurm_runs_again_whose_time_was_up_and_not_whom_scancel_ended(
+    program: Path, number: int, again: bool
+) -> None:
+    worker = Worker(
+        kind="cpu", lhcq=program, environment={}, processes=1, megabytes=1024, seconds=7200, drain=31
+    )
+    script, asked = program.with_name("worker.sh"), program.parent / "asked"
+    script.write_text(slurm_script(worker, 1, script, []))
+    scontrol = program.with_name("scontrol")
+    scontrol.write_text(f'#!/bin/sh\necho "$@" > "{asked}"\n')
+    scontrol.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    process = subprocess.Popen(["bash", str(script)], env=environment)
+    when_started(process, program)
+    process.send_signal(number)
+    assert process.wait(WAIT_SECONDS) == 0
+    assert signals(program) == ["SIGTERM"]
+    assert (asked.read_text() == "requeue 7\n") if again else not asked.exists()
+
+
 def test_scripts_hold_to_shellcheck(program: Path, tmp_path: Path) -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
@@ -142,7 +164,7 @@ def test_slurm_is_asked_for_what_was_ordered(program: Path) -> None:
         "--cpus-per-task=4",
         "--mem=4096M",
         "--time=91",
-        "--signal=B:TERM@120",
+        "--signal=B:USR1@120",
         "--requeue",
         "--export=NONE",
         "--partition=long",

@@ -77,6 +77,19 @@ def test_secrets_that_are_there_are_not_overwritten(secrets: Path) -> None:
     assert (secrets / "broker-url").read_bytes() == before
 
 
+def test_secrets_are_made_without_a_word_unless_something_is_wrong(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [DEPLOY / "make-secrets", tmp_path / "new", "node1"], capture_output=True, check=True
+    )
+    assert (made.stdout, made.stderr) == (b"", b"")
+    no_name = subprocess.run(
+        [DEPLOY / "make-secrets", tmp_path / "other", "no,,name"], capture_output=True, check=False
+    )
+    assert no_name.returncode != 0
+    assert b"invalid" in no_name.stderr
+    assert not (tmp_path / "other/broker-url").exists()
+
+
 def test_shell_holds_to_shellcheck() -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")

@@ -1,7 +1,9 @@
 """What `--help` says, and what is said to whom typed something else than was meant."""
 
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -185,14 +187,30 @@ def test_a_shell_completes_names_of_datasets_splits_runs_and_jobs(place: Workspa
     assert complete("lhcq clu", place) == ["cluster"]
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_three_shells_are_told_how_to_complete(shell: str) -> None:
+SHELLS = {
+    # How a shell without any configuration is started, and what it says of the completion that it has.
+    "bash": (["--norc", "-c"], "complete -p lhcq", "-F _lhcq_completion lhcq"),
+    "zsh": (["-f", "-c"], "print -r -- $_comps[lhcq]", "_lhcq_completion"),
+    "fish": (["--no-config", "-c"], 'complete -C "lhcq clu"', "cluster\t"),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_readme_s_line_has_a_shell_complete(shell: str, tmp_path: Path) -> None:
+    start, question, answer = SHELLS[shell]
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (line,) = re.findall(rf"(?m)^    (.*_LHCQ_COMPLETE={shell}_source.*?) +# in ", readme)
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("lhcq"))],
-        env={**os.environ, "_LHCQ_COMPLETE": f"{shell}_source"},
+        [shell, *start, f"{line}\n{question}"],
+        env={**os.environ, "PATH": programs, "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert "_LHCQ_COMPLETE" in done.stdout
+    assert answer in done.stdout
+    assert done.stderr == ""

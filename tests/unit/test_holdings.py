@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import Context
 from click.testing import CliRunner
 
-from lhcq.cli.main import cli
+from lhcq.cli.main import VERBS, cli
+from lhcq.cli.parameters import NameOf
 from lhcq.cli.session import clear_way
 from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.records.jobs import MADE, OUTCOME, Job, end_job, find_job
@@ -285,11 +287,47 @@ def test_plot_says_what_has_a_name_that_is_no_dataset(chain: Workspace) -> None:
     made(chain, "search", "odd", parts=5)
     for name, what in (("first", "run"), ("odd", "search")):
         assert refused("plot", name) == (
-            f"{name}: is a {what}, and plot draws datasets. `lhcq report {name} --kind {what} --figures DIR` writes "
-            "the pictures of its page."
+            f"{name}: is a {what}, and no dataset. `lhcq report {name} --kind {what} --figures DIR` writes the "
+            "pictures of its page."
         )
     assert refused("plot", "balanced") == (
-        "balanced: is a split, and plot draws datasets. `lhcq ls --kind dataset` lists these."
+        "balanced: is a split, and no dataset. `lhcq ls --kind dataset` lists what there is."
     )
     assert "dataset 'nothing' does not exist" in refused("plot", "nothing")
     assert not (chain.root / "plots").exists()
+
+
+def names_asked_for() -> list[tuple[str, ...]]:
+    """Each verb with each name that it takes, each time of another sort of thing: the last word is the wrong one."""
+    asked = []
+    for verb in VERBS:
+        command = cli.get_command(Context(cli), verb)
+        before: list[str] = []
+        for one in command.params if command else ():
+            if not isinstance(one.type, NameOf) or "jobs" in one.type.kinds:
+                continue
+            option = [one.opts[0]] if one.opts[0].startswith("-") else []
+            wrong = "balanced" if {"datasets", "runs"} & {*one.type.kinds} else "lhco"
+            asked.append((verb, *before, *option, wrong))
+            if not option:
+                before.append({"datasets": "lhco", "splits": "balanced"}.get(one.type.kinds[0], "first"))
+    return asked
+
+
+@pytest.mark.parametrize("words", names_asked_for(), ids=" ".join)
+def test_every_verb_says_what_a_name_is_of_that_it_cannot_take(
+    chain: Workspace, words: tuple[str, ...]
+) -> None:
+    said = refused(*words)
+    what = {"balanced": "split", "lhco": "dataset"}[words[-1]]
+    assert said.startswith(f"{words[-1]}: is a {what}, and no ")
+    assert "`lhcq " in said
+
+
+def test_a_name_that_several_things_have_is_the_one_that_the_verb_takes(chain: Workspace) -> None:
+    made(chain, "prepare", "lhco", dataset="lhco")
+    made(chain, "train", "lhco", split="lhco", parts=0)
+    for kinds in ("datasets", "splits", "runs"):
+        assert NameOf(kinds).convert("lhco", None, None) == "lhco"
+    create_job(chain, job_of("cluster", "coming"))
+    assert "dataset 'coming' does not exist" in refused("prepare", "coming", "--split", "soon")

@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig
+from lhcq.events import blocks
+from lhcq.events.layout import open_event_file, write_event_file
 from lhcq.jets.clustering import cluster_events, cluster_four_vectors
 from lhcq.jets.vectors import FourVectors, delta_phi
 from lhcq.records.events import SCHEMA
@@ -186,6 +188,30 @@ def test_real_events_have_the_same_bits_whatever_the_chunk(real_events, config):
         for a, b in itertools.pairwise(cuts)
     ]
     assert pa.concat_tables(pieces).combine_chunks().equals(whole)
+
+
+def test_a_file_gives_the_same_records_whatever_the_blocks_that_are_read_into_one_memory(
+    tmp_path, monkeypatch
+):
+    path, config = tmp_path / "events.h5", ClusterConfig(features="full", constituents=4)
+    write_event_file(path, [(make_events(90), np.arange(90) % 2)], 90, storage_rows=8)
+    file = open_event_file(path)
+    found = []
+    for size in (8, 32, 1024):
+        monkeypatch.setattr(blocks, "BLOCK_ROWS", size)
+        tables = [
+            cluster_events(
+                block.particles, config, rows=block.rows, labels=block.labels, n_particles=block.n_particles
+            )
+            for block in blocks.read_blocks(file, 0, 90, skip_wrong=False)
+        ]
+        assert len(tables) == -(-90 // min(size, 90))
+        found.append(pa.concat_tables(tables).combine_chunks())
+    assert found[0].equals(found[2])
+    assert found[1].equals(found[2])
+    assert found[2].equals(
+        cluster_events(make_events(90), config, rows=np.arange(90), labels=np.arange(90) % 2)
+    )
 
 
 def test_numbers_of_single_precision_are_not_computed_with_in_single_precision():

@@ -192,6 +192,13 @@ def test_memory_is_read_and_written_where_an_address_and_a_place_say():
     assert table[16:24].tolist() == [20.0, 22.0, 24.0, 26.0] * 2
 
 
+@pytest.mark.parametrize("symbol", [*ARITHMETIC.values(), *COMPARISONS.values()])
+def test_numba_is_told_of_vectors_before_it_tries_all_that_an_operator_can_be(symbol):
+    asked = lanes.typing_context.resolve_value_type(symbol).templates[0](lanes.typing_context)
+    assert asked.apply((lanes.doubles, lanes.doubles), {}) is not None
+    assert asked.apply((numba.float64, numba.float64), {}) is None
+
+
 def test_scalars_beside_a_vector_must_fit_it():
     with pytest.raises(numba.TypingError):
         compile_loop("a & 1")(*pairs(), np.empty(256))

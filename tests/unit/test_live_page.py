@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from lhcq.errors import BadInput
-from lhcq.records.failures import Failure, Holder, record_failure
+from lhcq.records.failures import Failure, Holder, note_stop, record_failure
 from lhcq.records.job_control import set_wish
 from lhcq.records.jobs import Job, end_job
 from lhcq.records.journal import StepLine, write_line
@@ -227,6 +227,28 @@ def test_names_messages_and_log_lines_cannot_become_markup(
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert HOSTILE in answer.body
+
+
+def test_what_stands_between_backticks_is_shown_as_code(
+    served: Served, place: Workspace, new_job: NewJob
+) -> None:
+    job = new_job(name="open")
+    by = Holder(host="node7", pid=1, since=1.0, log=None)
+    message = "no column `m_jj`: run `lhcq prepare --without-mass`."
+    failed = Failure(
+        unit="lhcq.cluster_part:open:1", message=message, permanent=False, attempts=5, by=by, traceback=""
+    )
+    record_failure(place, job, failed)
+    note_stop(place, job, "`lhcq resume open` goes on.")
+    end_job(place, new_job(name="ended"), "failed", message)
+    for path, said in {
+        "/": "<code>lhcq prepare --without-mass</code>",
+        "/jobs/cluster/ended": "<code>lhcq prepare --without-mass</code>",
+        "/jobs/cluster/open": "<code>lhcq resume open</code>",
+    }.items():
+        answer = served.ask(path)
+        assert said in answer.body, path
+        assert "`" not in answer.words, path
 
 
 def test_a_damaged_record_is_shown_as_damaged_and_hides_no_other(

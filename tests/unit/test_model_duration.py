@@ -1,9 +1,11 @@
 """How long a training takes is known beforehand, to a factor of two, where it was measured."""
 
 import json
-import math
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from lhcq.config import TrainConfig
@@ -58,8 +60,16 @@ def test_this_machine_has_a_pace_where_it_has_no_gpu(monkeypatch: pytest.MonkeyP
     assert pace.products > 1e8
 
 
-def test_a_machine_that_is_too_busy_to_begin_in_time_has_a_pace_all_the_same(
+def test_a_machine_that_lets_others_go_first_has_the_pace_that_it_has_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(duration, "_PROBE_SECONDS", 0.0)
-    assert 0 < duration._measured_rate() < math.inf
+    alone = duration._measured_rate()
+    product = np.dot
+
+    def after_others(one: Any, other: Any) -> Any:
+        time.sleep(0.05)  # a hundred times what the product takes
+        return product(one, other)
+
+    monkeypatch.setattr(duration.np, "dot", after_others)
+    monkeypatch.setattr(duration, "_PROBE_SECONDS", 0.01)
+    assert alone / 5 < duration._measured_rate() < 5 * alone

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from lhcq.cli.run import command
 from lhcq.errors import BadInput, LhcqError, NotThere
 from lhcq.requests.recipe import read_recipe, shipped
+from lhcq.version import version
 from tests.deployed import ROOT
 
 WHOLE = """\
@@ -85,6 +86,20 @@ def test_what_cannot_be_is_refused(text: str, fault: str, tmp_path: Path) -> Non
     path.write_text(text)
     with pytest.raises(BadInput, match=fault):
         read_recipe(path)
+
+
+def test_a_recipe_that_another_lhcq_recorded_says_which_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "later.toml"
+    text = (
+        'name = "x"\n[generate]\nbackground = 1\nsignal = 1\n[cluster]\nwarmth = 3\n[made_by]\nlhcq = "{}"\n'
+    )
+    path.write_text(text.format("99.1"))
+    with pytest.raises(BadInput, match=r"cluster\.warmth: .*\. It was recorded by lhcq 99\.1, and this is "):
+        read_recipe(path)
+    path.write_text(text.format(version()))
+    with pytest.raises(BadInput, match=r"cluster\.warmth: ") as caught:
+        read_recipe(path)
+    assert "recorded by" not in str(caught.value)
 
 
 def test_the_page_s_recipe_can_be_read(tmp_path: Path) -> None:

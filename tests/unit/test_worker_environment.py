@@ -1,9 +1,13 @@
-"""What a worker's process is given in its environment."""
+"""What a worker's process, and the program's own, is given in its environment."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from lhcq.environment import SPINS
 from lhcq.workspace import Workspace
 from tasks.workers.local import WorkerKind, worker_environment
 
@@ -32,3 +36,18 @@ def test_what_a_user_has_python_do_to_other_programs_ends_no_worker(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert name not in worker_environment(Workspace(tmp_path), "redis://127.0.0.1:1/0", kind)
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "")]
+)
+def test_the_program_s_own_threads_spin_briefly_unless_the_user_says_otherwise(
+    given: dict[str, str], spins: str
+) -> None:
+    said = "import os, lhcq.cli.main as program\n"
+    said += "program.run = lambda: print(os.environ.get('GOMP_SPINCOUNT', ''))\nprogram.main()"
+    own = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    told = subprocess.check_output([sys.executable, "-c", said], env={**own, **given}, text=True, timeout=60)
+    assert told == f"{spins}\n"
