@@ -172,10 +172,25 @@ def test_the_wheel_holds_the_two_packages_and_what_they_read(wheel: Path) -> Non
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
-def test_its_description_has_no_link_that_leads_nowhere_on_a_package_index(wheel: Path) -> None:
+def _metadata(wheel: Path) -> tuple[str, str]:
+    """What the wheel says of itself: its fields, and its description."""
     with zipfile.ZipFile(wheel) as archive:
-        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        _, _, text = archive.read(metadata).decode().partition("\n\n")
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        fields, _, text = archive.read(name).decode().partition("\n\n")
+    return fields, text
+
+
+def test_its_metadata_say_whose_events_they_are_and_how_it_is_found(wheel: Path) -> None:
+    fields = _metadata(wheel)[0].splitlines()
+    addresses = [line for line in fields if line.startswith("Project-URL: ")]
+    assert any("zenodo.6466204" in line for line in addresses)
+    assert all(line.split(", ")[1].startswith("https://") for line in addresses)
+    assert any(line.startswith("Keywords: ") and "LHC Olympics" in line for line in fields)
+    assert "Author: The lhcq developers" in fields
+
+
+def test_its_description_has_no_link_that_leads_nowhere_on_a_package_index(wheel: Path) -> None:
+    text = _metadata(wheel)[1]
     assert text.startswith("# lhcq\n")
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert links
