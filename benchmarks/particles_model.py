@@ -67,6 +67,12 @@ def _recipe(**changes: Any) -> TrainConfig:
     return RECIPE_CONFIG.model_copy(update=changes)
 
 
+def _moved(what: str, config: TrainConfig = RECIPE_CONFIG, **changes: Any) -> Model:
+    """Four copies of each event, whose numbers and constituents are moved."""
+    what += ", 4 epochs, moved anew in each" + (", of random weights" if "weights" in changes else "")
+    return Model(what=what, copies=4, config=config.model_copy(update={"epochs": 1.0}), **changes)
+
+
 MODELS: dict[str, Model] = {
     "wide": Model(what="14 numbers", most=0),
     "particles-10": Model(what="10 constituents of either jet"),
@@ -74,56 +80,21 @@ MODELS: dict[str, Model] = {
     "particles-20": Model(what="20 constituents", most=20),
     "particles-40": Model(what="40 constituents", most=40),
     "particles-10-detector": Model(what="10 constituents in the detector's frame", frame="detector"),
-    "particles-10-noise": Model(
-        what="10 constituents, 4 epochs, moved anew in each", copies=4, config=_recipe(epochs=1.0)
-    ),
-    "random-10-noise": Model(
-        what="10 constituents, 4 epochs, moved anew in each, of random weights",
-        copies=4,
-        weights="random",
-        config=_recipe(epochs=1.0),
-    ),
-    "particles-20-noise": Model(
-        what="20 constituents, 4 epochs, moved anew in each", most=20, copies=4, config=_recipe(epochs=1.0)
-    ),
+    "particles-10-noise": _moved("10 constituents"),
+    "random-10-noise": _moved("10 constituents", weights="random"),
+    "particles-20-noise": _moved("20 constituents", most=20),
     "particles-10-rank-64": Model(what="10 constituents, rank 64", config=_recipe(rank=64, alpha=128.0)),
     "letters-26": Model(what="10 constituents, 26 bins", coding="letters-26"),
     "two-digits": Model(what="10 constituents, bins as two digits", coding="two-digits"),
     "digits": Model(what="10 constituents, thousandths and hundredths", coding="digits"),
     "all": Model(what="34 numbers", most=0, numbers="all"),
-    "all-noise": Model(
-        what="34 numbers, 4 epochs, moved anew in each",
-        most=0,
-        numbers="all",
-        copies=4,
-        config=_recipe(epochs=1.0),
+    "all-noise": _moved("34 numbers", numbers="all", most=0),
+    "all-10-noise": _moved("34 numbers and 10 constituents", numbers="all"),
+    "all-20-noise": _moved("34 numbers and 20 constituents", numbers="all", most=20),
+    "all-10-noise-rank-64": _moved(
+        "34 numbers and 10 constituents, rank 64", _recipe(rank=64, alpha=128.0), numbers="all"
     ),
-    "all-10-noise": Model(
-        what="34 numbers and 10 constituents, 4 epochs, moved anew in each",
-        numbers="all",
-        copies=4,
-        config=_recipe(epochs=1.0),
-    ),
-    "all-20-noise": Model(
-        what="34 numbers and 20 constituents, 4 epochs, moved anew in each",
-        most=20,
-        numbers="all",
-        copies=4,
-        config=_recipe(epochs=1.0),
-    ),
-    "all-10-noise-rank-64": Model(
-        what="the same of 10 constituents, rank 64",
-        numbers="all",
-        copies=4,
-        config=_recipe(epochs=1.0, rank=64, alpha=128.0),
-    ),
-    "random-all-10-noise": Model(
-        what="34 numbers and 10 constituents, 4 epochs, moved anew in each, of random weights",
-        numbers="all",
-        copies=4,
-        weights="random",
-        config=_recipe(epochs=1.0),
-    ),
+    "random-all-10-noise": _moved("34 numbers and 10 constituents", numbers="all", weights="random"),
     "random-wide": Model(what="14 numbers, of random weights", most=0, weights="random"),
 }
 

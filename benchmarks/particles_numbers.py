@@ -9,19 +9,15 @@ from numpy.typing import NDArray
 from benchmarks.particles_data import feature_names, read_events
 from lhcq.config import Frame
 from lhcq.prompts.particles import Constituents
-from lhcq.prompts.templates import count_units
+from lhcq.prompts.templates import count_units, noise_of, units_of
 from lhcq.workspace import Workspace
 
 SEED = 1
-# By feature: the unit that it is counted in, and how far a copy's is moved at most, in its own unit.
-_GEV = {"mjj": (10.0, 30.0), "m": (1.0, 3.0), "m_sd": (1.0, 3.0), "pt": (10.0, 10.0), "pt_lead": (10.0, 10.0)}
-_COUNTS = {"n": (1.0, 5.0), "n_particles": (1.0, 10.0), "n_jets": (1.0, 0.0)}
-_RATIOS = dict.fromkeys(("tau21", "tau32", "tau43", "z_g", "z1", "z2"), (0.01, 0.02))
+# Of features that `wide` does not have: the unit that each is counted in, and how far a copy's is moved at most.
+_GEV = {"pt": (10.0, 10.0), "pt_lead": (10.0, 10.0), "h_t": (10.0, 30.0)}
+_RATIOS = dict.fromkeys(("tau43", "z_g", "z1", "z2"), (0.01, 0.02))
 _ANGLES = {"delta_r": (0.01, 0.02), "delta_eta": (0.01, 0.02), "width": (0.001, 0.005)}
-UNITS = {
-    **{"h_t": (10.0, 30.0), "d2": (0.01, 0.1), "c2": (0.001, 0.005)},
-    **{**_GEV, **_COUNTS, **_RATIOS, **_ANGLES},
-}
+_OTHERS = {**_GEV, **_RATIOS, **_ANGLES, "n_jets": (1.0, 0.0), "c2": (0.001, 0.005)}
 
 
 def prompts_of_all(place: Workspace, subset: str, *, most: int, frame: Frame, copies: int = 1) -> list[str]:
@@ -43,8 +39,8 @@ def prompts_of_all(place: Workspace, subset: str, *, most: int, frame: Frame, co
 
 
 def write_all(features: NDArray[np.float64], names: list[str], constituents: Constituents) -> list[str]:
-    """Prompts of features (n, 34), in units of `UNITS` and the order of `names`, and of constituents, none of K=0."""
-    units = np.array([UNITS[_either(name)][0] for name in names])
+    """Prompts of features (n, 34), as `unit_and_noise` counts them and in the order of `names`, and of constituents."""
+    units = np.array([unit_and_noise(name)[0] for name in names])
     numbers = count_units(features / units).tolist()
     behind = constituents.write() if constituents.values.shape[2] else [""] * len(numbers)
     return [f"{' '.join(map(str, one))}{letters}:" for one, letters in zip(numbers, behind, strict=True)]
@@ -54,9 +50,13 @@ def move_all(
     features: NDArray[np.float64], names: list[str], random: np.random.Generator
 ) -> NDArray[np.float64]:
     """Features (n, 34) moved at random; none below zero, and what is absent (NaN) stays so."""
-    most = np.array([UNITS[_either(name)][1] for name in names])
+    most = np.array([unit_and_noise(name)[1] for name in names])
     return np.maximum(features + most * random.uniform(-1.0, 1.0, features.shape), 0.0)
 
 
-def _either(name: str) -> str:
-    return name.removesuffix("_heavy").removesuffix("_light")
+def unit_and_noise(name: str) -> tuple[float, float]:
+    """What a feature is counted in, and how far it is moved at most: as lhcq has it where its prompts do."""
+    units = units_of("wide")
+    if name in units:
+        return units[name], noise_of(name)
+    return _OTHERS[name.removesuffix("_heavy").removesuffix("_light")]

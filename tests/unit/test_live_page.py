@@ -1,4 +1,8 @@
-"""The live page: who may look, what is shown of a workspace that is well or not, and what never leaves it."""
+"""The live page: who may look, what is shown of a workspace that is well or not, and what never leaves it.
+
+Longer than other files are: who looks at the page, by which address and with what in the workspace, is asked of one
+server, which all of it shares.
+"""
 
 import base64
 import html
