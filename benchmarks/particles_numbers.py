@@ -39,7 +39,7 @@ def prompts_of_all(place: Workspace, subset: str, *, most: int, frame: Frame, co
 
 
 def write_all(features: NDArray[np.float64], names: list[str], constituents: Constituents) -> list[str]:
-    """Prompts of features (n, 34), as `unit_and_noise` counts them and in the order of `names`, and of constituents."""
+    """Prompts of features (n, 34) in the order of `names`, and of constituents."""
     units = np.array([unit_and_noise(name)[0] for name in names])
     numbers = count_units(features / units).tolist()
     behind = constituents.write() if constituents.values.shape[2] else [""] * len(numbers)
