@@ -16,6 +16,8 @@ from lhcq.workspace import Workspace
 
 # Two test processes share the cores: threads of torch that spin while they wait would stop the other one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Hundreds of processes that tests start would each compile all modules of lhcq anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _FEW = 4
 

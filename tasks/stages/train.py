@@ -34,6 +34,8 @@ from tasks.stages.alarms import SegmentWatch, begin_segment, judge_validations
 from tasks.stages.model import model_of_job
 
 _VERSIONED = ("lhcq", "torch", "transformers", "peft", "bitsandbytes")
+_PAGE_SECONDS = 30.0
+"""So old a run's page may get while the run goes on: drawing takes a core some two seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -213,9 +215,7 @@ def _subset(workspace: Workspace, job: Job, subset: str) -> tuple[list[str], Any
 
 
 def _validate(workspace: Workspace, job: Job, step: int, held: Lease, alarms: list[Alarm]) -> None:
-    from lhcq.evaluate.comparison import compare_scores
     from lhcq.evaluate.retention import remove_checkpoints
-    from lhcq.report.page import write_report
 
     started = time.time()
     run_dir = workspace.run(job.name)
@@ -234,6 +234,25 @@ def _validate(workspace: Workspace, job: Job, step: int, held: Lease, alarms: li
     if keep is not None:
         for removed in remove_checkpoints(run_dir, keep, in_use=_predicting(workspace, job.name)):
             write_line(run_dir, RemovedLine(step=removed))
+    if _page_is_due(workspace, job):
+        _write_page(workspace, job)
+
+
+def _page_is_due(workspace: Workspace, job: Job) -> bool:
+    """Whether a run's page is not there, or older than it may be, or whatever follows may be long in coming."""
+    run_dir = workspace.run(job.name)
+    try:
+        age = time.time() - RunPaths(run_dir).page.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    fresh = 0 <= age < _PAGE_SECONDS  # of another host's clock nothing is believed
+    return not fresh or wish_of(workspace, job) != "run" or current_course(run_dir).demand is not None
+
+
+def _write_page(workspace: Workspace, job: Job) -> None:
+    from lhcq.evaluate.comparison import compare_scores
+    from lhcq.report.page import write_report
+
     write_report(workspace, job.name, compare_scores)
 
 
@@ -244,9 +263,6 @@ def _predicting(workspace: Workspace, run: str) -> set[int]:
 
 
 def _test(workspace: Workspace, job: Job, held: Lease) -> None:
-    from lhcq.evaluate.comparison import compare_scores
-    from lhcq.report.page import write_report
-
     run_dir = workspace.run(job.name)
     final = RunPaths(run_dir).test
     judge_validations(workspace, job, [])
@@ -263,7 +279,7 @@ def _test(workspace: Workspace, job: Job, held: Lease) -> None:
     end_job(
         workspace, job, "done", f"best checkpoint: step {step}" + (f"; ended early: {stop}" if stop else "")
     )
-    write_report(workspace, job.name, compare_scores)
+    _write_page(workspace, job)
 
 
 def _leave_recipe(workspace: Workspace, job: Job) -> None:

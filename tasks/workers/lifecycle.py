@@ -5,12 +5,14 @@ It runs the reconciler; a local one leaves when its parent died, one of a batch 
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from typing import Any
 
+from billiard.util import get_temp_dir
 from celery.signals import worker_init, worker_process_shutdown, worker_ready, worker_shutting_down
 
 from lhcq.errors import PermanentError, TransientError
@@ -19,7 +21,7 @@ from tasks.broker.acceptance import ask_broker
 from tasks.broker.connection import redis_client
 from tasks.broker.transport import at_work
 from tasks.engine.reconciler import start_reconciler
-from tasks.observe.tracing import flush
+from tasks.observe.tracing import flush, traces_wanted
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,8 @@ PARENT_VARIABLE = "LHCQ_LOCAL_PARENT"
 """Process id of the command that started a local worker."""
 IDLE_VARIABLE = "LHCQ_IDLE_SECONDS"
 """After how long without work a worker leaves; not set: never."""
+
+_LOOK_SECONDS = 0.05
 
 _stop = threading.Event()
 _AT_HANGUP = signal.getsignal(signal.SIGHUP)  # before Celery sets its own
@@ -60,8 +64,12 @@ def begin_duty(sender: Any, **_: Any) -> None:
 
 @worker_shutting_down.connect
 def end_duty(**_: Any) -> None:
-    """Stop the threads."""
+    """Stop the threads; a local worker, whose command waits for its end, does not wait for Celery's."""
     _stop.set()
+    if os.environ.get(PARENT_VARIABLE):
+        shutil.rmtree(get_temp_dir(), ignore_errors=True)  # the command ends what does not end in time
+        if not traces_wanted():  # a child sends its last spans in order
+            threading.Thread(target=_leave_once_idle, name="leaving", daemon=True).start()
 
 
 @worker_process_shutdown.connect
@@ -107,5 +115,22 @@ def _watch_parent(parent: int) -> None:
     """End this whole process group when `parent` is gone: nobody is left to stop it."""
     while not _stop.wait(1.0):
         if os.getppid() != parent:
-            # Everything that a worker does is idempotent, so nothing is lost by not waiting.
-            os.killpg(os.getpgid(0), signal.SIGKILL)
+            _leave_at_once()
+
+
+def _leave_once_idle() -> None:
+    """End this whole process group as soon as it has no work.
+
+    In order it takes Celery some three seconds, of which it sleeps most: until its loop looks at the signal, until a
+    child's end was heard of, until its own threads look again.
+    """
+    looks = 0
+    while looks < 2:  # twice: at one moment it may be between two messages
+        time.sleep(_LOOK_SECONDS)
+        looks = 0 if at_work() else looks + 1
+    _leave_at_once()
+
+
+def _leave_at_once() -> None:
+    """Everything that a worker does is idempotent, so nothing is lost by not waiting."""
+    os.killpg(os.getpgid(0), signal.SIGKILL)

@@ -8,6 +8,14 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
+from tests.inside import Inside
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    """The program in this process: that a refusal leaves a process of its own as well is asked once below."""
+    return Inside(tmp_path / "workspace")
+
 
 def missing(path: Path, good: Path) -> None:
     """No file."""
@@ -80,10 +88,25 @@ FILES = {
     "NaN": (changed_value(0, np.nan), "row 11"),
     "a label of 2": (changed_value(2100, 2.0), "row 11"),
 }
+FOUND_BY_WORKERS = ("NaN", "a label of 2")
 
 
-@pytest.mark.parametrize("case", FILES)
-def test_a_bad_event_file_is_refused_in_one_line(lhcq, event_file, tmp_path: Path, case: str) -> None:
+@pytest.mark.parametrize("case", [case for case in FILES if case not in FOUND_BY_WORKERS])
+def test_a_bad_event_file_is_refused_in_one_line(inside, event_file, tmp_path: Path, case: str) -> None:
+    make, expected = FILES[case]
+    path = tmp_path / "bad.h5"
+    make(path, event_file)
+    line = inside.refused("cluster", path, "--name", "bad")
+    assert str(path) in line
+    assert expected in line
+    assert not list(inside.workspace.glob("datasets/*"))
+    assert inside.ask("status")["jobs"] == []
+
+
+@pytest.mark.parametrize("case", FOUND_BY_WORKERS)
+def test_a_wrong_value_is_found_by_a_worker_and_told_in_one_line(
+    lhcq, inside, event_file, tmp_path: Path, case: str
+) -> None:
     make, expected = FILES[case]
     path = tmp_path / "bad.h5"
     make(path, event_file)
@@ -91,21 +114,20 @@ def test_a_bad_event_file_is_refused_in_one_line(lhcq, event_file, tmp_path: Pat
     assert str(path) in line
     assert expected in line
     assert not list(lhcq.workspace.glob("datasets/*"))
-    leftovers = [job["state"] for job in lhcq.ask("status")["jobs"]]
-    assert leftovers in ([], ["failed"])
+    assert [job["state"] for job in inside.ask("status")["jobs"]] == ["failed"]
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_inspect_says_what_is_wrong_with_a_bad_file(lhcq, event_file, tmp_path: Path, case: str) -> None:
+def test_inspect_says_what_is_wrong_with_a_bad_file(inside, event_file, tmp_path: Path, case: str) -> None:
     make, expected = FILES[case]
     path = tmp_path / "bad.h5"
     make(path, event_file)
     if case == "missing":
-        assert expected in lhcq.refused("inspect", path)
+        assert expected in inside.refused("inspect", path)
     elif case == "a features file":
-        assert lhcq.ask("inspect", path)["kind"] == "features"
+        assert inside.ask("inspect", path)["kind"] == "features"
     else:
-        done = lhcq.run("inspect", path, code=1)
+        done = inside.run("inspect", path, code=1)
         assert "problem: " in done.stdout
         assert expected in done.stdout
 
@@ -128,23 +150,27 @@ def test_inspect_says_what_is_wrong_with_a_bad_file(lhcq, event_file, tmp_path: 
         (("train", "s", "--name", "r", "--rank", "0"), "rank"),
         (("generate", "nowhere/out.h5", "--background", "1", "--signal", "1"), "no such directory"),
         (("generate", "out.h5", "--background", "0", "--signal", "0"), "nothing to generate"),
-        (("worker", "cpu"), "LHCQ_BROKER_URL"),
     ],
 )
 def test_absent_and_impossible_names_are_refused_in_one_line(
-    lhcq, arguments: tuple[str, ...], expected: str
+    inside, arguments: tuple[str, ...], expected: str
 ) -> None:
-    assert expected in lhcq.refused(*arguments)
+    assert expected in inside.refused(*arguments)
+    assert inside.ask("status")["jobs"] == []
+
+
+def test_a_worker_without_a_broker_is_refused_in_one_line(lhcq) -> None:
+    assert "LHCQ_BROKER_URL" in lhcq.refused("worker", "cpu")
     assert lhcq.ask("status")["jobs"] == []
 
 
-def test_every_wrong_option_is_wrong_usage(lhcq) -> None:
+def test_every_wrong_option_is_wrong_usage(inside) -> None:
     for arguments in (["cluster"], ["nonsense"], ["cluster", "x", "--name", "y", "--algorithm", "cone"]):
-        lhcq.run(*arguments, code=2)
+        inside.run(*arguments, code=2)
 
 
-def test_all_faults_of_a_configuration_come_in_one_line(lhcq) -> None:
-    line = lhcq.refused("train", "s", "--name", "r", "--rank", "0", "--dropout", "2", "--epochs", "-1")
+def test_all_faults_of_a_configuration_come_in_one_line(inside) -> None:
+    line = inside.refused("train", "s", "--name", "r", "--rank", "0", "--dropout", "2", "--epochs", "-1")
     assert all(name in line for name in ("rank", "dropout", "epochs"))
 
 

@@ -14,6 +14,7 @@ import redis
 
 from lhcq.workspace import Workspace
 from tasks.broker.acceptance import _commands
+from tests.inside import Inside
 from tests.integration.server import Server
 from tests.integration.test_configured_broker import refuse_soon
 
@@ -66,27 +67,38 @@ LACKING = {
 
 @pytest.mark.parametrize("what", LACKING)
 def test_what_a_broker_refuses_is_one_line_with_the_rule_that_mends_it(
-    lhcq, server: Guarded, event_file: Path, what: str
+    tmp_path: Path, server: Guarded, event_file: Path, what: str
 ) -> None:
     rules, named = LACKING[what]
     url = server.allow(*rules)
+    inside = Inside(tmp_path / "workspace")
     cluster = ("cluster", event_file, "--name", "made", "--detach")
-    for words in (cluster, ("worker", "cpu"), ("up", "--no-gpu")):
-        line = refuse_soon(lhcq, *words, LHCQ_BROKER_URL=url)
-        assert f"the broker at {server.url} refuses its user guest what lhcq needs: " in line
-        assert named in line
-        assert "w0rd" not in line
-    told = json.loads(lhcq.run("doctor", "--json", code=1, LHCQ_BROKER_URL=url).stdout)
+    line = inside.refused(*cluster, LHCQ_BROKER_URL=url)
+    assert f"the broker at {server.url} refuses its user guest what lhcq needs: " in line
+    assert named in line
+    assert "w0rd" not in line
+    told = json.loads(inside.run("doctor", "--json", code=1, LHCQ_BROKER_URL=url).stdout)
     (found,) = [finding for finding in told["findings"] if finding["check"] == "broker"]
     assert (found["state"], "ACL SETUSER guest" in found["remedy"]) == ("error", True)
-    assert lhcq.ask("status")["jobs"] == []
+    assert inside.ask("status")["jobs"] == []
     for _ in range(3):  # a command is refused before its keys and channels are looked at
         server.obey(line)
-        done = lhcq.finish(lhcq.start(*cluster, LHCQ_BROKER_URL=url))
+        done = inside.result(*cluster, LHCQ_BROKER_URL=url)
         if done.returncode == 0:
             break
         (line,) = done.stderr.strip().splitlines()
     assert done.returncode == 0, done.stderr
+
+
+def test_every_verb_that_needs_the_broker_is_refused_alike(lhcq, server: Guarded, event_file: Path) -> None:
+    url = server.allow("+@all", "~*")
+    cluster = ("cluster", event_file, "--name", "made", "--detach")
+    lines = {
+        refuse_soon(lhcq, *words, LHCQ_BROKER_URL=url)
+        for words in (cluster, ("worker", "cpu"), ("up", "--no-gpu"))
+    }
+    (line,) = lines
+    assert "its channels" in line
 
 
 def test_a_worker_that_celery_starts_tells_it_as_well(lhcq, server: Guarded) -> None:
