@@ -14,20 +14,10 @@ import pytest
 
 from lhcq.cli.main import SECTIONS, VERBS, cli
 from lhcq.workspace import Workspace
+from tests.inside import ended
 
 # What is asked for by them has no default: an event, or a batch system.
 WITHOUT_DEFAULT = {"--row", "--numbers", "--prompt", "--slurm", "--condor"}
-
-
-def run(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "lhcq", *map(str, arguments)],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -51,7 +41,7 @@ def examples(command: click.Command) -> list[list[str]]:
 
 
 def test_verbs_stand_under_what_they_are_for_with_their_whole_first_sentence() -> None:
-    text = run("--help").stdout
+    text = ended("--help").stdout
     told = " ".join(text.split())
     for title, verbs in SECTIONS.items():
         assert f"{title}:" in text
@@ -86,7 +76,7 @@ def test_every_default_is_shown(words: str) -> None:
 def test_the_defaults_of_a_training_are_those_of_its_presets() -> None:
     from lhcq.config import TRAIN_PRESETS
 
-    text = " ".join(run("train", "--help").stdout.split())
+    text = " ".join(ended("train", "--help").stdout.split())
     usual, diary = TRAIN_PRESETS["default"], TRAIN_PRESETS["diary"]
     assert f"LoRA rank r. [default: ({usual.rank}; diary: {diary.rank})]" in text
     assert f"LoRA dropout. [default: ({usual.dropout}; diary: {diary.dropout})]" in text
@@ -94,7 +84,7 @@ def test_the_defaults_of_a_training_are_those_of_its_presets() -> None:
 
 @pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("cluter", "cluster"), ("stats", "status")])
 def test_a_verb_that_was_meant_is_named(typed: str, meant: str) -> None:
-    done = run(typed)
+    done = ended(typed)
     assert done.returncode == 2
     assert f"No such command {typed!r}. Did you mean {meant}?" in done.stderr
 
@@ -107,7 +97,7 @@ def write_manifest_of(directory: Path) -> None:
 def test_a_name_that_was_meant_is_told(place: Workspace) -> None:
     for name in ("balanced", "natural"):
         write_manifest_of(place.split(name))
-    done = run("train", "blanced", "--name", "first", "--workspace", place.root)
+    done = ended("train", "blanced", "--name", "first", "--workspace", place.root)
     assert done.returncode == 1
     assert "split 'blanced' does not exist" in done.stderr
     assert "Did you mean balanced?" in done.stderr
@@ -136,7 +126,7 @@ QUESTIONS = (
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=" ".join)
 def test_a_question_makes_no_workspace(question: tuple[str, ...], tmp_path: Path) -> None:
-    done = run(*question, "--workspace", tmp_path / "none")
+    done = ended(*question, "--workspace", tmp_path / "none")
     assert done.returncode in (0, 1)
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
@@ -146,12 +136,12 @@ def test_a_question_makes_no_workspace(question: tuple[str, ...], tmp_path: Path
 def test_the_workspace_may_be_named_on_the_command_line(where: str, place: Workspace, tmp_path: Path) -> None:
     option = ("--workspace", place.root)
     words = (*option, "status") if where == "before the verb" else ("status", *option)
-    done = run(*words, LHCQ_WORKSPACE=str(tmp_path / "another"))
+    done = ended(*words, LHCQ_WORKSPACE=str(tmp_path / "another"))
     assert done.stdout == f"no jobs in {place.root}\n"
 
 
 def test_a_home_directory_in_an_option_is_meant(tmp_path: Path) -> None:
-    done = run("status", "--workspace=~/lhcq", HOME=str(tmp_path))  # which no shell expands there
+    done = ended("status", "--workspace=~/lhcq", HOME=str(tmp_path))  # which no shell expands there
     assert done.stdout == f"no jobs in {tmp_path / 'lhcq'}\n"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lhcq.cli.main import VERBS
+from tests.inside import ended
 
 HEAVY = (
     "celery",
@@ -35,16 +36,6 @@ def loaded_by(program: str, cwd: Path) -> set[str]:
         timeout=60,
     )
     return {name.partition(".")[0] for name in done.stderr.split()}
-
-
-def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "lhcq.cli.main", *arguments],
-        capture_output=True,
-        check=True,
-        text=True,
-        timeout=60,
-    )
 
 
 CLI = "sys.argv = ['lhcq', {!r}]\nfrom lhcq.cli.main import main\ntry:\n main()\nexcept SystemExit:\n pass"
@@ -132,12 +123,12 @@ def test_every_task_is_registered_under_its_own_name(tmp_path: Path) -> None:
 def test_the_version_is_the_packages() -> None:
     import lhcq
 
-    assert run("--version").stdout == f"lhcq, version {lhcq.__version__}\n"
+    assert ended("--version").stdout == f"lhcq, version {lhcq.__version__}\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_and_answers_in_json(verb: str) -> None:
-    text = run(verb, "--help").stdout
+    text = ended(verb, "--help").stdout
     assert text.startswith("Usage: ")
     assert len(text.splitlines()) > 4
     assert ("--json" in text) == (verb in ANSWERING)

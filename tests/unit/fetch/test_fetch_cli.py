@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 
 from lhcq.events.archive import CATALOGUE, find_file
+from tests.inside import ended
 
 LHCQ = [sys.executable, "-m", "lhcq.cli.main", "fetch"]
 BOX = find_file("black-box-1")  # neither its size nor its md5 is known
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LHCQ, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
-    )
+    return ended("fetch", *arguments)
 
 
 def wait_for(holds: Callable[[], bool]) -> None:

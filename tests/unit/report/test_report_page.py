@@ -66,6 +66,7 @@ def test_of_a_run_that_may_only_be_read_the_report_is_told_without_a_page(
     assert sorted(finished.root.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_prints_the_figures_of_the_best_checkpoint_and_of_the_trees(finished: Workspace) -> None:
     path = write_report(finished, "demo", compare_scores)
     words = PageReader(path.read_text(encoding="utf-8")).words
@@ -139,6 +140,7 @@ def test_masses_are_matched_to_the_scores_by_row(finished: Workspace) -> None:
     np.testing.assert_array_equal(view.masses["mjj"], expected)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("template", "warned"), [("compact", True), ("compact-without-mass", False)])
 def test_the_page_says_how_far_m_jj_is_sculpted_and_warns_of_prompts_that_know_it(
     tmp_path: Path, template: str, warned: bool
@@ -193,6 +195,7 @@ def test_a_run_between_two_validations_shows_validation_and_says_that_it_is_too_
     assert "not trained yet" in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_paused_run_and_an_incomplete_one_say_so(young: Workspace) -> None:
     write_run(young, "demo", steps_done=25, validated=1, ended=False)
     write_json(young.run("demo") / "wish.json", {"wish": "pause"})
@@ -205,6 +208,7 @@ def test_a_paused_run_and_an_incomplete_one_say_so(young: Workspace) -> None:
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_alarms_and_what_followed_are_plain_on_the_page(young: Workspace) -> None:
     write_run(young, "demo", steps_done=65, validated=2, ended=False)
     run = young.run("demo")
@@ -300,6 +304,7 @@ def test_a_run_that_does_not_exist_is_named(young: Workspace) -> None:
         write_report(young, "other", compare_scores)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_name_from_outside_cannot_become_markup(finished: Workspace) -> None:
     view = replace(collect_run(finished, "demo"), model="<script>alert(1)</script>")
     page = render_page(view, compare_scores)
@@ -307,6 +312,7 @@ def test_a_name_from_outside_cannot_become_markup(finished: Workspace) -> None:
     assert "<script>alert(1)</script>" in unescape(page)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_table_says_what_its_headings_are_of_and_scrolls_by_keyboard(finished: Workspace) -> None:
     page = render_page(collect_run(finished, "demo"), compare_scores)
     tables = page.count("<table>")

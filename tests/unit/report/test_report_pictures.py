@@ -23,6 +23,7 @@ from lhcq.report.plots import (
     draw_by_checkpoint,
     draw_roc,
     nice_edges,
+    plot_run,
     reliability,
     running_mean,
 )
@@ -44,6 +45,10 @@ def test_the_dark_picture_differs_in_colours_alone(finished: Workspace) -> None:
     assert not any(colour in dark for colour in DARK)
     back = {value: key for key, value in DARK.items()}
     assert re.sub("|".join(back), lambda match: back[match.group()], dark) == light
+
+
+FORMS = {"png": b"\x89PNG", "pdf": b"%PDF"}
+"""How a file of each begins."""
 
 
 @given(st.lists(st.floats(20, 9000), min_size=1, max_size=200))
@@ -74,29 +79,21 @@ def test_reliability_of_perfectly_calibrated_scores_lies_on_the_diagonal() -> No
     assert np.all((low <= observed) & (observed <= high))
 
 
+@pytest.mark.usefixtures("undrawn")  # of the page
 def test_each_picture_is_written_as_png_and_pdf_the_same_each_time(
     finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LHCQ_WORKSPACE", str(finished.root))
-    told = []
-    for name in ("once", "again"):
-        asked = [
-            "report",
-            "demo",
-            "--out",
-            str(tmp_path / "page.html"),
-            "--figures",
-            str(tmp_path / name),
-            "--json",
-        ]
-        result = CliRunner().invoke(cli, asked, catch_exceptions=False)
-        told.append([Path(path) for path in json.loads(result.output)["figures"]])
-    names = [path.name for path in told[0]]
-    assert names == [f"demo-{name}.{form}" for name in PICTURES for form in ("png", "pdf")]
-    starts = {".png": b"\x89PNG", ".pdf": b"%PDF"}
-    for path, same in zip(*told, strict=True):
-        assert path.read_bytes().startswith(starts[path.suffix])
-        assert path.read_bytes() == same.read_bytes()
+    page, place = tmp_path / "page.html", tmp_path / "figures"
+    asked = ["report", "demo", "--out", str(page), "--figures", str(place), "--json"]
+    told = json.loads(CliRunner().invoke(cli, asked, catch_exceptions=False).output)
+    paths = [Path(path) for path in told["figures"]]
+    assert [path.name for path in paths] == [f"demo-{name}.{form}" for name in PICTURES for form in FORMS]
+    assert all(path.read_bytes().startswith(FORMS[path.suffix[1:]]) for path in paths)
+    # Each once more, every other one as a PDF.
+    for (name, plot), form in zip(plot_run(collect_run(finished, "demo")).items(), itertools.cycle(FORMS)):
+        assert plot is not None
+        assert (place / f"demo-{name}.{form}").read_bytes() == plot.file(form)
 
 
 @given(low=st.floats(1e-7, 1e3), decades=st.floats(0.02, 9.0))

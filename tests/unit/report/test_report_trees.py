@@ -11,6 +11,7 @@ from lhcq.evaluate.comparison import compare_scores
 from lhcq.report.card import _evaluations
 from lhcq.report.collect import collect_run
 from lhcq.report.page import render_page, write_report
+from lhcq.report.plots import plot_run
 from lhcq.report.table import checkpoint_table, printed_row
 from lhcq.results import Run
 from lhcq.storage import read_json
@@ -20,6 +21,7 @@ from tests.pages import PageReader
 from tests.reported import PARTS
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_says_of_both_kinds_of_trees_what_compare_says(
     finished: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +55,7 @@ def test_a_model_card_has_both_trees_beside_the_checkpoint(finished: Workspace) 
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_trees_that_an_earlier_version_fitted_are_shown_as_what_they_are(
     finished: Workspace, tmp_path: Path
 ) -> None:
@@ -79,3 +82,6 @@ def test_trees_that_an_earlier_version_fitted_are_shown_as_what_they_are(
     )
     assert "for trees on the prompt's numbers" not in words
     assert page.count(">–</td>") >= both.count(">–</td>") + 2 * 8, "a column of dashes for each subset"
+    for plot in (plot_run(view)[name] for name in ("accuracy", "auc")):  # which show the trees, too
+        assert plot is not None
+        assert plot.file("svg")
