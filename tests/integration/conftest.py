@@ -18,10 +18,13 @@ import pytest
 
 from lhcq.events.layout import write_event_file
 from lhcq.workspace import Workspace
+from tests.inside import ended
 from tests.integration.broker_users import User, servers
 
 PROGRESS = re.compile(r"\w+ [\w.-]+: [\d,]+/[\d,]+ \w+.*|lhcq: workers are starting; .*")
 TIMEOUT_SECONDS = 240
+READING = ("inspect", "logs", "ls", "status", "why")
+"""Verbs that answer from what stands there: a process of theirs would load for a second."""
 
 # A shell makes what it runs in the background ignore Ctrl-C, and so would every command that these tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +35,8 @@ class Program:
 
     def __init__(self, workspace: Path) -> None:
         self.workspace = workspace
+        self.environment: dict[str, str] = {}
+        """What all commands of this workspace have."""
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str | Path, **environment: str) -> "subprocess.Popen[str]":
@@ -39,7 +44,7 @@ class Program:
         inherited = {name: value for name, value in os.environ.items() if name != "LHCQ_BROKER_URL"}
         process = subprocess.Popen(
             [sys.executable, "-m", "lhcq.cli.main", *map(str, arguments)],
-            env={**inherited, "LHCQ_WORKSPACE": str(self.workspace), **environment},
+            env={**inherited, "LHCQ_WORKSPACE": str(self.workspace), **self.environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -56,10 +61,18 @@ class Program:
     def run(
         self, *arguments: str | Path, code: int = 0, **environment: str
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a command that must end with `code`."""
-        done = self.finish(self.start(*arguments, **environment))
+        """Run a command that must end with `code`, in this process where it only reads, in the usual environment."""
+        if arguments[0] in READING and not environment:
+            done = self.inside(*arguments)
+        else:
+            done = self.finish(self.start(*arguments, **environment))
         assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
+
+    def inside(self, *arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in this process, however it ends."""
+        own = {"LHCQ_WORKSPACE": str(self.workspace), "LHCQ_BROKER_URL": "", **self.environment}
+        return ended(*arguments, **{**own, **environment})
 
     def ask(self, *arguments: str | Path, **environment: str) -> Any:
         """Run a command with --json and give its one object."""
@@ -99,6 +112,22 @@ class Program:
         return found
 
 
+class Inside(Program):
+    """`lhcq` in one workspace, in this process: for what is refused, or at once done."""
+
+    def start(self, *arguments: str | Path, **environment: str) -> Any:
+        """Nothing that lasts can be had here."""
+        raise AssertionError("a command that lasts needs a process: take `lhcq`")
+
+    def run(
+        self, *arguments: str | Path, code: int = 0, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command that must end with `code`."""
+        done = self.inside(*arguments, **environment)
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+
 @contextlib.contextmanager
 def running_program(workspace: Path) -> Iterator[Program]:
     """The program in a workspace of its own; nothing of it is left running."""
@@ -123,6 +152,12 @@ def lhcq(tmp_path: Path) -> Iterator[Program]:
     """The program in a workspace of the test's own."""
     with running_program(tmp_path / "workspace") as program:
         yield program
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Inside:
+    """The program in the workspace of `lhcq`, without processes."""
+    return Inside(tmp_path / "workspace")
 
 
 def with_children(process: psutil.Process, number: int) -> None:

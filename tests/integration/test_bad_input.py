@@ -8,14 +8,6 @@ import hdf5plugin  # noqa: F401
 import numpy as np
 import pytest
 
-from tests.inside import Inside
-
-
-@pytest.fixture
-def inside(tmp_path: Path) -> Inside:
-    """The program in this process: that a refusal leaves a process of its own as well is asked once below."""
-    return Inside(tmp_path / "workspace")
-
 
 def missing(path: Path, good: Path) -> None:
     """No file."""

@@ -27,12 +27,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def configured(lhcq, server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+def configured(lhcq, server: Server) -> Any:
     """The program, every command of which has the server for its broker."""
-    start = lhcq.start
-    monkeypatch.setattr(
-        lhcq, "start", lambda *words, **extra: start(*words, **{"LHCQ_BROKER_URL": server.url, **extra})
-    )
+    lhcq.environment["LHCQ_BROKER_URL"] = server.url
     return lhcq
 
 
@@ -130,13 +127,19 @@ def test_a_broker_that_forgets_everything_costs_no_event(
 
 
 def test_a_dead_broker_is_named_soon_and_nothing_is_created(
-    configured, server: Server, event_file: Path, tmp_path: Path
+    configured, inside, server: Server, event_file: Path, tmp_path: Path
 ) -> None:
     server.kill()
     generate = ("generate", tmp_path / "out.h5", "--background", "5", "--signal", "5")
     cluster = ("cluster", event_file, "--name", "made")
-    for arguments in (cluster, (*cluster, "--detach"), generate, ("worker", "cpu"), ("up", "--no-gpu")):
-        line = refuse_soon(configured, *arguments)
+    lines = [
+        *(refuse_soon(configured, *words) for words in (cluster, ("worker", "cpu"), ("up", "--no-gpu"))),
+        *(
+            inside.refused(*words, LHCQ_BROKER_URL=server.url)
+            for words in (cluster, (*cluster, "--detach"), generate)
+        ),
+    ]
+    for line in lines:
         assert line.startswith(f"lhcq: the broker at {server.url} does not answer")
         assert "unset LHCQ_BROKER_URL" in line
     assert configured.ask("status")["jobs"] == []
@@ -156,20 +159,20 @@ def test_a_broker_that_listens_and_never_answers_is_dead_too(configured, event_f
 
 
 @pytest.mark.parametrize("url", ["amqp://guest@host//", "localhost:6379", "redis://localhost:port/0"])
-def test_an_address_that_cannot_be_a_broker_is_refused(configured, event_file: Path, url: str) -> None:
-    line = refuse_soon(configured, "cluster", event_file, "--name", "made", LHCQ_BROKER_URL=url)
+def test_an_address_that_cannot_be_a_broker_is_refused(inside, event_file: Path, url: str) -> None:
+    line = inside.refused("cluster", event_file, "--name", "made", LHCQ_BROKER_URL=url)
     assert line.startswith("lhcq: LHCQ_BROKER_URL is ")
-    assert configured.ask("status")["jobs"] == []
+    assert inside.ask("status")["jobs"] == []
 
 
-def test_a_password_is_used_and_never_shown(lhcq, event_file: Path, tmp_path: Path) -> None:
+def test_a_password_is_used_and_never_shown(inside, event_file: Path, tmp_path: Path) -> None:
     server = Server(tmp_path, "--requirepass", "s3cret")
     try:
         good, bad = (f"redis://:{word}@127.0.0.1:{server.port}/0" for word in ("s3cret", "wr0ng"))
-        line = refuse_soon(lhcq, "cluster", event_file, "--name", "made", LHCQ_BROKER_URL=bad)
+        line = inside.refused("cluster", event_file, "--name", "made", LHCQ_BROKER_URL=bad)
         assert f"the broker at {server.url} refuses the login" in line
         assert "wr0ng" not in line
-        lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=good)
+        inside.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=good)
         with redis.Redis.from_url(good) as client:
             assert client.llen("cpu") > 0
     finally:
@@ -185,27 +188,29 @@ FORGETFUL = {
 
 @pytest.mark.parametrize("how", FORGETFUL)
 def test_a_broker_that_would_lose_work_is_refused_with_the_remedy(
-    lhcq, event_file: Path, tmp_path: Path, how: str
+    lhcq, inside, event_file: Path, tmp_path: Path, how: str
 ) -> None:
     options, remedy = FORGETFUL[how]
     server = Server(tmp_path, *options)
     try:
-        for words in (("cluster", event_file, "--name", "made", "--detach"), ("worker", "cpu")):
-            line = refuse_soon(lhcq, *words, LHCQ_BROKER_URL=server.url)
+        lines = [inside.refused("cluster", event_file, "--name", "made", LHCQ_BROKER_URL=server.url)]
+        if how == "evicts":
+            lines.append(refuse_soon(lhcq, "worker", "cpu", LHCQ_BROKER_URL=server.url))
+        for line in lines:
             assert f"the broker at {server.url} would lose work" in line
             assert f"`CONFIG SET {remedy}`" in line
         assert lhcq.ask("status")["jobs"] == []
         with redis.Redis.from_url(server.url) as client:
             client.config_set(*remedy.split())  # as it says
-        lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=server.url)
+        inside.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=server.url)
     finally:
         server.kill()
 
 
-def test_save_points_are_persistence_too(lhcq, event_file: Path, tmp_path: Path) -> None:
+def test_save_points_are_persistence_too(inside, event_file: Path, tmp_path: Path) -> None:
     server = Server(tmp_path, "--appendonly", "no", "--save", "3600 1")
     try:
-        lhcq.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=server.url)
+        inside.run("cluster", event_file, "--name", "made", "--detach", LHCQ_BROKER_URL=server.url)
     finally:
         server.kill()
 

@@ -78,13 +78,11 @@ def run_program(program, prompts, tmp_path):
         pytest.param("classifier", marks=pytest.mark.torture),
     ],
 )
-def test_the_program_of_a_card_gives_the_metrics_beside_it(
-    model_format, trained, smollm2, base, tmp_path
-) -> None:
+def test_the_program_of_a_card_gives_the_metrics_beside_it(model_format, trained, base, tmp_path) -> None:
     made = export("run", "best", tmp_path / "out", "--format", model_format)
     card = ModelCard.load(tmp_path / "out" / "README.md")
-    program = program_of(card, smollm2, tmp_path / "out")
-    assert "lhcq" not in program.replace(str(tmp_path), "").replace(str(smollm2), "")
+    program = program_of(card, base.directory, tmp_path / "out")
+    assert "lhcq" not in program.replace(str(tmp_path), "").replace(str(base.directory), "")
     part = pq.read_table(trained.split("split") / "validation.parquet")
     p_signal, words, printed = run_program(program, part["prompt"].to_pylist(), tmp_path)
     found = metrics_of(part["label"].to_numpy(), p_signal)
