@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-OPTIONS = ("--features", "jets", "--workers", "1", "--events-per-chunk", "7")
+OPTIONS = (
+    "--features",
+    "jets",
+    "--workers",
+    "1",
+    "--events-per-chunk",
+    "21",
+)  # 100 chunks of the made-up file
 
 
 def parts_of(lhcq: Any, name: str) -> list[Path]:
@@ -14,17 +21,17 @@ def parts_of(lhcq: Any, name: str) -> list[Path]:
 
 
 def test_a_clustering_is_paused_resumed_without_its_command_and_removed(
-    lhcq, event_file: Path, until
+    lhcq, inside, event_file: Path, until
 ) -> None:
     process = lhcq.start("cluster", event_file, "--name", "made", *OPTIONS)
     until(lambda: len(parts_of(lhcq, "made")) >= 3, "the first chunks")
-    lhcq.run("pause", "made")
+    assert lhcq.inside("pause", "made").returncode == 0
     done = lhcq.finish(process)
     assert done.returncode == 3
     assert "cluster made is paused. `lhcq resume made` goes on." in done.stderr
     assert not lhcq.processes()
     kept = {path.name: path.stat().st_mtime_ns for path in parts_of(lhcq, "made")}
-    assert 3 <= len(kept) < 300
+    assert 3 <= len(kept) < 100
     (row,) = lhcq.ask("status")["jobs"]
     assert (row["state"], row["done"]) == ("paused", len(kept))
     assert "cluster made: paused. `lhcq resume made` goes on." in lhcq.run("why", "made").stdout
@@ -35,24 +42,26 @@ def test_a_clustering_is_paused_resumed_without_its_command_and_removed(
     assert again.items() >= kept.items()  # nothing is done again
     done = lhcq.finish(process)
     assert done.returncode == 0, done.stderr
-    assert lhcq.ask("cluster", event_file, "--name", "made", *OPTIONS)["seconds"] is None  # done already
-    lhcq.run("rm", "made")
+    assert inside.ask("cluster", event_file, "--name", "made", *OPTIONS)["seconds"] is None  # done already
+    assert lhcq.inside("rm", "made").returncode == 0
     assert lhcq.ask("ls")["holdings"] == []
 
 
-def test_a_clustering_that_is_cancelled_ends_and_leaves_its_name_free(lhcq, event_file: Path, until) -> None:
+def test_a_clustering_that_is_cancelled_ends_and_leaves_its_name_free(
+    lhcq, inside, event_file: Path, until
+) -> None:
     process = lhcq.start("cluster", event_file, "--name", "made", *OPTIONS)
     until(lambda: parts_of(lhcq, "made"), "the first chunk")
-    lhcq.run("cancel", "made")
+    assert lhcq.inside("cancel", "made").returncode == 0
     done = lhcq.finish(process)
     assert done.returncode == 3
     assert "cluster made was cancelled." in done.stderr
     assert not (lhcq.workspace / "datasets/made").exists()
-    assert lhcq.ask("prune")["leftovers"]
+    assert inside.ask("prune")["leftovers"]
     assert parts_of(lhcq, "made") == []
     assert lhcq.ask("cluster", event_file, "--name", "made", "--radius", "0.4")["rows"] == 2100
     other = ("cluster", event_file, "--name", "made", "--radius", "0.6")
-    assert "`lhcq rm made --kind dataset`" in lhcq.refused(*other)
+    assert "`lhcq rm made --kind dataset`" in inside.refused(*other)
     made = lhcq.ask(*other, "--force")
     assert (made["rows"], made["config"]["radius"]) == (2100, 0.6)
 

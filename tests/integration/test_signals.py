@@ -21,7 +21,7 @@ def _heard() -> Iterator[None]:
 def test_a_command_that_is_told_to_end_stops_its_workers_and_its_broker(
     lhcq, event_file: Path, until, number: int
 ) -> None:
-    process = lhcq.start("cluster", event_file, "--name", "made", "--events-per-chunk", "7")
+    process = lhcq.start("cluster", event_file, "--name", "made", "--events-per-chunk", "21")
     parts = lhcq.workspace / "jobs/cluster-made/parts"
     until(lambda: list(parts.rglob("*.arrows")), "the first part")
     process.send_signal(number)
@@ -32,7 +32,7 @@ def test_a_command_that_is_told_to_end_stops_its_workers_and_its_broker(
     assert done.returncode == 128 + number, done.stderr
     assert done.stderr == ""
     assert not lhcq.processes()
-    assert lhcq.ask("cluster", event_file, "--name", "made", "--events-per-chunk", "7")["rows"] == 2100
+    assert lhcq.ask("cluster", event_file, "--name", "made", "--events-per-chunk", "21")["rows"] == 2100
 
 
 def test_a_command_ends_so_while_its_workers_start(lhcq, event_file: Path, until) -> None:
