@@ -1,27 +1,59 @@
-"""The real small model, loaded once a test session."""
+"""The real small model, loaded once a test session: four layers of it, and the whole where that is what is tested."""
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def base(smollm2):
-    """The 4-bit base, as a worker keeps it."""
+def model_dir(request):
+    """Four layers of it: what holds of their sums, cuts and files holds of thirty. A GPU takes all, in no time."""
+    import torch
+
+    return request.getfixturevalue("smollm2" if torch.cuda.is_available() else "few_layers")
+
+
+@pytest.fixture(scope="session")
+def base(model_dir):
+    """The 4-bit base of that directory, as a worker keeps it."""
+    return alone(model_dir)
+
+
+@pytest.fixture(scope="session")
+def whole(smollm2):
+    """The whole 4-bit base."""
+    return alone(smollm2)
+
+
+def alone(directory):
+    """A base that computes by one thread.
+
+    These prompts gain nothing from a second one, and threads that share a core with other tests crawl.
+    """
     import torch
 
     from lhcq.model.model_cache import resident_base
 
-    # These prompts gain nothing from a second thread, and threads that share a core with other tests crawl.
     torch.set_num_threads(1)
-    return resident_base(smollm2)
+    return resident_base(directory)
 
 
 @pytest.fixture(scope="session")
-def exact(base, smollm2):
+def exact(base, model_dir):
     """The base computing in float32, on a GPU too.
 
     What a test says of two ways to the same number is held to float32's rounding everywhere: bfloat16's, 2^-9 at some
     hundred places of a pass, would hide a row that is missing.
     """
+    return computing_in_float32(base, model_dir)
+
+
+@pytest.fixture(scope="session")
+def exact_whole(whole, smollm2):
+    """The whole base, so."""
+    return computing_in_float32(whole, smollm2)
+
+
+def computing_in_float32(base, directory):
+    """The base itself where it does so, as on a CPU, or else another of the same weights."""
     import torch
 
     from lhcq.model import base as base_module
@@ -30,7 +62,7 @@ def exact(base, smollm2):
         return base
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(base_module, "compute_dtype", lambda device: torch.float32)
-        return base_module.load_base(smollm2)
+        return base_module.load_base(directory)
 
 
 @pytest.fixture

@@ -109,13 +109,13 @@ def generated(model, base, token_ids):
     return LABELS.index(text) if text in LABELS else -1
 
 
-def test_a_trained_model_answers_in_words_and_stops(exact, smollm2, tmp_path) -> None:
+def test_a_trained_model_answers_in_words_and_stops(exact_whole, smollm2, tmp_path) -> None:
     random = np.random.default_rng(2)
     bits = random.integers(0, 2, 160)
     questions = [f"{random.integers(7, 10) if bit else random.integers(0, 3)}:" for bit in bits]
     records = []
     state = train_segment(
-        exact,
+        exact_whole,
         prompts=questions,
         labels=bits,
         config=CONFIG,
@@ -127,10 +127,12 @@ def test_a_trained_model_answers_in_words_and_stops(exact, smollm2, tmp_path) ->
     assert records[0].answer_loss > 5.0
     assert records[-1].answer_loss < 0.1
     prompts = ["0:", "1:", "2:", "8:", "9:", "7:", "4:", "12 3:"]
-    scores = score_attached(exact, prompts, 64, batch_size=3)
+    scores = score_attached(exact_whole, prompts, 64, batch_size=3)
     assert scores.answers[:6].tolist() == [0, 0, 0, 1, 1, 1]
-    alone = load_by_peft(smollm2, tmp_path / "20", exact)
-    assert scores.answers.tolist() == [generated(alone, exact, ids) for ids in exact.encode(prompts)]
+    alone = load_by_peft(smollm2, tmp_path / "20", exact_whole)
+    assert scores.answers.tolist() == [
+        generated(alone, exact_whole, ids) for ids in exact_whole.encode(prompts)
+    ]
 
 
 def test_a_model_that_was_not_taught_answers_neither(exact) -> None:

@@ -33,11 +33,11 @@ def test_a_gpu_without_bfloat16_is_said_to_be_slow():
     assert "computes in float32" not in check_memory(NEEDS, CARD, TrainConfig(), longest=20)
 
 
-def test_the_estimate_counts_the_adapter_that_is_attached(base, smollm2):
+def test_the_estimate_counts_the_adapter_that_is_attached(base, model_dir):
     from lhcq.model.adapter import attach_lora
 
     for config in (TrainConfig(), TrainConfig(rank=4, target="query-value")):
-        needs = estimate_needs(smollm2, config, longest=24, bfloat16=False)
+        needs = estimate_needs(model_dir, config, longest=24, bfloat16=False)
         assert needs.adapter == 12 * attach_lora(base, config).flat.numel()
 
 

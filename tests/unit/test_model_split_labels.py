@@ -34,9 +34,9 @@ def splitting(smollm2, tmp_path_factory):
 
 
 @pytest.fixture
-def split_base(exact, splitting, monkeypatch):
+def split_base(exact_whole, splitting, monkeypatch):
     """The small model with that tokenizer, and a fresh adapter."""
-    base = exact
+    base = exact_whole
     assert not base.splits_labels
     labels = label_ids(splitting, PROMPTS[0])
     assert all(len(tokens) > 1 for tokens in labels)

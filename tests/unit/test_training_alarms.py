@@ -34,7 +34,7 @@ def write_split(place, label_of, *, train_label=None):
 
 
 @pytest.fixture
-def start(broker, here, new_job, smollm2, base):
+def start(broker, here, new_job, base):
     """Asks for a run of the small model on a split."""
 
     def begin(*, checkpoint_steps=None, **config):
@@ -47,7 +47,7 @@ def start(broker, here, new_job, smollm2, base):
             split="small",
             split_sha256={path.name: sha256_of(path) for path in split.glob("*.parquet")},
             model="smollm2",
-            model_dir=str(smollm2),
+            model_dir=str(base.directory),
             base=base.identity.model_dump(),
             config=resolved.model_dump(),
             config_sha256="c",

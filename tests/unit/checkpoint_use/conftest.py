@@ -6,13 +6,11 @@ import time
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from lhcq.config import SplitConfig
 from lhcq.evaluate.validation import write_validation
 from lhcq.model.checkpoint import write_checkpoint
 from lhcq.model.loop import train_segment
-from lhcq.model.model_cache import resident_base
 from lhcq.model.score import score_prompts
 from lhcq.prompts.writing import write_split
 from lhcq.records.events import SCHEMA
@@ -20,13 +18,6 @@ from lhcq.workspace import Workspace
 from tasks.jobs.store import create_job
 from tests.checkpoint_used import CONFIG, N, made_up_records, write_dataset
 from tests.specs import job_of
-
-
-@pytest.fixture(scope="session")
-def base(few_layers):
-    """Four layers of the real small model: what becomes of a checkpoint does not depend on how good it is."""
-    torch.set_num_threads(1)
-    return resident_base(few_layers)
 
 
 @pytest.fixture(scope="session")
