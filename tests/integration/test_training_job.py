@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.collector import Collector, collecting
+from tests.integration.conftest import Inside
 
 QUICK = ("--batch-size", "2", "--max-steps", "6", "--checkpoints", "3")
 
@@ -26,6 +27,12 @@ def lhcq(tmp_path_factory, running) -> Iterator[Any]:
     """One workspace for all runs of this module: they differ by name."""
     with running(tmp_path_factory.mktemp("training") / "workspace") as program:
         yield program
+
+
+@pytest.fixture(scope="module")
+def inside(lhcq) -> Inside:
+    """What is done at once there."""
+    return Inside(lhcq.workspace)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,7 @@ def adapter_of(lhcq, run: str, step: int) -> bytes:
     return (lhcq.workspace / f"runs/{run}/checkpoints/{step:08d}/adapter_model.safetensors").read_bytes()
 
 
-def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model, first) -> None:
+def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, inside, split, model, first) -> None:
     answer = first
     assert answer["state"] == "done"
     validated = [row for row in answer["checkpoints"] if row["state"] == "validated"]
@@ -82,7 +89,7 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
     calibration = pq.read_table(lhcq.workspace / "splits/small/calibration.parquet")
     assert answer["calibrated"]["calibration"]["n"] == len(calibration)
     assert answer["calibrated"]["sculpting"] is None  # too little background for a threshold
-    tagged = lhcq.ask("tag", "first", "best", "v0.1")
+    tagged = inside.ask("tag", "first", "best", "v0.1")
     assert tagged == {"run": "first", "step": answer["best_step"], "tag": "v0.1"}
 
     scores = pq.read_table(run / "validations/00000006/scores.parquet")
@@ -98,16 +105,16 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, split, model
         "<dt>State</dt><dd>done</dd>" in page
     )  # written after the outcome, by a worker that the command stops
     assert "http://" not in page.replace("http://www.w3.org", "")
-    text = lhcq.run("report", "first").stdout
+    text = inside.run("report", "first").stdout
     assert text.splitlines()[-1] == str(run / "report.html")
     assert "trees on the prompt's numbers" in text
-    watched = lhcq.ask("watch", "first")
+    watched = inside.ask("watch", "first")
     assert watched["checkpoints"] == answer["checkpoints"]
     jobs = {job["name"]: job for job in lhcq.ask("status")["jobs"]}
     assert (jobs["first"]["state"], jobs["first"]["done"], jobs["first"]["total"]) == ("done", 6, 6)
-    again = lhcq.ask("train", split, "--name", "first", "--model", model, *QUICK)
+    again = inside.ask("train", split, "--name", "first", "--model", model, *QUICK)
     assert again == answer | {"seconds": None}
-    assert "config.rank" in lhcq.refused(
+    assert "config.rank" in inside.refused(
         "train", split, "--name", "first", "--model", model, *QUICK, "--rank", "3"
     )
 
@@ -130,12 +137,12 @@ def test_all_that_a_spawned_child_does_for_a_run_is_in_the_commands_trace(first,
 
 
 def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
-    lhcq, split, model, first, until, kill_group
+    lhcq, inside, split, model, first, until, kill_group
 ) -> None:
     process = lhcq.start("train", split, "--name", "stormy", "--model", model, *QUICK)
     log = lhcq.workspace / "runs/stormy/events.jsonl"
     until(lambda: log.exists() and '"step": 1,' in log.read_text(), "the first step")
-    lhcq.run("pause", "stormy")
+    inside.run("pause", "stormy")
     done = lhcq.finish(process)
     assert done.returncode == 3
     assert "lhcq resume stormy" in done.stderr
@@ -156,17 +163,17 @@ def test_a_run_that_is_paused_and_killed_ends_with_the_same_bytes(
         assert undisturbed.equals(stormy)
 
 
-def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, split, model, until) -> None:
+def test_a_cancelled_run_ends_and_keeps_its_checkpoints(lhcq, inside, split, model, until) -> None:
     process = lhcq.start("train", split, "--name", "gone", "--model", model, *QUICK)
     checkpoints = lhcq.workspace / "runs/gone/checkpoints"
     until(lambda: list(checkpoints.glob("*/manifest.json")), "a checkpoint")
-    lhcq.run("cancel", "gone")
+    inside.run("cancel", "gone")
     done = lhcq.finish(process)
     assert done.returncode == 3
     assert "cancelled" in done.stderr
     assert list(checkpoints.glob("*/manifest.json"))
-    assert "nothing to resume" in lhcq.refused("resume", "gone")
-    assert "has ended" in lhcq.refused("pause", "gone")
+    assert "nothing to resume" in inside.refused("resume", "gone")
+    assert "has ended" in inside.refused("pause", "gone")
 
 
 @pytest.mark.torture  # a minute, and nothing that breaks often
