@@ -1,7 +1,7 @@
 """How an event reads. A template's hash covers what it renders, so that a change of code shows.
 
-A template takes what a dataset has: `compact` and `wide` read substructure where it is there, and say so in their
-columns. `particles` is `wide` with the hardest constituents of the leading jets behind its numbers.
+A template takes what a dataset has: `compact`, `wide` and `all` read substructure where it is there, and say so in
+their columns. `particles` is `wide` with the hardest constituents of the leading jets behind its numbers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import Frame, SplitConfig
 from lhcq.errors import BadInput
-from lhcq.prompts.features import KNOWN, compute_features, features_of, flatten_jets
+from lhcq.prompts.features import FEATURES, KNOWN, compute_features, features_of, flatten_jets
 from lhcq.prompts.particles import COLUMN, Constituents
 from lhcq.prompts.probe import probe_records
 from lhcq.records.specs import Template
@@ -28,7 +28,7 @@ class Column(NamedTuple):
     unit: float
 
 
-PARTICLES = "particles"
+PARTICLES, ALL = "particles", "all"
 _LARGEST = 10**18
 
 Place = tuple[Column, ...]
@@ -50,7 +50,7 @@ def _either(*places: tuple[Place, Place]) -> tuple[Place, Place]:
 #   0.986  mjj, groomed masses, multiplicity, D2: of `--features full`, at the same length. On generated events D2 is
 #          a little better than tau21 in its place; both together, or both kinds of mass, add length and nothing else
 #   0.962  mjj, masses, tau21: of a features file
-# `wide` is for many events, from which a model learns more than six numbers can tell: docs/results.md.
+# `wide` and `all` are for many events, from which a model learns more than six numbers can tell: docs/results.md.
 _WIDE: tuple[Place, ...] = (
     (Column("mjj", 10.0),),
     *_both("m", 1.0),
@@ -61,6 +61,15 @@ _WIDE: tuple[Place, ...] = (
     *_both("tau21", 0.01),
     *_both("tau32", 0.01),
 )
+_UNITS = {
+    **{one.feature: one.unit for place in _WIDE for one in place},
+    **dict.fromkeys(("pt_heavy", "pt_light", "pt_lead_heavy", "pt_lead_light", "h_t"), 10.0),
+    **{f"{name}_{jet}": 0.01 for name in ("tau43", "z_g", "z1", "z2") for jet in ("heavy", "light")},
+    **dict.fromkeys(("delta_r", "delta_eta"), 0.01),
+    **{f"{name}_{jet}": 0.001 for name in ("width", "c2") for jet in ("heavy", "light")},
+    "n_jets": 1.0,
+}
+_ALL: tuple[Place, ...] = tuple((Column(one.name, _UNITS[one.name]),) for one in FEATURES)
 _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
     "compact": {
         2: ((Column("mjj", 10.0),), *_both("m", 1.0), (Column("n_particles", 10.0),), *_both("n", 10.0)),
@@ -72,6 +81,7 @@ _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
         ),
     },
     "wide": {1: _WIDE},
+    ALL: {1: _ALL},
     PARTICLES: {1: _WIDE},
     # Without m_jj, and with masses divided by the jet's pt. No distance of the jets and no pt: near the trigger's
     # threshold either gives m_jj away. Nor is every ratio innocent: D2, tau32, and tau21 without the constituents
@@ -104,10 +114,22 @@ _NOISE = {
     "tau32": 0.02,
     "m_over_pt": 0.002,
     "m_sd_over_pt": 0.002,
+    "pt": 10.0,
+    "pt_lead": 10.0,
+    "h_t": 30.0,
+    "tau43": 0.02,
+    "z_g": 0.02,
+    "z1": 0.02,
+    "z2": 0.02,
+    "delta_r": 0.02,
+    "delta_eta": 0.02,
+    "width": 0.005,
+    "c2": 0.005,
+    "n_jets": 0.0,
 }
 """How far a copy's numbers are moved at most: little beside what either class is spread over, more than a digit."""
 _NEEDS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("compact", "wide", PARTICLES), ("mjj", "m_heavy", "m_light")),
+    **dict.fromkeys(("compact", "wide", ALL, PARTICLES), ("mjj", "m_heavy", "m_light")),
     **dict.fromkeys(
         ("compact-without-mass", "wide-without-mass"),
         ("m_over_pt_heavy", "m_over_pt_light", "n_heavy", "n_light"),
@@ -119,6 +141,7 @@ _MOMENTUM = ("px", "py", "pz", "e")
 NEWEST: dict[str, int] = {
     "compact": 3,
     "wide": 1,
+    ALL: 1,
     PARTICLES: 1,
     "diary": 1,
     "compact-without-mass": 1,
