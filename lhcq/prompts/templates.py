@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import Frame, SplitConfig
 from lhcq.errors import BadInput
-from lhcq.prompts.features import FEATURES, KNOWN, compute_features, features_of, flatten_jets
+from lhcq.prompts.features import KNOWN, compute_features, features_of, flatten_jets
 from lhcq.prompts.particles import COLUMN, Constituents
 from lhcq.prompts.probe import probe_records
 from lhcq.records.specs import Template
@@ -61,15 +61,28 @@ _WIDE: tuple[Place, ...] = (
     *_both("tau21", 0.01),
     *_both("tau32", 0.01),
 )
-_UNITS = {
-    **{one.feature: one.unit for place in _WIDE for one in place},
-    **dict.fromkeys(("pt_heavy", "pt_light", "pt_lead_heavy", "pt_lead_light", "h_t"), 10.0),
-    **{f"{name}_{jet}": 0.01 for name in ("tau43", "z_g", "z1", "z2") for jet in ("heavy", "light")},
-    **dict.fromkeys(("delta_r", "delta_eta"), 0.01),
-    **{f"{name}_{jet}": 0.001 for name in ("width", "c2") for jet in ("heavy", "light")},
-    "n_jets": 1.0,
-}
-_ALL: tuple[Place, ...] = tuple((Column(one.name, _UNITS[one.name]),) for one in FEATURES)
+_ALL: tuple[Place, ...] = (
+    (Column("mjj", 10.0),),
+    *_both("m", 1.0),
+    *_both("pt", 10.0),
+    *_both("n", 1.0),
+    (Column("delta_r", 0.01),),
+    (Column("n_particles", 1.0),),
+    (Column("n_jets", 1.0),),
+    (Column("delta_eta", 0.01),),
+    (Column("h_t", 10.0),),
+    *_both("pt_lead", 10.0),
+    *_both("tau21", 0.01),
+    *_both("tau32", 0.01),
+    *_both("tau43", 0.01),
+    *_both("m_sd", 1.0),
+    *_both("z_g", 0.01),
+    *_both("width", 0.001),
+    *_both("z1", 0.01),
+    *_both("z2", 0.01),
+    *_both("c2", 0.001),
+    *_both("d2", 0.01),
+)
 _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
     "compact": {
         2: ((Column("mjj", 10.0),), *_both("m", 1.0), (Column("n_particles", 10.0),), *_both("n", 10.0)),
