@@ -1,11 +1,14 @@
 """Ctrl-C at bad moments: while a process is being started, or a module imported."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -44,6 +47,21 @@ def heard() -> Iterator[None]:
         if not is_interrupt(error):
             raise
         raise KeyboardInterrupt from error
+
+
+def hear_in_finalizers() -> None:
+    """Have a `KeyboardInterrupt` that falls into a finalizer raised again after it: Python prints it there and goes on."""
+    told = sys.unraisablehook
+
+    def hear(lost: "sys.UnraisableHookArgs") -> None:
+        if not is_interrupt(lost.exc_value):
+            told(lost)
+            return
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hear
 
 
 def is_interrupt(error: BaseException | None) -> bool:

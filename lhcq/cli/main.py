@@ -12,7 +12,7 @@ import click
 from lhcq.cli.parameters import workspace_option
 from lhcq.environment import spin_briefly
 from lhcq.errors import LhcqError
-from lhcq.interrupts import heard
+from lhcq.interrupts import hear_in_finalizers, heard
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.spelling import did_you_mean
 from lhcq.version import version
@@ -131,6 +131,7 @@ def main() -> None:
     """Run the program."""
     spin_briefly(os.environ)  # before libraries that compute are loaded: `ask` does so in this process
     signals = Signals()
+    hear_in_finalizers()
     code = run()
     sys.exit(128 + signals.received if signals.received else code)
 

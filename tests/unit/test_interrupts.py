@@ -152,3 +152,30 @@ def test_of_jobs_side_by_side_each_is_told_why_nobody_works_for_it(
     assert ended.value.exit_code == INTERRUPTED
     told = [stop_of(here, job) for job in jobs]
     assert [one and one.message.startswith("Ctrl-C") for one in told] == [True, True, None]
+
+
+def test_ctrl_c_in_a_finalizer_ends_the_command_all_the_same() -> None:
+    program = """
+import signal, sys, time
+from lhcq.cli.main import Signals
+from lhcq.interrupts import hear_in_finalizers
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(int(sys.argv[1]))  # Python prints what is raised here
+Signals()
+hear_in_finalizers()
+try:
+    Finalized()
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(int(number))],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=100,
+        )
+        assert (done.stdout, done.stderr) == ("heard\n", "")
