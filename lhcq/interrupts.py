@@ -50,7 +50,7 @@ def heard() -> Iterator[None]:
 
 
 def hear_in_finalizers() -> None:
-    """Have a `KeyboardInterrupt` that falls into a finalizer raised again after it: Python prints it there and goes on."""
+    """Have a `KeyboardInterrupt` that falls into a finalizer raised again after it: there Python only prints it."""
     told = sys.unraisablehook
 
     def hear(lost: "sys.UnraisableHookArgs") -> None:
