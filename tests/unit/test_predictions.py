@@ -15,7 +15,7 @@ from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.p_values import p_values
 from lhcq.evaluate.predictions import read_finished, read_parts, write_prediction, write_scored
 from lhcq.records.chunks import Chunk
-from lhcq.report.prediction import prediction_verdict, render_prediction
+from lhcq.report.prediction import prediction_metrics, prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tests.specs import spec_of
@@ -348,6 +348,19 @@ def test_a_prediction_of_before_sculpting_was_looked_at_is_still_told(tmp_path, 
     )
     summary["template"] = {"name": "wide-without-mass"}
     assert len(prediction_verdict(summary)) == len(before) - 1
+
+
+def test_a_prediction_of_before_intervals_were_told_claims_none(tmp_path, scored) -> None:
+    summary = predict(tmp_path, scored)
+    today = dict(prediction_metrics(summary))
+    assert "[" in today["Calibration error (ECE) [95%]"]
+    for name in ("ece", "nll", "balanced_accuracy"):
+        del summary["figures"][f"{name}_low"], summary["figures"][f"{name}_high"]
+    before = dict(prediction_metrics(summary))
+    assert before["Calibration error (ECE)"] == f"{summary['figures']['ece']:.3f}"
+    assert before["Accuracy [95%]"] == today["Accuracy [95%]"]
+    assert len(before) == len(today)
+    assert "(ECE) [95%]" not in render_prediction(summary)
 
 
 def test_the_spectrum_is_written_as_png_and_pdf(tmp_path, scored, monkeypatch) -> None:
