@@ -50,9 +50,11 @@ if TYPE_CHECKING:
     from lhcq.records.jobs import Priority
     from lhcq.records.metrics import Metrics
 
+log = logging.getLogger(__name__)
+
 spin_briefly(os.environ)
 
-for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says where to
+for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms, and of odd events, says where to
     logging.getLogger(_room).addHandler(logging.NullHandler())
 
 
@@ -128,7 +130,7 @@ def plan_cluster(
     here = _opened(workspace)
     return cluster_request(
         here,
-        find_events(here, whole_path(file), resolved),
+        find_events(here, whole_path(file), resolved, warn=log.warning),
         name,
         resolved,
         key=whole_path(labels) if labels else None,

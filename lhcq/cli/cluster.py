@@ -106,7 +106,7 @@ def command(
     config = _config(**jets)
     workspace = open_workspace()
     final = workspace.dataset(name)
-    events = find_events(workspace, file, config)
+    events = find_events(workspace, file, config, warn=say)
     job = cluster_request(
         workspace,
         events,

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from lhcq.records.labels import LABELS
 from lhcq.records.metrics import Metrics, Sculpting
+from lhcq.records.shared_events import describe_shared
 from lhcq.report.sculpting import mass_warning, said_expectation, said_sculpting
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, Plot, pictured, scale_log
 from lhcq.report.table import METRIC_ROWS, interval_of, printed_metric
@@ -40,6 +41,7 @@ def prediction_verdict(summary: dict[str, Any]) -> list[str]:
             f"{summary['dataset']} is what the run was trained on: metrics, selection and spectrum are of the "
             f"{judged['n']:,} events of its test subset alone."
         )
+    sentences += describe_shared(summary.get("shared"))  # a prediction of before has not looked
     threshold = selection["largest_p_value"]
     can_pass = reference["smallest_p_value"] <= threshold
     error = selection.get("expected_of_background_error")  # a prediction of before has none
