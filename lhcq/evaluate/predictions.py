@@ -136,8 +136,8 @@ def write_prediction(
     of the prediction's spec. With `subsets` (rows by name), the dataset is the one that the run was trained on:
     metrics and spectrum are of its test subset alone; without, `shared` tells by their masses how many of the events
     stand there all the same (`lhcq.records.shared_events`). `fields` begin the summary, of which `page` makes the
-    page. If `final` stands, it stays; made of other `fields`, `NameTaken` is raised. Raises `BadInput` where the events
-    are not all, each once and in order of row, and what `read` raises.
+    page. If `final` stands, it stays; made of other `fields`, `NameTaken` is raised. Raises `BadInput` where the
+    events are not all, each once and in order of row, and what `read` raises.
     """
     if (final / MANIFEST).exists():
         return _read_standing(final, fields)
