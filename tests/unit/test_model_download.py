@@ -61,7 +61,8 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes, threadin
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
     yield serve
-    server.shutdown()
+    if thread.is_alive():  # else it would wait for a loop that never began
+        server.shutdown()
     server.server_close()
 
 
