@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.quality_data import SEED, key_of, make_parts, make_released, released_path
+from benchmarks.quality_data import SEED, make_parts, make_released, merge_generated, released_path
 from lhcq.config import ClusterConfig, Frame, GenerateConfig, SplitConfig, on_cluster_preset
 from lhcq.evaluate.metrics import metrics_of
-from lhcq.jets.merge import merge_parts
 from lhcq.manifests import read_manifest
 from lhcq.prompts.features import compute_features, record_columns
 from lhcq.prompts.particles import COLUMN, Constituents
@@ -57,20 +56,7 @@ def make_events(place: Workspace, n_events: int, processes: int) -> None:
     """`n_events` of each class, clustered; what stands already is left."""
     config = GenerateConfig(background=n_events, signal=n_events, seed=SEED)
     scratch, n_parts = make_parts(place, config, processes, {DATASET: CLUSTERING})
-    merge_parts(
-        [scratch / DATASET / f"{index:05d}.arrows" for index in range(n_parts)],
-        place.dataset(DATASET),
-        n_events=2 * n_events,
-        manifest_fields={
-            "name": DATASET,
-            "source": f"{n_events} + {n_events} events, seed {SEED}",
-            "source_sha256": key_of(config),
-            "config": CLUSTERING.model_dump(mode="json"),
-        },
-        features="full",
-        axes=CLUSTERING.axes,
-        constituents=True,
-    )
+    merge_generated(place, DATASET, CLUSTERING, config, scratch / DATASET, n_parts)
     for template in ("compact", "wide"):
         make_split(place, SplitConfig(template=template))
     make_released(place, {DATASET: CLUSTERING})

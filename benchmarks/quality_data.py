@@ -49,19 +49,7 @@ def make_data(place: Workspace, n_events: int, processes: int) -> None:
     config = GenerateConfig(background=n_events, signal=n_events, seed=SEED)
     scratch, n_parts = make_parts(place, config, processes, CLUSTERING)
     for features, clustering in CLUSTERING.items():
-        merge_parts(
-            [scratch / features / f"{index:05d}.arrows" for index in range(n_parts)],
-            place.dataset(features),
-            n_events=2 * n_events,
-            manifest_fields={
-                "name": features,
-                "source": f"{n_events} + {n_events} events, seed {SEED}",
-                "source_sha256": key_of(config),
-                "config": clustering.model_dump(mode="json"),
-            },
-            features=features,
-            axes=clustering.axes,
-        )
+        merge_generated(place, features, clustering, config, scratch / features, n_parts)
     for name, (features, template) in SPLITS.items():
         write_split(place.dataset(features), place.split(name), config=SplitConfig(template=template))
 
@@ -91,6 +79,31 @@ def events_of_more(place: Workspace) -> dict[str, Any] | None:
     """What `make_more` generated; None where it has not."""
     path = place.root / MORE
     return json.loads(pq.read_schema(path).metadata[CONFIG_KEY]) if path.exists() else None
+
+
+def merge_generated(
+    place: Workspace,
+    name: str,
+    clustering: ClusterConfig,
+    config: GenerateConfig,
+    scratch: Path,
+    n_parts: int,
+) -> None:
+    """Commit the dataset `name` of the events that `config` generates, of the parts of `make_parts` in `scratch`."""
+    merge_parts(
+        [scratch / f"{index:05d}.arrows" for index in range(n_parts)],
+        place.dataset(name),
+        n_events=config.background + config.signal,
+        manifest_fields={
+            "name": name,
+            "source": f"{config.background} + {config.signal} events, seed {config.seed}",
+            "source_sha256": key_of(config),
+            "config": clustering.model_dump(mode="json"),
+        },
+        features=clustering.features,
+        axes=clustering.axes,
+        constituents=clustering.constituents > 0,
+    )
 
 
 def make_parts(

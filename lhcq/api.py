@@ -11,6 +11,9 @@ Each of these does its job here, without a queue. `submit` has the same job done
 broker, or its own while it is waited for. Either way the bytes are the same, a job that was cut off goes on where it
 was, and one that is done already is not done again. Nothing is printed; errors are those of `lhcq.errors`.
 
+Where it is used before torch or scikit-learn is loaded, their threads wait for each other as those of the program do,
+without taking a core from others: it sets `GOMP_SPINCOUNT` unless that or `OMP_WAIT_POLICY` is set.
+
 Everywhere `workspace` is an object, its directory, or None for what `LHCQ_WORKSPACE` names (and for a result as the
 input, the workspace that it stands in). Energies, momenta and masses are in GeV, angles in radians.
 """
@@ -19,6 +22,7 @@ input, the workspace that it stands in). Energies, momenta and masses are in GeV
 # shows. What is done stands elsewhere: lhcq.requests plans, tasks.client does.
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -32,7 +36,7 @@ from lhcq.config import (
     TrainConfig,
     on_cluster_preset,
 )
-from lhcq.environment import whole_path
+from lhcq.environment import spin_briefly, whole_path
 from lhcq.errors import BadInput, JobEnded
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.results import Dataset, Prediction, Result, Run, Scan, Search, Split
@@ -46,7 +50,11 @@ if TYPE_CHECKING:
     from lhcq.records.jobs import Priority
     from lhcq.records.metrics import Metrics
 
-for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms says where to
+log = logging.getLogger(__name__)
+
+spin_briefly(os.environ)
+
+for _room in ("lhcq", "tasks"):  # a program that wants to hear of alarms, and of odd events, says where to
     logging.getLogger(_room).addHandler(logging.NullHandler())
 
 
@@ -122,7 +130,7 @@ def plan_cluster(
     here = _opened(workspace)
     return cluster_request(
         here,
-        find_events(here, whole_path(file), resolved),
+        find_events(here, whole_path(file), resolved, warn=log.warning),
         name,
         resolved,
         key=whole_path(labels) if labels else None,

@@ -1,7 +1,6 @@
 """`lhcq cluster FILE --name NAME`."""
 
 import functools
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from lhcq.cli.options import (
     wait_option,
     workers_option,
 )
-from lhcq.cli.parameters import FilePath, example
+from lhcq.cli.parameters import FilePath, NumberRange, example
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig, on_cluster_preset
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 @label_map_option
 @click.option(
     "--tolerate",
-    type=click.FloatRange(min=0, max=1),
+    type=NumberRange(min=0, max=1),
     default=0.0,
     show_default=True,
     help="Fraction of the events that may be left out because they cannot be used.",
@@ -101,12 +100,10 @@ def command(
     from lhcq.requests.cluster import cluster_request, find_events
     from tasks.client import events_done, workers_for
 
-    if math.isnan(tolerate):  # which lies in every range
-        raise click.BadParameter("nan is not a fraction.", param_hint="'--tolerate'")
     config = _config(**jets)
     workspace = open_workspace()
     final = workspace.dataset(name)
-    events = find_events(workspace, file, config)
+    events = find_events(workspace, file, config, warn=say)
     job = cluster_request(
         workspace,
         events,

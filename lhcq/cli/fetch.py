@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import answer, json_option
-from lhcq.cli.parameters import FilePath, example
+from lhcq.cli.parameters import FilePath, NumberRange, example
 from lhcq.cli.progress import Update, progress
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _REDRAW_SECONDS = 0.1
 )
 @click.option(
     "--stall",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=30,
     show_default=True,
     help="Seconds without a byte until a connection counts as dead.",

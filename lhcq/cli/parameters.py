@@ -1,5 +1,6 @@
 """Kinds of parameters, and what every verb has; light, since the program itself is made of them."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,17 @@ from click.shell_completion import CompletionItem
 def example(*lines: str) -> str:
     """What `--help` of a verb ends with."""
     return "\n".join(["\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)])
+
+
+class NumberRange(click.FloatRange):
+    """A number within a range; nan, which click finds in every one, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class NameOf(click.ParamType[str]):

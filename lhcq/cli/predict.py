@@ -18,7 +18,7 @@ from lhcq.cli.options import (
     traced,
     wait_option,
 )
-from lhcq.cli.parameters import FilePath, NameOf, example
+from lhcq.cli.parameters import FilePath, NameOf, NumberRange, example
 
 if TYPE_CHECKING:
     from lhcq.cli.session import Waited
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--select",
     "largest_p_value",
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=NumberRange(min=0, max=1, min_open=True),
     default=0.01,
     show_default=True,
     help="The largest p-value of a selected event: the share of background that passes.",

@@ -5,14 +5,14 @@ from collections import defaultdict
 import click
 
 from lhcq.cli.options import answer, json_option
-from lhcq.cli.parameters import example
+from lhcq.cli.parameters import NumberRange, example
 
 
 @click.command("prune", epilog=example("lhcq prune --dry-run"))
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option(
     "--log-days",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     default=30.0,
     show_default=True,
     help="Logs that nothing was written to for longer are old.",

@@ -20,7 +20,7 @@ from lhcq.cli.options import (
     wait_option,
     workers_option,
 )
-from lhcq.cli.parameters import NameOf, example
+from lhcq.cli.parameters import NameOf, NumberRange, example
 from lhcq.config import TRAIN_PRESETS, TREES, SearchConfig
 from lhcq.records.specs import REGIONS_ASKED_AS
 
@@ -85,7 +85,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 )
 @click.option(
     "--sideband",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     help="GeV at either side of a region that its classifier compares it with. Default: half a width.",
 )
 @click.option(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 KINDS = click.Choice(QUEUES)
 _REPLY_SECONDS = 2.0
+_NO_BROKER = "redis://BROKER:6379/0"
+"""What a dry run shows where no broker is configured."""
 _MEGABYTES_A_PROCESS = (
     1024  # benchmarks/results/memory.json has the peak of one, and Celery's main process comes with it
 )
@@ -109,7 +111,7 @@ def submit(
     worker = Worker.checked(
         kind=kind,
         lhcq=Path(sysconfig.get_path("scripts")) / "lhcq",
-        environment=_environment(workspace),
+        environment=_environment(workspace, dry_run=dry_run),
         processes=processes,
         megabytes=memory or _MEGABYTES_A_PROCESS * processes,
         seconds=seconds,
@@ -184,21 +186,27 @@ def ping(host: str | None, as_json: bool) -> int:
     return 0
 
 
-def _environment(workspace: "Workspace") -> dict[str, str]:
-    """What a worker on another machine has to know; refuses a password that would stand in a script."""
+def _environment(workspace: "Workspace", *, dry_run: bool) -> dict[str, str]:
+    """What a worker on another machine has to know; refuses a password that would stand in a script.
+
+    In a `dry_run` without a broker an address that is none stands for its own.
+    """
     import os
 
+    from lhcq.cli.session import say
     from lhcq.environment import Settings, whole_path
     from lhcq.errors import BadInput
     from tasks.observe.tracing import public_variables
 
     settings = Settings.from_environment()
-    if settings.broker_url is None:
-        raise BadInput(
-            "workers of a batch system need a broker: set LHCQ_BROKER_URL_FILE or LHCQ_BROKER_URL."
-        )
     environment = {"LHCQ_WORKSPACE": str(workspace.root)}
-    if name := not os.environ.get("LHCQ_BROKER_URL") and os.environ.get("LHCQ_BROKER_URL_FILE"):
+    if settings.broker_url is None:
+        needed = "workers of a batch system need a broker: set LHCQ_BROKER_URL_FILE or LHCQ_BROKER_URL"
+        if not dry_run:
+            raise BadInput(f"{needed}.")
+        say(f"{needed}. {_NO_BROKER} stands for it here.")
+        environment["LHCQ_BROKER_URL"] = _NO_BROKER
+    elif name := not os.environ.get("LHCQ_BROKER_URL") and os.environ.get("LHCQ_BROKER_URL_FILE"):
         environment["LHCQ_BROKER_URL_FILE"] = str(whole_path(name))
     elif "@" in settings.broker_url:
         raise BadInput(

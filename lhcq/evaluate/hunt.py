@@ -61,7 +61,8 @@ def bin_edges(fit_low: float, fit_high: float, region: Region) -> Floats:
 def select(scores: Floats, folds: NDArray[np.int8], share: float) -> Bits:
     """The events (n,) with the highest scores: of each fold the same share, as scores of two models do not compare.
 
-    Equal scores come in the order of the events, which knows nothing of them.
+    Equal scores come in the order of the events. Where a file is sorted by mass that order knows something: of six
+    such samples of background a significance moved by up to 0.9, in the selection of 0.1%.
     """
     selected = np.zeros(len(scores), bool)
     for fold in np.unique(folds):

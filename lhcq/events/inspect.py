@@ -22,6 +22,7 @@ from lhcq.events.featurefile import (
 )
 from lhcq.events.known import next_steps, published_as
 from lhcq.events.layout import Table, open_event_file, read_values
+from lhcq.events.oddities import SAMPLE, find_oddities
 from lhcq.events.storage import describe_filter, opened
 from lhcq.frozen import Frozen
 from lhcq.records.duplicates import Contents, describe_duplicates, find_duplicates, hash_columns
@@ -186,6 +187,7 @@ class _Survey:
         self.leading_pt = _Extent()
         self.empty: list[int] = []
         self.n_empty = 0
+        self.oddities: list[str] = []
         self.float32_exact = True
         self.label_steps: set[float] = set()
         self.last_label: float | None = None
@@ -203,13 +205,15 @@ class _Survey:
         else:
             self._add_faults(find_faults(values, first_row=first_row))
             self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])
+            if first_row == 0:
+                self.oddities = find_oddities(values[:SAMPLE])
         self._add_contents(first_row, values)
         if self.file.labelled:
             self._add_labels(values[:, -1])
 
     def report(self) -> FileReport:
         """What was found."""
-        problems = [fault.describe_all() for fault in self.faults.values()]
+        problems = [fault.describe_all() for fault in self.faults.values()] + self.oddities
         if self.n_empty:
             problems.append(f"row {self.empty[0]}: no particle at all ({self.n_empty} such rows).")
         labels = np.concatenate(self.labels) if self.file.labelled else None

@@ -23,7 +23,7 @@ from lhcq.events.faults import find_faults
 from lhcq.events.foreign import describe_records
 from lhcq.events.frames import Column, NoFrame, find_frame
 from lhcq.events.plain import describe_contents, find_plain, records_in
-from lhcq.events.pytables import create_frame
+from lhcq.events.pytables import create_frame, fill_frame
 from lhcq.events.signatures import HINT
 from lhcq.events.storage import describe_filter, first_line, opened, reading, refuse_no_file
 
@@ -276,16 +276,7 @@ def write_event_file(path: Path, blocks: Iterable[Block], n_events: int, storage
     # "earliest": the format of the released files, and the only one that every reader knows.
     with Sink(path) as sink, h5py.File(sink, "w", libver="earliest") as file:
         values = create_frame(file, rows=n_events, width=WIDTH, storage_rows=storage_rows)
-        start = 0
-        for rows in _regroup(blocks, storage_rows):
-            stop = start + len(rows)
-            if stop > n_events:
-                raise ValueError(f"more than the {n_events} events announced")
-            values[start:stop] = rows
-            sink.check()
-            start = stop
-        if start != n_events:
-            raise ValueError(f"{start} events, not the {n_events} announced")
+        fill_frame(values, _regroup(blocks, storage_rows), sink, what="events")
 
 
 def _regroup(blocks: Iterable[Block], size: int) -> Iterator[Floats]:

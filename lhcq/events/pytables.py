@@ -52,16 +52,24 @@ def write_frame(
     with Sink(path) as sink, h5py.File(sink, "w", libver="earliest") as file:
         values = create_frame(file, rows=rows, width=len(columns), storage_rows=storage_rows, columns=columns)
         _write_attributes(file["df"], says or {}, charset=h5py.h5t.CSET_UTF8)
-        start = 0
-        for block in blocks:
-            stop = start + len(block)
-            if stop > rows:
-                raise ValueError(f"more than the {rows} rows announced")
-            values[start:stop] = block
-            sink.check()
-            start = stop
-        if start != rows:
-            raise ValueError(f"{start} rows, not the {rows} announced")
+        fill_frame(values, blocks, sink, what="rows")
+
+
+def fill_frame(values: h5py.Dataset, blocks: Iterable[NDArray[np.float64]], sink: Sink, *, what: str) -> None:
+    """Write blocks (k, width) of rows one after the other into `values` (n_rows, width), as far as `sink` takes them.
+
+    Raises `ValueError` when they do not hold all rows, or more; `what` is what it calls these.
+    """
+    n_rows, start = len(values), 0
+    for block in blocks:
+        stop = start + len(block)
+        if stop > n_rows:
+            raise ValueError(f"more than the {n_rows} {what} announced")
+        values[start:stop] = block
+        sink.check()
+        start = stop
+    if start != n_rows:
+        raise ValueError(f"{start} {what}, not the {n_rows} announced")
 
 
 def create_frame(

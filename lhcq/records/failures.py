@@ -9,7 +9,7 @@ from typing import Self
 
 from lhcq.errors import Damaged, LhcqError
 from lhcq.frozen import Kept
-from lhcq.records.jobs import RECORD, Job, directory_of, read_as
+from lhcq.records.jobs import RECORD, Job, directory_of, read_as, while_recorded
 from lhcq.storage import remove_file, write_record
 from lhcq.workspace import Workspace
 
@@ -71,8 +71,10 @@ def failures_of(workspace: Workspace, job: Job) -> list[Failure]:
 
 
 def record_failure(workspace: Workspace, job: Job, failure: Failure) -> None:
-    """Keep why a unit was given up."""
-    write_record(failure_path(workspace, job, failure.unit), failure.model_dump())
+    """Keep why a unit was given up, unless its job is recorded no more: the name may mean another by now."""
+    with while_recorded(workspace, job) as recorded:
+        if recorded:
+            write_record(failure_path(workspace, job, failure.unit), failure.model_dump())
 
 
 def failure_path(workspace: Workspace, job: Job, unit: str) -> Path:

@@ -11,7 +11,7 @@ import os
 import pwd
 import re
 import time
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -27,7 +27,7 @@ from lhcq.errors import BadInput, Damaged, NewerFormat, NotThere
 from lhcq.frozen import Frozen, Grown, Kept, only_unknown
 from lhcq.records.specs import SPECS, Spec, Terms
 from lhcq.spelling import did_you_mean
-from lhcq.storage import LOOK, read_json, staged_file, to_record, write_record
+from lhcq.storage import LOOK, exclusive, read_json, staged_file, to_record, write_record
 from lhcq.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -359,8 +359,30 @@ def outcome_of(workspace: Workspace, job: Job) -> Outcome | None:
     return None
 
 
+@contextlib.contextmanager
+def while_recorded(workspace: Workspace, job: Job) -> Iterator[bool]:
+    """Hold the lock on jobs for the body; gives whether the record under the job's name is its own.
+
+    Work for a job may outlive it: it may have been removed since, and the name given to another, even by the same
+    request. What such work would write into the job's records is not that job's to have.
+    """
+    with exclusive(workspace.jobs_lock):
+        try:
+            found = find_job(workspace, job.kind, job.name)
+        except BadInput:  # damaged: whoever mends it goes on with what stands
+            found = job
+        yield found is not None and (found.created, found.identity) == (job.created, job.identity)
+
+
 def end_job(workspace: Workspace, job: Job, state: State, message: str) -> None:
-    """How the job ended; the first outcome stands."""
+    """How the job ended; the first outcome stands, and a job that is recorded no more has none."""
+    with while_recorded(workspace, job) as recorded:
+        if recorded:
+            write_outcome(workspace, job, state, message)
+
+
+def write_outcome(workspace: Workspace, job: Job, state: State, message: str) -> None:
+    """As `end_job`, by who holds the lock on jobs."""
     outcome = Outcome(state=state, message=message, finished=time.time())
     with staged_file(directory_of(workspace, job) / OUTCOME) as temporary:
         temporary.write_text(to_record(outcome.model_dump()), encoding="utf-8")

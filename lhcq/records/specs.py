@@ -38,6 +38,10 @@ REGIONS_ASKED_AS = {
 """By which options the fields of a search's or a scan's configuration are given."""
 
 
+_OF_DATASET = {"dataset_sha256": ("dataset",), "duplicates_sha256": ("dataset", "dataset_sha256")}
+"""What a search or a scan has of its dataset by the name of that."""
+
+
 class Terms(Frozen):
     """What of a request does not decide the result: the latest request's count."""
 
@@ -55,6 +59,8 @@ class Spec(Frozen):
     terms_model: ClassVar[type[Terms]] = Terms
     asked_as: ClassVar[Mapping[str, str]] = {}
     """What a value is called where it is asked for, by its place here, where no option has its name."""
+    follows: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Fields that nobody asks for by themselves, each with those that it follows from."""
 
     @classmethod
     def resolved(cls, /, **values: Any) -> Self:
@@ -73,11 +79,20 @@ class Spec(Frozen):
         return sha256_of_json({"kind": self.kind, "spec": self.recorded(), "bytes": bytes_version})[:16]
 
     def differences(self, earlier: "Spec") -> list[str]:
-        """The values in which it differs from an earlier one, such as `config.radius 0.5, was 1.0`."""
+        """The values in which it differs from an earlier one, such as `config.radius 0.5, was 1.0`.
+
+        What follows from another that differs is not told: it is that one which somebody asked for otherwise.
+        """
         if self.kind != earlier.kind:
             return [f"kind {self.kind}, was {earlier.kind}"]
-        differing = _differences(earlier.model_dump(mode="json"), self.model_dump(mode="json"))
-        return [f"{self.asked_as.get(place, place)} {now}, was {was}" for place, now, was in differing]
+        differing = list(_differences(earlier.model_dump(mode="json"), self.model_dump(mode="json")))
+        changed = {place.partition(".")[0] for place, _, _ in differing}
+        follow = {field for field in changed if not changed.isdisjoint(self.follows.get(field, ()))}
+        return [
+            f"{self.asked_as.get(place, place)} {now}, was {was}"
+            for place, now, was in differing
+            if place.partition(".")[0] not in follow
+        ]
 
 
 class GenerateSpec(Spec):
@@ -106,6 +121,10 @@ class ClusterSpec(Spec):
     kind: Literal["cluster"] = "cluster"
     bytes_version = 3
     terms_model = ClusterTerms
+    follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "n_events": ("source_sha256",),
+        "storage_rows": ("source_sha256",),
+    }
     source_sha256: str
     labels_sha256: str | None
     """Of the master key."""
@@ -120,6 +139,10 @@ class PrepareSpec(Spec):
     """A split: the prompts of a dataset, and trees fitted to it."""
 
     kind: Literal["prepare"] = "prepare"
+    follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "dataset_sha256": ("dataset",),
+        "model_dir": ("model",),
+    }
     dataset: str
     dataset_sha256: str
     config: SplitConfig
@@ -174,6 +197,16 @@ class TrainSpec(OfBase):
     asked_as: ClassVar[Mapping[str, str]] = {
         f"config.on_{alarm}": f"--on-alarm {alarm}" for alarm in get_args(AlarmKind)
     }
+    follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "split_sha256": ("split",),
+        "model_dir": ("model",),
+        "base": ("model",),
+        "preset": ("config",),
+        "config_sha256": ("config",),
+        "n_train": ("split", "split_sha256"),
+        "total_steps": ("split", "split_sha256", "config"),
+        "checkpoint_steps": ("split", "split_sha256", "config"),
+    }
     split: str
     split_sha256: dict[str, str]
     """By file."""
@@ -216,6 +249,15 @@ class PredictSpec(OfBase):
     bytes_version = 2
     terms_model = PredictTerms
     asked_as: ClassVar[Mapping[str, str]] = {"largest_p_value": "--select"}
+    follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "checkpoint_sha256": ("run", "step"),
+        **dict.fromkeys(("config", "model", "model_dir", "base", "split", "template"), ("run",)),
+        **dict.fromkeys(("n_reference", "reference_sha256"), ("run", "split")),
+        "trained_on": ("run", "dataset", "dataset_sha256"),
+        "dataset_sha256": ("dataset",),
+        "n_events": ("dataset", "dataset_sha256"),
+        "n_source": ("dataset", "dataset_sha256"),
+    }
     run: str
     step: int
     checkpoint_sha256: str
@@ -267,6 +309,10 @@ class SearchSpec(Grown, Spec):
         for field, words in REGIONS_ASKED_AS.items()
         if field in SearchConfig.model_fields
     }
+    follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **_OF_DATASET,
+        "n_events": ("dataset", "dataset_sha256", "config"),
+    }
     dataset: str
     dataset_sha256: str
     duplicates_sha256: str | None
@@ -294,6 +340,12 @@ class ScanSpec(Spec):
     kind: Literal["scan"] = "scan"
     asked_as: ClassVar[Mapping[str, str]] = {
         f"config.{field}": words for field, words in REGIONS_ASKED_AS.items()
+    }
+    follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **_OF_DATASET,
+        "region": ("dataset", "dataset_sha256", "config"),
+        "n_background": ("dataset", "dataset_sha256", "config"),
+        "n_signal": ("dataset", "dataset_sha256", "config"),
     }
     dataset: str
     dataset_sha256: str

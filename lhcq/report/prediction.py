@@ -6,21 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from lhcq.records.labels import LABELS
-from lhcq.records.metrics import Sculpting
+from lhcq.records.metrics import Metrics, Sculpting
+from lhcq.records.shared_events import describe_shared
 from lhcq.report.sculpting import mass_warning, said_expectation, said_sculpting
 from lhcq.report.style import BACKGROUND, FAINT, INK, MODEL, SIGNAL, Plot, pictured, scale_log
-from lhcq.report.table import printed_metric
+from lhcq.report.table import METRIC_ROWS, interval_of, printed_metric
 from lhcq.report.templates import html_template
 
 _TRUTH: dict[int | None, str] = {**dict(enumerate(LABELS)), None: ""}
-_METRICS = {
-    "accuracy": "Accuracy [95%]",
-    "auc": "AUC [95%]",
-    "balanced_accuracy": "Balanced accuracy [95%]",
-    "max_sic": "Max. significance improvement",
-    "ece": "Calibration error (ECE) [95%]",
-    "nll": "Negative log-likelihood [95%]",
-}
+_METRICS = ("accuracy", "auc", "balanced_accuracy", "max_sic", "ece", "nll")
 
 
 def render_prediction(summary: dict[str, Any]) -> str:
@@ -47,6 +41,7 @@ def prediction_verdict(summary: dict[str, Any]) -> list[str]:
             f"{summary['dataset']} is what the run was trained on: metrics, selection and spectrum are of the "
             f"{judged['n']:,} events of its test subset alone."
         )
+    sentences += describe_shared(summary.get("shared"))  # a prediction of before has not looked
     threshold = selection["largest_p_value"]
     can_pass = reference["smallest_p_value"] <= threshold
     error = selection.get("expected_of_background_error")  # a prediction of before has none
@@ -90,11 +85,14 @@ def _spectrum_verdict(summary: dict[str, Any]) -> list[str]:
 
 def prediction_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of the metrics; empty where no label is known."""
-    metrics = summary["figures"]
-    if metrics is None:
+    if summary["figures"] is None:
         return []
+    metrics = Metrics.checked(
+        **summary["figures"]
+    ).model_dump()  # of a prediction of before, without what came later
     return [("Events", f"{metrics['n']:,}"), ("of them signal", f"{metrics['n_signal']:,}")] + [
-        (title, printed_metric(metrics, name)) for name, title in _METRICS.items()
+        (METRIC_ROWS[name] + (" [95%]" if interval_of(metrics, name) else ""), printed_metric(metrics, name))
+        for name in _METRICS
     ]
 
 

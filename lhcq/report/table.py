@@ -127,7 +127,7 @@ def printed_sic(metrics: dict[str, Any]) -> str:
 
 def printed_metric(metrics: dict[str, Any], name: str) -> str:
     """One of `METRIC_ROWS`, or a threshold, with its interval where it has one."""
-    if f"{name}_low" in metrics:
+    if interval_of(metrics, name):
         return printed_interval(metrics, name)
     if name == "max_sic":
         return printed_sic(metrics)
@@ -141,11 +141,18 @@ def printed_interval(metrics: dict[str, Any], name: str, *, beside: float | None
 
     `beside` is the number that a sentence compares it with: so many digits are printed that they say the same.
     """
-    value, low, high = metrics[name], metrics[f"{name}_low"], metrics[f"{name}_high"]
-    if low is None or high is None:
+    value, interval = metrics[name], interval_of(metrics, name)
+    if interval is None:
         return printed(value)
+    low, high = interval
     digits = 3 if beside is None else digits_apart((value, low, high), beside, least=3)
     return " ".join((printed(value, digits=digits), f"[{low:.{digits}f}, {high:.{digits}f}]"))
+
+
+def interval_of(metrics: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """The 95% interval of a metric; None where it has none, or an earlier lhcq did not know one."""
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+    return None if low is None or high is None else (low, high)
 
 
 def digits_apart(values: Iterable[float], reference: float, *, least: int) -> int:

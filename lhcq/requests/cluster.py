@@ -1,13 +1,16 @@
 """Asking for the jets of a file of events."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 from lhcq.config import ClusterConfig
-from lhcq.errors import BadInput
-from lhcq.events.layout import EventFile, open_event_file
+from lhcq.errors import BadInput, LhcqError
+from lhcq.events.layout import EventFile, open_event_file, read_values
 from lhcq.events.masterkey import read_master_key
+from lhcq.events.oddities import SAMPLE, find_oddities
 from lhcq.events.sandboxed_read import read_apart
 from lhcq.jets.plan import Chunks, events_per_chunk, plan_chunks
 from lhcq.records.jobs import Job
@@ -19,11 +22,28 @@ _BYTES_PER_EVENT = {"jets": 600, "full": 1000}  # a clustered event, once in a c
 _LONG_TO_HASH = 500_000_000  # bytes
 
 
-def find_events(workspace: Workspace, file: Path, config: ClusterConfig) -> EventFile:
-    """What a file of events is, read as a configuration says, in a process that a damaged one may take with it."""
+def find_events(
+    workspace: Workspace, file: Path, config: ClusterConfig, *, warn: Callable[[str], None] = lambda _: None
+) -> EventFile:
+    """What a file of events is, read as a configuration says, in a process that a damaged one may take with it.
+
+    `warn` is told what looks as if its numbers were meant otherwise.
+    """
     source = workspace.permitted(file.absolute())
-    (events,) = read_apart(source, lambda: [open_event_file(source, config)])
-    return events
+    events, oddities = read_apart(source, lambda: _open_and_look(source, config))
+    for sentence in cast("list[str]", oddities):
+        warn(f"{source}: {sentence}")
+    return cast("EventFile", events)
+
+
+def _open_and_look(source: Path, config: ClusterConfig) -> Iterator[EventFile | list[str]]:
+    events = open_event_file(source, config)
+    yield events
+    oddities: list[str] = []
+    with contextlib.suppress(LhcqError):  # told, or tolerated, once they are clustered
+        if events.n_events:
+            oddities = find_oddities(read_values(events, 0, min(SAMPLE, events.n_events)))
+    yield oddities
 
 
 def cluster_request(

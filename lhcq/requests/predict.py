@@ -1,6 +1,7 @@
 """Asking for the scores of a dataset's events."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,10 @@ from lhcq.prompts.particles import check_kept
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import read_verified
-from lhcq.records.events import events_sha256, kept_constituents, read_dataset, read_schema
+from lhcq.records.events import events_sha256, kept_constituents, read_dataset, read_events, read_schema
 from lhcq.records.jobs import Job, load_job
 from lhcq.records.predictions import has_scores_of
+from lhcq.records.shared_events import count_shared, describe_shared
 from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
 from lhcq.records.subsets import count_events, split_of_run, subset_sha256
 from lhcq.records.tags import resolve_step
@@ -81,6 +83,11 @@ def predict_request(
     n_source = events["rows"] + sum(gap["stop"] - gap["start"] for gap in events["gaps"])
     if key:
         _check_key(key, dataset, events, n_source)
+    trained_on = events["source_sha256"] == split["source_sha256"]
+    if not trained_on and "mjj" in read_schema(directory).names:
+        mjj = read_events(directory, ["mjj"])["mjj"].fill_null(math.nan).to_numpy()
+        for warning in describe_shared(count_shared(workspace.split(trained.split), split, mjj)):
+            say(warning)
     say(_what_can_be_selected(split["counts"][REFERENCE]["background"], largest_p_value))
     fine = max(_FEWEST_EVENTS, -(-events["rows"] // _STRETCHES))
     spec = PredictSpec.resolved(
@@ -97,7 +104,7 @@ def predict_request(
         reference_sha256=subset_sha256(split, REFERENCE),
         dataset=dataset,
         dataset_sha256=events_sha256(events),
-        trained_on=events["source_sha256"] == split["source_sha256"],
+        trained_on=trained_on,
         n_events=events["rows"],
         n_source=n_source,
         labels_sha256=sha256_of(key) if key else None,

@@ -27,6 +27,7 @@ from lhcq.records.jobs import (
     replace_job,
     this_user,
     write_new_job,
+    write_outcome,
 )
 from lhcq.storage import MANIFEST, exclusive, read_json, remove_file, sha256_of
 from lhcq.workspace import RunPaths, Workspace
@@ -108,9 +109,11 @@ def mend_outcome(workspace: Workspace, job: Job) -> Outcome | None:
         with exclusive(workspace.jobs_lock):
             remove_file(directory_of(workspace, job) / OUTCOME)
             if wish_of(workspace, job) == "cancel":
-                end_job(workspace, job, "cancelled", f"{job.title} was cancelled.")
+                write_outcome(workspace, job, "cancelled", f"{job.title} was cancelled.")
             elif kind_of(job).fans_out and result_of(workspace, job).exists() and not _not_of(workspace, job):
-                end_job(workspace, job, "done", f"{workspace.relative(result_of(workspace, job))} stands")
+                write_outcome(
+                    workspace, job, "done", f"{workspace.relative(result_of(workspace, job))} stands"
+                )
         return outcome_of(workspace, job)
 
 

@@ -10,7 +10,7 @@ import redis
 
 from lhcq.errors import ChunkAgain, DamagedChunk, LhcqError, RowsMissing
 from lhcq.records.failures import Failure, failures_of
-from lhcq.records.jobs import Job, end_job, find_job
+from lhcq.records.jobs import Job, end_job, find_job, while_recorded, write_outcome
 from lhcq.storage import clear_set_aside, set_aside
 from lhcq.workspace import Workspace
 from tasks.app import own_workspace
@@ -62,10 +62,13 @@ def merge_work(merge: Merge) -> Work:
             return
         except DamagedChunk as error:
             raise _discarded(workspace, job, error) from error
-        end_job(workspace, job, "done", message)
-        # The removal of many files takes a disk a while, for which nobody should wait: the lease ends before it.
-        with contextlib.suppress(OSError):  # `lhcq prune` finds it
-            set_aside(chunks_of(workspace, job).parent, workspace.jobs)
+        with while_recorded(workspace, job) as recorded:  # else these could be a new job's of the same name
+            if not recorded:
+                return
+            write_outcome(workspace, job, "done", message)
+            # The removal of many files takes a disk a while, for which nobody should wait: the lease ends before it.
+            with contextlib.suppress(OSError):  # `lhcq prune` finds it
+                set_aside(chunks_of(workspace, job).parent, workspace.jobs)
 
     return work
 

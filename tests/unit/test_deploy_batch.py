@@ -256,6 +256,20 @@ def test_without_a_broker_there_is_nothing_to_submit(broker_file: Path, monkeypa
         invoke("submit", "--slurm", "2")
 
 
+def test_a_dry_run_without_a_broker_says_what_stands_for_it(
+    broker_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LHCQ_BROKER_URL_FILE")
+    words = ("submit", "--slurm", "2", "--dry-run")
+    done = CliRunner().invoke(command, words, catch_exceptions=False, standalone_mode=False)
+    assert "export LHCQ_BROKER_URL=redis://BROKER:6379/0\n" in done.stdout
+    assert (
+        "set LHCQ_BROKER_URL_FILE or LHCQ_BROKER_URL. redis://BROKER:6379/0 stands for it here."
+        in done.stderr
+    )
+    assert done.stderr.count("\n") == 1
+
+
 def test_where_no_batch_system_is_nothing_is_written(broker_file: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BadInput, match="there is no sbatch here"):

@@ -7,7 +7,7 @@ import pytest
 
 from lhcq.cli.main import cli
 from lhcq.records.specs import SPECS, PredictSpec
-from tests.specs import job_of
+from tests.specs import job_of, spec_of
 
 VERBS = {"scan": "search"}
 
@@ -33,6 +33,22 @@ def test_a_value_that_an_option_of_another_name_gives_is_told_by_that_option(kin
     for place, words in model.asked_as.items():
         assert place in places
         assert set(re.findall(r"--[a-z-]+", words)) <= set(options.values()), words
+
+
+def test_what_follows_from_another_value_that_differs_is_not_told() -> None:
+    one = job_of("train", "own").spec
+    other = spec_of("train", rank=8, config_sha256="1" * 64, total_steps=20, checkpoint_steps=[20])
+    assert other.differences(one) == ["config.rank 8, was 16"]
+    steps = one.model_copy(update={"total_steps": 20})  # as another version may plan them
+    assert steps.differences(one) == ["total_steps 20, was 10"]
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_what_follows_is_no_value_that_an_option_gives(kind: str) -> None:
+    model, options = SPECS[kind], options_of(kind)
+    assert set(model.follows) <= set(model.model_fields)
+    assert {name for names in model.follows.values() for name in names} <= set(model.model_fields)
+    assert not {name for name in model.follows if name in options and name not in ("config", "preset")}
 
 
 def test_a_selection_that_differs_is_told_as_it_was_asked_for() -> None:

@@ -15,7 +15,9 @@ from lhcq.evaluate.metrics import metrics_of
 from lhcq.evaluate.p_values import p_values
 from lhcq.evaluate.predictions import read_finished, read_parts, write_prediction, write_scored
 from lhcq.records.chunks import Chunk
-from lhcq.report.prediction import prediction_verdict, render_prediction
+from lhcq.records.shared_events import count_shared
+from lhcq.records.subsets import SUBSETS
+from lhcq.report.prediction import prediction_metrics, prediction_verdict, render_prediction
 from lhcq.storage import MANIFEST
 from lhcq.workspace import Workspace
 from tests.specs import spec_of
@@ -122,6 +124,32 @@ def test_what_the_run_was_trained_on_is_judged_by_its_test_part_alone(tmp_path, 
     table = pq.read_table(tmp_path / "prediction" / "scores.parquet")
     assert table["part"].to_pylist()[29:31] == ["train", "validation"]
     assert table["part"].to_pylist()[-1] is None
+
+
+def test_events_that_the_run_s_split_has_too_are_told(tmp_path, scored) -> None:
+    split = tmp_path / "split"
+    split.mkdir()
+    for name, masses in zip(
+        SUBSETS, np.split(scored["mjj"][~np.isnan(scored["mjj"])], [9, 12, 14]), strict=True
+    ):
+        others = np.random.default_rng(2).uniform(2000, 5000, 50)
+        table = pa.table({"mjj": np.concatenate([others, masses, masses[:3]])})
+        pq.write_table(table, split / f"{name}.parquet")
+
+    def shared(mjj):
+        return count_shared(split, {"features": ["mjj"]}, mjj)
+
+    summary = predict(tmp_path, scored, shared=shared)
+    assert summary["shared"] == {"train": 9, "validation": 3, "calibration": 2, "test": 45}
+    warning = "Beware: 14 of these events stand in the split that the run was trained on (9 in train, 3 in validation"
+    assert any(one.startswith(warning) for one in prediction_verdict(summary))
+    assert (
+        "9 in train, 3 in validation, 2 in calibration" in (tmp_path / "prediction/report.html").read_text()
+    )
+    test_alone = {**dict.fromkeys(SUBSETS, 0), "test": 45}
+    for harmless in (None, test_alone):
+        assert not any("Beware" in one for one in prediction_verdict({**summary, "shared": harmless}))
+    assert count_shared(split, {"features": []}, scored["mjj"]) is None
 
 
 def test_a_key_takes_the_place_of_labels_by_source_row(tmp_path, scored) -> None:
@@ -348,6 +376,19 @@ def test_a_prediction_of_before_sculpting_was_looked_at_is_still_told(tmp_path, 
     )
     summary["template"] = {"name": "wide-without-mass"}
     assert len(prediction_verdict(summary)) == len(before) - 1
+
+
+def test_a_prediction_of_before_intervals_were_told_claims_none(tmp_path, scored) -> None:
+    summary = predict(tmp_path, scored)
+    today = dict(prediction_metrics(summary))
+    assert "[" in today["Calibration error (ECE) [95%]"]
+    for name in ("ece", "nll", "balanced_accuracy"):
+        del summary["figures"][f"{name}_low"], summary["figures"][f"{name}_high"]
+    before = dict(prediction_metrics(summary))
+    assert before["Calibration error (ECE)"] == f"{summary['figures']['ece']:.3f}"
+    assert before["Accuracy [95%]"] == today["Accuracy [95%]"]
+    assert len(before) == len(today)
+    assert "(ECE) [95%]" not in render_prediction(summary)
 
 
 def test_the_spectrum_is_written_as_png_and_pdf(tmp_path, scored, monkeypatch) -> None:

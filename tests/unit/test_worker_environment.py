@@ -41,11 +41,19 @@ def test_what_a_user_has_python_do_to_other_programs_ends_no_worker(
 @pytest.mark.parametrize(
     ("given", "spins"), [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "")]
 )
-def test_the_program_s_own_threads_spin_briefly_unless_the_user_says_otherwise(
-    given: dict[str, str], spins: str
+@pytest.mark.parametrize(
+    "said",
+    [
+        "import os, lhcq.cli.main as program\n"
+        "program.run = lambda: print(os.environ.get('GOMP_SPINCOUNT', ''))\nprogram.main()",
+        "import os, sys, lhcq\nlhcq.load\nassert 'torch' not in sys.modules\n"
+        "print(os.environ.get('GOMP_SPINCOUNT', ''))",
+    ],
+    ids=["program", "notebook"],
+)
+def test_the_threads_of_a_program_and_of_a_notebook_spin_briefly_unless_the_user_says_otherwise(
+    given: dict[str, str], spins: str, said: str
 ) -> None:
-    said = "import os, lhcq.cli.main as program\n"
-    said += "program.run = lambda: print(os.environ.get('GOMP_SPINCOUNT', ''))\nprogram.main()"
     own = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     }
