@@ -59,9 +59,13 @@ def one_at_a_time(loop: Any) -> Iterator[None]:
 
 
 def room_of(name: str, size: int) -> Floats:
-    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth."""
+    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth.
+
+    By powers of two: what nobody touches is no memory, and a room that grew with each larger block would leave holes
+    that are too small for the next.
+    """
     held: Floats | None = getattr(_rooms, name, None)
     if held is None or len(held) < size:
-        held = np.empty(size)
+        held = np.empty(1 << (size - 1).bit_length())
         setattr(_rooms, name, held)
     return held
