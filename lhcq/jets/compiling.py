@@ -30,7 +30,7 @@ _rooms = threading.local()
 
 def compiled(function: Function) -> Function:
     """Compile at the first call, and keep the result beside this file or in the user's cache directory."""
-    options = {"error_model": "numpy", "nogil": True}
+    options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
     try:
         made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither can be written: every process compiles for itself, 20 s
