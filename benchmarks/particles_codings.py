@@ -1,4 +1,7 @@
-"""Ways to write constituents into a prompt, and how many tokens each takes. `letters` is lhcq's own."""
+"""Ways to write constituents into a prompt, and how many tokens each takes.
+
+`letters` is lhcq's own behind the numbers of `wide`; behind those of `all` it is the benchmark's.
+"""
 
 import statistics
 from collections.abc import Callable
@@ -8,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.particles_data import Subset, read_events, read_prompts
+from benchmarks.particles_data import Subset, feature_names, read_events, read_prompts
 from benchmarks.rows import say
 from lhcq.config import Frame
 from lhcq.model.tokens import encode_prompts
 from lhcq.prompts.particles import Constituents
+from lhcq.prompts.templates import describe_template, render_features, render_moved
 from lhcq.prompts.tokens import tokens_of_letter
+from lhcq.records.events import schema_of
 from lhcq.records.letters import LETTERS, SEPARATOR
 from lhcq.storage import write_json
 from lhcq.workspace import Workspace
@@ -21,6 +26,7 @@ from lhcq.workspace import Workspace
 COUNTED = 2000
 """Prompts whose tokens are counted."""
 SIZES = (5, 10, 20, 40)
+_SEED = 1
 
 
 def coarse(constituents: Constituents) -> list[list[list[str]]]:
@@ -65,6 +71,39 @@ def write_behind(numbers: list[str], events: Subset, coding: str, most: int, fra
         f"{prompt[:-1]}{''.join(SEPARATOR + ''.join(f' {word}' for word in jet) for jet in jets)}:"
         for prompt, jets in zip(numbers, CODINGS[coding](kept), strict=True)
     ]
+
+
+def prompts_of_all(place: Workspace, subset: str, *, most: int, frame: Frame, copies: int = 1) -> list[str]:
+    """The prompts of template `all` of a subset's events, `most` constituents of either jet behind their numbers.
+
+    All of a copy, then of the next, each moved as `lhcq prepare --copies` moves them. One copy is the events as they
+    are.
+    """
+    events = read_events(place.root, subset)
+    features = dict(zip(feature_names(place), events.features.T, strict=True))
+    return write_all(features, Constituents(events.constituents.values[:, :, :most]), frame, copies)
+
+
+def write_all(
+    features: dict[str, NDArray[np.float64]], constituents: Constituents, frame: Frame, copies: int
+) -> list[str]:
+    """Prompts of features by name, each (n,), and of as many constituents as are given."""
+    template = describe_template("all", schema_of("full"))
+    if copies == 1:
+        return _behind(render_features(template, features), constituents.turned(frame))
+    prompts = []
+    for copy in range(copies):
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([_SEED, copy])))
+        # What is turned by its principal axis is moved before.
+        moved = constituents.moved(frame, random).turned(frame)
+        prompts += _behind(render_moved(template, features, [_SEED, copy]), moved)
+    return prompts
+
+
+def _behind(numbers: list[str], constituents: Constituents) -> list[str]:
+    if not constituents.values.shape[2]:
+        return numbers
+    return [f"{prompt[:-1]}{letters}:" for prompt, letters in zip(numbers, constituents.write(), strict=True)]
 
 
 def _words(

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.particles_codings import prompts_of
+from benchmarks.particles_codings import prompts_of, prompts_of_all
 from benchmarks.particles_data import keep, make_split, read_events, read_prompts, row_path, scored_subsets
-from benchmarks.particles_numbers import prompts_of_all
 from benchmarks.quality_variants import RECIPE_CONFIG
 from benchmarks.rows import say
 from lhcq.config import Frame, SplitConfig, TrainConfig

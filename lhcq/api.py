@@ -142,7 +142,7 @@ def plan_prepare(
 ) -> "Record":
     """The job that turns a dataset into the prompts of the split `name`; nothing is done yet, but a model fetched.
 
-    `config` is that of `lhcq prepare`: ratio (signal:background as 1:K, or natural), template (compact, wide,
+    `config` is that of `lhcq prepare`: ratio (signal:background as 1:K, or natural), template (compact, wide, all,
     particles, diary; for a search in m_jj compact-without-mass or wide-without-mass), constituents (of each leading
     jet) and frame of particles, seed, limit (events over all subsets), copies (of each training prompt). Tokens are
     counted for `model`, and a prompt of more than `max_tokens` of them is refused when the job is done; model None

@@ -129,7 +129,7 @@ class SplitConfig(Grown):
     ratio: str = "1:1"
     """signal:background as `1:K`, or `natural` for what the file holds."""
     template: Literal[
-        "compact", "wide", "particles", "diary", "compact-without-mass", "wide-without-mass"
+        "compact", "wide", "all", "particles", "diary", "compact-without-mass", "wide-without-mass"
     ] = "compact"
     """`-without-mass`: no m_jj and nothing that determines it, so that a selection can be looked for in m_jj."""
     seed: int = Field(default=1, ge=0, lt=2**31)
@@ -182,6 +182,8 @@ def template_without_mass(template: str) -> str:
     """The template of the same numbers without m_jj and what determines it; `BadInput` where there is none."""
     if template == "diary":
         raise BadInput("the diary's prompts are four-momenta, which determine m_jj: take compact or wide.")
+    if template == "all":
+        raise BadInput("all features determine m_jj: take compact or wide.")
     if template == "particles":
         raise BadInput(
             "constituents tell D2 and tau32, and by these a selection prefers background at high m_jj "

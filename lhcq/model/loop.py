@@ -187,6 +187,7 @@ def _train(
         # A GPU works on while the next step's prompts are encoded.
         upcoming = data.step(step + 1, size) if step < until_step else current
         optimizer.param_groups[0]["lr"] = rate = learning_rate_at(step, plan, config, peak)
+        others.reach_sum(base.device)
         told = _Told(torch.cat([totals, _clip(adapter, config.max_grad_norm)[None]]))
         optimizer.step()
         totals = begin(step + 1, upcoming) if ahead and step < until_step else None
@@ -208,6 +209,7 @@ def _train(
         began = ended
         if not on_step(record):
             state.stopped = True
+            others.reach_sum(base.device)  # of the step that is queued already
             break
         current = upcoming
     if not state.stopped:

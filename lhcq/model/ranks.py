@@ -219,6 +219,15 @@ class Ranks:
             self._join(losses.device, sums)
         return totals
 
+    def reach_sum(self, device: torch.device) -> None:
+        """Wait for the others' gradients, as long as all of them are there.
+
+        What is made of the sum asks the GPU for answers: bitsandbytes' optimizer after each step, and a kernel that
+        CUDA loads when it is first used.
+        """
+        if self._peers:
+            self.reach(Reached(device))
+
     def reach(self, point: "Reached") -> None:
         """Wait until the device is there, as long as all others are."""
         self._finish([point])

@@ -37,7 +37,14 @@ def probe_records() -> pa.Table:
             "tau1": 0.3 * m,
             "tau2": 0.07 * m + (0.05 * n if n > 1 else 0.0),
             "tau3": 0.04 * m,
+            "tau4": 0.013 * m,
+            "c2": 0.0 if n == 1 else 0.0137 * n**0.5,
             "d2": 0.0 if n == 1 else 250.0 / m,
+            "z_g": 0.0 if n == 1 else 7.0 / n,
+            "z1": 0.75 + 0.001 * n,
+            "z2": 0.0 if n == 1 else 0.25 - 0.001 * n,
+            "width": 0.0004 * m,
+            "pt_lead": pt / n**0.5,
             "n_constituents": n,
             "px": px,
             "py": py,
@@ -61,5 +68,7 @@ def probe_records() -> pa.Table:
             "n_jets": [0, 1, 2, 3, 12],
             "mjj": [None, None, 2580.489567709059, 9994.9, 995.0],
             "delta_r": [None, None, 3.1281437446318963, 3.05, 0.0],
+            "delta_eta": [None, None, 0.15, 1.235, 0.0],
+            "h_t": [0.0, 1286.7276854490954, 2569.9484181392999, 2594.448418139300, 2745.0],
         }
     )

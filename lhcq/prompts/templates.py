@@ -1,7 +1,7 @@
 """How an event reads. A template's hash covers what it renders, so that a change of code shows.
 
-A template takes what a dataset has: `compact` and `wide` read substructure where it is there, and say so in their
-columns. `particles` is `wide` with the hardest constituents of the leading jets behind its numbers.
+A template takes what a dataset has: `compact`, `wide` and `all` read substructure where it is there, and say so in
+their columns. `particles` is `wide` with the hardest constituents of the leading jets behind its numbers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ class Column(NamedTuple):
     unit: float
 
 
-PARTICLES = "particles"
+PARTICLES, ALL = "particles", "all"
 _LARGEST = 10**18
 
 Place = tuple[Column, ...]
@@ -50,7 +50,7 @@ def _either(*places: tuple[Place, Place]) -> tuple[Place, Place]:
 #   0.986  mjj, groomed masses, multiplicity, D2: of `--features full`, at the same length. On generated events D2 is
 #          a little better than tau21 in its place; both together, or both kinds of mass, add length and nothing else
 #   0.962  mjj, masses, tau21: of a features file
-# `wide` is for many events, from which a model learns more than six numbers can tell: docs/results.md.
+# `wide` and `all` are for many events, from which a model learns more than six numbers can tell: docs/results.md.
 _WIDE: tuple[Place, ...] = (
     (Column("mjj", 10.0),),
     *_both("m", 1.0),
@@ -60,6 +60,28 @@ _WIDE: tuple[Place, ...] = (
     *_both("d2", 0.01),
     *_both("tau21", 0.01),
     *_both("tau32", 0.01),
+)
+_ALL: tuple[Place, ...] = (
+    (Column("mjj", 10.0),),
+    *_both("m", 1.0),
+    *_both("pt", 10.0),
+    *_both("n", 1.0),
+    (Column("delta_r", 0.01),),
+    (Column("n_particles", 1.0),),
+    (Column("n_jets", 1.0),),
+    (Column("delta_eta", 0.01),),
+    (Column("h_t", 10.0),),
+    *_both("pt_lead", 10.0),
+    *_both("tau21", 0.01),
+    *_both("tau32", 0.01),
+    *_both("tau43", 0.01),
+    *_both("m_sd", 1.0),
+    *_both("z_g", 0.01),
+    *_both("width", 0.001),
+    *_both("z1", 0.01),
+    *_both("z2", 0.01),
+    *_both("c2", 0.001),
+    *_both("d2", 0.01),
 )
 _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
     "compact": {
@@ -72,6 +94,7 @@ _PLACES: dict[str, dict[int, tuple[Place, ...]]] = {
         ),
     },
     "wide": {1: _WIDE},
+    ALL: {1: _ALL},
     PARTICLES: {1: _WIDE},
     # Without m_jj, and with masses divided by the jet's pt. No distance of the jets and no pt: near the trigger's
     # threshold either gives m_jj away. Nor is every ratio innocent: D2, tau32, and tau21 without the constituents
@@ -104,10 +127,22 @@ _NOISE = {
     "tau32": 0.02,
     "m_over_pt": 0.002,
     "m_sd_over_pt": 0.002,
+    "pt": 10.0,
+    "pt_lead": 10.0,
+    "h_t": 30.0,
+    "tau43": 0.02,
+    "z_g": 0.02,
+    "z1": 0.02,
+    "z2": 0.02,
+    "delta_r": 0.02,
+    "delta_eta": 0.02,
+    "width": 0.005,
+    "c2": 0.005,
+    "n_jets": 0.0,
 }
 """How far a copy's numbers are moved at most: little beside what either class is spread over, more than a digit."""
 _NEEDS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("compact", "wide", PARTICLES), ("mjj", "m_heavy", "m_light")),
+    **dict.fromkeys(("compact", "wide", ALL, PARTICLES), ("mjj", "m_heavy", "m_light")),
     **dict.fromkeys(
         ("compact-without-mass", "wide-without-mass"),
         ("m_over_pt_heavy", "m_over_pt_light", "n_heavy", "n_light"),
@@ -119,6 +154,7 @@ _MOMENTUM = ("px", "py", "pz", "e")
 NEWEST: dict[str, int] = {
     "compact": 3,
     "wide": 1,
+    ALL: 1,
     PARTICLES: 1,
     "diary": 1,
     "compact-without-mass": 1,

@@ -34,7 +34,7 @@ _SECONDS_A_PROMPT = 2e-4
 """Of writing it, counting its tokens and fitting trees to it."""
 _SECONDS_TO_BEGIN = 5.0
 """Of a stage: its workers, the first message, what is imported."""
-_TOKENS = {"compact": 20, "wide": 48, "particles": 50, "diary": 177}
+_TOKENS = {"compact": 20, "wide": 48, "all": 113, "particles": 50, "diary": 177}
 """Of a prompt, by its template (docs/results.md), without constituents."""
 
 

@@ -173,7 +173,8 @@ def test_a_rank_that_is_killed_or_stands_still_ends_the_training_with_one_senten
     with pytest.raises(TransientError) as raised:
         train(small, 2, on_step=fault)
     assert str(raised.value) == sentence
-    assert steps == [1]
+    # A GPU may have been asked for the second step before the first one was told of, and its rank have done it.
+    assert steps == [1] or (small.device.type == "cuda" and steps == [1, 2])
     assert not [one for one in psutil.Process().children() if "lhcq.model.follower" in one.cmdline()]
 
 

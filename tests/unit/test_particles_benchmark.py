@@ -6,16 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.particles_codings import write_behind
+from benchmarks.particles_codings import write_all, write_behind
 from benchmarks.particles_data import Subset, flattened
 from benchmarks.particles_network import ParticleTransformer, _middles, turn_at_random
-from benchmarks.particles_numbers import move_all, write_all
 from benchmarks.particles_table import mean_difference, sic_band
 from benchmarks.quality_table import auc_difference
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.prompts.features import features_of
 from lhcq.prompts.particles import Constituents
-from lhcq.prompts.templates import noise_of
 from lhcq.records.events import schema_of
 
 
@@ -115,38 +113,17 @@ def test_the_band_of_a_significance_improvement_holds_it_and_narrows_with_events
 NAMES = [feature.name for feature in features_of(schema_of("full"))]
 
 
-def test_all_numbers_of_an_event_are_written_with_constituents_behind() -> None:
-    features = np.zeros((2, len(NAMES)))
-    features[0, NAMES.index("mjj")], features[0, NAMES.index("tau43_light")] = 3504.0, 0.456
-    features[1, NAMES.index("m_light")] = np.nan
+def test_constituents_are_written_behind_all_numbers_and_moved_with_them() -> None:
+    features = {name: np.full(2, 7.0) for name in NAMES}
     values = np.array([[[[0.5, 0.12, -0.3]], [[0.25, 0.0, 0.0]]], [[[0.5, 0.1, 0.1]], [[0.0, 0.0, 0.0]]]])
-    behind = Constituents(values).write()
-    first, second = write_all(features, NAMES, Constituents(values))
-    assert len(NAMES) == 34
-    assert first.endswith(f"{behind[0]}:")
-    assert second.endswith(f"{behind[1]}:")
-    numbers = first.split(";")[0].split()
-    assert (numbers[NAMES.index("mjj")], numbers[NAMES.index("tau43_light")]) == ("350", "46")
-    assert write_all(features, NAMES, Constituents(values[:, :, :0]))[1] == " ".join(["0"] * 34) + ":"
-
-
-def test_numbers_are_moved_by_less_than_they_tell_classes_apart() -> None:
-    features = np.full((500, len(NAMES)), 7.0)
-    features[:, NAMES.index("m_light")] = np.nan
-    moved = move_all(features, NAMES, np.random.default_rng(1))
-    assert np.isnan(moved[:, NAMES.index("m_light")]).all()
-    away = np.abs(moved - features).max(axis=0)
-    assert away[NAMES.index("n_jets")] == 0
-    assert (moved[:, NAMES.index("mjj")] >= 0).all()
-    assert 0.015 < away[NAMES.index("tau43_light")] <= 0.02
-    for name in (
-        "mjj",
-        "m_heavy",
-        "d2_light",
-        "tau21_heavy",
-        "n_light",
-        "n_particles",
-        "tau32_light",
-        "m_sd_heavy",
-    ):
-        assert away[NAMES.index(name)] == pytest.approx(noise_of(name), rel=0.05), "as lhcq moves them"
+    constituents = Constituents(values)
+    (alone, _), written = (
+        write_all(features, some, "detector", 1) for some in (Constituents(values[:, :, :0]), constituents)
+    )
+    assert alone.count(" ") == 33
+    assert written == [f"{alone[:-1]}{letters}:" for letters in constituents.write()]
+    copies = write_all(features, constituents, "detector", 3)
+    assert [len(one.split(";")) for one in copies] == [3] * 6
+    assert len(set(copies)) == 6
+    assert copies[0].split(";")[0] != copies[2].split(";")[0]
+    assert {one.split(";")[2] for one in copies[1::2]} == {":"}, "what is not there is not moved"

@@ -193,6 +193,8 @@ def test_constituents_of_a_third_jet_are_refused() -> None:
 def test_there_is_no_particles_without_the_mass_and_no_other_template_with_constituents() -> None:
     with pytest.raises(BadInput, match="constituents tell D2 and tau32"):
         template_without_mass("particles")
+    with pytest.raises(BadInput, match=r"^all features determine m_jj: take compact or wide"):
+        template_without_mass("all")
     for asked in ({"constituents": 5}, {"frame": "detector"}):
         with pytest.raises(
             BadInput, match="is of what template particles writes, and wide writes no constituents"

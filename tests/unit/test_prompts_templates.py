@@ -1,10 +1,22 @@
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from lhcq.config import knows_mass
 from lhcq.errors import BadInput
 from lhcq.prompts import templates
-from lhcq.prompts.templates import Column, choose_columns, describe_template, render, render_as
+from lhcq.prompts.features import features_of
+from lhcq.prompts.templates import (
+    Column,
+    choose_columns,
+    describe_template,
+    noise_of,
+    render,
+    render_as,
+    render_features,
+    render_moved,
+    units_of,
+)
 from lhcq.records.events import LISTED_CONSTITUENTS, schema_of
 
 FIRST = {
@@ -102,6 +114,34 @@ def test_the_wide_prompt_has_both_kinds_of_mass_and_all_substructure_that_is_the
     assert choose_columns("wide", make_records().schema) == choose_columns("compact", make_records().schema)
 
 
+def test_the_prompt_of_all_has_every_feature_of_a_dataset_in_its_order():
+    schema = schema_of("full")
+    columns = choose_columns("all", schema)
+    assert columns == tuple(one.name for one in features_of(schema))
+    assert len(columns) == 34
+    features = {name: np.array([3504.0, np.nan]) if name == "mjj" else np.full(2, 0.456) for name in columns}
+    first, second = render_features(describe_template("all", schema), features)
+    numbers = dict(zip(columns, first[:-1].split(), strict=True))
+    known = ("mjj", "tau43_light", "width_heavy", "pt_lead_heavy", "m_light", "z_g_heavy", "delta_r")
+    assert [numbers[one] for one in known] == ["350", "46", "456", "0", "0", "46", "46"]
+    assert second.split()[0] == "0"
+    # 1286.7, 1283.2 and 3.13 in units of 10 and 0.01; of two jets without substructure
+    assert render("all", make_records())[0] == "258 464 107 128 129 103 36 313 174 2:"
+
+
+def test_a_copy_of_all_numbers_moves_each_within_its_noise_but_the_number_of_jets():
+    template = describe_template("all", schema_of("full"))
+    features = {name: np.full(300, 700.0) for name in template.columns}
+    features["m_light"] = np.full(300, np.nan)
+    moved = np.array([one[:-1].split() for one in render_moved(template, features, [1, 0])], int)
+    away = np.abs(moved * [units_of("all")[one] for one in template.columns] - 700)
+    for name, most in zip(template.columns, away.max(axis=0), strict=True):
+        if name == "m_light":
+            assert most == 700, "what is absent is not moved"
+        else:
+            assert 0.9 * noise_of(name) <= most <= noise_of(name) + units_of("all")[name] / 2, name
+
+
 def test_a_prompt_without_a_mass_divides_masses_by_the_pt_of_their_jet():
     of_jets = {"tau1": [90.0, 80.0], "tau2": [45.0, 20.0], "tau3": [9.0, 10.0], "d2": [3.14, 0.449]}
     records = with_substructure(m_sd=[80.4, 455.6], **of_jets)
@@ -196,7 +236,9 @@ def test_no_events_give_no_prompts(name):
 
 
 def test_a_template_that_is_not_there_is_refused_by_name():
-    with pytest.raises(BadInput, match="'haiku' is no template: use one of compact, wide, particles, diary"):
+    with pytest.raises(
+        BadInput, match="'haiku' is no template: use one of compact, wide, all, particles, diary"
+    ):
         render("haiku", make_records())
     with pytest.raises(BadInput, match="'haiku' is no template"):
         describe_template("haiku", make_records().schema)
@@ -239,6 +281,8 @@ IMPORTED = pa.schema(
         ("compact", IMPORTED, "ec2ce23c3d90967600cbcb5c0b59beb7b706f9fd20ee335407f3ad27d9208b5d"),
         ("wide", schema_of("jets"), "f0ab320954155a93aafeb4b73dc2ded577c1b51f17adccf508a56eb11a1b8f01"),
         ("wide", schema_of("full"), "cb9ce670e30b5ba379d4750bf4e4a4c95e34c4347414142177bab67f7f4491a4"),
+        ("all", schema_of("jets"), "a816caff93c50585ed794976a1ff677330f5dbc79bdb6220688540aaacd57db9"),
+        ("all", schema_of("full"), "e5d0e9c8f5458d9def905692c7ad51605e82cb7252b6a1efc9325d0377b722b3"),
         ("diary", schema_of("jets"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
         ("diary", schema_of("full"), "8d59419534f21a8d70b36b5a91281fe29f7d64ad4d93804d3081c4b95f8f2b44"),
         (

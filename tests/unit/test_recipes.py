@@ -143,10 +143,10 @@ def ask(*words: str) -> Any:
 def test_a_dry_run_tells_tasks_and_rows_and_makes_nothing(name: str, here: Any) -> None:
     stages = {one["stage"]: one for one in ask(name, "--dry-run")["stages"]}
     assert not here.root.exists()
-    events = {"best": 1_068_000, "demo": 2400, "diary": 1_100_000}[name]
+    events = {"best": 400_000, "demo": 2400, "diary": 1_100_000}[name]
     assert stages["cluster"]["rows"] == events
     assert stages["cluster"]["seconds"] > 0
-    assert stages["prepare"]["rows"] == {"best": 2_990_400, "demo": 1698, "diary": 200_000}[name]
+    assert stages["prepare"]["rows"] == {"best": 1_120_000, "demo": 1698, "diary": 200_000}[name]
     assert stages["train"]["tasks"] > 2
 
 
