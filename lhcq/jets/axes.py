@@ -16,11 +16,9 @@ The subjets are found by `lhcq.jets.recombination`, which notes their directions
 import math
 from typing import Any
 
-import numpy as np
-
 from lhcq.config import Axes
 from lhcq.jets.desk import count_of
-from lhcq.jets.lanes import N_LANES, apart, get, inlined, put
+from lhcq.jets.lanes import N_LANES, apart, get, inlined, lower, put
 from lhcq.jets.recombination import N_AXES
 
 ONE_PASS, WINNER = 1, 2
@@ -31,11 +29,10 @@ _ACCURACY, _MOST_ROUNDS = 1e-4, 1000  # fjcontrib's
 @apart
 def minimise(desk: Any, lane: int, axes: int) -> None:
     """Move the axes of a lane, as `recombination.note_axes` left them, to the next minimum of tau1, tau2, ..."""
-    sums = np.empty((N_AXES, 3))
-    for n_axes in range(1, min(N_AXES, count_of(desk, lane) - 1) + 1):
+    for n_axes in range(1, lower(N_AXES, count_of(desk, lane) - 1) + 1):
         first = _place(n_axes * (n_axes - 1) // 2, lane)
         for _ in range(_MOST_ROUNDS):
-            if _move(desk, lane, axes + 8 * first, n_axes, sums) / n_axes <= _ACCURACY:
+            if _move(desk, lane, axes + 8 * first, n_axes) / n_axes <= _ACCURACY:
                 break
 
 
@@ -48,14 +45,16 @@ def _place(axis: int, lane: int) -> Any:
 @inlined
 def _between(rap1: float, phi1: float, rap2: float, phi2: float) -> Any:
     along, around = rap1 - rap2, abs(phi1 - phi2)
-    around = min(around, 2 * math.pi - around)
+    around = lower(around, 2 * math.pi - around)
     return along * along + around * around
 
 
 @inlined
-def _move(desk: Any, lane: int, axes: int, n_axes: int, sums: Any) -> Any:
+def _move(desk: Any, lane: int, axes: int, n_axes: int) -> Any:
     """Move each of the axes to the mean of what is nearest to it; how far all of them went."""
-    sums[:] = 0.0
+    sums = desk.sums  # three of each axis; no clustering needs them now
+    for place in range(3 * n_axes):
+        put(sums, place, 0.0)
     for k in range(count_of(desk, lane)):
         at = N_LANES * k + lane
         rap, phi = get(desk.particle_rap, at), get(desk.particle_phi, at)
@@ -68,14 +67,16 @@ def _move(desk: Any, lane: int, axes: int, n_axes: int, sums: Any) -> Any:
         weight = math.sqrt(get(desk.particle_pt2, at)) / math.sqrt(_ACCURACY * _ACCURACY + square)
         around = phi - get(axes, _place(nearest, 0) + N_LANES)
         turns = -2 * math.pi if around > math.pi else (2 * math.pi if around < -math.pi else 0.0)
-        sums[nearest, 0] += weight * rap
-        sums[nearest, 1] += weight * (phi + turns)
-        sums[nearest, 2] += weight
+        mine = sums + 24 * nearest
+        put(mine, 0, get(mine, 0) + weight * rap)
+        put(mine, 1, get(mine, 1) + weight * (phi + turns))
+        put(mine, 2, get(mine, 2) + weight)
     moved = 0.0
     for axis in range(n_axes):
-        if sums[axis, 2] > 0.0:  # else nobody is nearest to it, and it stays
+        mine = sums + 24 * axis
+        if get(mine, 2) > 0.0:  # else nobody is nearest to it, and it stays
             there = _place(axis, 0)
-            rap, phi = sums[axis, 0] / sums[axis, 2], sums[axis, 1] / sums[axis, 2]
+            rap, phi = get(mine, 0) / get(mine, 2), get(mine, 1) / get(mine, 2)
             phi += 2 * math.pi if phi < 0.0 else (-2 * math.pi if phi >= 2 * math.pi else 0.0)
             moved += math.sqrt(_between(get(axes, there), get(axes, there + N_LANES), rap, phi))
             put(axes, there, rap)

@@ -81,7 +81,7 @@ def cluster_and_count(
     background, or None where unknown; `n_particles` (n_events,) are the slots that are not empty, where they were
     counted. The bits of an event do not depend on its neighbours.
     """
-    vectors = FourVectors.massless(particles, n_particles)
+    vectors = FourVectors.massless(particles, n_particles, fleeting=True)
     jets = cluster_four_vectors(vectors, config)
     listed = _list_constituents(jets, particles, vectors.counts, config) if config.constituents else None
     return _build_table(jets, vectors.counts, rows, labels, config, listed), int(np.count_nonzero(jets.ties))

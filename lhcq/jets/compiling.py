@@ -30,7 +30,7 @@ _rooms = threading.local()
 
 def compiled(function: Function) -> Function:
     """Compile at the first call, and keep the result beside this file or in the user's cache directory."""
-    options = {"error_model": "numpy", "nogil": True}
+    options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
     try:
         made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither can be written: every process compiles for itself, 20 s
@@ -59,9 +59,13 @@ def one_at_a_time(loop: Any) -> Iterator[None]:
 
 
 def room_of(name: str, size: int) -> Floats:
-    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth."""
+    """Scratch of at least `size` doubles that this thread keeps: fresh memory costs more than it is worth.
+
+    By powers of two: what nobody touches is no memory, and a room that grew with each larger block would leave holes
+    that are too small for the next.
+    """
     held: Floats | None = getattr(_rooms, name, None)
     if held is None or len(held) < size:
-        held = np.empty(size)
+        held = np.empty(1 << (size - 1).bit_length())
         setattr(_rooms, name, held)
     return held

@@ -17,7 +17,7 @@ that is not negative changes no bit, so the zeros above the diagonal need no car
 from typing import Any
 
 from lhcq.jets.directions import separations
-from lhcq.jets.lanes import N_LANES, choose, get, inlined, numbers, put, put_row, root, row, spread
+from lhcq.jets.lanes import N_LANES, choose, get, inlined, lower, numbers, put, put_row, root, row, spread
 
 _LINES = 4  # of the matrix at once
 
@@ -79,7 +79,7 @@ def correlate(desk: Any, lane: int, n: int, room: int) -> Any:
         line = matrix + step * i
         for chunk in range((i + _LINES - 2) // N_LANES + 1):
             one, two, three, four = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
-            for j in range(N_LANES * chunk + 1, min(i + _LINES - 1, n)):
+            for j in range(N_LANES * chunk + 1, lower(i + _LINES - 1, n)):
                 other = row(matrix + step * j, chunk)
                 one = one + get(line, j) * other
                 two = two + get(line + step, j) * other

@@ -25,9 +25,11 @@ from lhcq.jets.lanes import (
     choose,
     get,
     get_int,
+    higher,
     inlined,
     int_row,
     least,
+    lower,
     put,
     put_int,
     put_row,
@@ -94,18 +96,18 @@ def find_jets(
     """
     most = 1
     for event in range(len(offsets) - 1):
-        most = max(most, offsets[event + 1] - offsets[event])
-    desk = lay_out(address_of(room), most, min(N_LANES, max(1, len(order))))
+        most = higher(most, offsets[event + 1] - offsets[event])
+    desk = lay_out(address_of(room), most, lower(N_LANES, higher(1, len(order))))
     columns = address_of(px), address_of(py), address_of(pz), address_of(e)
     for begin in range(0, len(order), N_LANES):
-        n_lanes = min(N_LANES, len(order) - begin)
+        n_lanes = lower(N_LANES, len(order) - begin)
         n_most = 0
         for lane in range(N_LANES):
             n = 0
             if lane < n_lanes:
                 event = order[begin + lane]
                 n = offsets[event + 1] - offsets[event]
-            n_most = max(n_most, n)
+            n_most = higher(n_most, n)
             set_count(desk, lane, n)
         if n_most == 0:  # the desk has nothing to say of them
             for lane in range(n_lanes):
@@ -114,7 +116,7 @@ def find_jets(
         for slot in range(0, n_most, _COPIED):
             for lane in range(n_lanes):
                 first = offsets[order[begin + lane]]
-                for k in range(slot, min(slot + _COPIED, offsets[order[begin + lane] + 1] - first)):
+                for k in range(slot, lower(slot + _COPIED, offsets[order[begin + lane] + 1] - first)):
                     _put_momentum(momentum_of(desk, lane, k), columns, first + k)
         set_directions(desk, n_most, by_libm)
         find_neighbours(desk, n_most, radius * radius)
@@ -154,7 +156,7 @@ def _list_jets(
         end = _list_leaves(node, n, first, links, desk.sorted_slot, members, at)
         hardest = 0.0
         for member in range(at, end):
-            hardest = max(hardest, get(desk.particle_pt2, N_LANES * (members[member] - first) + lane))
+            hardest = higher(hardest, get(desk.particle_pt2, N_LANES * (members[member] - first) + lane))
         pt_lead[first + k] = math.sqrt(hardest)
         starts[first + k + 1] = end - at
         at = end
@@ -228,12 +230,12 @@ def measure_jets(
     """
     most = 1
     for jet in chosen:
-        most = max(most, starts[jet + 1] - starts[jet])
-    desk = lay_out(address_of(room), most, min(N_LANES, max(1, len(order))))
+        most = higher(most, starts[jet + 1] - starts[jet])
+    desk = lay_out(address_of(room), most, lower(N_LANES, higher(1, len(order))))
     columns = address_of(px), address_of(py), address_of(pz), address_of(e)
     axes, space = address_of(axes_room), address_of(matrix_room)
     for begin in range(0, len(order), N_LANES):
-        n_lanes, n_most = min(N_LANES, len(order) - begin), 0
+        n_lanes, n_most = lower(N_LANES, len(order) - begin), 0
         for lane in range(N_LANES):
             n = 0
             if lane < n_lanes:
@@ -242,7 +244,7 @@ def measure_jets(
                 for k in range(n):
                     particle = get_int(address_of(members), starts[jet] + k)
                     _put_momentum(momentum_of(desk, lane, k), columns, particle)
-            n_most = max(n_most, n)
+            n_most = higher(n_most, n)
             set_count(desk, lane, n)
         set_directions(desk, n_most, by_libm)
         find_neighbours(desk, n_most, EVERYWHERE)
@@ -336,7 +338,7 @@ def _compare_subjets(desk: Any, lane: int, axes: int, jet_pt: float, out: Floats
     if count_of(desk, lane) > 1:
         one = _pt_of(desk, lane, get_int(axes, N_LANES * 5 + lane))
         other = _pt_of(desk, lane, get_int(axes, N_LANES * 8 + lane))
-        out[_Z1], out[_Z2] = max(one, other) / jet_pt, min(one, other) / jet_pt
+        out[_Z1], out[_Z2] = higher(one, other) / jet_pt, lower(one, other) / jet_pt
     if get_int(axes, N_LANES * 2 + lane) == 0:
         out[_Z1] = _pt_of(desk, lane, 0) / jet_pt
 
@@ -348,7 +350,7 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
     out[_Z_G] = 0.0
     while node >= n:
         one, other = get_int(links, 2 * node), get_int(links, 2 * node + 1)
-        harder, softer = min(one, other), max(one, other)  # of equal ones FastJet follows the earlier
+        harder, softer = lower(one, other), higher(one, other)  # of equal ones FastJet follows the earlier
         if pt2_of(desk, lane, harder) < pt2_of(desk, lane, softer):
             harder, softer = softer, harder
         pt_harder, pt_softer = _pt_of(desk, lane, harder), _pt_of(desk, lane, softer)
@@ -357,4 +359,4 @@ def _soft_drop(desk: Any, lane: int, node: int, z_cut: float, out: Floats) -> No
             break
         node = harder
     pz, e = get(momentum_of(desk, lane, node), 2), get(momentum_of(desk, lane, node), 3)
-    out[_M_SD] = math.sqrt(max(0.0, (e + pz) * (e - pz) - pt2_of(desk, lane, node)))
+    out[_M_SD] = math.sqrt(higher(0.0, (e + pz) * (e - pz) - pt2_of(desk, lane, node)))

@@ -11,6 +11,7 @@ In compiled functions:
 - `+ - * / < <= > >= == !=` on doubles, `+ - * & | << >>` and comparisons on integers, `& |` on marks. A number beside
   a vector is spread over the lanes.
 - `choose(marks, a, b)` is `a` where marked and `b` elsewhere; `least(a, b)` is `a` where a < b and `b` elsewhere.
+- `lower(a, b)` and `higher(a, b)` are `min` and `max` of two numbers, which numba would compile for each call.
 - `fused(a, b, c)` is a * b + c, rounded once; `root`, `magnitude` and `floor` are the square root, the absolute
   value and the next whole number below.
 - `reals_as_bits`, `bits_as_reals` keep the 64 bits; `any_of(marks)` is one yes or no, `mask_of(marks)` a bit a lane,
@@ -397,6 +398,28 @@ def least(context: Any, one: Any, other: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", first, second), first, second)
 
     return doubles(one, other), generate
+
+
+def _either(symbol: str) -> Any:
+    """A function of two numbers that is the second where it compares so to the first, as Python's `min` and `max`."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        one, other = (
+            context.cast(builder, value, given, signature.return_type)
+            for value, given in zip(arguments, signature.args, strict=True)
+        )
+        compare = builder.icmp_signed if signature.return_type == types.int64 else builder.fcmp_ordered
+        return builder.select(compare(symbol, other, one), other, one)
+
+    @_built_in
+    def either(context: Any, one: Any, other: Any) -> Any:
+        both_whole = isinstance(one, types.Integer) and isinstance(other, types.Integer)
+        return (types.int64 if both_whole else types.float64)(one, other), generate
+
+    return either
+
+
+lower, higher = _either("<"), _either(">")
 
 
 @_built_in

@@ -258,14 +258,15 @@ def _check_gaps(gaps: list[Gap], n_events: int, tolerate: float, *, dataset: str
 
 def check_coverage(rows: Integers, n_events: int, gaps: Sequence[Gap] = (), *, dataset: str) -> None:
     """Raise `ChunkMissing` unless `rows` of all parts, in order, are 0 to n_events - 1 without `gaps`."""
-    named = np.concatenate([rows, *(np.arange(gap.start, gap.stop) for gap in gaps)])
-    known = named[(named >= 0) & (named < n_events)]
-    times = np.bincount(known, minlength=n_events)
+    # No copy of a number a row but where there are gaps, or rows that are refused below.
+    named = np.concatenate([rows, *(np.arange(gap.start, gap.stop) for gap in gaps)]) if gaps else rows
+    outside = (named < 0) | (named >= n_events)
+    times = np.bincount(named[~outside] if outside.any() else named, minlength=n_events)
     missing, doubled = np.flatnonzero(times == 0), np.flatnonzero(times > 1)
-    foreign = np.unique(named[(named < 0) | (named >= n_events)])
+    foreign = np.unique(named[outside])
     if len(missing) or len(doubled) or len(foreign):
         raise ChunkMissing.of(dataset, missing, doubled, foreign)
-    if (np.diff(rows) < 0).any():
+    if (rows[1:] < rows[:-1]).any():
         raise BadInput(
             f"{dataset}: the chunks overlap or are not in order of row. Cluster again, under another name."
         )

@@ -28,6 +28,7 @@ from lhcq.jets.lanes import (
     inlined,
     int_row,
     least,
+    lower,
     put,
     put_int,
     put_int_row,
@@ -58,9 +59,11 @@ def find_neighbours(desk: Any, n_most: int, limit: float) -> None:
     for lane in range(desk.n_lanes):
         n = count_of(desk, lane)
         if n > 0:
-            n_least = min(n_least, n)
+            n_least = lower(n_least, n)
             _close_circle(desk, lane, n)
-    window = min(WINDOW, n_least // 2)  # no further around: whoever comes again hides that another is as near
+    window = lower(
+        WINDOW, n_least // 2
+    )  # no further around: whoever comes again hides that another is as near
     _compare_in_order(desk, n_most, window, limit)
 
 

@@ -77,10 +77,12 @@ from lhcq.jets.lanes import (
     choose,
     get,
     get_int,
+    higher,
     inlined,
     int_row,
     least,
     look_up_four,
+    lower,
     numbers,
     put,
     put_int,
@@ -131,7 +133,7 @@ def cluster(desk: Any, n_most: int, power: int, limit: float, by_libm: int, axes
         put_int_row(notes, MERGED, spread(0))
         n_slots = 0
         for lane in range(desk.n_lanes):  # apart, so that all lanes wait for memory at once
-            n_slots = max(n_slots, _act(desk, lane, power))
+            n_slots = higher(n_slots, _act(desk, lane, power))
         if power == WTA_KT:  # the turns knew the directions
             continue
         px, py, pz, e = look_up_four(desk.sums, numbers())
@@ -255,7 +257,7 @@ def _choose(desk: Any, lane: int, axes: int) -> None:
     slot, smallest = get_int(mine, N_LANES * SMALLEST_AT), get(mine, N_LANES * SMALLEST)
     slot += _first_of(desk.merit, N_LANES * slot + lane, get_int(mine, N_LANES * SMALLEST))
     near, distance = get_int(mine, N_LANES * NEAREST_AT), get(mine, N_LANES * NEAREST)
-    block, bits = max(near, 0), get_int(mine, N_LANES * NEAREST)
+    block, bits = higher(near, 0), get_int(mine, N_LANES * NEAREST)
     place = _first_of(desk.to_asked, N_LANES * block + lane, bits)
     alone = place == _last_of(desk.to_asked, N_LANES * block + lane, bits)
     name = get_int(desk.name, N_LANES * (block + place) + lane)
@@ -322,7 +324,7 @@ def _act(desk: Any, lane: int, power: int) -> Any:
     put_int(parents, 1, near if slot < other else name)
     put_int(slot_of(desk, lane, name), 0, GONE)
     put_int(slot_of(desk, lane, near), 0, GONE)
-    slot, other = min(slot, other), max(slot, other)
+    slot, other = lower(slot, other), higher(slot, other)
     put_int(slot_of(desk, lane, node), 0, slot)
     put_int(desk.name, N_LANES * slot + lane, node)
     put_int(mine, N_LANES * N_NODES, node + 1)
@@ -336,7 +338,7 @@ def _act(desk: Any, lane: int, power: int) -> Any:
 @inlined
 def winner_of(desk: Any, lane: int, slot: int, other: int) -> Any:
     """Rapidity, azimuth and weight of the sum of two slots in which the harder takes all; of equal ones the lower."""
-    low, high = N_LANES * min(slot, other) + lane, N_LANES * max(slot, other) + lane
+    low, high = N_LANES * lower(slot, other) + lane, N_LANES * higher(slot, other) + lane
     weight, its_weight = get(desk.weight, low), get(desk.weight, high)
     harder = high if its_weight > weight else low
     pt = math.sqrt(weight) + math.sqrt(its_weight)

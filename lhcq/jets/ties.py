@@ -19,7 +19,20 @@ from typing import Any
 
 from lhcq.jets.desk import N_DONE, count_of, links_of, momentum_of
 from lhcq.jets.directions import directions_of
-from lhcq.jets.lanes import N_LANES, apart, get, get_int, inlined, put, put_int, put_row, row, spread
+from lhcq.jets.lanes import (
+    N_LANES,
+    apart,
+    get,
+    get_int,
+    higher,
+    inlined,
+    lower,
+    put,
+    put_int,
+    put_row,
+    row,
+    spread,
+)
 from lhcq.jets.recombination import N_AXES, WTA_KT, note_axes, tied, weights_of, winner_of
 
 _NONE = -1
@@ -50,7 +63,7 @@ def _recluster(desk: Any, lane: int, power: int, limit: float, by_libm: int, axe
             if get(desk.merit, N_LANES * slot + lane) < get(desk.merit, N_LANES * chosen + lane):
                 chosen = slot
         near = get_int(desk.near, N_LANES * chosen + lane)
-        high, low = max(chosen, near), min(chosen, near)  # where there is no neighbour, low is none
+        high, low = higher(chosen, near), lower(chosen, near)  # where there is no neighbour, low is none
         name = get_int(desk.name, N_LANES * high + lane)
         if low == _NONE:
             put_int(done, n_done, name)
@@ -59,8 +72,8 @@ def _recluster(desk: Any, lane: int, power: int, limit: float, by_libm: int, axe
             other = get_int(desk.name, N_LANES * low + lane)
             # The later one first: whoever lists the leaves then begins with the earlier, as FastJet does.
             parents = links_of(desk, lane, n_nodes)
-            put_int(parents, 0, max(name, other))
-            put_int(parents, 1, min(name, other))
+            put_int(parents, 0, higher(name, other))
+            put_int(parents, 1, lower(name, other))
             if power == WTA_KT:
                 rap, phi, weight = winner_of(desk, lane, low, high)
                 _stand(desk, lane, n_nodes, low, rap, phi, weight)
@@ -87,7 +100,7 @@ def _between(desk: Any, lane: int, one: int, other: int) -> Any:
     """R^2 of two slots, as `directions.separations` has it."""
     along = get(desk.rap, N_LANES * one + lane) - get(desk.rap, N_LANES * other + lane)
     around = abs(get(desk.phi, N_LANES * one + lane) - get(desk.phi, N_LANES * other + lane))
-    around = min(around, 2 * math.pi - around)
+    around = lower(around, 2 * math.pi - around)
     return along * along + around * around
 
 
@@ -125,7 +138,7 @@ def _weigh(desk: Any, lane: int, slot: int) -> None:
     at = N_LANES * slot + lane
     weight, near = get(desk.weight, at), get_int(desk.near, at)
     if near != _NONE:
-        weight = min(weight, get(desk.weight, N_LANES * near + lane))
+        weight = lower(weight, get(desk.weight, N_LANES * near + lane))
     put(desk.merit, at, get(desk.distance, at) * weight)
 
 

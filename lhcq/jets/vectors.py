@@ -68,10 +68,11 @@ class FourVectors:
         return np.sqrt(np.maximum(square, 0.0))
 
     @classmethod
-    def massless(cls, particles: Floats, counts: Integers | None = None) -> Self:
+    def massless(cls, particles: Floats, counts: Integers | None = None, *, fleeting: bool = False) -> Self:
         """From `particles` (n_events, n_slots, 3) of (pt in GeV, eta, phi); pt == 0 is padding.
 
-        `counts` (n_events,) are the slots that are no padding, where somebody counted them.
+        `counts` (n_events,) are the slots that are no padding, where somebody counted them. What is `fleeting` stands
+        where this thread's next fleeting one will.
         """
         from lhcq.jets.compiling import room_of
         from lhcq.jets.lanes import N_LANES
@@ -87,7 +88,8 @@ class FourVectors:
             counts = np.empty(n_events, np.int64)
             count_filled(first, stride, n_slots, counts)
         n = int(counts.sum())
-        momenta, room = np.empty((4, n + N_LANES - 1)), room_of("functions", 4 * N_LANES)
+        size, room = 4 * (n + N_LANES - 1), room_of("functions", 4 * N_LANES)
+        momenta = (room_of("momenta", size)[:size] if fleeting else np.empty(size)).reshape(4, -1)
         by_libm = lanes_for_libm("circular"), lanes_for_libm("hyperbolic")
         to_momenta(first, stride, counts, *by_libm, room, *momenta)
         px, py, pz, e = momenta[:, :n]

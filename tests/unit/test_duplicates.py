@@ -128,6 +128,28 @@ def test_every_row_but_the_first_of_one_content_is_a_duplicate(
     assert found.n_contradictory == contradictory
 
 
+@pytest.mark.parametrize("n_contents", [3, 40, 2**40])
+def test_duplicates_are_those_that_a_look_at_every_row_before_finds(n_contents: int):
+    rng = np.random.default_rng(n_contents)
+    contents, labels = rng.integers(0, n_contents, 200).astype(np.uint64), rng.integers(-1, 2, 200)
+    found = find_duplicates(np.arange(200), contents, labels)
+    firsts = {
+        row: contents.tolist().index(content) for row, content in enumerate(contents.tolist()) if content
+    }
+    expected = {row: first for row, first in firsts.items() if first != row}
+    assert dict(zip(found.rows.tolist(), found.firsts.tolist(), strict=True)) == expected
+    assert found.rows.tolist() == sorted(expected)
+    contrary = {first for row, first in expected.items() if labels[row] != labels[first]}
+    assert found.n_contradictory == len(contrary)
+
+
+def test_more_duplicates_than_a_group_of_the_file_are_read_again(tmp_path: Path):
+    rows = np.arange(1, 40_001)
+    write_duplicates(tmp_path, Duplicates(rows=rows, firsts=rows // 2, n_contradictory=0))
+    firsts = read_firsts(tmp_path, {"files": {"duplicates.parquet": {}}}, rows)
+    assert np.array_equal(firsts, rows // 2)
+
+
 def test_what_is_written_is_read_for_the_rows_that_a_dataset_has(tmp_path: Path):
     rows = np.array([3, 1, 8, 5])
     assert read_firsts(tmp_path, {"files": {}}, rows) is rows

@@ -19,10 +19,12 @@ from lhcq.jets.lanes import (
     fused,
     get,
     get_int,
+    higher,
     inlined,
     int_row,
     look_up_four,
     look_up_two,
+    lower,
     lowest_of,
     mask_of,
     numbers,
@@ -116,6 +118,23 @@ def test_functions_of_doubles_are_those_of_numbers():
         assert same_bits(apply("magnitude(a)"), np.abs(a))
         assert same_bits(apply("floor(a)"), np.floor(a))
         assert same_bits(apply("least(a, b)"), np.where(a < b, a, b))
+
+
+@numba.njit
+def lower_and_higher(a, b):
+    return lower(a, b), higher(a, b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [*((a, b) for a in SPECIAL for b in SPECIAL), (3, -4), (-4, 3), (7, 7), (2, 2.5), (0.5, 1)]
+)
+def test_the_lower_and_the_higher_of_two_numbers_are_those_of_python(a, b):
+    found, expected = lower_and_higher(a, b), (min(a, b), max(a, b))
+    if isinstance(a, int) and isinstance(b, int):
+        assert found == expected
+        assert all(isinstance(one, int) for one in found)
+    else:
+        assert same_bits(np.array(found), np.array(expected, np.float64))
 
 
 def test_marks_are_joined_lane_by_lane():
