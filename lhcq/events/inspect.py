@@ -205,7 +205,7 @@ class _Survey:
         else:
             self._add_faults(find_faults(values, first_row=first_row))
             self._add_particles(first_row, values[:, 0:UNLABELLED_WIDTH:3])
-            if first_row == 0:
+            if first_row == 0 and not self.faults:  # else they may be one wrong value that is told already
                 self.oddities = find_oddities(values[:SAMPLE])
         self._add_contents(first_row, values)
         if self.file.labelled:

@@ -304,6 +304,7 @@ class SearchSpec(Grown, Spec):
     LATER: ClassVar[Mapping[str, Any]] = {"tuning": None, "beside": None}
 
     kind: Literal["search"] = "search"
+    bytes_version = 2
     asked_as: ClassVar[Mapping[str, str]] = {
         f"config.{field}": words
         for field, words in REGIONS_ASKED_AS.items()
@@ -338,6 +339,7 @@ class ScanSpec(Spec):
     """A scan: what a search would find of so many signal events that are put among a dataset's background."""
 
     kind: Literal["scan"] = "scan"
+    bytes_version = 2
     asked_as: ClassVar[Mapping[str, str]] = {
         f"config.{field}": words for field, words in REGIONS_ASKED_AS.items()
     }

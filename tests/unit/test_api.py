@@ -78,7 +78,7 @@ def test_a_generated_file_that_was_written_over_is_not_taken_for_it(place: Works
     out.write_text("made")
     job = job_of("generate", out=str(out))
     shutil.move(out, tmp_path / "aside")
-    create_job(place, job)
+    job = create_job(place, job)
     end_job(place, job, "done", "made")
     shutil.move(tmp_path / "aside", out)
     write_json(directory_of(place, job) / MADE, {"sha256": sha256_of(out)})

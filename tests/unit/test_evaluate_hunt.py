@@ -56,6 +56,17 @@ def test_equal_scores_do_not_select_more() -> None:
     assert select(np.zeros(1000), np.zeros(1000, np.int8), 0.05).sum() == 50
 
 
+def test_equal_scores_of_a_file_that_is_sorted_by_mass_do_not_select_by_mass() -> None:
+    n, folds = 100_000, np.arange(100_000) % 5
+    places = np.flatnonzero(select(np.zeros(n), folds.astype(np.int8), 0.01)) / n
+    assert len(places) == 1000
+    # Uniform: the mean of a thousand is within four of its standard deviations, and so is each fifth's count.
+    assert abs(places.mean() - 0.5) < 4 / np.sqrt(12 * len(places))
+    assert np.abs(np.histogram(places, 5, (0, 1))[0] - 200).max() < 4 * np.sqrt(160)
+    fewer = np.flatnonzero(select(np.zeros(n), folds.astype(np.int8), 0.001)) / n
+    assert set(fewer) < set(places), "a smaller selection is of the larger one"
+
+
 def test_edges_fall_on_those_of_every_region() -> None:
     assert {edge for region in REGIONS for edge in region} <= set(EDGES.tolist())
     assert EDGES[0] >= 2700

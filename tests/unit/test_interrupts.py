@@ -16,7 +16,7 @@ import pytest
 from lhcq.cli.session import INTERRUPTED, have_all_done, telling_what_is_left
 from lhcq.interrupts import heard, held_back
 from lhcq.records.failures import stop_of
-from lhcq.records.jobs import Job, end_job
+from lhcq.records.jobs import Job, end_job, load_job
 from lhcq.workspace import Workspace
 from tasks.jobs.store import create_job
 from tasks.workers.local import LocalWorker, LocalWorkers
@@ -136,7 +136,7 @@ def test_of_jobs_side_by_side_each_is_told_why_nobody_works_for_it(
 
     class Waiting:
         def wait(self, *_: Any, **__: Any) -> None:
-            end_job(here, jobs[2], "done", "3 events")
+            end_job(here, load_job(here, "cluster", "three"), "done", "3 events")
             raise KeyboardInterrupt
 
     def publish(_: Any, job: Job) -> Waiting:

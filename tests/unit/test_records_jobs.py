@@ -119,6 +119,7 @@ def write_record(place: Workspace, record: dict[str, Any], kind: str, name: str)
 OTHER_BYTES = {
     "cluster": "where distances tie it had other jets",
     "predict": "its chunks had no answers in words, and those of the reference no m_jj",
+    **dict.fromkeys(("scan", "search"), "of equal scores it took the first ones of the file"),
 }
 """Of which this lhcq makes other bytes than the earlier one, and why: chunks of two kinds must not meet."""
 SAME_BYTES = sorted(EARLIER.keys() - OTHER_BYTES)
