@@ -16,7 +16,7 @@ from benchmarks.rows import say
 from lhcq.config import Frame
 from lhcq.model.tokens import encode_prompts
 from lhcq.prompts.particles import Constituents
-from lhcq.prompts.templates import describe_template, render_features, render_moved
+from lhcq.prompts.templates import describe_template, render_features, render_moved, with_constituents
 from lhcq.prompts.tokens import tokens_of_letter
 from lhcq.records.events import schema_of
 from lhcq.records.letters import LETTERS, SEPARATOR
@@ -89,21 +89,13 @@ def write_all(
 ) -> list[str]:
     """Prompts of features by name, each (n,), and of as many constituents as are given."""
     template = describe_template("all", schema_of("full"))
-    if copies == 1:
-        return _behind(render_features(template, features), constituents.turned(frame))
-    prompts = []
-    for copy in range(copies):
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([_SEED, copy])))
-        # What is turned by its principal axis is moved before.
-        moved = constituents.moved(frame, random).turned(frame)
-        prompts += _behind(render_moved(template, features, [_SEED, copy]), moved)
-    return prompts
-
-
-def _behind(numbers: list[str], constituents: Constituents) -> list[str]:
-    if not constituents.values.shape[2]:
-        return numbers
-    return [f"{prompt[:-1]}{letters}:" for prompt, letters in zip(numbers, constituents.write(), strict=True)]
+    if constituents.values.shape[2]:
+        template = template.model_copy(update={"frame": frame})
+    if copies > 1:
+        moved = [render_moved(template, features, [_SEED, copy], constituents) for copy in range(copies)]
+        return [prompt for prompts in moved for prompt in prompts]
+    numbers = render_features(template, features)
+    return with_constituents(numbers, constituents.turned(frame)) if template.frame else numbers
 
 
 def _words(

@@ -73,9 +73,8 @@ def _pages(n_rows: int, width: int) -> Floats:
     malloc's would leave a hole that other arrays move into, so that the next chunk makes another: 30 MB of a worker.
     """
     pages = mmap.mmap(-1, 8 * n_rows * width, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if huge := getattr(
-        mmap, "MADV_HUGEPAGE", None
-    ):  # Linux; as numpy does, and a fiftieth of the page faults
+    huge = getattr(mmap, "MADV_HUGEPAGE", None)
+    if huge is not None:  # Linux; as numpy does, and a fiftieth of the page faults
         with contextlib.suppress(OSError):  # a kernel without
             pages.madvise(huge)
     return np.frombuffer(pages, np.float64).reshape(n_rows, width)

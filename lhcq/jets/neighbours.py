@@ -61,9 +61,8 @@ def find_neighbours(desk: Any, n_most: int, limit: float) -> None:
         if n > 0:
             n_least = lower(n_least, n)
             _close_circle(desk, lane, n)
-    window = lower(
-        WINDOW, n_least // 2
-    )  # no further around: whoever comes again hides that another is as near
+    # No further around: whoever comes again hides that another is as near.
+    window = lower(WINDOW, n_least // 2)
     _compare_in_order(desk, n_most, window, limit)
 
 

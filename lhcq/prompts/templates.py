@@ -284,7 +284,7 @@ def render_moved(
     numbers = render_features(template, moved)
     if constituents is None or template.frame is None:
         return numbers
-    return _with_constituents(numbers, constituents.moved(template.frame, random).turned(template.frame))
+    return with_constituents(numbers, constituents.moved(template.frame, random).turned(template.frame))
 
 
 def noise_of(feature: str) -> float:
@@ -347,10 +347,11 @@ def _render(template: Template, records: pa.Table) -> list[str]:
     numbers = render_numbers(template.name, records, template.columns, version=template.version)
     if template.frame is None:
         return numbers
-    return _with_constituents(numbers, Constituents.of(records, template.constituents).turned(template.frame))
+    return with_constituents(numbers, Constituents.of(records, template.constituents).turned(template.frame))
 
 
-def _with_constituents(prompts: list[str], constituents: Constituents) -> list[str]:
+def with_constituents(prompts: list[str], constituents: Constituents) -> list[str]:
+    """Prompts of numbers alone, each with the letters of its event's constituents behind."""
     return [f"{prompt[:-1]}{letters}:" for prompt, letters in zip(prompts, constituents.write(), strict=True)]
 
 

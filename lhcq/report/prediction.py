@@ -87,9 +87,8 @@ def prediction_metrics(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """Names and values of the metrics; empty where no label is known."""
     if summary["figures"] is None:
         return []
-    metrics = Metrics.checked(
-        **summary["figures"]
-    ).model_dump()  # of a prediction of before, without what came later
+    # A prediction of before lacks what came later.
+    metrics = Metrics.checked(**summary["figures"]).model_dump()
     return [("Events", f"{metrics['n']:,}"), ("of them signal", f"{metrics['n_signal']:,}")] + [
         (METRIC_ROWS[name] + (" [95%]" if interval_of(metrics, name) else ""), printed_metric(metrics, name))
         for name in _METRICS

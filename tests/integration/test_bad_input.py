@@ -83,15 +83,19 @@ FILES = {
 FOUND_BY_WORKERS = ("NaN", "a label of 2")
 
 
-@pytest.mark.parametrize("case", [case for case in FILES if case not in FOUND_BY_WORKERS])
-def test_a_bad_event_file_is_refused_in_one_line(inside, event_file, tmp_path: Path, case: str) -> None:
+def refuses(asked, event_file: Path, path: Path, case: str) -> None:
+    """A clustering of a bad file is refused by `asked`, the command or one in this process, and leaves no dataset."""
     make, expected = FILES[case]
-    path = tmp_path / "bad.h5"
     make(path, event_file)
-    line = inside.refused("cluster", path, "--name", "bad")
+    line = asked.refused("cluster", path, "--name", "bad")
     assert str(path) in line
     assert expected in line
-    assert not list(inside.workspace.glob("datasets/*"))
+    assert not list(asked.workspace.glob("datasets/*"))
+
+
+@pytest.mark.parametrize("case", [case for case in FILES if case not in FOUND_BY_WORKERS])
+def test_a_bad_event_file_is_refused_in_one_line(inside, event_file, tmp_path: Path, case: str) -> None:
+    refuses(inside, event_file, tmp_path / "bad.h5", case)
     assert inside.ask("status")["jobs"] == []
 
 
@@ -99,13 +103,7 @@ def test_a_bad_event_file_is_refused_in_one_line(inside, event_file, tmp_path: P
 def test_a_wrong_value_is_found_by_a_worker_and_told_in_one_line(
     lhcq, inside, event_file, tmp_path: Path, case: str
 ) -> None:
-    make, expected = FILES[case]
-    path = tmp_path / "bad.h5"
-    make(path, event_file)
-    line = lhcq.refused("cluster", path, "--name", "bad")
-    assert str(path) in line
-    assert expected in line
-    assert not list(lhcq.workspace.glob("datasets/*"))
+    refuses(lhcq, event_file, tmp_path / "bad.h5", case)
     assert [job["state"] for job in inside.ask("status")["jobs"]] == ["failed"]
 
 
