@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lhcq.compiling import Function
-from lhcq.errors import LhcqError
+from lhcq.errors import LhcqError, PermanentError
 from lhcq.storage import exclusive
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,12 @@ _rooms = threading.local()
 
 
 def compiled(function: Function) -> Function:
-    """Compile at the first call, and keep the result beside this file or in the user's cache directory."""
+    """Compile at the first call, and keep the result beside this file or in the user's cache directory.
+
+    Raises `PermanentError` where numba is told to compile nothing.
+    """
+    if numba.config.DISABLE_JIT:
+        raise PermanentError("NUMBA_DISABLE_JIT is set: what finds jets runs compiled only. Unset it.")
     options = {"error_model": "numpy", "nogil": True, "no_cfunc_wrapper": True}
     try:
         made = numba.njit(cache=True, **options)(function)

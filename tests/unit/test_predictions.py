@@ -1,4 +1,7 @@
-"""What a prediction makes of scores: p-values, ranks, the spectrum, and figures of events unseen in training."""
+"""What a prediction makes of scores: p-values, ranks, the spectrum, and figures of events unseen in training.
+
+Longer than other files are: all of it is asked of the same made-up scores.
+"""
 
 import json
 from pathlib import Path
