@@ -7,9 +7,9 @@ that of EVENTS.parquet, the clustered events of another benchmark's data stage. 
 in twice: as rare as 1,000 in a million are (S = N/1000), and as far above a fluctuation (S = the root of N); at a
 million both are the same 1,000. One region is looked at, as `lhcq search` does it; labels tell the significance
 improvement of its selections, the share of signal kept over the root of that of background, and fits what all events
-and the selected ones show; by one training a fold, and by the mean of five, as `lhcq search --seeds 5` has it. The
-same command goes on where it was cut, the largest background first. Results are in results/searching_power.json and a
-table of docs/search.md, after each point.
+and the selected ones show: with sidebands of a width, as by default, and of half a width, by one training a fold, and
+with the former by the mean of five, as `lhcq search --seeds 5` has it. The same command goes on where it was cut, the
+largest background first. Results are in results/searching_power.json and a table of docs/search.md, after each point.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from lhcq.storage import read_json, staged_file, write_json
 
 REGION = (3300.0, 3700.0)
 SIGNAL_KEPT = 20_000
-TRAININGS = (1, 5)
-"""Of a fold, whose scores are averaged: `lhcq search --seeds`."""
+WAYS = ((CONFIG.width / 2, 1), (CONFIG.sideband, 1), (CONFIG.sideband, 5))
+"""GeV at either side of the region, `--sideband`, and trainings of a fold, whose scores are averaged, `--seeds`."""
 RESULT = "searching_power"
 MADE_BY = "python -m benchmarks.searching_power"
 
@@ -67,20 +67,28 @@ def measure(place: Path, path: Path, seeds: int) -> Iterator[dict[str, Any]]:
     sizes = [n for n in (PER_SAMPLE, 2 * PER_SAMPLE) if n < len(background)] + [len(background)]
     for n_background in reversed(sizes):
         for n_signal in sorted({n_background // 1000, math.isqrt(n_background)}):
-            for trainings in TRAININGS:
+            for sideband, trainings in WAYS:
                 found = []
                 for seed in range(1, seeds + 1):
-                    known = place / "power" / f"{n_background}-{n_signal}-{seed}-{trainings}.json"
+                    name = f"{n_background}-{n_signal}-{sideband:.0f}-{trainings}-{seed}.json"
+                    known = place / "power" / name
                     if not known.exists():
                         some = background[:n_background]
-                        write_json(known, look(some, signal, n_signal, seed, trainings))
+                        write_json(known, look(some, signal, n_signal, seed, sideband, trainings))
                     found.append(read_json(known))
-                point = {"background": n_background, "signal": n_signal, "trainings": trainings}
+                point = {
+                    "background": n_background,
+                    "signal": n_signal,
+                    "sideband": sideband,
+                    "trainings": trainings,
+                }
                 yield {**point, "seeds": found}
                 say(f"{point}: {[one['improvement'] for one in found]}")
 
 
-def look(background: pa.Table, signal: pa.Table, n_signal: int, seed: int, trainings: int) -> dict[str, Any]:
+def look(
+    background: pa.Table, signal: pa.Table, n_signal: int, seed: int, sideband: float, trainings: int
+) -> dict[str, Any]:
     """What the region shows of so many signal events, of those of all masses, that a seed draws."""
     drawn = np.random.default_rng([seed, n_signal]).permutation(len(signal))[:n_signal]
     table = pa.concat_tables([background, signal.take(np.sort(drawn))])
@@ -98,7 +106,7 @@ def look(background: pa.Table, signal: pa.Table, n_signal: int, seed: int, train
     scores = score_all(
         events,
         REGION,
-        CONFIG.sideband,
+        sideband,
         n_folds=CONFIG.folds,
         seeds=[seed + 1000 * at for at in range(trainings)],
         check=lambda: None,
@@ -127,11 +135,18 @@ def lines_of(points: list[dict[str, Any]]) -> list[str]:
                 _spread([one["improvement"][at] for one in of]),
                 _spread([one["z"][1 + at] for one in of]),
             ]
-        told = [f"{point[name]:,}" for name in ("background", "signal", "trainings")]
-        rows.append([*told[:2], f"{s / b:.2%}", told[2], *cells])
+        told = [f"{point[name]:,.0f}" for name in ("background", "signal", "sideband", "trainings")]
+        rows.append([*told[:2], f"{s / b:.2%}", *told[2:], *cells])
     shares = [f"{share:.1%}" for share in CONFIG.selections]
     heads = [text for share in shares for text in (f"improvement, {share}", f"σ, {share}")]
-    known = ["background", "signal", "S/B in the region", "trainings a fold", "σ, all events"]
+    known = [
+        "background",
+        "signal",
+        "S/B in the region",
+        "sidebands, GeV",
+        "trainings a fold",
+        "σ, all events",
+    ]
     return to_table([*known, *heads], rows)
 
 
@@ -162,7 +177,8 @@ def main() -> None:
     config = CONFIG.model_dump(mode="json")
     for point in measure(chosen.place, chosen.events, chosen.seeds):
         points = sorted(
-            [*points, point], key=lambda one: (one["background"], one["signal"], one["trainings"])
+            [*points, point],
+            key=lambda one: (one["background"], one["signal"], one["sideband"], one["trainings"]),
         )
         write_result(RESULT, {**circumstances(), "config": config, "region": REGION, "points": points})
         put_document()
