@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 LOOKS = ("m_sd_heavy", "m_sd_light", "m_heavy", "m_light", "tau21_heavy", "tau21_light", "n_heavy", "n_light")
 """Features by which people know a resonance's decay, of those that a dataset has."""
 WORTH_DESCRIBING = 2.0
-"""Standard deviations below which an excess has no looks: they would be those of noise."""
+"""Standard deviations, as they are told, below which an excess has no looks: they would be those of noise."""
 _SAMPLES = 200
 _BINS = 25
 _FEWEST_BESIDE = 10
@@ -29,16 +29,17 @@ _FEWEST_BESIDE = 10
 def describe_excess(
     events: WeakEvents,
     tests: Sequence[RegionTest],
-    best: int | None,
+    found: Mapping[str, Any],
     looks: Mapping[str, Floats],
     edges: Floats,
 ) -> dict[str, Any] | None:
     """The most significant of the tests: its mass, its number of events, and the `looks` (n_events,) of these.
 
-    None where there is no test, or none that is worth it.
+    `found` is what `hunt.summarize` made of the tests. None where there is no test, or none that is worth it.
     """
+    best = found["best"]
     test = None if best is None else tests[best]
-    if best is None or test is None or test.excess is None or test.excess.z < WORTH_DESCRIBING:
+    if test is None or test.excess is None or found["tests"][best]["z"] < WORTH_DESCRIBING:
         return None
     excess, (low, high) = test.excess, test.region
     peak = Spectrum(edges, test.region).peak(test.counts, excess)

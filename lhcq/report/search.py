@@ -108,12 +108,20 @@ def _said_spread(found: dict[str, Any]) -> str:
         f"{one['measured']:.2f} ± {one['error']:.2f} at {one['share']:.2%} selected ({one['n']} tests)"
         for one in measured
     )
-    divided = [one for one in measured if one["width"] > 1]
-    return f"Among the same events with each other's m_jj significances are spread by {widths}; " + (
-        "those here are divided by that, where it is above 1."
-        if divided
-        else "those here are the fits' own, as that is not above 1, or known by too few shuffles."
-    )
+    said = f"Among the same events with each other's m_jj significances are spread by {widths}; "
+    if any(one["width"] > 1 for one in measured):
+        said += "those here are divided by that, where it is above 1."
+    elif any(one["measured"] > 1 for one in measured):
+        said += "those here are the fits' own."
+    else:
+        return said + "those here are the fits' own, as that is not above 1."
+    few = ", ".join(f"{one['share']:.2%}" for one in measured if one["width"] == 1 < one["measured"])
+    if few:
+        said += (
+            f" At {few} these tests are too few to divide by their spread, so p-values are too small: give more "
+            "--shuffles."
+        )
+    return said
 
 
 def _said_global(overall: dict[str, Any]) -> str:

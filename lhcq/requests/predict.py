@@ -84,10 +84,9 @@ def predict_request(
     if key:
         _check_key(key, dataset, events, n_source)
     trained_on = events["source_sha256"] == split["source_sha256"]
-    if not trained_on and "mjj" in read_schema(directory).names:
-        mjj = read_events(directory, ["mjj"])["mjj"].fill_null(math.nan).to_numpy()
-        for warning in describe_shared(count_shared(workspace.split(trained.split), split, mjj)):
-            say(warning)
+    shared = None if trained_on else _count_shared(directory, workspace.split(trained.split), split)
+    for warning in describe_shared(shared):
+        say(warning)
     say(_what_can_be_selected(split["counts"][REFERENCE]["background"], largest_p_value))
     fine = max(_FEWEST_EVENTS, -(-events["rows"] // _STRETCHES))
     spec = PredictSpec.resolved(
@@ -112,7 +111,8 @@ def predict_request(
         events_per_chunk=chunk or min(_MOST_EVENTS, fine),
     )
     check_room(workspace.root, _BYTES_PER_EVENT * spec.n_events)
-    labels = str(key.absolute()) if key else None
+    counted = {} if shared is None else {"shared": shared}
+    terms = PredictTerms(labels=str(key.absolute()) if key else None, **counted)
     alike = _with_the_same_scores(workspace, spec)
     if name is None:
         taken = alike.get(usual, largest_p_value) != largest_p_value
@@ -124,10 +124,18 @@ def predict_request(
         )
         say(f"the scores of prediction {scores_of} are used: nothing is scored again.")
         return Job(
-            kind=spec.kind, name=name, spec=spec, terms=PredictTerms(labels=labels, scores_of=scores_of)
+            kind=spec.kind, name=name, spec=spec, terms=terms.model_copy(update={"scores_of": scores_of})
         )
     n_chunks = sum(map(len, stretches_of(spec)))
-    return Job(kind=spec.kind, name=name, spec=spec, terms=PredictTerms(labels=labels), parts=n_chunks)
+    return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=n_chunks)
+
+
+def _count_shared(directory: Path, split_dir: Path, split: dict[str, Any]) -> dict[str, int] | None:
+    """A dataset's events that stand in each subset of a split; None where one of both keeps no m_jj."""
+    if "mjj" not in read_schema(directory).names:
+        return None
+    mjj = read_events(directory, ["mjj"])["mjj"].fill_null(math.nan).to_numpy()
+    return count_shared(split_dir, split, mjj)
 
 
 def _with_the_same_scores(workspace: Workspace, spec: PredictSpec) -> dict[str, float]:

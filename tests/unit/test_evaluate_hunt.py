@@ -97,7 +97,7 @@ def test_what_the_excess_looks_like_is_what_was_put_in() -> None:
     }
     tests = hunt(events, scores, REGIONS, SHARES, EDGES)
     found = summarized(events, tests)
-    excess = describe_excess(events, tests, found["best"], looks, EDGES)
+    excess = describe_excess(events, tests, found, looks, EDGES)
     assert excess is not None
     assert abs(excess["mass"]["value"] - 3500) < 4 * excess["mass"]["error"]
     look = excess["looks"]["m_sd_heavy"]
@@ -148,6 +148,18 @@ def test_significances_are_divided_by_how_far_they_are_spread_without_signal() -
             test["z_of_fit"] / (wide["width"] if test["share"] == 0.05 else 1.0)
         )
         assert test["p_value"] == pytest.approx(norm.sf(test["z"]))
+
+
+def test_an_excess_is_worth_describing_by_the_significance_that_is_told() -> None:
+    events, _, scores = made_up(n_signal=200)
+    tests = hunt(events, scores, REGIONS, SHARES, EDGES)
+    narrow = summarized(events, tests)
+    z = narrow["tests"][narrow["best"]]["z"]
+    spread = np.where(np.random.default_rng(7).random((500, len(tests))) < 0.5, -z / 1.9, z / 1.9)
+    wide = summarized(events, tests, shuffles=spread)
+    assert 0 < wide["tests"][wide["best"]]["z"] < 2 < wide["tests"][wide["best"]]["z_of_fit"]
+    assert describe_excess(events, tests, wide, {}, EDGES) is None
+    assert describe_excess(events, tests, narrow, {}, EDGES) is not None
 
 
 def test_shuffles_without_a_fit_say_nothing_of_the_spread() -> None:

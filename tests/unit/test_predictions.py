@@ -139,9 +139,7 @@ def test_events_that_the_run_s_split_has_too_are_told(tmp_path, scored) -> None:
         table = pa.table({"mjj": np.concatenate([others, masses, masses[:3]])})
         pq.write_table(table, split / f"{name}.parquet")
 
-    def shared(mjj):
-        return count_shared(split, {"features": ["mjj"]}, mjj)
-
+    shared = count_shared(split, {"features": ["mjj"]}, scored["mjj"])
     summary = predict(tmp_path, scored, shared=shared)
     assert summary["shared"] == {"train": 9, "validation": 3, "calibration": 2, "test": 45}
     warning = "Beware: 14 of these events stand in the split that the run was trained on (9 in train, 3 in validation"
