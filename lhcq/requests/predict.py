@@ -111,7 +111,7 @@ def predict_request(
         events_per_chunk=chunk or min(_MOST_EVENTS, fine),
     )
     check_room(workspace.root, _BYTES_PER_EVENT * spec.n_events)
-    counted = {} if shared is None else {"shared": shared}
+    counted: dict[str, Any] = {} if shared is None else {"shared": shared}
     terms = PredictTerms(labels=str(key.absolute()) if key else None, **counted)
     alike = _with_the_same_scores(workspace, spec)
     if name is None:
