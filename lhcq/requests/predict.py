@@ -1,24 +1,34 @@
 """Asking for the scores of a dataset's events."""
 
 import contextlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from lhcq.errors import BadInput, NotThere
 from lhcq.events.masterkey import read_master_key
 from lhcq.jets.definitions import compare_axes, unknown_jets
 from lhcq.jets.plan import Chunks, plan_chunks
 from lhcq.manifests import read_manifest
+from lhcq.prompts.features import KNOWN, compute_features
 from lhcq.prompts.particles import check_kept
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import read_verified
-from lhcq.records.events import events_sha256, kept_constituents, read_dataset, read_events, read_schema
+from lhcq.records.events import (
+    events_sha256,
+    kept_constituents,
+    names_of_jet,
+    read_dataset,
+    read_event_batches,
+    read_schema,
+)
 from lhcq.records.jobs import Job, load_job
 from lhcq.records.predictions import has_scores_of
-from lhcq.records.shared_events import count_shared, describe_shared
+from lhcq.records.shared_events import TOLD_BY, count_shared, describe_shared
 from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
 from lhcq.records.subsets import count_events, split_of_run, subset_sha256
 from lhcq.records.tags import resolve_step
@@ -132,10 +142,16 @@ def predict_request(
 
 def _count_shared(directory: Path, split_dir: Path, split: dict[str, Any]) -> dict[str, int] | None:
     """A dataset's events that stand in each subset of a split; None where one of both keeps no m_jj."""
-    if "mjj" not in read_schema(directory).names:
+    schema = read_schema(directory)
+    if "mjj" not in schema.names:
         return None
-    mjj = read_events(directory, ["mjj"])["mjj"].fill_null(math.nan).to_numpy()
-    return count_shared(split_dir, split, mjj)
+    wanted = [one for one in KNOWN if one.name in TOLD_BY]
+    of_jet = {*names_of_jet(schema)} & {"m", *(column for one in wanted if one.jet for column in one.columns)}
+    columns = ["mjj", *(f"jets.list.element.{name}" for name in sorted(of_jet))]
+    batches = (pa.Table.from_batches([one]) for one in read_event_batches(directory, columns))
+    parts = [compute_features(batch, wanted) for batch in batches]
+    features = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return count_shared(split_dir, split, features)
 
 
 def _with_the_same_scores(workspace: Workspace, spec: PredictSpec) -> dict[str, float]:
