@@ -58,8 +58,10 @@ def explained_os_errors(path: Path) -> Iterator[None]:
             raise DiskFull(
                 f"{path}: no space left on the device. Free some space and run the same command again."
             ) from error
-        if error.errno in _UNWRITABLE:
-            raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno)}).") from error
+        # A directory that takes no files, as /proc, or went meanwhile; any other file that is missing is a fault.
+        gone = error.errno == errno.ENOENT and Path(str(error.filename)).parent == path.parent
+        if gone or error.errno in _UNWRITABLE:
+            raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno or 0)}).") from error
         raise
 
 
