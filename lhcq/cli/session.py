@@ -108,6 +108,7 @@ def have_done(
             clear_way(workspace, job.kind, job.name, result_of(workspace, job))
         if done_already(workspace, job):
             return Waited(code=0)
+        workspace.create()  # a question before it has made nothing; says so where nothing can be written
         try:
             refuse_taken_name(workspace, job)
             renew_terms(
