@@ -3,7 +3,7 @@ beyond its features, and whether a language model reads it better than others do
 
 The stages, in this order, each leaving what stands already, and going on where it was cut:
   data     generates the events of the quality benchmark (some 15 ms of a core each), clusters them with their
-           constituents and splits them; CPU
+           constituents and splits them; with `--more` it makes others for training alone, without constituents; CPU
   tokens   counts the tokens of prompts by coding and constituents, of `--model` and `--mistral`; CPU
   trees    boosted trees on 34 features, and on these with flattened constituents; CPU
   network  a particle transformer of about a million weights; a GPU, or a CPU for some thousand events
@@ -17,9 +17,12 @@ that looks at the test subset. `--events 1000 --max-steps 8` tries everything ou
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.events import cache_directory
+from benchmarks.quality_data import events_of_more, make_more
 from benchmarks.rows import say
 from lhcq.workspace import Workspace
 
@@ -33,6 +36,7 @@ def main() -> int:
     parser.add_argument("--stage", choices=STAGES, action="append", help="Default: all of them.")
     parser.add_argument("--place", type=Path, help="Directory for events, models and scores.")
     parser.add_argument("--events", type=int, default=200_000, help="Events of each class.")
+    parser.add_argument("--more", type=int, default=0, help="Events of each class more, to train on alone.")
     parser.add_argument(
         "--train", type=int, nargs="+", metavar="N", help="Of so many training events. Default: all."
     )
@@ -52,6 +56,8 @@ def main() -> int:
         from benchmarks.particles_data import make_events
 
         make_events(place, chosen.events, chosen.processes)
+        if chosen.more:
+            make_more(place, chosen.more, chosen.processes)
     if "tokens" in stages:
         from benchmarks.particles_codings import count_tokens
         from lhcq.model.sources import obtain
@@ -60,7 +66,9 @@ def main() -> int:
     if "trees" in stages:
         from benchmarks.particles_trees import TREES, fit_trees
 
-        fit_trees(place, _among(chosen.only, TREES), chosen.train, chosen.seeds, chosen.processes)
+        fit_trees(
+            place, _among(chosen.only, _possible(place, TREES)), chosen.train, chosen.seeds, chosen.processes
+        )
     if "network" in stages:
         from benchmarks.particles_network import NETWORKS, train_networks
 
@@ -72,7 +80,7 @@ def main() -> int:
 
         model = obtain(chosen.model, place, say=say)
         if "model" in stages:
-            names = _among(chosen.only, MODELS)
+            names = _among(chosen.only, _possible(place, MODELS))
             train_models(place, model, names, chosen.train, chosen.seeds, chosen.max_steps)
         if "channel" in stages:
             train_channels(place, model, _among(chosen.only, CHANNELS), chosen.seeds, chosen.epochs)
@@ -85,7 +93,12 @@ def main() -> int:
     return 0
 
 
-def _among(only: list[str] | None, known: dict[str, object]) -> list[str]:
+def _possible(place: Workspace, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Without `--more` there is nothing to train on for what wants it."""
+    return {name: one for name, one in known.items() if not one.more or events_of_more(place) is not None}
+
+
+def _among(only: list[str] | None, known: Mapping[str, Any]) -> list[str]:
     return [name for name in only or known if name in known]
 
 

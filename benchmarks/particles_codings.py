@@ -73,13 +73,14 @@ def write_behind(numbers: list[str], events: Subset, coding: str, most: int, fra
     ]
 
 
-def prompts_of_all(place: Workspace, subset: str, *, most: int, frame: Frame, copies: int = 1) -> list[str]:
-    """The prompts of template `all` of a subset's events, `most` constituents of either jet behind their numbers.
+def prompts_of_all(
+    place: Workspace, events: Subset, *, most: int, frame: Frame, copies: int = 1
+) -> list[str]:
+    """The prompts of template `all` of events, `most` constituents of either jet behind their numbers.
 
     All of a copy, then of the next, each moved as `lhcq prepare --copies` moves them. One copy is the events as they
     are.
     """
-    events = read_events(place.root, subset)
     features = dict(zip(feature_names(place), events.features.T, strict=True))
     return write_all(features, Constituents(events.constituents.values[:, :, :most]), frame, copies)
 

@@ -11,7 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.quality_data import SEED, make_parts, make_released, merge_generated, released_path
+from benchmarks.quality_data import (
+    MORE,
+    SEED,
+    events_of_more,
+    make_parts,
+    make_released,
+    merge_generated,
+    released_path,
+)
 from lhcq.config import ClusterConfig, Frame, GenerateConfig, SplitConfig, on_cluster_preset
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.manifests import read_manifest
@@ -30,6 +38,8 @@ CLUSTERING = ClusterConfig(**on_cluster_preset("lhco", {"constituents": KEPT}))
 DATASET = "particles"
 RELEASED = "released"
 """The subset of the released events, which nothing is trained on."""
+MORE_EVENTS = ", of more events"
+"""Ends the kind of what was trained on the events of `--more` too."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ def facts_of_events(place: Workspace) -> dict[str, Any]:
     """What a result says of its events."""
     manifest = read_manifest(place.split("wide"), what="the split", remedy="Run --stage data.")
     dataset = read_manifest(place.dataset(DATASET), what="the dataset", remedy="Run --stage data.")
-    return {"counts": manifest["counts"], "events": dataset["source"]}
+    return {"counts": manifest["counts"], "events": dataset["source"], "more": events_of_more(place)}
 
 
 def scored_subsets(place: Workspace) -> tuple[str, ...]:
@@ -97,6 +107,22 @@ def read_events(root: Path, name: str) -> Subset:
         labels=table["label"].to_numpy().astype(np.int64),
         features=np.column_stack([table[one].to_numpy() for one in features]),
         constituents=_constituents_at(place, rows),
+    )
+
+
+def training_events(place: Workspace, *, more: bool) -> Subset:
+    """The training subset; with `more` also the events made for training alone, and no constituents then."""
+    events = read_events(place.root, "train")
+    if not more:
+        return events
+    others = pq.read_table(place.root / MORE)
+    columns = np.column_stack([others[one].to_numpy() for one in feature_names(place)])
+    n = len(events.rows) + len(columns)
+    return Subset(
+        rows=np.concatenate([events.rows, others["row"].to_numpy()]),
+        labels=np.concatenate([events.labels, others["label"].to_numpy().astype(np.int64)]),
+        features=np.concatenate([events.features, columns.astype(np.float64)]),
+        constituents=Constituents(np.zeros((n, 2, 0, 3), np.float32)),
     )
 
 

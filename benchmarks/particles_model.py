@@ -17,7 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.particles_codings import prompts_of, prompts_of_all
-from benchmarks.particles_data import keep, make_split, read_events, read_prompts, row_path, scored_subsets
+from benchmarks.particles_data import (
+    MORE_EVENTS,
+    Subset,
+    keep,
+    make_split,
+    read_events,
+    read_prompts,
+    row_path,
+    scored_subsets,
+    training_events,
+)
 from benchmarks.quality_variants import RECIPE_CONFIG
 from benchmarks.rows import say
 from lhcq.config import Frame, SplitConfig, TrainConfig
@@ -49,6 +59,8 @@ class Model:
     frame: Frame = "principal-axis"
     coding: str = "letters"
     copies: int = 1
+    more: bool = False
+    """Whether of the events of `--more` too."""
     weights: Literal["pretrained", "random"] = "pretrained"
     config: TrainConfig = RECIPE_CONFIG
 
@@ -59,7 +71,7 @@ class Model:
         read = "particles" if self.most else "numbers alone"
         if self.numbers == "all":
             read = f"all numbers{' and particles' if self.most else ''}"
-        return f"language model {weights}, {read}"
+        return f"language model {weights}, {read}{MORE_EVENTS if self.more else ''}"
 
 
 def _recipe(**changes: Any) -> TrainConfig:
@@ -88,6 +100,7 @@ MODELS: dict[str, Model] = {
     "digits": Model(what="10 constituents, thousandths and hundredths", coding="digits"),
     "all": Model(what="34 numbers", most=0, numbers="all"),
     "all-noise": _moved("34 numbers", numbers="all", most=0),
+    "all-noise-more": _moved("34 numbers of more events", numbers="all", most=0, more=True),
     "all-10-noise": _moved("34 numbers and 10 constituents", numbers="all"),
     "all-20-noise": _moved("34 numbers and 20 constituents", numbers="all", most=20),
     "all-10-noise-rank-64": _moved(
@@ -137,19 +150,19 @@ def train_models(
     max_steps: int | None,
 ) -> None:
     """Train and score what has no row yet."""
-    n_events = len(read_events(place.root, "train").rows)
     bases = {
         "pretrained": lambda: load_base(model),
         "random": lambda: load_base(random_model(place, model)),
     }
-    for n in sizes or [n_events]:
+    for size in sizes or [None]:
         for seed in range(1, seeds + 1):
             for name in names:
                 one = MODELS[name]
-                if not row_path(place, name, min(n, n_events), seed).exists():
+                n = len(training_events(place, more=one.more).first(size).rows)
+                if not row_path(place, name, n, seed).exists():
                     config = one.config.model_copy(update={"max_steps": max_steps, "seed": seed})
                     one = dataclasses.replace(one, config=config)
-                    _train_one(place, bases[one.weights], name, one, min(n, n_events), seed)
+                    _train_one(place, bases[one.weights], name, one, n, seed)
                     if torch.cuda.is_available():
                         torch.cuda.empty_cache()
 
@@ -178,7 +191,8 @@ def random_model(place: Workspace, model: Path) -> Path:
 def _prompts(place: Workspace, one: Model, subset: str) -> list[str]:
     copies = one.copies if subset == "train" else 1
     if one.numbers == "all":
-        return prompts_of_all(place, subset, most=one.most, frame=one.frame, copies=copies)
+        events = _events(place, one, subset)
+        return prompts_of_all(place, events, most=one.most, frame=one.frame, copies=copies)
     if one.most and copies == 1:
         return prompts_of(place, subset, one.coding, one.most, one.frame)
     if not one.most:
@@ -189,9 +203,13 @@ def _prompts(place: Workspace, one: Model, subset: str) -> list[str]:
     return found
 
 
+def _events(place: Workspace, one: Model, subset: str) -> Subset:
+    return training_events(place, more=one.more) if subset == "train" else read_events(place.root, subset)
+
+
 def _train_one(place: Workspace, load: Callable[[], Base], name: str, one: Model, n: int, seed: int) -> None:
     base = load()
-    events = read_events(place.root, "train")
+    events = _events(place, one, "train")
     copies = np.array_split(np.array(_prompts(place, one, "train"), dtype=object), one.copies)
     prompts = [prompt for copy in copies for prompt in copy[:n]]
     labels = np.tile(events.labels[:n], one.copies)
@@ -210,8 +228,9 @@ def _train_one(place: Workspace, load: Callable[[], Base], name: str, one: Model
     compact = _compact_speed(place, base, one)
     auc = keep(
         place, name, seed, n, said,
-        what=one.what, kind=one.kind, tokens=float(np.mean(lengths)), example=prompts[0], coding=one.coding,
-        constituents=one.most, frame=one.frame, config=config.model_dump(mode="json"), steps=len(pace.losses),
+        what=one.what, kind=one.kind, more=one.more, tokens=float(np.mean(lengths)), example=prompts[0],
+        coding=one.coding, constituents=one.most, frame=one.frame, config=config.model_dump(mode="json"),
+        steps=len(pace.losses),
         loss_of_last_tenth=float(np.mean(pace.losses[-max(1, len(pace.losses) // 10) :])),
         training_tokens_per_second=pace.tokens_per_second(), scoring_tokens_per_second=rates["validation"],
         compact=compact, device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.particles_data import RELEASED, facts_of_events, scores_path
+from benchmarks.particles_data import MORE_EVENTS, RELEASED, facts_of_events, scores_path
 from benchmarks.particles_trees import FEATURES
 from benchmarks.quality_table import auc_difference, to_table
 from benchmarks.rows import circumstances, put_table, say, write_result
@@ -33,11 +33,14 @@ def collect(place: Workspace) -> Record:
     for one in rows:
         groups.setdefault((one["name"], one["n_train"]), []).append(one)
     tried = [_tried(seeds) for seeds in groups.values()]
-    most = max(one["n_train"] for one in tried)
+    most = {
+        more: max(one["n_train"] for one in tried if one["more"] == more)
+        for more in {one["more"] for one in tried}
+    }
     best: dict[str, Record] = {}
     for one in tried:
         kind = one["kind"]
-        if one["n_train"] == most and (
+        if one["n_train"] == most[one["more"]] and (
             kind not in best or one["validation_auc"] > best[kind]["validation_auc"]
         ):
             best[kind] = one
@@ -47,8 +50,13 @@ def collect(place: Workspace) -> Record:
         **facts_of_events(place),
         "tokens": read_json(tokens) if tokens.exists() else None,
         "tried": sorted(tried, key=lambda one: (one["n_train"], one["kind"], -one["validation_auc"])),
-        "test": [_on_test(place, one, best.get(FEATURES)) for one in best.values()],
+        "test": [_on_test(place, one, best.get(_opponent(one))) for one in best.values()],
     }
+
+
+def _opponent(one: Record) -> str:
+    """The kind of the trees that had the same events to learn from."""
+    return FEATURES + MORE_EVENTS * one["more"]
 
 
 def _tried(seeds: list[Record]) -> Record:
@@ -57,6 +65,7 @@ def _tried(seeds: list[Record]) -> Record:
     speeds = ("training_tokens_per_second", "scoring_tokens_per_second")
     return {
         **{key: first[key] for key in ("name", "kind", "what", "n_train")},
+        "more": first.get("more", False),
         **{
             key: first[key]
             for key in ("tokens", "constituents", "coding", "steps", "device", "weights")

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from benchmarks.particles_data import Subset, flattened, keep, read_events, row_path, scored_subsets
+from benchmarks.particles_data import (
+    MORE_EVENTS,
+    Subset,
+    flattened,
+    keep,
+    read_events,
+    row_path,
+    scored_subsets,
+    training_events,
+)
 from benchmarks.rows import say
 from lhcq.config import Frame
 from lhcq.evaluate.baseline import build_trees
@@ -28,12 +37,15 @@ class Set(NamedTuple):
     frame: Frame = "principal-axis"
     letters: bool = False
     """As a prompt has them: the numbers of their bins."""
+    more: bool = False
+    """Whether of the events of `--more` too."""
 
 
 FEATURES = "trees on 34 features"
 BOTH = "trees on 34 features and constituents"
 TREES: dict[str, Set] = {
     "trees": Set(FEATURES, FEATURES),
+    "trees-more": Set(f"{FEATURES}{MORE_EVENTS}", f"{FEATURES}{MORE_EVENTS}", more=True),
     "trees-5": Set("and 5 constituents of either jet", BOTH, 5),
     "trees-10": Set("and 10 constituents", BOTH, 10),
     "trees-10-detector": Set("and 10 constituents, in the detector's frame", BOTH, 10, "detector"),
@@ -47,13 +59,16 @@ def fit_trees(
     place: Workspace, names: list[str], sizes: list[int] | None, seeds: int, processes: int
 ) -> None:
     """Fit and score what has no row yet; a seed changes which tenth decides when to stop."""
-    n_events = len(read_events(place.root, "train").rows)
+    counts = {
+        (name, size): len(training_events(place, more=TREES[name].more).first(size).rows)
+        for name in names
+        for size in sizes or [None]
+    }
     work = [
         (place.root, name, n, seed)
-        for n in sizes or [n_events]
         for seed in range(1, seeds + 1)
-        for name in names
-        if not row_path(place, name, min(n, n_events), seed).exists()
+        for (name, _), n in counts.items()
+        if not row_path(place, name, n, seed).exists()
     ]
     say(f"trees: {len(work)} fits on {processes} processes")
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -62,7 +77,7 @@ def fit_trees(
 
 
 def _fit(root: Path, name: str, n: int, seed: int) -> str:
-    train = read_events(root, "train").first(n)
+    train = training_events(Workspace(root), more=TREES[name].more).first(n)
     began = time.process_time()
     with threadpool_limits(1, user_api="openmp"):
         trees = build_trees(len(train.rows)).set_params(random_state=seed)
@@ -73,7 +88,13 @@ def _fit(root: Path, name: str, n: int, seed: int) -> str:
             for subset in scored_subsets(Workspace(root))
         }
     one = TREES[name]
-    facts = {"what": one.what, "kind": one.kind, "cpu_seconds": seconds, "n_trees": int(trees.n_iter_)}
+    facts = {
+        "what": one.what,
+        "kind": one.kind,
+        "more": one.more,
+        "cpu_seconds": seconds,
+        "n_trees": int(trees.n_iter_),
+    }
     auc = keep(Workspace(root), name, seed, len(train.rows), said, **facts)
     return (
         f"trees: {name}, {len(train.rows):,} events, seed {seed}: validation AUC {auc:.5f}, {seconds:.0f} s"

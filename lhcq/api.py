@@ -265,8 +265,9 @@ def plan_search(
     """The job that looks for a resonance in a dataset without labels, as the search `name`; nothing is done yet.
 
     `regions` are from, to and width in m_jj, GeV, each begun half a width after the one before; `sideband` what lies
-    at either side of a region that its classifier compares it with (None: half a width); `fit` the range of the
-    background's fit (None: from the first sideband to six widths above the regions). `config` is that of `lhcq
+    at either side of a region that its classifier compares it with, as far as the fit reaches (None: a width); `fit`
+    the range of the background's fit (None: from half a width below the regions, or from a narrower sideband, to six
+    widths above). `config` is that of `lhcq
     search`: folds, seeds, model, template, selections (shares in (0, 1)), shuffles, pseudo_experiments, seed. `name`
     None is the dataset's, with a language model's after it.
 

@@ -208,7 +208,8 @@ class RegionsConfig(Frozen):
     width: float = Field(gt=0)
     """GeV; of a region. The next one begins half a width further."""
     sideband: float = Field(gt=0)
-    """GeV at either side of a region, of which its classifier learns what background looks like."""
+    """GeV at either side of a region, as far as the fit reaches, of which its classifier learns what background looks
+    like."""
     fit_low: float = Field(gt=0)
     """GeV; from where on the spectrum of background is fitted: it has to fall from there on."""
     fit_high: float = Field(gt=0, le=13_500)
@@ -241,11 +242,11 @@ class RegionsConfig(Frozen):
     @field_validator("fit_low", "fit_high")
     @classmethod
     def _reaches_over(cls, edge: float, info: ValidationInfo) -> float:
-        if {"low", "high", "sideband"} <= info.data.keys():
-            low, high = info.data["low"] - info.data["sideband"], info.data["high"] + info.data["sideband"]
-            if edge > low if info.field_name == "fit_low" else edge < high:
+        if {"low", "high"} <= info.data.keys():
+            low, high = info.data["low"], info.data["high"]
+            if edge >= low if info.field_name == "fit_low" else edge <= high:
                 raise ValueError(
-                    f"{edge:g} GeV; a fit has to reach over the regions and their sidebands, {low:g} to {high:g} GeV"
+                    f"{edge:g} GeV; a fit has to reach beyond the regions, from below {low:g} to above {high:g} GeV"
                 )
         return edge
 

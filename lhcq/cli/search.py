@@ -84,14 +84,15 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 @click.option(
     "--sideband",
     type=NumberRange(min=0, min_open=True),
-    help="GeV at either side of a region that its classifier compares it with. Default: half a width.",
+    help="GeV at either side of a region, as far as the fit reaches, that its classifier compares it with. "
+    "Default: a width.",
 )
 @click.option(
     "--fit",
     callback=_numbers(2),
     metavar="LOW..HIGH",
-    help="Range of the background's fit, GeV; the spectrum has to fall from LOW on. Default: from the first sideband "
-    "to six widths above the regions.",
+    help="Range of the background's fit, GeV; the spectrum has to fall from LOW on. Default: from half a width "
+    "below the regions, or from a narrower --sideband, to six widths above.",
 )
 @click.option(
     "--folds",
@@ -239,10 +240,10 @@ def _words(sideband: float | None, fit: tuple[float, ...] | None) -> dict[str, s
     """What the places where a search looks were made of."""
     words = dict(REGIONS_ASKED_AS)
     if sideband is None:
-        words["sideband"] = "--sideband, half of that width,"
+        words["sideband"] = "--sideband, that width,"
     if fit is None:
         words |= {
-            "fit_low": "where the fit begins, --sideband below --regions,",
+            "fit_low": "where the fit begins, below --regions,",
             "fit_high": "where the fit ends",
         }
     return words

@@ -23,7 +23,7 @@ from lhcq.model.adapter import Adapter, attach_lora, load_adapter, reset_adapter
 from lhcq.model.base import Base
 from lhcq.model.checkpoint import recorded_rows, verified_step
 from lhcq.model.labels import label_ids
-from lhcq.model.optimizer import load_optimizer, make_optimizer
+from lhcq.model.optimizer import load_optimizer, make_optimizer, update
 from lhcq.model.passes import PassSize, are_recorded, choose_pass, replays, set_checkpointing
 from lhcq.model.plan import learning_rate_at, plan_run
 from lhcq.model.ranks import Ranks, Reached, resident_ranks
@@ -32,6 +32,8 @@ from lhcq.model.steps import Step, StepData, accumulate, explained_memory, seede
 
 _PROBED = 4
 """Prompts that the end of a segment is tried on."""
+_FIRST_STEPS = 2
+"""Steps of a segment that ask a GPU for something for the first time: kernels, page-locked memory."""
 
 
 class StepRecord(Frozen):
@@ -187,9 +189,10 @@ def _train(
         # A GPU works on while the next step's prompts are encoded.
         upcoming = data.step(step + 1, size) if step < until_step else current
         optimizer.param_groups[0]["lr"] = rate = learning_rate_at(step, plan, config, peak)
-        others.reach_sum(base.device)
+        if not ahead or step <= start + _FIRST_STEPS:
+            others.reach_sum(base.device)
         told = _Told(torch.cat([totals, _clip(adapter, config.max_grad_norm)[None]]))
-        optimizer.step()
+        update(optimizer, adapter)
         totals = begin(step + 1, upcoming) if ahead and step < until_step else None
         others.reach(told.point)
         loss, missing, tokens, norm = told.values

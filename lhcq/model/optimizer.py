@@ -21,6 +21,18 @@ def make_optimizer(adapter: Adapter, config: TrainConfig) -> Any:
     return AdamW8bit([adapter.flat], lr=0.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay)
 
 
+def update(optimizer: Any, adapter: Adapter) -> None:
+    """Step once by the gradient that the adapter has.
+
+    bitsandbytes' own `step` ends with a wait for the whole GPU, for the sake of paged state, which this is not: a
+    training that queues steps ahead would wait in each, and never end where another rank died of the sum before.
+    """
+    [group] = optimizer.param_groups
+    if not optimizer.state[adapter.flat]:
+        optimizer.init_state(group, adapter.flat, 0, 0)
+    optimizer.update_step(group, adapter.flat, 0, 0)
+
+
 def optimizer_tensors(optimizer: Any, adapter: Adapter) -> dict[str, torch.Tensor]:
     """The state: moments in 8 bits, the maps from bits to values, and one scale for 256 weights."""
     state = optimizer.state[adapter.flat]

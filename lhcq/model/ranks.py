@@ -222,8 +222,8 @@ class Ranks:
     def reach_sum(self, device: torch.device) -> None:
         """Wait for the others' gradients, as long as all of them are there.
 
-        What is made of the sum asks the GPU for answers: bitsandbytes' optimizer after each step, and a kernel that
-        CUDA loads when it is first used.
+        What is made of the sum for the first time asks the GPU for answers, which it would not give if one had died:
+        CUDA loads a kernel when it is first used.
         """
         if self._peers:
             self.reach(Reached(device))

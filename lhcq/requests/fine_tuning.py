@@ -21,6 +21,7 @@ from lhcq.records.events import find_dataset, read_event_stretch, read_events, r
 from lhcq.records.jobs import Job
 from lhcq.records.specs import FineTuning, ScanSpec, SearchSpec
 from lhcq.requests.forecast import duration_in_words
+from lhcq.requests.search import in_range
 from lhcq.workspace import Workspace
 
 _PROBED = 1000
@@ -91,6 +92,7 @@ def effort_of(workspace: Workspace, job: Job) -> list[str]:
     )
     tokens = [len(ids) for ids in encode_prompts(directory)(render_as(spec.template, records))]
     mjj = read_events(workspace.dataset(spec.dataset), ["mjj"])["mjj"].fill_null(np.nan).to_numpy()
+    mjj = mjj[in_range(mjj, config)]
     steps = [
         plan_run(_drawn(mjj, region, config.sideband, config.folds), tuning.config).total_steps
         for region in (config.regions if isinstance(spec, SearchSpec) else [spec.region])
@@ -126,8 +128,8 @@ def _trainings_of(spec: SearchSpec | ScanSpec) -> tuple[int, int]:
 
 
 def _drawn(mjj: NDArray[np.float64], region: tuple[float, float], sideband: float, folds: int) -> int:
-    """About how many rows a training in a region is given: `evaluate.weak.drawn_rows`."""
+    """About how many rows a training in a region is given, of masses in the fit's range: `drawn_rows`."""
     low, high = region
     edges = [low - sideband, low, high, high + sideband]
-    below, inside, above = np.histogram(mjj[np.isfinite(mjj)], edges)[0]
+    below, inside, above = np.histogram(mjj, edges)[0]
     return max(2, int((inside + 2 * max(below, above)) * (folds - 1) / folds))

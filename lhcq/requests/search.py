@@ -45,9 +45,9 @@ def search_config(
 ) -> SearchConfig:
     """A search's configuration with every default resolved; `regions` are from, to, width, all in GeV.
 
-    `sideband` None is half a width; `fit` None reaches from the first sideband to six widths above the regions, where
-    the spectrum has long ended. `shuffles` None are 10 with trees, and none with a language model, since each would
-    be a training for every region and fold. Raises `BadInput` for what cannot be.
+    `sideband` None is a width; `fit` None reaches from half a width below the regions, or from a narrower sideband,
+    to six widths above them, where the spectrum has long ended. `shuffles` None are 10 with trees, and none with a
+    language model, since each would be a training for every region and fold. Raises `BadInput` for what cannot be.
     """
     if shuffles is not None:
         config["shuffles"] = shuffles
@@ -61,8 +61,8 @@ def resolve_regions(
 ) -> dict[str, float]:
     """The fields of a `RegionsConfig` that say where, as `search_config` has them, all in GeV."""
     low, high, width = regions
-    beside = width / 2 if sideband is None else sideband
-    start, end = fit or (low - beside, min(high + 6 * width, 13_500.0))
+    beside = width if sideband is None else sideband
+    start, end = fit or (low - min(beside, width / 2), min(high + 6 * width, 13_500.0))
     return {
         "low": low, "high": high, "width": width, "sideband": beside, "fit_low": start, "fit_high": end,
     }  # fmt: skip

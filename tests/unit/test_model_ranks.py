@@ -103,6 +103,8 @@ TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two G
 def small(few_layers, request):
     """A base of few layers, and no rank left behind."""
     torch.set_num_threads(1)
+    import bitsandbytes  # noqa: F401  before it is told that there is no GPU: it looks once in a process
+
     with pytest.MonkeyPatch.context() as patched:
         if request.param == "cpu":
             patched.setenv("CUDA_VISIBLE_DEVICES", "")  # for the other process

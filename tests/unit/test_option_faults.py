@@ -89,13 +89,16 @@ def test_no_verb_makes_a_configuration_beside_those_that_are_tried() -> None:
         ),
         (
             ("--regions", "3000..5000..0"),
-            "WIDTH of --regions should be greater than 0; --sideband, half of that width",
+            "WIDTH of --regions should be greater than 0; --sideband, that width",
         ),
         (
             ("--regions", "100..2000..400"),
-            "where the fit begins, --sideband below --regions, should be greater than 0.",
+            "where the fit begins, below --regions, should be greater than 0.",
         ),
-        (("--fit", "2800..9000"), "LOW of --fit: 2800 GeV; a fit has to reach over .* 2700 to 5300 GeV."),
+        (
+            ("--fit", "2900..9000"),
+            "LOW of --fit: 2900 GeV; a fit has to reach beyond .* below 2900 to above 5100",
+        ),
         (("--fit", "2600..14000"), "HIGH of --fit should be less than or equal to 13500."),
         (("--select", "0.1,2"), "--select: each selection is a share between 0 and 1."),
         (("--template", "wide"), "--template: wide holds m_jj or determines it"),

@@ -24,6 +24,7 @@ from lhcq.requests.search import (
     Shuffle,
     Training,
     chunk_of,
+    in_range,
     rounds_of,
     search_config,
     search_request,
@@ -148,7 +149,7 @@ def test_a_template_that_knows_the_mass_is_refused_with_the_reason(place: Worksp
     ("options", "message"),
     [
         ({"regions": (3000.0, 3300.0, 400.0)}, "no region of 400 GeV fits"),
-        ({"fit": (2800.0, 6000.0)}, r"has to reach over the regions and their sidebands, 2700 to 5300 GeV"),
+        ({"fit": (2900.0, 6000.0)}, r"has to reach beyond the regions, from below 2900 to above 5100 GeV"),
         ({"selections": (0.01, 1.5)}, "each selection is a share between 0 and 1"),
         ({"model": ""}, "model: String should have at least 1 character"),
     ],
@@ -237,7 +238,17 @@ def test_what_counts_is_what_all_folds_but_one_have_to_learn_from(tmp_path: Path
     with pytest.raises(
         BadInput, match="from 3,300 to 3,700 GeV: its upper sideband has 49 events to learn from"
     ):
-        search_request(place, "events", search_config(**FEW))
+        search_request(place, "events", search_config(**FEW, sideband=200.0))
+
+
+def test_a_sideband_is_as_wide_as_a_region_and_ends_where_the_fit_does() -> None:
+    config = search_config()
+    assert (config.sideband, config.fit_low, config.fit_high) == (400.0, 2700.0, 7500.0)
+    mjj = np.arange(2600.0, 3900.0, 100.0)
+    seen = mjj[in_range(mjj, config)]
+    beside = seen[weak_labels(seen, config.regions[0], config.sideband) == 0]
+    assert beside.tolist() == [2700.0, 2800.0, 3300.0, 3400.0, 3500.0, 3600.0]
+    assert search_config(sideband=100.0).fit_low == 2800.0
 
 
 def test_a_dataset_has_to_be_there_and_to_have_what_the_classifier_sees(place: Workspace) -> None:

@@ -65,7 +65,7 @@ def spec_of_today(**more: Any) -> SearchSpec:
         dataset="box",
         dataset_sha256="0" * 64,
         duplicates_sha256=None,
-        config=search_config().model_dump(),
+        config=search_config(sideband=200.0).model_dump(),
         template={
             "name": "compact-without-mass",
             "version": 1,
