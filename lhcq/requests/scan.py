@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lhcq.config import TREES, ScanConfig
 from lhcq.errors import BadInput
 from lhcq.records.duplicates import duplicates_sha256, read_firsts
-from lhcq.records.events import events_sha256, read_events
+from lhcq.records.events import events_sha256
 from lhcq.records.jobs import Job
 from lhcq.records.specs import FineTuning, ScanSpec
 from lhcq.requests.search import default_name, in_range, read_masses, resolve_regions
@@ -58,9 +58,9 @@ def scan_request(
         raise ValueError("a scan by a language model needs to know how that is trained, and no other does")
     name = name or default_name(dataset, config.model)
     workspace.scan(name)
-    manifest, template, mjj, known = read_masses(workspace, dataset, config, beside="label")
+    manifest, template, mjj, events = read_masses(workspace, dataset, config, beside=("label", "row"))
     kept = in_range(mjj, config)
-    labels = known.fill_null(-1).to_numpy()[kept]
+    labels = events["label"].fill_null(-1).to_numpy()[kept]
     if n_unknown := int((labels < 0).sum()):
         raise BadInput(
             f"{dataset}: {n_unknown:,} of the {len(labels):,} events in the fit's range have no label, and a scan "
@@ -72,7 +72,9 @@ def scan_request(
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
     region = _fullest(signal, config.regions)
-    _check_enough(workspace.dataset(dataset), manifest, mjj, config, region)
+    _check_enough(
+        events["row"].to_numpy()[kept], mjj[kept], config, region, workspace.dataset(dataset), manifest
+    )
     n_background = len(labels) - len(signal)
     spec = ScanSpec.resolved(
         dataset=dataset,
@@ -91,11 +93,12 @@ def scan_request(
 
 
 def _check_enough(
-    directory: Path,
-    manifest: dict[str, Any],
+    rows: NDArray[np.int64],
     mjj: NDArray[np.float64],
     config: ScanConfig,
     region: tuple[float, float],
+    directory: Path,
+    manifest: dict[str, Any],
 ) -> None:
     """Refuse, before any training, a region that has too few events (n,) to learn from though all signal were put in.
 
@@ -103,12 +106,10 @@ def _check_enough(
     """
     from lhcq.evaluate.weak import WeakEvents, assign_folds, check_enough
 
-    kept = in_range(mjj, config)
-    rows = read_events(directory, ["row"])["row"].to_numpy()[kept]
     firsts = read_firsts(directory, manifest, rows)
     for seed in sorted({seed for _, seed in config.points}):
         folds = assign_folds(firsts, config.folds, f"{manifest['source_sha256']} {seed}")
-        events = WeakEvents(rows=rows, mjj=mjj[kept], folds=folds, values=np.zeros((len(rows), 0)))
+        events = WeakEvents(rows=rows, mjj=mjj, folds=folds, values=np.zeros((len(rows), 0)))
         try:
             check_enough(events, [region], config.sideband)
         except BadInput as error:

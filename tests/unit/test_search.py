@@ -348,4 +348,4 @@ def test_what_asking_needs_of_the_events_is_read_at_once(
         monkeypatch.setattr(module, "read_events", reading, raising=False)
     search.search_request(place, "mixed", search.search_config(**FEW))
     scan.scan_request(place, "mixed", scan.scan_config((0, 100), regions=FEW["regions"], folds=2))
-    assert read == [["mjj", "row"], ["mjj", "label"]]
+    assert read == [["mjj", "row"], ["mjj", "label", "row"]]
