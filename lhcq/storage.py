@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,8 +58,10 @@ def explained_os_errors(path: Path) -> Iterator[None]:
             raise DiskFull(
                 f"{path}: no space left on the device. Free some space and run the same command again."
             ) from error
-        if error.errno in _UNWRITABLE:
-            raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno)}).") from error
+        # A directory that takes no files, as /proc, or went meanwhile; any other file that is missing is a fault.
+        gone = error.errno == errno.ENOENT and Path(str(error.filename)).parent == path.parent
+        if gone or error.errno in _UNWRITABLE:
+            raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno or 0)}).") from error
         raise
 
 
@@ -272,18 +274,22 @@ def rotate(log: Path) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, where_possible: bool = False) -> Iterator[None]:
+def exclusive(
+    path: Path, *, where_possible: bool = False, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold the lock file `path` for the body; others wait, on whatever host, and a holder's death frees it.
 
     `where_possible`: what the lock is for is right without it, and costs more, so that a filesystem without locks is
-    no error.
+    no error. `on_wait` is called where another holds it.
     """
     with explained_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a")
     with lock:
         try:
-            lock_file(lock)
+            if not lock_file(lock, wait=False):
+                on_wait()
+                lock_file(lock)
         except OSError:
             if not where_possible:
                 raise

@@ -69,10 +69,15 @@ def command(
 
 
 def _read(numbers: str) -> list[float]:
-    try:
-        return [float(one) for one in numbers.split()]
-    except ValueError as error:
-        raise BadInput(f"--numbers: {error}.") from None
+    found = []
+    for one in numbers.split():
+        try:
+            found.append(float(one))
+        except ValueError:
+            raise BadInput(
+                f"--numbers: {one[:40]!r} is no number. Write them with blanks between, such as '3240 413 49'."
+            ) from None
+    return found
 
 
 def _said(told: "Answer", dataset: str | None) -> str:

@@ -9,8 +9,6 @@ import click
 
 from lhcq.cli.conventions import label_map_option, labels_option, padding_option
 from lhcq.cli.options import (
-    answer,
-    answer_queued,
     choice_of,
     force_option,
     json_option,
@@ -27,7 +25,9 @@ from lhcq.cli.parameters import FilePath, NumberRange, example
 from lhcq.config import CLUSTER_PRESETS, ClusterConfig, on_cluster_preset
 
 if TYPE_CHECKING:
-    from lhcq.records.jobs import Priority
+    from lhcq.cli.session import Waited
+    from lhcq.events.layout import EventFile
+    from lhcq.records.jobs import Job, Priority
 
 _option = functools.partial(preset_option, presets=CLUSTER_PRESETS)
 
@@ -94,15 +94,14 @@ def command(
     Presets: lhco is anti-kt R=1.0, pt > 20 GeV, two leading jets; diary is anti-kt R=0.5, pt > 1200 GeV, all jets.
     A command that was stopped or killed goes on when it is given again, and does only what is missing.
     """
-    from lhcq.cli.session import have_done, open_workspace, say
-    from lhcq.manifests import read_manifest
+    from lhcq.cli.session import conclude, have_done, open_workspace, say
     from lhcq.records.specs import ClusterSpec
     from lhcq.requests.cluster import cluster_request, find_events
     from tasks.client import events_done, workers_for
 
     config = _config(**jets)
     workspace = open_workspace()
-    final = workspace.dataset(name)
+    workspace.dataset(name)
     events = find_events(workspace, file, config, warn=say)
     job = cluster_request(
         workspace,
@@ -131,19 +130,25 @@ def command(
         force=force,
         begin=begin,
     )
-    if not waited.finished:
-        answer_queued(as_json, job)
-    elif waited.code == 0:
-        manifest = read_manifest(final, what=f"dataset {name!r}", remedy="Run `lhcq cluster`.")
-        rate = waited.rate(events.n_events)
-        value = {
-            "dataset": str(final), "seconds": waited.seconds, "events_per_second": rate, "chunks": job.parts
-        }  # fmt: skip
-        text = _text(final, manifest, waited.took(events.n_events, more=f", {cut}"))
-        if events.ignored:
-            text += f"\n  columns that were not read: {', '.join(events.ignored)}"
-        answer(as_json, {**value, **_facts(manifest), "ignored_columns": list(events.ignored)}, text)
-    return waited.code
+    return conclude(
+        waited, job, lambda: _told(workspace.dataset(name), job, events, waited, cut), as_json=as_json
+    )
+
+
+def _told(
+    final: Path, job: "Job", events: "EventFile", waited: "Waited", cut: str
+) -> tuple[dict[str, Any], str]:
+    from lhcq.manifests import read_manifest
+
+    manifest = read_manifest(final, what=f"dataset {job.name!r}", remedy="Run `lhcq cluster`.")
+    rate = waited.rate(events.n_events)
+    value = {
+        "dataset": str(final), "seconds": waited.seconds, "events_per_second": rate, "chunks": job.parts
+    }  # fmt: skip
+    text = _text(final, manifest, waited.took(events.n_events, more=f", {cut}"))
+    if events.ignored:
+        text += f"\n  columns that were not read: {', '.join(events.ignored)}"
+    return {**value, **_facts(manifest), "ignored_columns": list(events.ignored)}, text
 
 
 def _config(preset: str, **overrides: Any) -> Any:

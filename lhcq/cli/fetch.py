@@ -1,6 +1,7 @@
 """`lhcq fetch NAME`."""
 
 import contextlib
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,10 +178,10 @@ def _told(entry: "ArchiveFile", fetched: "Fetched") -> str:
         f"Please cite {entry.record.cited()}.",
     ]
     if entry.file.endswith(".h5"):
-        lines.append(f"Next: lhcq inspect {fetched.path}")
+        lines.append(f"Next: lhcq inspect {shlex.quote(str(fetched.path))}")
     if entry.file.endswith(".masterkey"):
-        box = fetched.path.with_suffix(".h5")
-        lines.append(f"Next: lhcq cluster {box} --labels {fetched.path} --name NAME")
+        box, key = (shlex.quote(str(path)) for path in (fetched.path.with_suffix(".h5"), fetched.path))
+        lines.append(f"Next: lhcq cluster {box} --labels {key} --name NAME")
     return "\n".join(lines)
 
 

@@ -1,13 +1,11 @@
 """`lhcq generate OUT.h5`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.options import (
-    answer,
-    answer_queued,
     force_option,
     json_option,
     max_parallel_option,
@@ -61,7 +59,7 @@ def command(
 
     The same seed gives the same bytes, whatever the number of workers.
     """
-    from lhcq.cli.session import have_done, open_workspace
+    from lhcq.cli.session import conclude, have_done, open_workspace
     from lhcq.config import GenerateConfig
     from lhcq.events.pythia import require_pythia
     from lhcq.requests.generate import generate_request
@@ -83,11 +81,10 @@ def command(
         force=force,
         begin=lambda current: require_pythia() if current.workers else None,
     )
-    if not waited.finished:
-        answer_queued(as_json, job)
-    elif waited.code == 0:
+
+    def told() -> tuple[dict[str, Any], str]:
         rate, file = waited.rate(n_events), out.absolute()
         value = {"file": str(file), "events": n_events, "seconds": waited.seconds, "events_per_second": rate}
-        text = f"generated {n_events:,} events{waited.took(n_events)}: {file}"
-        answer(as_json, value, text)
-    return waited.code
+        return value, f"generated {n_events:,} events{waited.took(n_events)}: {file}"
+
+    return conclude(waited, job, told, as_json=as_json)

@@ -197,8 +197,3 @@ def printed_table(
 def answer(as_json: bool, value: dict[str, Any], text: str) -> None:
     """Print the answer of a command: one JSON object, or the text for people."""
     click.echo(json.dumps(value, sort_keys=True, allow_nan=False) if as_json else text)
-
-
-def answer_queued(as_json: bool, job: "Job", *, shown_by: str = "status") -> None:
-    """Print the answer of a command that does not wait for its job."""
-    answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq {shown_by}` shows it.")

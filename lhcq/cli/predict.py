@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import (
-    answer,
-    answer_queued,
     force_option,
     json_option,
     max_parallel_option,
@@ -77,7 +75,7 @@ def command(
     was trained on, of its test subset alone. A command that was stopped or killed goes on when it is given again.
     Another --select on a finished prediction is a prediction of its own, of the same scores.
     """
-    from lhcq.cli.session import find_workspace, have_done, say
+    from lhcq.cli.session import conclude, find_workspace, have_done, say
     from lhcq.records.specs import PredictSpec, PredictTerms
     from lhcq.requests.predict import predict_request
     from tasks.client import events_done, workers_for
@@ -103,23 +101,19 @@ def command(
             say(line)
 
     if wait and job.terms_of(PredictTerms).scores_of:  # sooner done than a worker starts
-        _tell(workspace, job, _select(workspace, job, begin, force=force), as_json=as_json)
-        return 0
-    waited = have_done(
-        workspace,
-        job,
-        workers_for(job),
-        measure=lambda: events_done(workspace, job, total),
-        again="Run the same command again to go on.",
-        wait=wait,
-        force=force,
-        begin=begin,
-    )
-    if not waited.finished:
-        answer_queued(as_json, job)
-    elif waited.code == 0:
-        _tell(workspace, job, waited, as_json=as_json)
-    return waited.code
+        waited = _select(workspace, job, begin, force=force)
+    else:
+        waited = have_done(
+            workspace,
+            job,
+            workers_for(job),
+            measure=lambda: events_done(workspace, job, total),
+            again="Run the same command again to go on.",
+            wait=wait,
+            force=force,
+            begin=begin,
+        )
+    return conclude(waited, job, lambda: _told(workspace, job, waited), as_json=as_json)
 
 
 def _select(workspace: "Workspace", job: "Job", begin: "Callable[[], None]", *, force: bool) -> "Waited":
@@ -139,7 +133,7 @@ def _select(workspace: "Workspace", job: "Job", begin: "Callable[[], None]", *, 
     return Waited(code=0, seconds=time.monotonic() - began)
 
 
-def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
+def _told(workspace: "Workspace", job: "Job", waited: "Waited") -> tuple[dict[str, Any], str]:
     from lhcq.records.jobs import load_job
     from lhcq.records.predictions import page_file, read_summary, scores_file
     from lhcq.records.specs import PredictTerms
@@ -167,4 +161,4 @@ def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool
         str(page_file(final)),
     ]
     told = {**summary, **files, "scores_of": scores_of, "seconds": waited.seconds, "events_per_second": rate}
-    answer(as_json, told, "\n".join(lines))
+    return told, "\n".join(lines)

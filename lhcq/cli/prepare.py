@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import (
-    answer,
-    answer_queued,
     choice_of,
     force_option,
     json_option,
@@ -21,6 +19,9 @@ from lhcq.cli.parameters import NameOf, example
 from lhcq.config import SplitConfig
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lhcq.cli.session import Waited
     from lhcq.records.jobs import Priority
 
 
@@ -91,11 +92,9 @@ def command(
     subset, to stand beside every checkpoint: some on the numbers of the prompts, others on all features of NAME.
     """
     from lhcq.cli.models import chosen_model
-    from lhcq.cli.session import find_workspace, have_done, say
+    from lhcq.cli.session import conclude, find_workspace, have_done, say
     from lhcq.config import template_without_mass
-    from lhcq.manifests import read_manifest
     from lhcq.records.events import find_dataset
-    from lhcq.records.subsets import training_prompts
     from lhcq.requests.prepare import model_for_tokens, prepare_request
     from tasks.client import progress_of, workers_for
 
@@ -104,7 +103,7 @@ def command(
     with told_by_option():
         resolved = SplitConfig.checked(template=template, **config)
     workspace = find_workspace()
-    final = workspace.split(split)
+    workspace.split(split)
     find_dataset(workspace.dataset(name))  # before a model is fetched for it
     model_name, model_dir = model_for_tokens(chosen_model(model, workspace), workspace, say)
     job = prepare_request(
@@ -120,22 +119,23 @@ def command(
         wait=wait,
         force=force,
     )
-    if not waited.finished:
-        answer_queued(as_json, job)
-    elif waited.code == 0:
-        manifest = read_manifest(final, what=f"split {split!r}", remedy="Run `lhcq prepare`.")
-        others = (counts for part, counts in manifest["counts"].items() if part != "train")
-        n_prompts = training_prompts(manifest) + sum(sum(counts.values()) for counts in others)
-        value = {
-            "split": str(final), "seconds": waited.seconds, "events_per_second": waited.rate(n_prompts)
-        }  # fmt: skip
-        facts = {key: manifest[key] for key in ("counts", "unlabelled", "template", "tokens", "features")}
-        answer(
-            as_json,
-            {**value, **facts},
-            _text(final, manifest, n_prompts, waited.took(n_prompts), resolved.copies),
-        )
-    return waited.code
+    return conclude(
+        waited, job, lambda: _told(workspace.split(split), waited, resolved.copies), as_json=as_json
+    )
+
+
+def _told(final: "Path", waited: "Waited", copies: int) -> tuple[dict[str, Any], str]:
+    from lhcq.manifests import read_manifest
+    from lhcq.records.subsets import training_prompts
+
+    manifest = read_manifest(final, what=f"split {final.name!r}", remedy="Run `lhcq prepare`.")
+    others = (counts for part, counts in manifest["counts"].items() if part != "train")
+    n_prompts = training_prompts(manifest) + sum(sum(counts.values()) for counts in others)
+    value = {
+        "split": str(final), "seconds": waited.seconds, "events_per_second": waited.rate(n_prompts)
+    }  # fmt: skip
+    facts = {key: manifest[key] for key in ("counts", "unlabelled", "template", "tokens", "features")}
+    return {**value, **facts}, _text(final, manifest, n_prompts, waited.took(n_prompts), copies)
 
 
 def _text(final: Any, manifest: dict[str, Any], n_prompts: int, took: str, copies: int) -> str:

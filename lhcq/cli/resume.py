@@ -1,12 +1,10 @@
 """`lhcq resume NAME`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lhcq.cli.options import (
-    answer,
-    answer_queued,
     json_option,
     kind_option,
     traced,
@@ -59,7 +57,7 @@ def command(name: str, kind: str | None, workers: int | None, wait: bool, as_jso
 
 
 def _go_on(workspace: "Workspace", job: "Job", workers: int | None, *, wait: bool, as_json: bool) -> int:
-    from lhcq.cli.session import have_done
+    from lhcq.cli.session import conclude, have_done
     from lhcq.records.jobs import outcome_of
     from tasks.client import progress_of, workers_for
 
@@ -71,10 +69,10 @@ def _go_on(workspace: "Workspace", job: "Job", workers: int | None, *, wait: boo
         again=f"Run `lhcq resume {job.name}` to go on.",
         wait=wait,
     )
-    if not waited.finished:
-        answer_queued(as_json, job)
-    elif waited.code == 0:
+
+    def told() -> tuple[dict[str, Any], str]:
         outcome = outcome_of(workspace, job)
         message = outcome.message if outcome else ""
-        answer(as_json, {"job": job.title, "message": message, "seconds": waited.seconds}, message)
-    return waited.code
+        return {"job": job.title, "message": message, "seconds": waited.seconds}, message
+
+    return conclude(waited, job, told, as_json=as_json)

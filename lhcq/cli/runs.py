@@ -1,5 +1,6 @@
 """What the verbs show of a run."""
 
+import shlex
 import statistics
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
             table_text(rows),
             *(f"Alarm: {line}" for line in alarm_lines(workspace, run)),
             *verdict_of(view),
-            *([f"To make it again: lhcq run {recipe}"] if recipe.exists() else []),
+            *([f"To make it again: lhcq run {shlex.quote(str(recipe))}"] if recipe.exists() else []),
         ]
     )
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lhcq.cli.options import (
-    answer,
-    answer_queued,
     choice_of,
     json_option,
     max_parallel_option,
@@ -203,7 +201,7 @@ def command(
     spectrum is compared with a fit beside the region. A command that was stopped or killed goes on when it is given
     again.
     """
-    from lhcq.cli.session import find_workspace, have_done, say
+    from lhcq.cli.session import conclude, find_workspace, have_done, say
     from lhcq.requests.fine_tuning import fine_tuning, training_config
     from lhcq.requests.scan import scan_config, scan_request
     from lhcq.requests.search import search_config, search_request
@@ -234,13 +232,8 @@ def command(
         wait=wait,
         begin=lambda _: _say_what_it_takes(workspace, job),
     )
-    if not waited.finished:
-        answer_queued(as_json, job)
-    elif waited.code == 0 and put_in is None:
-        _tell(workspace, job, waited, as_json=as_json)
-    elif waited.code == 0:
-        _tell_scan(workspace, job, waited, as_json=as_json)
-    return waited.code
+    told = _told if put_in is None else _told_of_scan
+    return conclude(waited, job, lambda: told(workspace, job, waited), as_json=as_json)
 
 
 def _words(sideband: float | None, fit: tuple[float, ...] | None) -> dict[str, str]:
@@ -275,7 +268,7 @@ def _say_what_it_takes(workspace: "Workspace", job: "Job") -> None:
         say(f"{job.title}: {line}")
 
 
-def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
+def _told(workspace: "Workspace", job: "Job", waited: "Waited") -> tuple[dict[str, Any], str]:
     from lhcq.records.searches import page_file, read_found, scores_file
     from lhcq.records.specs import SearchSpec
     from lhcq.report.search import search_verdict, table_of_tests
@@ -290,10 +283,10 @@ def _tell(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool
         str(page_file(final)),
     ]
     files = {"scores": str(scores_file(final)), "report": str(page_file(final))}
-    answer(as_json, {**found, **files, "seconds": waited.seconds}, "\n".join(lines))
+    return {**found, **files, "seconds": waited.seconds}, "\n".join(lines)
 
 
-def _tell_scan(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json: bool) -> None:
+def _told_of_scan(workspace: "Workspace", job: "Job", waited: "Waited") -> tuple[dict[str, Any], str]:
     from lhcq.records.scans import page_file, read_found
     from lhcq.records.specs import ScanSpec
     from lhcq.report.scan import scan_verdict, table_of_points
@@ -307,4 +300,4 @@ def _tell_scan(workspace: "Workspace", job: "Job", waited: "Waited", *, as_json:
         *(f"  {sentence}" for sentence in scan_verdict(found)),
         str(page_file(final)),
     ]
-    answer(as_json, {**found, "report": str(page_file(final)), "seconds": waited.seconds}, "\n".join(lines))
+    return {**found, "report": str(page_file(final)), "seconds": waited.seconds}, "\n".join(lines)

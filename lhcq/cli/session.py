@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -108,6 +108,7 @@ def have_done(
             clear_way(workspace, job.kind, job.name, result_of(workspace, job))
         if done_already(workspace, job):
             return Waited(code=0)
+        workspace.create()  # a question before it has made nothing; says so where nothing can be written
         try:
             refuse_taken_name(workspace, job)
             renew_terms(
@@ -124,6 +125,26 @@ def have_done(
             if done_already(workspace, job):  # workers that were at it ended it in between
                 return Waited(code=0)
             raise
+
+
+def conclude(
+    waited: Waited,
+    job: "Job",
+    tell: Callable[[], tuple[dict[str, Any], str]],
+    *,
+    as_json: bool,
+    shown_by: str = "status",
+) -> int:
+    """Print what came of a verb's job, and give the verb's exit code.
+
+    `tell` gives what a job that is done has made, as JSON has it and as people read it. Of one that nobody waits for
+    the answer is which command shows it; why one did not end well has been said.
+    """
+    if not waited.finished:
+        answer(as_json, {"job": job.title}, f"{job.title} is queued. `lhcq {shown_by}` shows it.")
+    elif waited.code == 0:
+        answer(as_json, *tell())
+    return waited.code
 
 
 def clear_way(workspace: Workspace, kind: str, name: str, result: Path) -> None:

@@ -8,8 +8,6 @@ import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from lhcq.cli.options import (
-    answer,
-    answer_queued,
     choice_of,
     force_option,
     json_option,
@@ -231,7 +229,7 @@ def follow_run(
 ) -> int:
     """Publish what a run needs next, wait for its end, and print its table."""
     from lhcq.cli.runs import alarm_lines, run_answer
-    from lhcq.cli.session import have_done, say
+    from lhcq.cli.session import conclude, have_done, say
     from lhcq.records.threads import beyond_cores, threads_of
     from tasks.client import progress_of, workers_for
 
@@ -253,12 +251,12 @@ def follow_run(
     )
     for line in alarm_lines(workspace, job.name) if waited.code != 0 else ():
         click.echo(f"lhcq: alarm: {line}", err=True)
-    if not waited.finished:
-        answer_queued(as_json, job, shown_by=f"watch {job.name}")
-    elif waited.code == 0:
+
+    def told() -> tuple[dict[str, Any], str]:
         value, text = run_answer(workspace, job.name)
-        answer(as_json, {**value, "seconds": waited.seconds}, text)
-    return waited.code
+        return {**value, "seconds": waited.seconds}, text
+
+    return conclude(waited, job, told, as_json=as_json, shown_by=f"watch {job.name}")
 
 
 def say_what_it_takes(

@@ -9,18 +9,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from lhcq.evaluate.dijet import Peak, Spectrum
 from lhcq.evaluate.hunt import RegionTest
 from lhcq.evaluate.weak import WeakEvents
 
 Floats = NDArray[np.float64]
+Bits = NDArray[np.bool_]
 
 LOOKS = ("m_sd_heavy", "m_sd_light", "m_heavy", "m_light", "tau21_heavy", "tau21_light", "n_heavy", "n_light")
 """Features by which people know a resonance's decay, of those that a dataset has."""
 WORTH_DESCRIBING = 2.0
-"""Standard deviations below which an excess has no looks: they would be those of noise."""
+"""Standard deviations, as they are told, below which an excess has no looks: they would be those of noise."""
 _SAMPLES = 200
 _BINS = 25
 _FEWEST_BESIDE = 10
@@ -29,16 +30,17 @@ _FEWEST_BESIDE = 10
 def describe_excess(
     events: WeakEvents,
     tests: Sequence[RegionTest],
-    best: int | None,
+    found: Mapping[str, Any],
     looks: Mapping[str, Floats],
     edges: Floats,
 ) -> dict[str, Any] | None:
     """The most significant of the tests: its mass, its number of events, and the `looks` (n_events,) of these.
 
-    None where there is no test, or none that is worth it.
+    `found` is what `hunt.summarize` made of the tests. None where there is no test, or none that is worth it.
     """
+    best = found["best"]
     test = None if best is None else tests[best]
-    if best is None or test is None or test.excess is None or test.excess.z < WORTH_DESCRIBING:
+    if test is None or test.excess is None or found["tests"][best]["z"] < WORTH_DESCRIBING:
         return None
     excess, (low, high) = test.excess, test.region
     peak = Spectrum(edges, test.region).peak(test.counts, excess)
@@ -55,11 +57,23 @@ def describe_excess(
         "events": excess.seen - excess.expected,
         "events_error": float(np.sqrt(excess.seen + excess.error**2)),
         "mass": None if peak is None else _mass_of(peak),
+        "lacking": _lacking(events, inside, (mjj < low) | (mjj >= high)),
         "looks": {
             name: _look(values[inside], values[beside], excess.expected, random)
             for name, values in looks.items()
         },
     }
+
+
+def _lacking(events: WeakEvents, inside: Bits, elsewhere: Bits) -> dict[str, float | int]:
+    """Of how many of the events inside a feature has no value, and the share of such events elsewhere, (n,) each.
+
+    Trees, too, learn from what is missing: where that is in one region alone, its selection is a bump of it. The
+    p-value is the binomial one of so many inside by the share elsewhere.
+    """
+    lacks: Bits = np.asarray(np.isnan(events.values).any(axis=1))
+    n, share = int(lacks[inside].sum()), float(lacks[elsewhere].mean()) if elsewhere.any() else 0.0
+    return {"n": n, "share_elsewhere": share, "p_value": float(binom.sf(n - 1, int(inside.sum()), share))}
 
 
 def _mass_of(peak: Peak) -> dict[str, Any]:

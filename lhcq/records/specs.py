@@ -219,11 +219,14 @@ class TrainSpec(OfBase):
 
 
 class PredictTerms(Terms):
-    """Where the master key of a prediction stands now, and whether its scores stand already."""
+    """Where the master key of a prediction stands now, whether its scores stand already, and what was seen before."""
 
     labels: str | None
     scores_of: str | None = None
     """The finished prediction whose scores are used; None where a model gives them. They are the same."""
+    shared: Mapping[str, int] | None = None
+    """Events in each subset of the run's split, of a dataset from another source: they follow from both. None where
+    the dataset is the run's own, or neither keeps m_jj."""
 
 
 class Template(Grown):

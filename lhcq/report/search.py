@@ -15,6 +15,8 @@ _CLAIMED = 1e-3
 _POOR_FIT = 0.01
 _HOPELESS_FIT = 1e-6
 """P-value of the fit to all events, of which there are many more: below, the function has the wrong shape."""
+_UNLIKELY, _MANY_LACK = 1e-3, 0.1
+"""P-value of so many events without a value, and their share of the excess's, from which on they are told of."""
 _LOOK = "look-"
 _MASSES = (("m_sd_heavy", "m_sd_light"), ("m_heavy", "m_light"))
 LOOKS = {
@@ -57,6 +59,7 @@ def search_verdict(found: dict[str, Any]) -> list[str]:
         _said_global(overall),
     ]
     sentences += _answer(found)
+    sentences += _said_lacking(found)
     sentences += beside
     sentences.append(_said_spread(found))
     failed = n_tests - overall["tests"]
@@ -77,6 +80,18 @@ def search_verdict(found: dict[str, Any]) -> list[str]:
             + " A smooth change is taken up by the fit; a bump would not be."
         )
     return sentences
+
+
+def _said_lacking(found: dict[str, Any]) -> list[str]:
+    """A warning where the excess may be one of values that are missing."""
+    best, lacking = found["tests"][found["best"]], (found["excess"] or {}).get("lacking")
+    if lacking is None or lacking["p_value"] > _UNLIKELY or lacking["n"] < _MANY_LACK * best["seen"]:
+        return []
+    return [
+        f"Beware: of the {best['seen']:,} events seen there {lacking['n']:,} lack the value of a feature that the "
+        f"classifier reads, as {lacking['share_elsewhere']:.2%} of the events outside of {_named(best)} do: the "
+        "excess may be of what is missing. Look where these values got lost before anything else."
+    ]
 
 
 def _said_beside(found: dict[str, Any]) -> list[str]:
@@ -108,12 +123,20 @@ def _said_spread(found: dict[str, Any]) -> str:
         f"{one['measured']:.2f} ± {one['error']:.2f} at {one['share']:.2%} selected ({one['n']} tests)"
         for one in measured
     )
-    divided = [one for one in measured if one["width"] > 1]
-    return f"Among the same events with each other's m_jj significances are spread by {widths}; " + (
-        "those here are divided by that, where it is above 1."
-        if divided
-        else "those here are the fits' own, as that is not above 1, or known by too few shuffles."
-    )
+    said = f"Among the same events with each other's m_jj significances are spread by {widths}; "
+    if any(one["width"] > 1 for one in measured):
+        said += "those here are divided by that, where it is above 1."
+    elif any(one["measured"] > 1 for one in measured):
+        said += "those here are the fits' own."
+    else:
+        return said + "those here are the fits' own, as that is not above 1."
+    few = ", ".join(f"{one['share']:.2%}" for one in measured if one["width"] == 1 < one["measured"])
+    if few:
+        said += (
+            f" At {few} these tests are too few to divide by their spread, so p-values are too small: give more "
+            "--shuffles."
+        )
+    return said
 
 
 def _said_global(overall: dict[str, Any]) -> str:

@@ -1,24 +1,34 @@
 """Asking for the scores of a dataset's events."""
 
 import contextlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from lhcq.errors import BadInput, NotThere
 from lhcq.events.masterkey import read_master_key
 from lhcq.jets.definitions import compare_axes, unknown_jets
 from lhcq.jets.plan import Chunks, plan_chunks
 from lhcq.manifests import read_manifest
+from lhcq.prompts.features import KNOWN, compute_features
 from lhcq.prompts.particles import check_kept
 from lhcq.prompts.templates import check_renders
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.commits import read_verified
-from lhcq.records.events import events_sha256, kept_constituents, read_dataset, read_events, read_schema
+from lhcq.records.events import (
+    events_sha256,
+    kept_constituents,
+    names_of_jet,
+    read_dataset,
+    read_event_batches,
+    read_schema,
+)
 from lhcq.records.jobs import Job, load_job
 from lhcq.records.predictions import has_scores_of
-from lhcq.records.shared_events import count_shared, describe_shared
+from lhcq.records.shared_events import TOLD_BY, count_shared, describe_shared
 from lhcq.records.specs import PredictSpec, PredictTerms, Template, TrainSpec
 from lhcq.records.subsets import count_events, split_of_run, subset_sha256
 from lhcq.records.tags import resolve_step
@@ -84,10 +94,9 @@ def predict_request(
     if key:
         _check_key(key, dataset, events, n_source)
     trained_on = events["source_sha256"] == split["source_sha256"]
-    if not trained_on and "mjj" in read_schema(directory).names:
-        mjj = read_events(directory, ["mjj"])["mjj"].fill_null(math.nan).to_numpy()
-        for warning in describe_shared(count_shared(workspace.split(trained.split), split, mjj)):
-            say(warning)
+    shared = None if trained_on else _count_shared(directory, workspace.split(trained.split), split)
+    for warning in describe_shared(shared):
+        say(warning)
     say(_what_can_be_selected(split["counts"][REFERENCE]["background"], largest_p_value))
     fine = max(_FEWEST_EVENTS, -(-events["rows"] // _STRETCHES))
     spec = PredictSpec.resolved(
@@ -112,7 +121,8 @@ def predict_request(
         events_per_chunk=chunk or min(_MOST_EVENTS, fine),
     )
     check_room(workspace.root, _BYTES_PER_EVENT * spec.n_events)
-    labels = str(key.absolute()) if key else None
+    counted: dict[str, Any] = {} if shared is None else {"shared": shared}
+    terms = PredictTerms(labels=str(key.absolute()) if key else None, **counted)
     alike = _with_the_same_scores(workspace, spec)
     if name is None:
         taken = alike.get(usual, largest_p_value) != largest_p_value
@@ -124,10 +134,24 @@ def predict_request(
         )
         say(f"the scores of prediction {scores_of} are used: nothing is scored again.")
         return Job(
-            kind=spec.kind, name=name, spec=spec, terms=PredictTerms(labels=labels, scores_of=scores_of)
+            kind=spec.kind, name=name, spec=spec, terms=terms.model_copy(update={"scores_of": scores_of})
         )
     n_chunks = sum(map(len, stretches_of(spec)))
-    return Job(kind=spec.kind, name=name, spec=spec, terms=PredictTerms(labels=labels), parts=n_chunks)
+    return Job(kind=spec.kind, name=name, spec=spec, terms=terms, parts=n_chunks)
+
+
+def _count_shared(directory: Path, split_dir: Path, split: dict[str, Any]) -> dict[str, int] | None:
+    """A dataset's events that stand in each subset of a split; None where one of both keeps no m_jj."""
+    schema = read_schema(directory)
+    if "mjj" not in schema.names:
+        return None
+    wanted = [one for one in KNOWN if one.name in TOLD_BY]
+    of_jet = {*names_of_jet(schema)} & {"m", *(column for one in wanted if one.jet for column in one.columns)}
+    columns = ["mjj", *(f"jets.list.element.{name}" for name in sorted(of_jet))]
+    batches = (pa.Table.from_batches([one]) for one in read_event_batches(directory, columns))
+    parts = [compute_features(batch, wanted) for batch in batches]
+    features = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return count_shared(split_dir, split, features)
 
 
 def _with_the_same_scores(workspace: Workspace, spec: PredictSpec) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Asking what a search would find of so many signal events."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from lhcq.config import TREES, ScanConfig
 from lhcq.errors import BadInput
-from lhcq.records.duplicates import duplicates_sha256
+from lhcq.records.duplicates import duplicates_sha256, read_firsts
 from lhcq.records.events import events_sha256
 from lhcq.records.jobs import Job
 from lhcq.records.specs import FineTuning, ScanSpec
@@ -57,9 +58,9 @@ def scan_request(
         raise ValueError("a scan by a language model needs to know how that is trained, and no other does")
     name = name or default_name(dataset, config.model)
     workspace.scan(name)
-    manifest, template, mjj, known = read_masses(workspace, dataset, config, beside="label")
+    manifest, template, mjj, events = read_masses(workspace, dataset, config, beside=("label", "row"))
     kept = in_range(mjj, config)
-    labels = known.fill_null(-1).to_numpy()[kept]
+    labels = events["label"].fill_null(-1).to_numpy()[kept]
     if n_unknown := int((labels < 0).sum()):
         raise BadInput(
             f"{dataset}: {n_unknown:,} of the {len(labels):,} events in the fit's range have no label, and a scan "
@@ -70,13 +71,17 @@ def scan_request(
         check_injectable(len(signal), max(config.put_in))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
+    region = _fullest(signal, config.regions)
+    _check_enough(
+        events["row"].to_numpy()[kept], mjj[kept], config, region, workspace.dataset(dataset), manifest
+    )
     n_background = len(labels) - len(signal)
     spec = ScanSpec.resolved(
         dataset=dataset,
         dataset_sha256=events_sha256(manifest),
         duplicates_sha256=duplicates_sha256(manifest),
         config=config.model_dump(),
-        region=_fullest(signal, config.regions),
+        region=region,
         template=template.model_dump(),
         n_background=n_background,
         n_signal=len(signal),
@@ -85,6 +90,30 @@ def scan_request(
     n_scores = (n_background + max(config.put_in)) * len(config.points) * len(learners_of(spec))
     check_room(workspace.root, _BYTES_PER_SCORE * n_scores)
     return Job(kind=spec.kind, name=name, spec=spec, parts=len(config.points) * config.folds)
+
+
+def _check_enough(
+    rows: NDArray[np.int64],
+    mjj: NDArray[np.float64],
+    config: ScanConfig,
+    region: tuple[float, float],
+    directory: Path,
+    manifest: dict[str, Any],
+) -> None:
+    """Refuse, before any training, a region that has too few events (n,) to learn from though all signal were put in.
+
+    A point that puts in less of it may still have too few, which its training says.
+    """
+    from lhcq.evaluate.weak import WeakEvents, assign_folds, check_enough
+
+    firsts = read_firsts(directory, manifest, rows)
+    for seed in sorted({seed for _, seed in config.points}):
+        folds = assign_folds(firsts, config.folds, f"{manifest['source_sha256']} {seed}")
+        events = WeakEvents(rows=rows, mjj=mjj, folds=folds, values=np.zeros((len(rows), 0)))
+        try:
+            check_enough(events, [region], config.sideband)
+        except BadInput as error:
+            raise BadInput(f"{directory.name}: {error}") from error
 
 
 def _fullest(signal: NDArray[np.float64], regions: Sequence[tuple[float, float]]) -> tuple[float, float]:

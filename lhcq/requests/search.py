@@ -1,6 +1,7 @@
 """Asking for a search for a resonance."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def search_request(
         raise ValueError("a search by a language model needs to know how that is trained, and no other does")
     name = name or default_name(dataset, config.model)
     workspace.search(name)
-    manifest, template, mjj, rows = read_masses(workspace, dataset, config, beside="row")
+    manifest, template, mjj, events = read_masses(workspace, dataset, config, beside=("row",))
     kept = in_range(mjj, config)
     n_events = int(kept.sum())
     spec = SearchSpec.resolved(
@@ -104,15 +105,15 @@ def search_request(
         **_beside(workspace, name, dataset, events_sha256(manifest), config, beside),
     )
     directory = workspace.dataset(dataset)
-    _check_enough(rows.to_numpy()[kept], mjj[kept], config, directory, manifest)
+    _check_enough(events["row"].to_numpy()[kept], mjj[kept], config, directory, manifest)
     check_room(workspace.root, _BYTES_PER_SCORE * n_events * config.n_trainings // config.folds)
     return Job(kind=spec.kind, name=name, spec=spec, parts=sum(rounds_of(spec)))
 
 
 def read_masses(
-    workspace: Workspace, dataset: str, config: RegionsConfig, *, beside: str
-) -> tuple[dict[str, Any], Template, NDArray[np.float64], pa.ChunkedArray]:
-    """A dataset's manifest, the template on its records, its m_jj (n_events,), GeV or NaN, and the column `beside`.
+    workspace: Workspace, dataset: str, config: RegionsConfig, *, beside: Sequence[str]
+) -> tuple[dict[str, Any], Template, NDArray[np.float64], pa.Table]:
+    """A dataset's manifest, the template on its records, its m_jj (n_events,), GeV or NaN, and the columns `beside`.
 
     Raises `NotThere` without the dataset, and `BadInput` where nothing can be looked for in it.
     """
@@ -127,10 +128,10 @@ def read_masses(
         template = describe_template(config.template, schema)
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
-    events = read_events(directory, ["mjj", beside])
+    events = read_events(directory, ["mjj", *beside])
     mjj: NDArray[np.float64] = events["mjj"].fill_null(np.nan).to_numpy()
     _check_falls(mjj, config, dataset)
-    return manifest, template, mjj, events[beside]
+    return manifest, template, mjj, events.select(beside)
 
 
 def default_name(dataset: str, model: str) -> str:

@@ -5,11 +5,10 @@ score the dataset. Where a finished prediction has the same scores, there are no
 selects from them.
 """
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lhcq.errors import BadInput, LhcqError, RowsMissing
+from lhcq.errors import BadInput, RowsMissing
 from lhcq.records.checkpoints import adapter_sha256, require_checkpoint
 from lhcq.records.failures import Failure
 from lhcq.records.jobs import Job
@@ -137,24 +136,11 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
         largest_p_value=spec.largest_p_value,
         of=spec.identity(),
         subsets=_subsets_of(workspace, spec) if spec.trained_on else None,
-        shared=lambda mjj: _count_shared(workspace, spec, mjj),
+        shared=terms.shared,
         fields={"name": job.name, **spec.recorded()},
         page=render_prediction,
     )
     return " ".join(prediction_verdict(summary)[:2])
-
-
-def _count_shared(
-    workspace: Workspace, spec: PredictSpec, mjj: "NDArray[np.float64]"
-) -> dict[str, int] | None:
-    """Events with these masses (n,), GeV, in each subset of the run's split; None where that is gone by now."""
-    from lhcq.records.shared_events import count_shared
-    from lhcq.records.subsets import read_split
-
-    with contextlib.suppress(LhcqError):
-        split = _split_of(workspace, spec)
-        return count_shared(split, read_split(split), mjj)
-    return None
 
 
 def _subsets_of(workspace: Workspace, spec: PredictSpec) -> "dict[str, NDArray[np.int64]]":

@@ -146,7 +146,7 @@ def _merge(workspace: Workspace, job: Job, chunks: dict[int, Path], lost: dict[i
     inclusive = hunt(events, scores, config.regions, (INCLUSIVE,), edges)
     fields = {"name": job.name, **spec.recorded()}
     found = {**fields, **summarize(events, tests, inclusive, shuffles, pseudo, edges)}
-    found["excess"] = describe_excess(events, tests, found["best"], looks, edges)
+    found["excess"] = describe_excess(events, tests, found, looks, edges)
     found["truth"] = _truth_of(searched.labels, events, tests)
     if spec.beside is not None:
         found["beside"] = _rows_beside(workspace, spec.beside)

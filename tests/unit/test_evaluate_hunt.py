@@ -18,6 +18,7 @@ from lhcq.evaluate.hunt import (
     summarize,
 )
 from lhcq.evaluate.weak import WeakEvents, assign_folds
+from lhcq.report.search import search_verdict
 
 REGIONS = [(3100.0, 3500.0), (3300.0, 3700.0), (3500.0, 3900.0)]
 SHARES = (0.05, 0.01)
@@ -97,7 +98,7 @@ def test_what_the_excess_looks_like_is_what_was_put_in() -> None:
     }
     tests = hunt(events, scores, REGIONS, SHARES, EDGES)
     found = summarized(events, tests)
-    excess = describe_excess(events, tests, found["best"], looks, EDGES)
+    excess = describe_excess(events, tests, found, looks, EDGES)
     assert excess is not None
     assert abs(excess["mass"]["value"] - 3500) < 4 * excess["mass"]["error"]
     look = excess["looks"]["m_sd_heavy"]
@@ -148,6 +149,34 @@ def test_significances_are_divided_by_how_far_they_are_spread_without_signal() -
             test["z_of_fit"] / (wide["width"] if test["share"] == 0.05 else 1.0)
         )
         assert test["p_value"] == pytest.approx(norm.sf(test["z"]))
+
+
+def test_an_excess_is_worth_describing_by_the_significance_that_is_told() -> None:
+    events, _, scores = made_up(n_signal=200)
+    tests = hunt(events, scores, REGIONS, SHARES, EDGES)
+    narrow = summarized(events, tests)
+    z = narrow["tests"][narrow["best"]]["z"]
+    spread = np.where(np.random.default_rng(7).random((500, len(tests))) < 0.5, -z / 1.9, z / 1.9)
+    wide = summarized(events, tests, shuffles=spread)
+    assert 0 < wide["tests"][wide["best"]]["z"] < 2 < wide["tests"][wide["best"]]["z_of_fit"]
+    assert describe_excess(events, tests, wide, {}, EDGES) is None
+    assert describe_excess(events, tests, narrow, {}, EDGES) is not None
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_excess_of_events_whose_values_are_missing_is_told(kept: bool) -> None:
+    events, signal, scores = made_up(n_signal=200)
+    if not kept:
+        events.values[signal, 0] = np.nan
+    events.values[np.flatnonzero(~signal)[::50], 1] = np.nan  # as anywhere
+    tests = hunt(events, scores, REGIONS, SHARES, EDGES)
+    found = summarized(events, tests)
+    found["excess"] = describe_excess(events, tests, found, {}, EDGES)
+    found["inclusive"] = [{"low": low, "fit": {"p_value": 0.5}} for low, _ in REGIONS]
+    assert found["excess"]["lacking"]["share_elsewhere"] == pytest.approx(0.02, rel=0.1)
+    warned = [line for line in search_verdict(found) if line.startswith("Beware: of the ")]
+    assert len(warned) == (0 if kept else 1)
+    assert kept or "2.0" in warned[0]
 
 
 def test_shuffles_without_a_fit_say_nothing_of_the_spread() -> None:

@@ -58,6 +58,7 @@ def table() -> pa.Table:
             lambda path: path.write_bytes(b"root\0\0\xf3\x08" + bytes(90)),
             "a ROOT file. Read its branches by uproot",
         ),
+        (lambda path: path.write_text("root:x:0:0:root:/root\n"), r"a format that is known here\. Write its"),
         (lambda path: path.write_text("\nHepMC::Version 2.06.09\n"), "HepMC's format. Read them by pyhepmc"),
         (lambda path: path.write_text("HepMC::Version 3.02.05\n"), "HepMC's format. Read them by pyhepmc"),
         (lambda path: path.write_text('<LesHouchesEvents version="3.0">\n'), "partons .* Shower them"),

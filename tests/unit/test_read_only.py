@@ -10,6 +10,7 @@ from lhcq.workspace import Workspace
 from tasks.broker.embedded import embedded_broker
 from tasks.broker.server_record import is_locked
 from tasks.client import is_up, staying_up
+from tests.search_events import write_events
 
 _READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 
@@ -42,6 +43,15 @@ def test_what_would_write_says_so_in_one_line(place: Workspace) -> None:
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"lhcq: {place.root}: the workspace cannot be written to.")
     assert len(refused.stderr.splitlines()) == 1
+
+
+def test_a_verb_that_begins_with_a_question_says_so_where_it_would_begin_to_work(place: Workspace) -> None:
+    write_events(place.dataset("mixed"), 6000, 200)
+    refused = read_only(place, "search", "mixed", "--regions", "3300..3900..400", "--folds", "2")
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"lhcq: {place.root}: the workspace cannot be written to. Set LHCQ_WORKSPACE to one that can.\n"
+    )
 
 
 def test_a_question_makes_no_files(place: Workspace) -> None:

@@ -141,6 +141,14 @@ def test_what_cannot_be_scanned_is_refused(
         lhcq.plan_scan(dataset, put_in, workspace=place, **FEW)
 
 
+def test_a_region_with_too_few_events_is_refused_before_any_training(place: Workspace) -> None:
+    away: dict[str, Any] = {**FEW, "regions": (5000.0, 5400.0, 400.0), "fit": (2700.0, 8000.0)}
+    with pytest.raises(
+        BadInput, match=r"^mixed: the region from 5,000 to 5,400 GeV: .* events to learn from"
+    ):
+        lhcq.plan_scan("mixed", [0, 100], workspace=place, **away)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

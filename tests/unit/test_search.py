@@ -190,6 +190,32 @@ def test_a_global_p_value_below_the_local_one_is_explained(found: Search) -> Non
     assert not any("below the local one" in sentence for sentence in search_verdict(few))
 
 
+@pytest.mark.parametrize(
+    ("spreads", "said", "unsaid"),
+    [
+        ([(0.9, 1.0)], "those here are the fits' own, as that is not above 1.", "too few"),
+        (
+            [(1.3, 1.0)],
+            "At 1.00% these tests are too few to divide by their spread, so p-values are too",
+            "divided",
+        ),
+        ([(1.3, 1.3)], "those here are divided by that, where it is above 1.", "too few"),
+        ([(1.3, 1.3), (1.2, 1.0)], "where it is above 1. At 0.10% these tests are too few", "own"),
+    ],
+)
+def test_significances_that_are_not_divided_by_a_spread_above_one_are_named(
+    found: Search, spreads: list[tuple[float, float]], said: str, unsaid: str
+) -> None:
+    one = copy.deepcopy(found.found)
+    one["spread"] = [
+        {"share": share, "measured": measured, "width": width, "error": 0.2, "n": 14}
+        for share, (measured, width) in zip((0.01, 0.001), spreads, strict=False)
+    ]
+    (sentence,) = (line for line in search_verdict(one) if line.startswith("Among the same events"))
+    assert said in sentence
+    assert unsaid not in sentence
+
+
 def test_a_resonance_that_reaches_over_its_region_is_one_where_a_gaussian_describes_it(found: Search) -> None:
     wide = copy.deepcopy(found.found)
     wide["tests"][wide["best"]]["fit"]["p_value"] = 1e-3
@@ -322,4 +348,4 @@ def test_what_asking_needs_of_the_events_is_read_at_once(
         monkeypatch.setattr(module, "read_events", reading, raising=False)
     search.search_request(place, "mixed", search.search_config(**FEW))
     scan.scan_request(place, "mixed", scan.scan_config((0, 100), regions=FEW["regions"], folds=2))
-    assert read == [["mjj", "row"], ["mjj", "label"]]
+    assert read == [["mjj", "row"], ["mjj", "label", "row"]]

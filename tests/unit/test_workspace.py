@@ -333,6 +333,19 @@ def test_a_file_where_a_directory_has_to_be_is_named(tmp_path: Path, staged: Any
         pytest.fail("there is nothing to write into")
 
 
+@pytest.mark.parametrize("staged", [staged_file, staged_directory])
+def test_a_directory_that_takes_no_files_is_named_and_another_missing_file_is_not(
+    tmp_path: Path, staged: Any
+) -> None:
+    with (
+        pytest.raises(BadInput, match=r"^/proc/final: cannot be written"),
+        staged(Path("/proc/final")) as place,
+    ):
+        place.write_text("x")
+    with pytest.raises(FileNotFoundError, match="missing"), staged(tmp_path / "final"):
+        (tmp_path / "elsewhere" / "missing").read_text()
+
+
 def test_other_errors_of_the_system_keep_their_traceback(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="hiccup") as caught, explained_os_errors(tmp_path):
         raise OSError(errno.EIO, "hiccup")

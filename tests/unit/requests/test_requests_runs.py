@@ -16,7 +16,8 @@ from lhcq.errors import BadInput, NameTaken, NotThere
 from lhcq.manifests import write_manifest
 from lhcq.model.tokens import encode_prompts
 from lhcq.records.jobs import Job
-from lhcq.records.specs import PredictSpec
+from lhcq.records.specs import PredictSpec, PredictTerms
+from lhcq.records.subsets import count_events, read_split
 from lhcq.requests.predict import predict_request, stretches_of
 from lhcq.requests.train import longest_prompt, train_request
 from lhcq.storage import read_json, sha256_of_json
@@ -143,6 +144,24 @@ def test_a_prediction_scores_its_reference_and_every_event_once(
         assert max(one.stop - one.start for one in found) <= (chunk or n_rows)
     assert job.parts == len(cut.reference) + len(cut.events)
     assert job.name == "run-events"
+
+
+def test_events_of_the_run_s_split_are_counted_by_the_request_alone(trained: Workspace) -> None:
+    assert predict_request(trained, "run", "events", step="2").terms_of(PredictTerms).shared is None
+    shutil.copytree(trained.dataset("events"), trained.dataset("copied"))
+    path = trained.dataset("copied") / "manifest.json"
+    path.write_text(json.dumps({**read_json(path), "source_sha256": "0" * 64}))
+    said: list[str] = []
+    shared = (
+        predict_request(trained, "run", "copied", step="2", say=said.append).terms_of(PredictTerms).shared
+    )
+    assert shared is not None
+    assert sum(shared.values()) == sum(
+        count_events(read_split(trained.split("split"), remedy=""), name) for name in SUBSETS
+    )
+    assert said[0].startswith(
+        f"Beware: {sum(shared.values()) - shared['test']} of these events stand in the split"
+    )
 
 
 @pytest.mark.parametrize(("largest", "hopeless"), [(0.01, True), (0.5, False)])

@@ -1,0 +1,35 @@
+"""How much of a model is here while others load it, told by what has reached the disk.
+
+pip tells its progress to no program, and the hub's library draws its bars on a terminal alone: in a batch job's log
+hours of a download would be silence.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lhcq.storage import size_of
+
+Say = Callable[[str], None]
+
+_TELL_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def telling_bytes(what: str, directory: Path, total: int | None, say: Say) -> Iterator[None]:
+    """Say every ten seconds of the body how many bytes are below `directory`, of `total` where that is known."""
+    of_all = "" if total is None else f" of {total / 1e6:,.1f}"
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(_TELL_SECONDS):
+            say(f"{what}: {size_of(directory) / 1e6:,.1f}{of_all} MB are here")
+
+    teller = threading.Thread(target=tell, name="telling-bytes", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
