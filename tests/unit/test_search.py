@@ -102,7 +102,7 @@ def test_a_classifier_of_ones_own_learns_as_the_page_says(place: Workspace, foun
     signal = labels[found.to_arrow()["row"].to_numpy()] == 1
     assert roc_auc_score(signal, said["scores"]) > 0.9
     # What is said of the weights is what the search has.
-    weak = weak_labels(said["mjj"], (3300, 3700), 200)
+    weak = weak_labels(said["mjj"], (3300, 3700), search_config(**FEW).sideband)
     searched = weak_weights(said["mjj"], weak, (3300, 3700))
     assert said["weights"] / said["weights"].sum() == pytest.approx(searched / searched.sum())
 
