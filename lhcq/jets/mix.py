@@ -100,40 +100,14 @@ def mix_datasets(
     sources = [*(_Source(path, 0) for path in backgrounds), _Source(signal, 1)]
     schema = _common_schema(sources)
     axes = axes_of(sources[0].manifest) if _has_taus(schema) else None
-    fields = {
-        "name": final.name,
-        "source": ", ".join(source.directory.name for source in sources),
-        "source_sha256": sha256_of_json(
-            {
-                "mixed": [[events_sha256(source.manifest), source.label] for source in sources],
-                "counts": [n_signal, n_background],
-                "seed": seed,
-            }
-        ),
-        "labels_sha256": None,
-        "config": sources[0].manifest["config"],
-        "mixed": {
-            "backgrounds": [source.directory.name for source in sources[:-1]],
-            "signal": signal.name,
-            "seed": seed,
-        },
-    }
+    fields = _asked(sources, final, counts=(n_signal, n_background), seed=seed)
     if (final / MANIFEST).exists():
         return _standing(final, fields)
     contents = [source.contents() for source in sources]
     _check_apart(sources[:-1], contents[:-1])
-    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed])))
-    offsets = np.cumsum([0, *(len(source.positions) for source in sources[:-1])])
-    chosen = _draw(random, int(offsets[-1]), n_background, LABELS[0], sources[0])
-    drawn = _draw(random, len(sources[-1].positions), n_signal, LABELS[1], sources[-1])
-    picked = [
-        chosen[(chosen >= start) & (chosen < stop)] - start for start, stop in itertools.pairwise(offsets)
-    ] + [drawn]
-    taken = [source.positions[some] for source, some in zip(sources, picked, strict=True)]
-    places = np.sort(random.choice(len(chosen) + len(drawn), len(drawn), replace=False, shuffle=False))
-    is_signal = np.zeros(len(chosen) + len(drawn), bool)
-    is_signal[places] = True
-    told = np.concatenate([one[some] for one, some in zip(contents, picked, strict=True)])
+    taken, is_signal, told = _drawn(
+        sources, contents, n_signal=n_signal, n_background=n_background, seed=seed
+    )
     duplicates = _duplicates(sources, taken, is_signal, told)
     jets: Counter[int] = Counter()
     with staged_directory(final) as directory:
@@ -151,12 +125,59 @@ def mix_datasets(
             columns=schema.names,
             jet_columns=names_of_jet(schema),
             rows=len(is_signal),
-            labels=count_labels({1: len(drawn), 0: len(chosen)}),
+            labels=count_labels({label: int((is_signal == label).sum()) for label in (1, 0)}),
             gaps=[],
             duplicates=duplicates.summary(),
             **{counted: {str(count): jets[count] for count in sorted(jets)}},
         )
     return _standing(final, fields)
+
+
+def _asked(
+    sources: Sequence[_Source], final: Path, *, counts: tuple[int, int | None], seed: int
+) -> dict[str, Any]:
+    """What a manifest says of what was asked for; the last source is signal, `counts` of signal and background."""
+    return {
+        "name": final.name,
+        "source": ", ".join(source.directory.name for source in sources),
+        "source_sha256": sha256_of_json(
+            {
+                "mixed": [[events_sha256(source.manifest), source.label] for source in sources],
+                "counts": list(counts),
+                "seed": seed,
+            }
+        ),
+        "labels_sha256": None,
+        "config": sources[0].manifest["config"],
+        "mixed": {
+            "backgrounds": [source.directory.name for source in sources[:-1]],
+            "signal": sources[-1].directory.name,
+            "seed": seed,
+        },
+    }
+
+
+def _drawn(
+    sources: Sequence[_Source],
+    contents: Sequence[Contents],
+    *,
+    n_signal: int,
+    n_background: int | None,
+    seed: int,
+) -> tuple[list[Integers], NDArray[np.bool_], Contents]:
+    """Rows of each source that are taken; which events of the mixture (n,) are signal; contents of the rows taken."""
+    random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed])))
+    offsets = np.cumsum([0, *(len(source.positions) for source in sources[:-1])])
+    chosen = _draw(random, int(offsets[-1]), n_background, LABELS[0], sources[0])
+    drawn = _draw(random, len(sources[-1].positions), n_signal, LABELS[1], sources[-1])
+    picked = [
+        chosen[(chosen >= start) & (chosen < stop)] - start for start, stop in itertools.pairwise(offsets)
+    ] + [drawn]
+    taken = [source.positions[some] for source, some in zip(sources, picked, strict=True)]
+    places = np.sort(random.choice(len(chosen) + len(drawn), len(drawn), replace=False, shuffle=False))
+    is_signal = np.zeros(len(chosen) + len(drawn), bool)
+    is_signal[places] = True
+    return taken, is_signal, np.concatenate([one[some] for one, some in zip(contents, picked, strict=True)])
 
 
 def _standing(final: Path, fields: dict[str, Any]) -> dict[str, Any]:
