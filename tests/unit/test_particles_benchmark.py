@@ -1,20 +1,27 @@
 """What the benchmark of particles rests on: its network, its intervals, its events."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from benchmarks import particles_data
 from benchmarks.particles_codings import write_all, write_behind
-from benchmarks.particles_data import Subset, flattened
+from benchmarks.particles_data import MORE_EVENTS, Subset, flattened, training_events
 from benchmarks.particles_network import ParticleTransformer, _middles, turn_at_random
-from benchmarks.particles_table import mean_difference, sic_band
+from benchmarks.particles_table import _opponent, mean_difference, sic_band
+from benchmarks.particles_trees import FEATURES, TREES
+from benchmarks.quality_data import MORE
 from benchmarks.quality_table import auc_difference
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.prompts.features import features_of
 from lhcq.prompts.particles import Constituents
 from lhcq.records.events import schema_of
+from lhcq.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +134,26 @@ def test_constituents_are_written_behind_all_numbers_and_moved_with_them() -> No
     assert len(set(copies)) == 6
     assert copies[0].split(";")[0] != copies[2].split(";")[0]
     assert {one.split(";")[2] for one in copies[1::2]} == {":"}, "what is not there is not moved"
+
+
+def test_more_events_are_trained_on_behind_the_others_and_held_to_trees_that_had_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Subset(
+        np.arange(3), np.array([0, 1, 0]), np.arange(6.0).reshape(3, 2), Constituents(np.ones((3, 2, 4, 3)))
+    )
+    monkeypatch.setattr(particles_data, "read_events", lambda _root, _name: first)
+    monkeypatch.setattr(particles_data, "feature_names", lambda _place: ["a", "b"])
+    pq.write_table(
+        pa.table({"row": [0, 1], "label": [1, 0], "b": [9.0, 8.0], "a": [7.0, 6.0], "c": [0.0, 0.0]}),
+        tmp_path / MORE,
+    )
+    place = Workspace(tmp_path)
+    assert training_events(place, more=False) is first
+    both = training_events(place, more=True)
+    assert both.labels.tolist() == [0, 1, 0, 1, 0]
+    assert both.features.tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [7.0, 9.0], [6.0, 8.0]]
+    assert both.constituents.values.shape == (5, 2, 0, 3)
+    assert both.first(4).features.shape == (4, 2)
+    assert _opponent({"more": False}) == TREES["trees"].kind == FEATURES
+    assert _opponent({"more": True}) == TREES["trees-more"].kind == FEATURES + MORE_EVENTS
