@@ -267,9 +267,8 @@ def plan_search(
     `regions` are from, to and width in m_jj, GeV, each begun half a width after the one before; `sideband` what lies
     at either side of a region that its classifier compares it with, as far as the fit reaches (None: a width); `fit`
     the range of the background's fit (None: from half a width below the regions, or from a narrower sideband, to six
-    widths above). `config` is that of `lhcq
-    search`: folds, seeds, model, template, selections (shares in (0, 1)), shuffles, pseudo_experiments, seed. `name`
-    None is the dataset's, with a language model's after it.
+    widths above). `config` is that of `lhcq search`: folds, seeds, model, template, selections (shares in (0, 1)),
+    shuffles, pseudo_experiments, seed. `name` None is the dataset's, with a language model's after it.
 
     `model` is `trees`, or a language model (a directory, `smollm2` or OWNER/MODEL of the hub), for whose trainings
     `epochs`, `max_steps`, `batch_size` and `learning_rate` mean what they do in `plan_train`; `beside` is the search

@@ -101,7 +101,7 @@ def command(
 
     config = _config(**jets)
     workspace = open_workspace()
-    workspace.dataset(name)
+    final = workspace.dataset(name)
     events = find_events(workspace, file, config, warn=say)
     job = cluster_request(
         workspace,
@@ -130,9 +130,7 @@ def command(
         force=force,
         begin=begin,
     )
-    return conclude(
-        waited, job, lambda: _told(workspace.dataset(name), job, events, waited, cut), as_json=as_json
-    )
+    return conclude(waited, job, lambda: _told(final, job, events, waited, cut), as_json=as_json)
 
 
 def _told(

@@ -103,7 +103,7 @@ def command(
     with told_by_option():
         resolved = SplitConfig.checked(template=template, **config)
     workspace = find_workspace()
-    workspace.split(split)
+    final = workspace.split(split)
     find_dataset(workspace.dataset(name))  # before a model is fetched for it
     model_name, model_dir = model_for_tokens(chosen_model(model, workspace), workspace, say)
     job = prepare_request(
@@ -119,9 +119,7 @@ def command(
         wait=wait,
         force=force,
     )
-    return conclude(
-        waited, job, lambda: _told(workspace.split(split), waited, resolved.copies), as_json=as_json
-    )
+    return conclude(waited, job, lambda: _told(final, waited, resolved.copies), as_json=as_json)
 
 
 def _told(final: "Path", waited: "Waited", copies: int) -> tuple[dict[str, Any], str]:

@@ -4,11 +4,11 @@ pip tells its progress to no program, and the hub's library draws its bars on a 
 hours of a download would be silence.
 """
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from lhcq.meanwhile import meanwhile
 from lhcq.storage import size_of
 
 Say = Callable[[str], None]
@@ -16,20 +16,11 @@ Say = Callable[[str], None]
 _TELL_SECONDS = 10.0
 
 
-@contextlib.contextmanager
-def telling_bytes(what: str, directory: Path, total: int | None, say: Say) -> Iterator[None]:
+def telling_bytes(what: str, directory: Path, total: int | None, say: Say) -> AbstractContextManager[None]:
     """Say every ten seconds of the body how many bytes are below `directory`, of `total` where that is known."""
     of_all = "" if total is None else f" of {total / 1e6:,.1f}"
-    ended = threading.Event()
 
     def tell() -> None:
-        while not ended.wait(_TELL_SECONDS):
-            say(f"{what}: {size_of(directory) / 1e6:,.1f}{of_all} MB are here")
+        say(f"{what}: {size_of(directory) / 1e6:,.1f}{of_all} MB are here")
 
-    teller = threading.Thread(target=tell, name="telling-bytes", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        teller.join()
+    return meanwhile(tell, every=_TELL_SECONDS, name="telling-bytes")

@@ -1,7 +1,6 @@
 """Asking what a search would find of so many signal events."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,11 +8,11 @@ from numpy.typing import NDArray
 
 from lhcq.config import TREES, ScanConfig
 from lhcq.errors import BadInput
-from lhcq.records.duplicates import duplicates_sha256, read_firsts
+from lhcq.records.duplicates import duplicates_sha256
 from lhcq.records.events import events_sha256
 from lhcq.records.jobs import Job
 from lhcq.records.specs import FineTuning, ScanSpec
-from lhcq.requests.search import default_name, in_range, read_masses, resolve_regions
+from lhcq.requests.search import default_name, in_range, read_masses, refuse_few, resolve_regions
 from lhcq.storage import check_room
 from lhcq.workspace import Workspace
 
@@ -72,9 +71,10 @@ def scan_request(
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
     region = _fullest(signal, config.regions)
-    _check_enough(
-        events["row"].to_numpy()[kept], mjj[kept], config, region, workspace.dataset(dataset), manifest
-    )
+    # With all signal put in: a point that puts in less may still have too few, which its training says.
+    seeds = sorted({seed for _, seed in config.points})
+    rows = events["row"].to_numpy()[kept]
+    refuse_few(rows, mjj[kept], config, [region], seeds, workspace.dataset(dataset), manifest)
     n_background = len(labels) - len(signal)
     spec = ScanSpec.resolved(
         dataset=dataset,
@@ -90,30 +90,6 @@ def scan_request(
     n_scores = (n_background + max(config.put_in)) * len(config.points) * len(learners_of(spec))
     check_room(workspace.root, _BYTES_PER_SCORE * n_scores)
     return Job(kind=spec.kind, name=name, spec=spec, parts=len(config.points) * config.folds)
-
-
-def _check_enough(
-    rows: NDArray[np.int64],
-    mjj: NDArray[np.float64],
-    config: ScanConfig,
-    region: tuple[float, float],
-    directory: Path,
-    manifest: dict[str, Any],
-) -> None:
-    """Refuse, before any training, a region that has too few events (n,) to learn from though all signal were put in.
-
-    A point that puts in less of it may still have too few, which its training says.
-    """
-    from lhcq.evaluate.weak import WeakEvents, assign_folds, check_enough
-
-    firsts = read_firsts(directory, manifest, rows)
-    for seed in sorted({seed for _, seed in config.points}):
-        folds = assign_folds(firsts, config.folds, f"{manifest['source_sha256']} {seed}")
-        events = WeakEvents(rows=rows, mjj=mjj, folds=folds, values=np.zeros((len(rows), 0)))
-        try:
-            check_enough(events, [region], config.sideband)
-        except BadInput as error:
-            raise BadInput(f"{directory.name}: {error}") from error
 
 
 def _fullest(signal: NDArray[np.float64], regions: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -105,7 +105,8 @@ def search_request(
         **_beside(workspace, name, dataset, events_sha256(manifest), config, beside),
     )
     directory = workspace.dataset(dataset)
-    _check_enough(events["row"].to_numpy()[kept], mjj[kept], config, directory, manifest)
+    rows = events["row"].to_numpy()[kept]
+    refuse_few(rows, mjj[kept], config, config.regions, [config.seed], directory, manifest)
     check_room(workspace.root, _BYTES_PER_SCORE * n_events * config.n_trainings // config.folds)
     return Job(kind=spec.kind, name=name, spec=spec, parts=sum(rounds_of(spec)))
 
@@ -200,31 +201,38 @@ def _check_falls(mjj: NDArray[np.float64], config: RegionsConfig, dataset: str) 
         )
 
 
-def _check_enough(
+def refuse_few(
     rows: NDArray[np.int64],
     mjj: NDArray[np.float64],
-    config: SearchConfig,
+    config: RegionsConfig,
+    regions: Sequence[tuple[float, float]],
+    seeds: Sequence[int],
     directory: Path,
     manifest: dict[str, Any],
 ) -> None:
-    """Refuse, before hours of trainings, regions of which one has too few of the events (n,) to learn from."""
+    """Refuse, before hours of trainings, regions of which one has too few of the events (n,) to learn from.
+
+    That is asked of the folds that each of the seeds deals.
+    """
     from lhcq.evaluate.weak import WeakEvents, check_enough
 
-    folds = deal_folds(read_firsts(directory, manifest, rows), manifest, config)
-    events = WeakEvents(rows=rows, mjj=mjj, folds=folds, values=np.zeros((len(rows), 0)))
-    try:
-        check_enough(events, config.regions, config.sideband)
-    except BadInput as error:
-        raise BadInput(f"{directory.name}: {error}") from error
+    firsts = read_firsts(directory, manifest, rows)
+    for seed in seeds:
+        folds = deal_folds(firsts, manifest, config.folds, seed)
+        events = WeakEvents(rows=rows, mjj=mjj, folds=folds, values=np.zeros((len(rows), 0)))
+        try:
+            check_enough(events, regions, config.sideband)
+        except BadInput as error:
+            raise BadInput(f"{directory.name}: {error}") from error
 
 
 def deal_folds(
-    firsts: NDArray[np.int64], manifest: dict[str, Any], config: RegionsConfig
+    firsts: NDArray[np.int64], manifest: dict[str, Any], n_folds: int, seed: int
 ) -> NDArray[np.int8]:
     """The fold of each event (n,) of a dataset, of which `firsts` are the first rows with the same event."""
     from lhcq.evaluate.weak import assign_folds
 
-    return assign_folds(firsts, config.folds, f"{manifest['source_sha256']} {config.seed}")
+    return assign_folds(firsts, n_folds, f"{manifest['source_sha256']} {seed}")
 
 
 def in_range(mjj: NDArray[np.float64], config: RegionsConfig) -> NDArray[np.bool_]:

@@ -32,6 +32,7 @@ from redis.retry import Retry
 from lhcq.address import BrokerAddress
 from lhcq.errors import BadInput, LhcqError, TransientError
 from lhcq.interrupts import held_back
+from lhcq.meanwhile import meanwhile
 from lhcq.storage import explained_os_errors, lock_file, rotate, unlock_file, write_json
 from lhcq.workspace import Workspace
 from tasks.broker.connection import CLAIM_KEY, LEASE_PREFIX
@@ -146,24 +147,17 @@ def _agreed_address(workspace: Workspace) -> Path:
     return socket_path(workspace)
 
 
-@contextlib.contextmanager
-def _kept_up(data: Path, address: Path, started: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
+def _kept_up(
+    data: Path, address: Path, started: "list[subprocess.Popen[bytes]]"
+) -> contextlib.AbstractContextManager[None]:
     """Start the server again while the body runs, when it died or its socket was removed."""
-    end = threading.Event()
 
     def look() -> None:
-        while not end.wait(_LOOK_EVERY_SECONDS):
-            if listening(data) is None:
-                with contextlib.suppress(LhcqError, OSError):  # whoever asks the broker tells that it is away
-                    _start(data, address, started, alone=False)
+        if listening(data) is None:
+            with contextlib.suppress(LhcqError, OSError):  # whoever asks the broker tells that it is away
+                _start(data, address, started, alone=False)
 
-    keeper = threading.Thread(target=look, name="broker-keeper", daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        end.set()
-        keeper.join()
+    return meanwhile(look, every=_LOOK_EVERY_SECONDS, name="broker-keeper")
 
 
 def answers(address: Path) -> bool:

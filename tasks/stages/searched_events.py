@@ -88,7 +88,7 @@ def _read(
         events=WeakEvents(
             rows=found,
             mjj=np.concatenate(masses),
-            folds=deal_folds(firsts, manifest, config),
+            folds=deal_folds(firsts, manifest, config.folds, config.seed),
             values=np.concatenate(values),
         ),
         labels=np.concatenate(labels),
