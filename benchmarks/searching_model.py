@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.rows import circumstances, put_table, say, write_result
-from lhcq.config import TRAIN_PRESETS, SearchConfig, TrainConfig
+from lhcq.config import SearchConfig, TrainConfig
 from lhcq.evaluate.injection import Injected, idealised_fold, inject, supervised_fold
 from lhcq.evaluate.weak import WeakEvents, drawn_rows, score_fold
 from lhcq.prompts.features import KNOWN, compute_features, record_columns
@@ -38,6 +38,7 @@ from lhcq.prompts.templates import describe_template, render_features
 from lhcq.records.events import ROW_GROUP
 from lhcq.records.searches import read_chunk, write_chunk
 from lhcq.records.specs import Template
+from lhcq.requests.fine_tuning import training_config
 from lhcq.requests.search import in_range, search_config
 from lhcq.storage import read_json, sha256_of_json, staged_file, write_json
 
@@ -191,13 +192,6 @@ def by_trees(place: Place, seeds: int, until: float) -> None:
         fill(place, {"name": name}, seeds, until, learn)
 
 
-def training_of(epochs: float, batch_size: int, max_steps: int | None) -> TrainConfig:
-    """How `lhcq search --model` trains a small model that is asked for these epochs and this batch."""
-    own = {"answer_weight": 0.0, "sampling": "balanced", "learning_rate": 1e-3}
-    asked = {"epochs": epochs, "batch_size": batch_size, "max_steps": max_steps}
-    return TrainConfig.checked(**{**TRAIN_PRESETS["default"].model_dump(), **own, **asked})
-
-
 def by_model(place: Place, model: str, configs: list[TrainConfig], seeds: int, until: float) -> None:
     """The language model, by each way of training."""
     import torch
@@ -273,12 +267,15 @@ def collect(place: Place) -> dict[str, Any]:
         learner = {key: known[key] for key in ("name", "training", "device") if key in known}
         if place.scores(learner, known["seed"], known["fold"]).with_suffix(".json") == path:
             trainings.setdefault(known["name"], []).append({**known, "learner": learner})
+    trainings = dict(sorted(trainings.items(), key=lambda one: _rank(one[1][0])))
     edges = bin_edges(place.config.fit_low, place.config.fit_high, place.config.regions[0])
     points, learners = [], []
     for seed in sorted({one["seed"] for some in trainings.values() for one in some}):
         put, scores = place.put(seed), {}
         for name, some in trainings.items():
             here = {one["fold"]: one for one in some if one["seed"] == seed}
+            if not here:
+                continue
             if len(here) < place.config.folds:
                 say(
                     f"table: {name}: seed {seed} has {len(here)} of {place.config.folds} folds, and is left out"
@@ -289,12 +286,38 @@ def collect(place: Place) -> dict[str, Any]:
                 members = put.events.folds == fold
                 path = place.scores(one["learner"], seed, fold)
                 scores[name][members] = read_chunk(path, int(members.sum()))
-        points.append({"seed": seed, **judge_point(put, scores, REGION, place.config.selections, edges)})
+        judged = judge_point(put, scores, REGION, place.config.selections, edges)
+        masses = {name: _mass(place, put, values, edges) for name, values in scores.items()}
+        points.append({"seed": seed, **judged, "masses": masses})
     for name, some in trainings.items():
         seconds, auc = ([one[key] for one in some] for key in ("seconds", "auc"))
         known = {"name": name, "trainings": len(some), "seconds": float(np.mean(seconds)), "auc": auc}
         learners.append({**some[0]["learner"], **known})
     return {**circumstances(), **place.facts, "points": points, "learners": learners}
+
+
+def _mass(place: Place, put: Injected, scores: Floats, edges: Floats) -> float | None:
+    """GeV, where the events of the clearer selection are, as the page of a search has it."""
+    from lhcq.evaluate.dijet import Spectrum
+    from lhcq.evaluate.hunt import hunt
+
+    fitted = [
+        (test, test.excess)
+        for test in hunt(put.events, [scores], [REGION], place.config.selections, edges)
+        if test.excess is not None
+    ]
+    if not fitted:
+        return None
+    test, excess = max(fitted, key=lambda one: one[1].z)
+    peak = Spectrum(edges, REGION).peak(test.counts, excess)
+    return None if peak is None else peak.mass
+
+
+def _rank(training: dict[str, Any]) -> tuple[int, float]:
+    """The place in the table: those without labels first, language models by their epochs."""
+    if "training" in training:
+        return 1, training["training"]["epochs"]
+    return {"trees": 0, "idealised": 2, "supervised": 3}[training["name"]], 0.0
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:
@@ -303,8 +326,8 @@ def lines_of(found: dict[str, Any]) -> list[str]:
     lines = [
         "| learner | "
         + " | ".join(f"{100 * share:g}% selected | its improvement" for share in shares)
-        + " | AUC in the region | a training |",
-        "|---" * (3 + 2 * len(shares)) + "|",
+        + " | mass, GeV | AUC in the region | a training |",
+        "|---" * (4 + 2 * len(shares)) + "|",
     ]
     for one in found["learners"]:
         of = [point["learners"][one["name"]] for point in found["points"] if one["name"] in point["learners"]]
@@ -313,10 +336,12 @@ def lines_of(found: dict[str, Any]) -> list[str]:
         cells = []
         for place in range(len(shares)):
             cells += [_spread([tests[place][key] for tests in of]) for key in ("z", "improvement")]
+        cells.append(_spread([point["masses"].get(one["name"]) for point in found["points"]], 0))
         cells += [_spread(one["auc"], 3), f"{one['seconds']:.1f} s ({one.get('device', 'one core')})"]
-        lines.append(f"| {one['name']} | {' | '.join(cells)} |")
+        seeds = f" (seeds: {len(of)})" if len(of) < len(found["points"]) else ""
+        lines.append(f"| {one['name']}{seeds} | {' | '.join(cells)} |")
     inclusive = _spread([point["inclusive"] for point in found["points"]])
-    empty = " | ".join([""] * (2 * len(shares) + 1))
+    empty = " | ".join([""] * (2 * len(shares) + 2))
     lines.append(f"| all events | {inclusive} | {empty} |")
     return lines
 
@@ -354,8 +379,10 @@ def main() -> None:
     if "trees" in stages:
         by_trees(place, chosen.seeds, until)
     if "model" in stages:
-        configs = [training_of(epochs, chosen.batch_size, chosen.max_steps) for epochs in chosen.epochs]
-        by_model(place, chosen.model, configs, chosen.seeds, until)
+        searching = place.config.model_copy(update={"model": chosen.model})
+        given = {"batch_size": chosen.batch_size, "max_steps": chosen.max_steps, "learning_rate": 1e-3}
+        configs = [training_config(searching, epochs=epochs, **given) for epochs in chosen.epochs]
+        by_model(place, chosen.model, [one for one in configs if one is not None], chosen.seeds, until)
     if "table" in stages:
         found = collect(place)
         write_json(place.root / f"{RESULT}.json", found)

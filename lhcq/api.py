@@ -285,7 +285,7 @@ def plan_search(
     training = training_config(
         resolved, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
     )
-    tuning = fine_tuning(here, _name_of(dataset), resolved.model, training, say=say_nothing)
+    tuning = fine_tuning(here, _name_of(dataset), resolved, training, say=say_nothing)
     chosen = None if beside is None else _name_of(beside)
     request = search_request(here, _name_of(dataset), resolved, name=name, tuning=tuning, beside=chosen)
     return request.planned_in(here)
@@ -320,7 +320,7 @@ def plan_scan(
     training = training_config(
         resolved, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
     )
-    tuning = fine_tuning(here, _name_of(dataset), resolved.model, training, say=say_nothing)
+    tuning = fine_tuning(here, _name_of(dataset), resolved, training, say=say_nothing)
     return scan_request(here, _name_of(dataset), resolved, name=name, tuning=tuning).planned_in(here)
 
 

@@ -383,6 +383,12 @@ ANSWER_WEIGHT = 0.03
 """Teaches a model the two words within some 150 steps, and takes nothing from the choice that five seeds could tell:
 docs/results.md."""
 
+WEAK_TRAINING = TrainConfig(epochs=3.0, batch_size=256, answer_weight=0.0, sampling="balanced")
+"""Of a search's or a scan's language model, as measured with 50,000 prompts (docs/search.md): one epoch learns less,
+ten learn by heart which events are the region's. Both labels come equally often (`evaluate.weak.drawn_rows`), so
+nothing is left to weigh, and the words are not learnt: nobody asks these models for an answer, each is gone once it
+has scored its fold."""
+
 # `diary`: the reference study's settings (r, alpha, dropout, rate, accumulation, saving, q and v only).
 TRAIN_PRESETS: dict[str, TrainConfig] = {
     "default": TrainConfig(answer_weight=None),

@@ -19,7 +19,7 @@ from lhcq.cli.options import (
     workers_option,
 )
 from lhcq.cli.parameters import NameOf, NumberRange, example
-from lhcq.config import TRAIN_PRESETS, TREES, SearchConfig
+from lhcq.config import TREES, WEAK_TRAINING, SearchConfig
 from lhcq.records.specs import REGIONS_ASKED_AS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lhcq.records.jobs import Job, Priority
     from lhcq.workspace import Workspace
 
-_training = functools.partial(preset_option, presets={"default": TRAIN_PRESETS["default"]})
+_training = functools.partial(preset_option, presets={"default": WEAK_TRAINING})
 
 
 def _numbers(count: int) -> Any:
@@ -117,7 +117,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 @_training(
     "--max-steps", type=int, none="as its epochs have", help="Of a language model: end after so many steps."
 )
-@_training("--batch-size", type=int, help="Of a language model: prompts in a step.")
+@_training("--batch-size", type=int, help="Of a language model: prompts in a step; of few events fewer.")
 @_training(
     "--learning-rate",
     type=float,
@@ -217,7 +217,7 @@ def command(
         training = training_config(
             asked, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
         )
-    tuning = fine_tuning(workspace, dataset, asked.model, training, say=say)
+    tuning = fine_tuning(workspace, dataset, asked, training, say=say)
     if isinstance(asked, SearchConfig):
         job = search_request(workspace, dataset, asked, name=name, tuning=tuning, beside=beside)
     else:

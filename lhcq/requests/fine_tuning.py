@@ -1,12 +1,12 @@
 """Asking for a search by a language model: how that is trained, and what it takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lhcq.config import TRAIN_PRESETS, TREES, RegionsConfig, TrainConfig
+from lhcq.config import TREES, WEAK_TRAINING, RegionsConfig, TrainConfig
 from lhcq.environment import Settings
 from lhcq.errors import BadInput
 from lhcq.model.duration import pace_here, scoring_seconds, step_seconds
@@ -17,13 +17,15 @@ from lhcq.model.sources import obtain
 from lhcq.model.tokens import encode_prompts
 from lhcq.prompts.features import record_columns
 from lhcq.prompts.templates import render_as
-from lhcq.records.events import find_dataset, read_event_stretch, read_events, read_schema
+from lhcq.records.events import read_event_stretch, read_events, read_schema
 from lhcq.records.jobs import Job
 from lhcq.records.specs import FineTuning, ScanSpec, SearchSpec
 from lhcq.requests.forecast import duration_in_words
-from lhcq.requests.search import in_range
+from lhcq.requests.search import in_range, read_masses
 from lhcq.workspace import Workspace
 
+_FEWEST_STEPS = 64
+"""Of an epoch, as long as a step has as many prompts as it has of `lhcq train` at least."""
 _PROBED = 1000
 """Events whose prompts are counted, to tell how long trainings take."""
 
@@ -31,10 +33,9 @@ _PROBED = 1000
 def training_config(config: RegionsConfig, **training: Any) -> TrainConfig | None:
     """The configuration of each training of a search's or a scan's language model; None with trees.
 
-    `training` are values of it, None for those that were not asked for. Both labels come equally often
-    (`evaluate.weak.drawn_rows`), so the classes need no weights, and the words are not learnt (`answer_weight` 0):
-    nobody asks these models for an answer, each is gone once it has scored its fold. Raises `BadInput` for what
-    cannot be, such as a training of trees.
+    `training` are values of it, None for those that were not asked for, which are those of `WEAK_TRAINING` then;
+    learning rate and batch size follow from model and dataset, in `fine_tuning`. Raises `BadInput` for what cannot
+    be, such as a training of trees.
     """
     given = {key: value for key, value in training.items() if value is not None}
     if config.model == TREES:
@@ -42,31 +43,37 @@ def training_config(config: RegionsConfig, **training: Any) -> TrainConfig | Non
             options = ", ".join(f"--{key.replace('_', '-')}" for key in given)
             raise BadInput(f"{options}: of a language model's training. Trees have none; name a --model.")
         return None
-    own = {"answer_weight": 0.0, "sampling": "balanced", "seed": config.seed}
-    return TrainConfig.checked(**{**TRAIN_PRESETS["default"].model_dump(), **own, **given})
+    own = WEAK_TRAINING.model_dump(exclude_unset=True, exclude={"batch_size"})
+    return TrainConfig.checked(**{**own, "seed": config.seed, **given})
 
 
 def fine_tuning(
     workspace: Workspace,
     dataset: str,
-    model: str,
+    config: RegionsConfig,
     training: TrainConfig | None,
     *,
     say: Callable[[str], None],
 ) -> FineTuning | None:
     """How a search or a scan of a dataset trains its language model, which is obtained if need be; None with trees.
 
-    `training` is what `training_config` gives. Raises `NotThere` without the dataset, `BadInput` for a model that
-    cannot be had.
+    `training` is what `training_config` gives. Raises `NotThere` without the dataset, `BadInput` where nothing can be
+    looked for in it, and for a model that cannot be had.
     """
     if training is None:
         return None
-    find_dataset(workspace.dataset(dataset))  # before a model is fetched for it
-    directory = obtain(model, workspace, say=say)
+    _, _, mjj, _ = read_masses(workspace, dataset, config, beside=())  # before a model is fetched for it
+    directory = obtain(config.model, workspace, say=say)
+    follows: dict[str, Any] = {}
     if training.learning_rate is None:
-        training = training.model_copy(update={"learning_rate": recommended_learning_rate(directory)})
+        follows["learning_rate"] = recommended_learning_rate(directory)
+    if "batch_size" not in training.model_fields_set:
+        prompts = float(np.median(_drawn(mjj, config, config.regions)))
+        batch = max(prompts // _FEWEST_STEPS, training.batch_size)
+        follows["batch_size"] = int(min(batch, WEAK_TRAINING.batch_size))
+    training = training.model_copy(update=follows)
     return FineTuning(
-        model=model,
+        model=config.model,
         model_dir=workspace.relative(directory),
         base=identify(directory, workspace.digests),
         config=training,
@@ -92,11 +99,8 @@ def effort_of(workspace: Workspace, job: Job) -> list[str]:
     )
     tokens = [len(ids) for ids in encode_prompts(directory)(render_as(spec.template, records))]
     mjj = read_events(workspace.dataset(spec.dataset), ["mjj"])["mjj"].fill_null(np.nan).to_numpy()
-    mjj = mjj[in_range(mjj, config)]
-    steps = [
-        plan_run(_drawn(mjj, region, config.sideband, config.folds), tuning.config).total_steps
-        for region in (config.regions if isinstance(spec, SearchSpec) else [spec.region])
-    ]
+    regions = config.regions if isinstance(spec, SearchSpec) else [spec.region]
+    steps = [plan_run(drawn, tuning.config).total_steps for drawn in _drawn(mjj, config, regions)]
     n_trainings, n_events = _trainings_of(spec)
     said = f"{n_trainings:,} trainings of {tuning.model}, of {min(steps):,}"
     lines = [f"{said}{f' to {max(steps):,}' if min(steps) < max(steps) else ''} steps each"]
@@ -127,9 +131,14 @@ def _trainings_of(spec: SearchSpec | ScanSpec) -> tuple[int, int]:
     return config.n_trainings + shuffled, spec.n_events
 
 
-def _drawn(mjj: NDArray[np.float64], region: tuple[float, float], sideband: float, folds: int) -> int:
-    """About how many rows a training in a region is given, of masses in the fit's range: `drawn_rows`."""
-    low, high = region
-    edges = [low - sideband, low, high, high + sideband]
-    below, inside, above = np.histogram(mjj, edges)[0]
-    return max(2, int((inside + 2 * max(below, above)) * (folds - 1) / folds))
+def _drawn(
+    mjj: NDArray[np.float64], config: RegionsConfig, regions: Sequence[tuple[float, float]]
+) -> list[int]:
+    """About how many rows a training in each region is given, of events with these masses (n,): `drawn_rows`."""
+    mjj = mjj[in_range(mjj, config)]
+    drawn = []
+    for low, high in regions:
+        edges = [low - config.sideband, low, high, high + config.sideband]
+        below, inside, above = np.histogram(mjj, edges)[0]
+        drawn.append(max(2, int((inside + 2 * max(below, above)) * (config.folds - 1) / config.folds)))
+    return drawn

@@ -10,17 +10,17 @@ from click.testing import CliRunner
 
 import lhcq
 from lhcq.cli.main import cli
-from lhcq.config import TrainConfig
+from lhcq.config import WEAK_TRAINING, TrainConfig
 from lhcq.errors import BadInput
 from lhcq.evaluate.weak import WeakEvents, drawn_rows
 from lhcq.prompts.features import KNOWN, compute_features
 from lhcq.prompts.templates import describe_template, render_as, render_features
-from lhcq.records.events import read_event_stretch, read_schema
+from lhcq.records.events import read_event_stretch, read_events, read_schema
 from lhcq.records.searches import read_found
 from lhcq.records.specs import ModelIdentity, SearchSpec
 from lhcq.report.search import rows_of_tests, search_verdict, table_of_tests
 from lhcq.requests.fine_tuning import fine_tuning, training_config
-from lhcq.requests.search import default_name, rounds_of, search_config, search_request
+from lhcq.requests.search import default_name, in_range, rounds_of, search_config, search_request
 from lhcq.results import Search
 from lhcq.workspace import Workspace
 from tasks.client import do_here, workers_for
@@ -144,10 +144,10 @@ def test_prompts_of_features_are_those_that_a_split_has(place: Workspace) -> Non
     assert render_features(template, features) == render_as(template, records)
 
 
-def request(place: Workspace, tiny: Path, **options: Any) -> Any:
+def request(place: Workspace, tiny: Path, batch_size: int | None = None, **options: Any) -> Any:
     config = search_config(**{**FEW, "shuffles": None, "model": str(tiny), **options})
-    training = training_config(config, max_steps=STEPS)
-    tuning = fine_tuning(place, "mixed", config.model, training, say=print)
+    training = training_config(config, max_steps=STEPS, batch_size=batch_size)
+    tuning = fine_tuning(place, "mixed", config, training, say=print)
     return search_request(place, "mixed", config, tuning=tuning)
 
 
@@ -180,6 +180,23 @@ def test_shuffles_are_none_unless_asked_for_and_words_are_not_learnt(place: Work
     assert (spec.tuning.config.answer_weight, spec.tuning.config.sampling) == (0.0, "balanced")
     assert spec.tuning.config.learning_rate == 1e-3
     assert request(place, tiny, shuffles=2).spec.config.shuffles == 2
+
+
+def test_a_training_has_the_epochs_that_were_measured_and_of_few_events_smaller_steps(
+    place: Workspace, tiny: Path
+) -> None:
+    config = request(place, tiny).spec.tuning.config
+    assert config.epochs == WEAK_TRAINING.epochs == 3
+    assert request(place, tiny, batch_size=4).spec.tuning.config.batch_size == 4
+    assert TrainConfig().batch_size < config.batch_size < WEAK_TRAINING.batch_size
+    searching = search_config(**FEW)
+    mjj = read_events(place.dataset("mixed"), ["mjj"])["mjj"].to_numpy()
+    mjj = mjj[in_range(mjj, searching)]
+    folds = np.arange(len(mjj)) % FEW["folds"]
+    events = WeakEvents(rows=np.arange(len(mjj)), mjj=mjj, folds=folds, values=np.zeros((len(mjj), 0)))
+    regions, sideband = searching.regions, searching.sideband
+    drawn = [len(drawn_rows(events, region, sideband, fold=0, seed=1)[0]) for region in regions]
+    assert np.median(drawn) / config.batch_size == pytest.approx(64, rel=0.1)
 
 
 @pytest.mark.parametrize(
