@@ -7,12 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from lhcq.errors import BadInput
 from lhcq.frozen import Frozen, Grown, of_several_kinds
@@ -384,10 +379,8 @@ ANSWER_WEIGHT = 0.03
 docs/results.md."""
 
 WEAK_TRAINING = TrainConfig(epochs=3.0, batch_size=256, answer_weight=0.0, sampling="balanced")
-"""Of a search's or a scan's language model, as measured with 50,000 prompts (docs/search.md): one epoch learns less,
-ten learn by heart which events are the region's. Both labels come equally often (`evaluate.weak.drawn_rows`), so
-nothing is left to weigh, and the words are not learnt: nobody asks these models for an answer, each is gone once it
-has scored its fold."""
+"""Of the language model of a search, as measured (docs/search.md). Both labels come equally often, so nothing is left
+to weigh; nobody asks these models, which are gone once they scored their fold, so no word is learnt."""
 
 # `diary`: the reference study's settings (r, alpha, dropout, rate, accumulation, saving, q and v only).
 TRAIN_PRESETS: dict[str, TrainConfig] = {
