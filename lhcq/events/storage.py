@@ -79,7 +79,8 @@ def own_node(group: h5py.Group, name: str) -> Any:
 
 
 def check_storage(path: Path, values: h5py.Dataset) -> None:
-    """Raise `BadInput` where a table lies in other files, is a bomb (few bytes for very many), or packed by LZF."""
+    """Raise `BadInput` where a table lies in other files, is a bomb (few bytes for very many), packed by LZF or by a
+    filter that is not here."""
     if is_of_numpy(values):
         return
     if values.external or values.is_virtual:
@@ -87,11 +88,18 @@ def check_storage(path: Path, values: h5py.Dataset) -> None:
             f"{path}: {values.name} takes its values from other files. Copy them into one (`h5repack`)."
         )
     storage = values.id.get_create_plist()
-    if LZF in (storage.get_filter(index)[0] for index in range(storage.get_nfilters())):
-        raise BadInput(
-            f"{path}: {values.name} is packed by LZF, whose reader crashes on damaged files. Pack it otherwise "
-            "(`h5repack -f GZIP=5`)."
-        )
+    for code, _, _, name in map(storage.get_filter, range(storage.get_nfilters())):
+        if code == LZF:
+            raise BadInput(
+                f"{path}: {values.name} is packed by LZF, whose reader crashes on damaged files. Pack it otherwise "
+                "(`h5repack -f GZIP=5`)."
+            )
+        if not h5py.h5z.filter_avail(code):
+            packer = f"{code} ({name.decode(errors='replace')})"
+            raise BadInput(
+                f"{path}: {values.name} is packed by the HDF5 filter {packer}, which is not here. Pack it otherwise "
+                "where it was made (`h5repack -f GZIP=5`)."
+            )
     size = values.dtype.itemsize * math.prod(values.shape)
     if size > MOST_COMPRESSED * path.stat().st_size:
         raise BadInput(

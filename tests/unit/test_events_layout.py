@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lhcq.errors import BadInput
 from lhcq.events.columns import N_PARTICLES, WIDTH
 from lhcq.events.faults import find_faults
 from lhcq.events.layout import EventFile, Piece, open_event_file, read_rows, write_event_file
@@ -142,6 +144,17 @@ def test_the_storage_chunk_and_filter_are_read_and_not_assumed(tmp_path, options
 
     assert (file.storage_rows, file.filter) == (storage_rows, name)
     np.testing.assert_array_equal(read_rows(file, 2, 9).particles, particles[2:9])
+
+
+def test_a_filter_that_is_not_here_is_named_before_a_value_is_read(tmp_path):
+    packed = write_values(tmp_path / "events.h5", np.ones((3, WIDTH)), **hdf5plugin.Zstd())
+    h5py.h5z.unregister_filter(hdf5plugin.Zstd.filter_id)
+    try:
+        with pytest.raises(BadInput, match=r"HDF5 filter 32015 \(.*\), which is not here.*h5repack"):
+            open_event_file(packed)
+    finally:
+        hdf5plugin.register("zstd")
+    assert open_event_file(packed).n_events == 3
 
 
 def test_a_black_box_has_no_labels(tmp_path):
