@@ -378,7 +378,7 @@ ANSWER_WEIGHT = 0.03
 """Teaches a model the two words within some 150 steps, and takes nothing from the choice that five seeds could tell:
 docs/results.md."""
 
-WEAK_TRAINING = TrainConfig(epochs=3.0, batch_size=256, answer_weight=0.0, sampling="balanced")
+WEAK_TRAINING = TrainConfig(epochs=3.0, accumulation=32, answer_weight=0.0, sampling="balanced")
 """Of the language model of a search, as measured (docs/search.md). Both labels come equally often, so nothing is left
 to weigh; nobody asks these models, which are gone once they scored their fold, so no word is learnt."""
 

@@ -117,7 +117,12 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 @_training(
     "--max-steps", type=int, none="as its epochs have", help="Of a language model: end after so many steps."
 )
-@_training("--batch-size", type=int, help="Of a language model: prompts in a step; of few events fewer.")
+@click.option(
+    "--batch-size",
+    type=int,
+    show_default="256, fewer of few events",
+    help="Of a language model: prompts in a step.",
+)
 @_training(
     "--learning-rate",
     type=float,

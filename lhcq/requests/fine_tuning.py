@@ -25,7 +25,7 @@ from lhcq.requests.search import in_range, read_masses
 from lhcq.workspace import Workspace
 
 _FEWEST_STEPS = 64
-"""Of an epoch, as long as a step has as many prompts as it has of `lhcq train` at least."""
+"""Of an epoch, as far as smaller steps give more."""
 _PROBED = 1000
 """Events whose prompts are counted, to tell how long trainings take."""
 
@@ -33,9 +33,8 @@ _PROBED = 1000
 def training_config(config: RegionsConfig, **training: Any) -> TrainConfig | None:
     """The configuration of each training of a search's or a scan's language model; None with trees.
 
-    `training` are values of it, None for those that were not asked for, which are those of `WEAK_TRAINING` then;
-    learning rate and batch size follow from model and dataset, in `fine_tuning`. Raises `BadInput` for what cannot
-    be, such as a training of trees.
+    `training` are values of it, None for those that were not asked for, which are those of `WEAK_TRAINING` then. A
+    batch size that was asked for is a step's. Raises `BadInput` for what cannot be, such as a training of trees.
     """
     given = {key: value for key, value in training.items() if value is not None}
     if config.model == TREES:
@@ -43,7 +42,9 @@ def training_config(config: RegionsConfig, **training: Any) -> TrainConfig | Non
             options = ", ".join(f"--{key.replace('_', '-')}" for key in given)
             raise BadInput(f"{options}: of a language model's training. Trees have none; name a --model.")
         return None
-    own = WEAK_TRAINING.model_dump(exclude_unset=True, exclude={"batch_size"})
+    own = WEAK_TRAINING.model_dump(exclude_unset=True) | (
+        {"accumulation": 1} if "batch_size" in given else {}
+    )
     return TrainConfig.checked(**{**own, "seed": config.seed, **given})
 
 
@@ -57,20 +58,18 @@ def fine_tuning(
 ) -> FineTuning | None:
     """How a search or a scan of a dataset trains its language model, which is obtained if need be; None with trees.
 
-    `training` is what `training_config` gives. Raises `NotThere` without the dataset, `BadInput` where nothing can be
-    looked for in it, and for a model that cannot be had.
+    `training` is what `training_config` gives; of few events a step has fewer prompts. Raises `NotThere` without the
+    dataset, `BadInput` where nothing can be looked for in it, and for a model that cannot be had.
     """
     if training is None:
         return None
     _, _, mjj, _ = read_masses(workspace, dataset, config, beside=())  # before a model is fetched for it
     directory = obtain(config.model, workspace, say=say)
-    follows: dict[str, Any] = {}
+    prompts = int(np.median(_drawn(mjj, config, config.regions)))
+    passes = prompts // (_FEWEST_STEPS * training.batch_size)
+    follows: dict[str, Any] = {"accumulation": min(max(passes, 1), training.accumulation)}
     if training.learning_rate is None:
         follows["learning_rate"] = recommended_learning_rate(directory)
-    if "batch_size" not in training.model_fields_set:
-        prompts = float(np.median(_drawn(mjj, config, config.regions)))
-        batch = max(prompts // _FEWEST_STEPS, training.batch_size)
-        follows["batch_size"] = int(min(batch, WEAK_TRAINING.batch_size))
     training = training.model_copy(update=follows)
     return FineTuning(
         model=config.model,
