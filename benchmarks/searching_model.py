@@ -15,132 +15,34 @@ The stages, in this order, each leaving what stands already, and going on where 
 """
 
 import argparse
-import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.rows import circumstances, put_table, say, write_result
-from lhcq.config import SearchConfig, TrainConfig
-from lhcq.evaluate.injection import Injected, idealised_fold, inject, supervised_fold
+from benchmarks.rows import put_table, say, write_result
+from benchmarks.searching_model_data import REGION, Place, draw_events
+from lhcq.config import TrainConfig
+from lhcq.evaluate.injection import Injected, idealised_fold, supervised_fold
 from lhcq.evaluate.weak import WeakEvents, drawn_rows, score_fold
-from lhcq.prompts.features import KNOWN, compute_features, record_columns
-from lhcq.prompts.templates import describe_template, render_features
-from lhcq.records.events import ROW_GROUP
-from lhcq.records.searches import read_chunk, write_chunk
-from lhcq.records.specs import Template
+from lhcq.prompts.templates import render_features
+from lhcq.records.searches import write_chunk
 from lhcq.requests.fine_tuning import training_config
-from lhcq.requests.search import in_range, search_config
-from lhcq.storage import read_json, sha256_of_json, staged_file, write_json
+from lhcq.requests.search import search_config
+from lhcq.storage import read_json, write_json
 
-REGION = (3300.0, 3700.0)
-SIGNAL_KEPT = 20_000
-"""Of which some are put in, and the others teach the supervised classifier."""
 STAGES = ("data", "trees", "model", "table", "document")
 RESULT = "searching_model"
 MADE_BY = "python -m benchmarks.searching_model"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "search.md"
-_DRAWN_KEY, _TEMPLATE_KEY = b"lhcq.drawn", b"lhcq.template"
 
 Floats = NDArray[np.float64]
 LearnFold = Callable[[Injected, int], Floats]
 """What a classifier gives the events of a fold, in their order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """The directory of events and scores, and what is put in."""
-
-    root: Path
-    config: SearchConfig
-    n_signal: int
-
-    @property
-    def events_file(self) -> Path:
-        return self.root / "events.parquet"
-
-    @cached_property
-    def table(self) -> pa.Table:
-        """Row, label, m_jj and the features of the template, of events in the range of the fit."""
-        return pq.read_table(self.events_file)
-
-    @cached_property
-    def template(self) -> Template:
-        return Template.model_validate_json(self.table.schema.metadata[_TEMPLATE_KEY])
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What is looked at: the same in all results of a place."""
-        n_background = int((self.table["label"].to_numpy() == 0).sum())
-        digest = hashlib.sha256(self.table["mjj"].to_numpy().tobytes())
-        return {
-            "drawn": self.table.schema.metadata[_DRAWN_KEY].decode(),
-            "events_sha256": digest.hexdigest(),
-            "background_in_range": n_background,
-            "put_in": self.n_signal,
-            "region": list(REGION),
-            "config": self.config.model_dump(mode="json"),
-        }
-
-    def put(self, seed: int) -> Injected:
-        """The events of a seed."""
-        rows = self.table["row"].to_numpy()
-        events = WeakEvents(
-            rows=rows,
-            mjj=self.table["mjj"].to_numpy(),
-            folds=np.zeros(len(rows), np.int8),
-            values=np.column_stack([self.table[name].to_numpy() for name in self.template.columns]),
-        )
-        labels = self.table["label"].to_numpy().astype(np.int8)
-        folds = self.config.folds
-        return inject(events, labels, rows, n_signal=self.n_signal, seed=seed, n_folds=folds, key=f"{seed}")
-
-    def scores(self, learner: dict[str, Any], seed: int, fold: int) -> Path:
-        """Where the scores of a fold stand; what is known of the training is beside them."""
-        key = sha256_of_json({**self.facts, **learner})[:12]
-        return self.root / "scores" / f"{key}-{seed}-{fold}.arrows"
-
-
-def draw_events(place: Place, files: list[Path], n_background: int) -> None:
-    """Keep as many background events and some signal of the files, in the range of the fit; what stands is left."""
-    if place.events_file.exists():
-        return
-    random = np.random.default_rng(1)
-    template = describe_template(place.config.template, pq.read_schema(files[0]))
-    wanted = [one for one in KNOWN if one.name in template.columns]
-    tables = []
-    for path in files:
-        schema = pq.read_schema(path)
-        for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP, columns=record_columns(schema)):
-            records = pa.Table.from_batches([batch])
-            features = compute_features(records, wanted)
-            of = {name: records[name].combine_chunks() for name in ("label", "mjj")}
-            tables.append(pa.table({**of, **{name: features[name] for name in template.columns}}))
-    events = pa.concat_tables(tables)
-    labels = events["label"].to_numpy()
-    background, signal = (random.permutation(np.flatnonzero(labels == label)) for label in (0, 1))
-    if len(background) < n_background:
-        raise SystemExit(
-            f"searching_model: {n_background:,} background events wanted, {len(background):,} there"
-        )
-    kept = np.sort(np.concatenate([background[:n_background], signal[:SIGNAL_KEPT]]))
-    events = events.take(pa.array(kept))
-    mjj = events["mjj"].fill_null(np.nan).to_numpy()
-    events = events.add_column(0, "row", pa.array(kept)).filter(pa.array(in_range(mjj, place.config)))
-    said = f"{n_background:,} of {len(background):,} background events, {SIGNAL_KEPT:,} of {len(signal):,} of signal"
-    about = {_DRAWN_KEY: said, _TEMPLATE_KEY: template.model_dump_json()}
-    with staged_file(place.events_file) as temporary:
-        pq.write_table(events.replace_schema_metadata(about), temporary, compression="zstd")
-    say(f"data: {said}; {events.num_rows:,} in the range of the fit")
 
 
 def fill(
@@ -256,104 +158,6 @@ class _FineTuned:
         return render_features(template, dict(zip(template.columns, events.values[places].T, strict=True)))
 
 
-def collect(place: Place) -> dict[str, Any]:
-    """What every learner finds, of those seeds whose folds are all scored."""
-    from lhcq.evaluate.hunt import bin_edges
-    from lhcq.evaluate.scan import judge_point
-
-    trainings: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted((place.root / "scores").glob("*.json")):
-        known = read_json(path)
-        learner = {key: known[key] for key in ("name", "training", "device") if key in known}
-        if place.scores(learner, known["seed"], known["fold"]).with_suffix(".json") == path:
-            trainings.setdefault(known["name"], []).append({**known, "learner": learner})
-    trainings = dict(sorted(trainings.items(), key=lambda one: _rank(one[1][0])))
-    edges = bin_edges(place.config.fit_low, place.config.fit_high, place.config.regions[0])
-    points, learners = [], []
-    for seed in sorted({one["seed"] for some in trainings.values() for one in some}):
-        put, scores = place.put(seed), {}
-        for name, some in trainings.items():
-            here = {one["fold"]: one for one in some if one["seed"] == seed}
-            if not here:
-                continue
-            if len(here) < place.config.folds:
-                say(
-                    f"table: {name}: seed {seed} has {len(here)} of {place.config.folds} folds, and is left out"
-                )
-                continue
-            scores[name] = np.zeros(len(put.events.rows))
-            for fold, one in here.items():
-                members = put.events.folds == fold
-                path = place.scores(one["learner"], seed, fold)
-                scores[name][members] = read_chunk(path, int(members.sum()))
-        judged = judge_point(put, scores, REGION, place.config.selections, edges)
-        masses = {name: _mass(place, put, values, edges) for name, values in scores.items()}
-        points.append({"seed": seed, **judged, "masses": masses})
-    for name, some in trainings.items():
-        seconds, auc = ([one[key] for one in some] for key in ("seconds", "auc"))
-        known = {"name": name, "trainings": len(some), "seconds": float(np.mean(seconds)), "auc": auc}
-        learners.append({**some[0]["learner"], **known})
-    return {**circumstances(), **place.facts, "points": points, "learners": learners}
-
-
-def _mass(place: Place, put: Injected, scores: Floats, edges: Floats) -> float | None:
-    """GeV, where the events of the clearer selection are, as the page of a search has it."""
-    from lhcq.evaluate.dijet import Spectrum
-    from lhcq.evaluate.hunt import hunt
-
-    fitted = [
-        (test, test.excess)
-        for test in hunt(put.events, [scores], [REGION], place.config.selections, edges)
-        if test.excess is not None
-    ]
-    if not fitted:
-        return None
-    test, excess = max(fitted, key=lambda one: one[1].z)
-    peak = Spectrum(edges, REGION).peak(test.counts, excess)
-    return None if peak is None else peak.mass
-
-
-def _rank(training: dict[str, Any]) -> tuple[int, float]:
-    """The place in the table: those without labels first, language models by their epochs."""
-    if "training" in training:
-        return 1, training["training"]["epochs"]
-    return {"trees": 0, "idealised": 2, "supervised": 3}[training["name"]], 0.0
-
-
-def lines_of(found: dict[str, Any]) -> list[str]:
-    """The table: a line a learner, the median over the seeds with the least and the most."""
-    shares = found["config"]["selections"]
-    lines = [
-        "| learner | "
-        + " | ".join(f"{100 * share:g}% selected | its improvement" for share in shares)
-        + " | mass, GeV | AUC in the region | a training |",
-        "|---" * (4 + 2 * len(shares)) + "|",
-    ]
-    for one in found["learners"]:
-        of = [point["learners"][one["name"]] for point in found["points"] if one["name"] in point["learners"]]
-        if not of:
-            continue
-        cells = []
-        for place in range(len(shares)):
-            cells += [_spread([tests[place][key] for tests in of]) for key in ("z", "improvement")]
-        cells.append(_spread([point["masses"].get(one["name"]) for point in found["points"]], 0))
-        cells += [_spread(one["auc"], 3), f"{one['seconds']:.1f} s ({one.get('device', 'one core')})"]
-        seeds = f" (seeds: {len(of)})" if len(of) < len(found["points"]) else ""
-        lines.append(f"| {one['name']}{seeds} | {' | '.join(cells)} |")
-    inclusive = _spread([point["inclusive"] for point in found["points"]])
-    empty = " | ".join([""] * (2 * len(shares) + 2))
-    lines.append(f"| all events | {inclusive} | {empty} |")
-    return lines
-
-
-def _spread(values: list[float | None], digits: int = 1) -> str:
-    known = [one for one in values if one is not None]
-    if not known:
-        return "none"
-    median = f"{np.median(known):.{digits}f}"
-    return median if len(known) == 1 else f"{median} ({min(known):.{digits}f} to {max(known):.{digits}f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -384,10 +188,14 @@ def main() -> None:
         configs = [training_config(searching, epochs=epochs, **given) for epochs in chosen.epochs]
         by_model(place, chosen.model, [one for one in configs if one is not None], chosen.seeds, until)
     if "table" in stages:
+        from benchmarks.searching_model_table import collect, lines_of
+
         found = collect(place)
         write_json(place.root / f"{RESULT}.json", found)
         print("\n".join(lines_of(found)), flush=True)
     if "document" in stages:
+        from benchmarks.searching_model_table import lines_of
+
         found = read_json(place.root / f"{RESULT}.json")
         write_result(RESULT, found)
         introduced = (
