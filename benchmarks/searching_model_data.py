@@ -103,11 +103,13 @@ def draw_events(place: Place, files: list[Path], n_background: int) -> None:
         raise SystemExit(
             f"searching_model: {n_background:,} background events wanted, {len(background):,} there"
         )
-    kept = np.sort(np.concatenate([background[:n_background], signal[:SIGNAL_KEPT]]))
+    drawn = background[:n_background], signal[:SIGNAL_KEPT]
+    kept = np.sort(np.concatenate(drawn))
     events = events.take(pa.array(kept))
     mjj = events["mjj"].fill_null(np.nan).to_numpy()
     events = events.add_column(0, "row", pa.array(kept)).filter(pa.array(in_range(mjj, place.config)))
-    said = f"{n_background:,} of {len(background):,} background events, {min(SIGNAL_KEPT, len(signal)):,} of {len(signal):,} of signal"
+    said = f"{n_background:,} of {len(background):,} background events"
+    said += f", {len(drawn[1]):,} of {len(signal):,} of signal"
     about = {_DRAWN_KEY: said, _TEMPLATE_KEY: template.model_dump_json()}
     with staged_file(place.events_file) as temporary:
         pq.write_table(events.replace_schema_metadata(about), temporary, compression="zstd")
