@@ -15,7 +15,8 @@ Where it is used before torch or scikit-learn is loaded, their threads wait for 
 without taking a core from others: it sets `GOMP_SPINCOUNT` unless that or `OMP_WAIT_POLICY` is set.
 
 Everywhere `workspace` is an object, its directory, or None for what `LHCQ_WORKSPACE` names (and for a result as the
-input, the workspace that it stands in). Energies, momenta and masses are in GeV, angles in radians.
+input, the workspace that it stands in; inputs of two workspaces are refused). Energies, momenta and masses are in
+GeV, angles in radians.
 """
 
 # Above 400 lines, and one thing: the interface, a function a verb, with the signature and docstring that a notebook
@@ -161,7 +162,7 @@ def plan_prepare(
     from lhcq.records.events import find_dataset
     from lhcq.requests.prepare import model_for_tokens, prepare_request
 
-    here = _opened(workspace or _workspace_of(dataset))
+    here = _where_stands(workspace, dataset)
     find_dataset(here.dataset(_name_of(dataset)))
     model, directory = model_for_tokens(model, here, say_nothing)
     resolved = SplitConfig.checked(**config)
@@ -195,7 +196,7 @@ def plan_train(
     from lhcq.model.sources import default_at_hand, obtain
     from lhcq.requests.train import split_to_train, train_request
 
-    here = _opened(workspace or _workspace_of(split))
+    here = _where_stands(workspace, split)
     resolved = TrainConfig.checked(**{**_preset(TRAIN_PRESETS, preset).model_dump(), **config})
     split_to_train(here, _name_of(split), track)
     model = model or default_at_hand(here)
@@ -231,11 +232,12 @@ def plan_score(
     in (0, 1] of at most `largest_p_value`.
 
     Raises `NotThere` without run, checkpoint or dataset, `BadInput` where the dataset lacks a column of the run's
-    prompts or has other jets.
+    prompts or has other jets. What `lhcq predict` says beforehand, as where it cannot be told whether the jets are
+    those of the training, goes to the logger `lhcq.api`.
     """
     from lhcq.requests.predict import predict_request
 
-    here = _opened(workspace or _workspace_of(run))
+    here = _where_stands(workspace, run, dataset)
     return predict_request(
         here,
         _name_of(run),
@@ -244,6 +246,7 @@ def plan_score(
         name=name,
         key=whole_path(labels) if labels else None,
         largest_p_value=largest_p_value,
+        say=log.warning,
     ).planned_in(here)
 
 
@@ -281,7 +284,7 @@ def plan_search(
     from lhcq.requests.search import search_config, search_request
 
     resolved = search_config(regions=regions, sideband=sideband, fit=fit, **config)
-    here = _opened(workspace or _workspace_of(dataset))
+    here = _where_stands(workspace, dataset, beside)
     training = training_config(
         resolved, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
     )
@@ -316,7 +319,7 @@ def plan_scan(
     from lhcq.requests.scan import scan_config, scan_request
 
     resolved = scan_config(put_in, **config)
-    here = _opened(workspace or _workspace_of(dataset))
+    here = _where_stands(workspace, dataset)
     training = training_config(
         resolved, epochs=epochs, max_steps=max_steps, batch_size=batch_size, learning_rate=learning_rate
     )
@@ -378,7 +381,7 @@ def prepare(
     Raises what `plan_prepare` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well.
     """
-    here = _opened(workspace or _workspace_of(dataset))
+    here = _where_stands(workspace, dataset)
     return Split(_do(here, plan_prepare(dataset, name, workspace=here, **options), progress), here)
 
 
@@ -395,7 +398,7 @@ def train(
     It ends with the best checkpoint on the test subset. Raises what `plan_train` does, `NameTaken` where the name is
     in use for something else, `Diverged`, and `JobEnded` where it does not end well.
     """
-    here = _opened(workspace or _workspace_of(split))
+    here = _where_stands(workspace, split)
     return Run(_do(here, plan_train(split, name, workspace=here, **options), progress), here)
 
 
@@ -413,7 +416,7 @@ def score(
     Raises what `plan_score` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well.
     """
-    here = _opened(workspace or _workspace_of(run))
+    here = _where_stands(workspace, run, dataset)
     return Prediction(_do(here, plan_score(run, dataset, name, workspace=here, **options), progress), here)
 
 
@@ -434,7 +437,7 @@ def mix(
     """
     from lhcq.jets.mix import mix_datasets
 
-    here = _opened(workspace or _workspace_of(signal))
+    here = _where_stands(workspace, signal, *background)
     mix_datasets(
         [here.dataset(_name_of(one)) for one in background],
         here.dataset(_name_of(signal)),
@@ -459,7 +462,7 @@ def search(
     Raises what `plan_search` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well, as when a region has too few events to learn from.
     """
-    here = _opened(workspace or _workspace_of(dataset))
+    here = _where_stands(workspace, dataset)
     return Search(_do(here, plan_search(dataset, name, workspace=here, **options), progress), here)
 
 
@@ -477,7 +480,7 @@ def scan(
     Raises what `plan_scan` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well.
     """
-    here = _opened(workspace or _workspace_of(dataset))
+    here = _where_stands(workspace, dataset)
     return Scan(_do(here, plan_scan(dataset, put_in, name, workspace=here, **options), progress), here)
 
 
@@ -550,7 +553,7 @@ def submit(
     from tasks.client import submit as publish
 
     here = _opened(workspace or request.workspace)
-    if request.workspace is not None and here.root != request.workspace.root:
+    if request.workspace is not None and not here.is_same_as(request.workspace):
         raise BadInput(
             f"{request.title} was planned in {request.workspace.root}, by what stands there, and not for "
             f"{here.root}. Leave workspace out, or plan it there."
@@ -573,5 +576,17 @@ def _name_of(result: Result | str) -> str:
     return result if isinstance(result, str) else result.name
 
 
-def _workspace_of(result: Result | str) -> Workspace | None:
-    return None if isinstance(result, str) else result.workspace
+def _where_stands(given: "Workspace | Path | str | None", *inputs: Result | str | None) -> Workspace:
+    """The workspace `given`, or that of the first input that is a result.
+
+    Raises `BadInput` where another stands elsewhere: by its name alone it would be whatever has that name here.
+    """
+    results = [one for one in inputs if isinstance(one, Result)]
+    here = _opened(given or (results[0].workspace if results else None))
+    for one in results:
+        if not one.workspace.is_same_as(here):
+            raise BadInput(
+                f"{one.name} stands in {one.workspace.root}, not in {here.root}: a job has one workspace. Make it "
+                "there too, or leave workspace out."
+            )
+    return here

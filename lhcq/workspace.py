@@ -351,6 +351,10 @@ class Workspace:
         real = Path(os.path.realpath(path))
         return any(real.is_relative_to(os.path.realpath(root)) for root in (self.root, *self._data_roots))
 
+    def is_same_as(self, other: "Workspace") -> bool:
+        """Whether both are one directory, by whatever links they were named."""
+        return os.path.realpath(self.root) == os.path.realpath(other.root)
+
     def identity(self) -> str | None:
         """What tells this workspace from others, under whatever path a host has it; None where it cannot be kept.
 

@@ -59,6 +59,35 @@ def test_what_was_planned_in_a_workspace_is_submitted_there_and_nowhere_else(
         lhcq.submit(plan, workspace=other)
 
 
+def test_what_stands_in_another_workspace_is_not_taken_by_its_name_alone(
+    place: Workspace, events: Path, tmp_path: Path
+) -> None:
+    """Both have a dataset of that name, of other jets."""
+    elsewhere = Workspace(tmp_path / "elsewhere")
+    here, there = (
+        lhcq.cluster(events, "made", workspace=where, radius=radius)
+        for where, radius in ((place, 1.0), (elsewhere, 0.5))
+    )
+    run = lhcq.results.Run("run", place)
+    for wrong in (
+        lambda: lhcq.plan_score(run, there),
+        lambda: lhcq.score(run, there),
+        lambda: lhcq.mix("mixed", background=[there], signal=here, signal_events=1),
+        lambda: lhcq.plan_search(here, beside=lhcq.results.Search("made", elsewhere)),
+        lambda: lhcq.prepare(there, "split", workspace=place),
+    ):
+        with pytest.raises(BadInput, match=r"made stands in .*elsewhere, not in .*: a job has one workspace"):
+            wrong()
+
+
+def test_a_workspace_is_the_same_by_a_link_to_it(place: Workspace, events: Path, tmp_path: Path) -> None:
+    made = lhcq.cluster(events, "made", workspace=place)
+    link = tmp_path / "link"
+    link.symlink_to(place.root)
+    plan = lhcq.plan_cluster(events, "made", workspace=link)
+    assert lhcq.submit(plan, workspace=place).result().path == made.path
+
+
 def test_a_dataset_that_came_under_the_name_of_a_removed_one_is_not_taken_for_it(
     place: Workspace, events: Path
 ) -> None:
