@@ -38,6 +38,9 @@ REGIONS_ASKED_AS = {
 """By which options the fields of a search's or a scan's configuration are given."""
 
 
+OF_RECIPES = ("target", "warmup_fraction", "max_grad_norm", "weight_decay", "evaluation_batch")
+"""What of a training a recipe or a program gives, and no option."""
+
 _OF_DATASET = {"dataset_sha256": ("dataset",), "duplicates_sha256": ("dataset", "dataset_sha256")}
 """What a search or a scan has of its dataset by the name of that."""
 
@@ -58,7 +61,7 @@ class Spec(Frozen):
     """Which bytes lhcq makes of such a spec: raised with any change of them."""
     terms_model: ClassVar[type[Terms]] = Terms
     asked_as: ClassVar[Mapping[str, str]] = {}
-    """What a value is called where it is asked for, by its place here, where no option has its name."""
+    """What a value is called where it is asked for, by its place here, where that is not by an option of its name."""
     follows: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Fields that nobody asks for by themselves, each with those that it follows from."""
 
@@ -79,7 +82,7 @@ class Spec(Frozen):
         return sha256_of_json({"kind": self.kind, "spec": self.recorded(), "bytes": bytes_version})[:16]
 
     def differences(self, earlier: "Spec") -> list[str]:
-        """The values in which it differs from an earlier one, such as `config.radius 0.5, was 1.0`.
+        """The values in which it differs from an earlier one, such as `--radius 0.5, was 1.0`.
 
         What follows from another that differs is not told: it is that one which somebody asked for otherwise.
         """
@@ -89,10 +92,17 @@ class Spec(Frozen):
         changed = {place.partition(".")[0] for place, _, _ in differing}
         follow = {field for field in changed if not changed.isdisjoint(self.follows.get(field, ()))}
         return [
-            f"{self.asked_as.get(place, place)} {now}, was {was}"
+            f"{self.called(place)} {now}, was {was}"
             for place, now, was in differing
             if place.partition(".")[0] not in follow
         ]
+
+
+    @classmethod
+    def called(cls, place: str) -> str:
+        """By what the value in a place is asked for: an option; what none gives has the name of its place."""
+        _, of_config, field = place.rpartition("config.")
+        return cls.asked_as.get(place) or (f"--{field.replace('_', '-')}" if of_config else place)
 
 
 class GenerateSpec(Spec):
@@ -195,7 +205,8 @@ class TrainSpec(OfBase):
     kind: Literal["train"] = "train"
     terms_model = TrainTerms
     asked_as: ClassVar[Mapping[str, str]] = {
-        f"config.on_{alarm}": f"--on-alarm {alarm}" for alarm in get_args(AlarmKind)
+        **{f"config.on_{alarm}": f"--on-alarm {alarm}" for alarm in get_args(AlarmKind)},
+        **{f"config.{field}": field for field in OF_RECIPES},
     }
     follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "split_sha256": ("split",),
@@ -316,6 +327,7 @@ class SearchSpec(Grown, Spec):
     follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **_OF_DATASET,
         "n_events": ("dataset", "dataset_sha256", "config"),
+        "tuning": ("config",),
     }
     dataset: str
     dataset_sha256: str
@@ -351,6 +363,7 @@ class ScanSpec(Spec):
         "region": ("dataset", "dataset_sha256", "config"),
         "n_background": ("dataset", "dataset_sha256", "config"),
         "n_signal": ("dataset", "dataset_sha256", "config"),
+        "tuning": ("config",),
     }
     dataset: str
     dataset_sha256: str

@@ -225,7 +225,7 @@ def test_after_a_kill_of_everything_only_what_is_missing_is_done_wherever_the_fi
 
         directory = lhcq.workspace / "jobs/cluster-cut"
         line = lhcq.refused("cluster", source, *options, "--radius", "0.5")
-        assert "(config.radius 0.5, was 1.0)" in line
+        assert "(--radius 0.5, was 1.0)" in line
         other = tmp_path / "other.h5"
         shutil.copy(source, other)
         with h5py.File(other, "r+") as file:

@@ -41,7 +41,7 @@ def test_the_same_again_is_done_already_and_another_request_is_refused(
     before = (first.path / "events.parquet").stat()
     assert lhcq.cluster(events, "made", workspace=place) == first
     assert (first.path / "events.parquet").stat() == before
-    with pytest.raises(NameTaken, match=r"made of something else \(config\.radius 0\.5, was 1\.0\)"):
+    with pytest.raises(NameTaken, match=r"made of something else \(--radius 0\.5, was 1\.0\)"):
         lhcq.cluster(events, "made", workspace=place, radius=0.5)
 
 

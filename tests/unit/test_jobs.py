@@ -171,7 +171,7 @@ def test_a_refusal_names_the_values_that_differ_and_what_to_do(place: Workspace)
     with pytest.raises(NameTaken) as caught:
         create_job(place, other)
     assert str(caught.value) == (
-        f"'cluster made' is under way in {place.root} with another configuration or input (config.radius 0.5, was "
+        f"'cluster made' is under way in {place.root} with another configuration or input (--radius 0.5, was "
         "1.0; labels_sha256 cc, was None; source_sha256 bb, was aa). Choose another name, or "
         "end it by `lhcq cancel made --kind cluster`."
     )

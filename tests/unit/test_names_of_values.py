@@ -6,7 +6,7 @@ import click
 import pytest
 
 from lhcq.cli.main import cli
-from lhcq.records.specs import SPECS, PredictSpec
+from lhcq.records.specs import OF_RECIPES, SPECS, PredictSpec
 from tests.specs import job_of, spec_of
 
 VERBS = {"scan": "search"}
@@ -21,24 +21,24 @@ def options_of(kind: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kind", SPECS)
-def test_a_value_that_an_option_of_another_name_gives_is_told_by_that_option(kind: str) -> None:
+def test_a_value_is_told_by_the_option_that_gives_it(kind: str) -> None:
     model, options = SPECS[kind], options_of(kind)
     config = model.model_fields.get("config")
     inner = getattr(config.annotation, "model_fields", {}) if config and kind != "predict" else {}
     places = {name: name for name in model.model_fields} | {f"config.{name}": name for name in inner}
     for place, name in places.items():
-        spelled = options.get(name)
-        if spelled is not None and spelled != f"--{name.replace('_', '-')}":
-            assert spelled in model.asked_as.get(place, ""), place
-    for place, words in model.asked_as.items():
-        assert place in places
-        assert set(re.findall(r"--[a-z-]+", words)) <= set(options.values()), words
+        spelled, words = options.get(name), model.called(place)
+        if place.startswith("config.") or (spelled and spelled != f"--{name.replace('_', '-')}"):
+            assert words == name if name in OF_RECIPES else "--" in words, place
+            assert spelled is None or spelled in words, place
+            assert set(re.findall(r"--[a-z-]+", words)) <= set(options.values()), words
+    assert set(model.asked_as) <= set(places)
 
 
 def test_what_follows_from_another_value_that_differs_is_not_told() -> None:
     one = job_of("train", "own").spec
     other = spec_of("train", rank=8, config_sha256="1" * 64, total_steps=20, checkpoint_steps=[20])
-    assert other.differences(one) == ["config.rank 8, was 16"]
+    assert other.differences(one) == ["--rank 8, was 16"]
     steps = one.model_copy(update={"total_steps": 20})  # as another version may plan them
     assert steps.differences(one) == ["total_steps 20, was 10"]
 

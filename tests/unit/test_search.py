@@ -134,8 +134,10 @@ def test_its_pictures_are_written_as_png_and_pdf(
 def test_the_same_search_again_is_no_work_and_another_needs_a_name(place: Workspace, found: Search) -> None:
     before = found.report.stat().st_mtime_ns
     assert lhcq.search("mixed", workspace=place, **FEW).report.stat().st_mtime_ns == before
-    with pytest.raises(NameTaken, match=r"made of something else \(config\.seed 2, was 1\)"):
+    with pytest.raises(NameTaken, match=r"made of something else \(--seed 2, was 1\)"):
         lhcq.search("mixed", workspace=place, **FEW, seed=2)
+    with pytest.raises(NameTaken, match=r"\(--folds 3, was 2; --sideband 200\.0, was 400\.0\)"):
+        lhcq.search("mixed", workspace=place, **{**FEW, "folds": 3, "sideband": 200.0})
 
 
 def test_a_template_that_knows_the_mass_is_refused_with_the_reason(place: Workspace) -> None:
