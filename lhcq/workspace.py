@@ -358,7 +358,7 @@ class Workspace:
     def identity(self) -> str | None:
         """What tells this workspace from others, under whatever path a host has it; None where it cannot be kept.
 
-        Made at the first question; a copy of a workspace has that of the original.
+        Made at the first question; a copy of a workspace has that of the original (`is_copy_of`).
         """
         path = self.root / _IDENTITY
         if not self.root.is_dir():
@@ -369,6 +369,16 @@ class Workspace:
                     temporary.write_text(f"{secrets.token_hex(16)}\n", "utf-8")
             return path.read_text("utf-8").strip() or None
         return None
+
+    def is_copy_of(self, root: Path) -> bool:
+        """Whether another directory stands at `root` with this one's identity, as after `cp -r`.
+
+        Told by inodes: one directory may be mounted at two places of a host, and then on two devices.
+        """
+        with contextlib.suppress(OSError):
+            alike = (root / _IDENTITY).read_bytes() == (self.root / _IDENTITY).read_bytes()
+            return alike and root.stat().st_ino != self.root.stat().st_ino
+        return False
 
     def require_readable(self) -> None:
         """Raise `BadInput` for a root that is no directory, or that may not be looked into; one that is not there is

@@ -12,6 +12,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -313,6 +314,8 @@ def claimed_by_another(client: "redis.Redis", workspace: Workspace) -> str | Non
         held = client.get(CLAIM_KEY) or json.dumps(claim)
     try:
         first = json.loads(str(held))
-        return None if first["workspace"] == identity else str(first["seen"])
+        seen = str(first["seen"])
+        ours = first["workspace"] == identity and not workspace.is_copy_of(Path(seen.partition(":")[2]))
+        return None if ours else seen
     except (ValueError, LookupError, TypeError):
         return f"as its key {CLAIM_KEY} says in words of another version"

@@ -184,6 +184,15 @@ def test_one_workspace_under_two_paths_is_one(tmp_path: Path, server: Guarded, e
     queue(tmp_path / "moved", "again")
 
 
+def test_a_copy_of_a_workspace_is_another(tmp_path: Path, server: Guarded, event_file: Path) -> None:
+    """The workers of the original have no record of its jobs, and would drop its messages without a word."""
+    cluster = ("cluster", event_file, "--name", "made", "--detach")
+    Inside(tmp_path / "one").run(*cluster, LHCQ_BROKER_URL=server.url)
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")
+    refused = Inside(tmp_path / "copy").run(*cluster, code=1, LHCQ_BROKER_URL=server.url).stderr
+    assert f":{tmp_path / 'one'}), and this is {tmp_path / 'copy'}. " in refused
+
+
 def test_a_claim_is_laid_again_when_the_broker_forgot_it(
     running, tmp_path: Path, server: Guarded, event_file: Path, until
 ) -> None:
