@@ -5,6 +5,8 @@ was wrong, where, and what to do. The command line prints it and exits 1; anythi
 traceback.
 """
 
+import os
+import shlex
 from pathlib import Path
 
 _LONGEST = 10_000
@@ -79,6 +81,37 @@ class JobEnded(LhcqError):
 
 class LeaseLost(TransientError):
     """Another worker may hold the unit by now, so this one stops: nothing is wrong with the unit."""
+
+
+class Denied(TransientError):
+    """This user may not look at a file or a directory that is another's: what it holds may be as it should."""
+
+    @classmethod
+    def at(cls, path: Path) -> "Denied":
+        """The error of what stands at `path`, with whose it is and what these can do."""
+        barred = next(above for above in (path, *path.parents) if _is_seen(above))
+        directory = barred if barred.is_dir() else barred.parent
+        try:
+            owner = barred.owner()
+        except KeyError:  # a user of another host
+            owner = f"user {barred.stat().st_uid}"
+        return cls(
+            f"{path}: permission denied, it belongs to {owner}. Have {owner} run "
+            f"`chmod -R a+rX {shlex.quote(str(directory))}`, or do this as {owner}."
+        )
+
+    @classmethod
+    def of(cls, refused: PermissionError) -> "Denied":
+        """The error of what the system refused, which mostly says where."""
+        return cls.at(Path(os.fsdecode(refused.filename))) if refused.filename else cls(str(refused))
+
+
+def _is_seen(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 class DiskFull(TransientError):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from lhcq.errors import BadInput, Damaged, DiskFull, NewerFormat
+from lhcq.errors import BadInput, Damaged, Denied, DiskFull, NewerFormat
 
 FORMAT = 1
 """Of workspaces and their records: raised with any change that this version could not read. Older ones are read."""
@@ -35,6 +35,7 @@ LARGEST_LOG_BYTES = 50_000_000
 """A log is renamed beyond that."""
 KEPT_LOGS = 3
 """Renamed logs that stay beside one."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 # EEXIST: a file stands where a directory has to be made.
 _UNWRITABLE = (
     errno.EACCES,
@@ -53,11 +54,14 @@ def explained_os_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, and a path that cannot be written, into errors that say so."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        # By the system's words too: safetensors' error has no number, and is no OSError.
+        if getattr(error, "errno", None) in _FULL or any(os.strerror(one) in str(error) for one in _FULL):
             raise DiskFull(
                 f"{path}: no space left on the device. Free some space and run the same command again."
             ) from error
+        if not isinstance(error, OSError):
+            raise
         # A directory that takes no files, as /proc, or went meanwhile; any other file that is missing is a fault.
         gone = error.errno == errno.ENOENT and Path(str(error.filename)).parent == path.parent
         if gone or error.errno in _UNWRITABLE:
@@ -216,7 +220,7 @@ class Record(dict[str, Any]):
 def read_json(path: Path) -> Record:
     """The JSON object in `path`, without its format; `FileNotFoundError` passes, a field that it lacks is `BadInput`.
 
-    Raises `Damaged` for what is none, and `NewerFormat` for one that a newer lhcq wrote.
+    Raises `Damaged` for what is none, `NewerFormat` for one that a newer lhcq wrote, and `Denied`.
     """
 
     def build(pairs: list[tuple[str, Any]]) -> Record:
@@ -228,6 +232,8 @@ def read_json(path: Path) -> Record:
         value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=build)
         if not isinstance(value, Record):
             raise ValueError("no JSON object")
+    except PermissionError as error:
+        raise Denied.of(error) from error
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and no UTF-8
         raise Damaged(f"{path}: not readable as JSON ({error}). {LOOK}") from error
     refuse_newer(path, value.pop(_FORMAT, None))

@@ -11,7 +11,7 @@ import click
 
 from lhcq.cli.parameters import workspace_option
 from lhcq.environment import spin_briefly
-from lhcq.errors import LhcqError
+from lhcq.errors import Denied, LhcqError
 from lhcq.interrupts import hear_in_finalizers, heard
 from lhcq.own_tasks import refuse_other_tasks
 from lhcq.spelling import did_you_mean
@@ -145,8 +145,9 @@ def run() -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except LhcqError as error:
-        click.echo(f"lhcq: {error}", err=True)
+    except (LhcqError, PermissionError) as error:
+        told = Denied.of(error) if isinstance(error, PermissionError) else error
+        click.echo(f"lhcq: {told}", err=True)
         return 1
     except (click.Abort, KeyboardInterrupt):
         if not _ENDLESS.intersection(sys.argv[1:2]):

@@ -137,6 +137,7 @@ def obtain(name: str, workspace: Workspace, *, say: Say) -> Path:
         )
     final = workspace.model(name)
     if not (final / MANIFEST).is_file():
+        workspace.create()  # says so where nothing can be written
         with exclusive(
             final.parent / f".{final.name}.lock",
             where_possible=True,

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lhcq.errors import BadInput
+from lhcq.errors import BadInput, Denied
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -14,6 +14,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         return dict(load_file(path))
     except FileNotFoundError as error:
+        if path.exists():  # safetensors says so of what it may not read, too
+            raise Denied.at(path) from error
         pickled = sorted(path.parent.glob("*.bin")) + sorted(path.parent.glob("*.pt"))
         said = (
             f"; its weights are pickled ({pickled[0].name}), which can run code when read" if pickled else ""

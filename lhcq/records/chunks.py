@@ -15,7 +15,7 @@ from zlib import crc32
 
 import pyarrow as pa
 
-from lhcq.errors import DamagedChunk
+from lhcq.errors import DamagedChunk, Denied
 from lhcq.storage import staged_file
 
 _BLOCK = 1 << 20
@@ -54,7 +54,7 @@ def append_message(file: BinaryIO, what: pa.Schema | pa.RecordBatch, checksum: i
 
 
 class Chunk:
-    """A chunk that is as it was sealed; raises `DamagedChunk`, and `FileNotFoundError` where there is none."""
+    """A chunk that is as it was sealed; raises `DamagedChunk`, `Denied`, and `FileNotFoundError` without it."""
 
     told: bytes
     """JSON of what its writer tells."""
@@ -69,6 +69,8 @@ class Chunk:
                 self.told = _unseal(file if self._content is None else BytesIO(self._content))
         except FileNotFoundError:
             raise
+        except PermissionError as error:  # it is whole, and would be discarded
+            raise Denied.of(error) from error
         except (OSError, ValueError) as error:
             raise DamagedChunk.at(path, "damaged, or no chunk that this lhcq wrote") from error
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lhcq.errors import BadInput
+from lhcq.errors import BadInput, Denied
 
 Integers = NDArray[np.int64]
 Contents = NDArray[np.uint64]
@@ -113,6 +113,8 @@ def read_firsts(directory: Path, manifest: dict[str, Any], rows: Integers) -> In
     path = directory / _FILE
     try:
         table = pq.read_table(path, schema=SCHEMA)
+    except PermissionError as error:
+        raise Denied.at(path) from error
     except (pa.ArrowException, OSError) as error:
         raise BadInput(f"{path}: cannot be read ({error}). Make {directory.name} again.") from error
     duplicates, first_rows = table["row"].to_numpy(), table["first"].to_numpy()  # of all rows, which rise

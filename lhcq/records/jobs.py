@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from lhcq.errors import BadInput, Damaged, NewerFormat, NotThere
+from lhcq.errors import BadInput, Damaged, Denied, NewerFormat, NotThere
 from lhcq.frozen import Frozen, Grown, Kept, only_unknown
 from lhcq.records.specs import SPECS, Spec, Terms
 from lhcq.spelling import did_you_mean
@@ -152,6 +152,8 @@ class DamagedJob(Frozen):
     """What is wrong with it, and what to do."""
     newer: bool
     """A newer lhcq wrote it: nothing is wrong with it."""
+    denied: bool
+    """This user may not read it: nothing need be wrong with it."""
 
 
 def this_user() -> str:
@@ -204,7 +206,10 @@ _KEPT = 256
 
 def _read_job(workspace: Workspace, path: Path) -> Job:
     """The record at `path`, which must be that of the job whose place this is."""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except PermissionError as error:
+        raise Denied.of(error) from error
     state = (status.st_ino, status.st_mtime_ns, status.st_size)
     seen = _READ.get(path)
     if seen is not None and seen[0] == state:
@@ -300,11 +305,13 @@ def read_jobs(workspace: Workspace, *, but: Container[str] = ()) -> tuple[list[J
                 jobs.append(_read_job(workspace, record))
             except (FileNotFoundError, NotADirectoryError):
                 raise
-            except (BadInput, OSError) as error:
+            except (BadInput, Denied, OSError) as error:
                 kind, name = _named_by(record)
-                newer = isinstance(error, NewerFormat)
+                newer, denied = isinstance(error, NewerFormat), isinstance(error, Denied)
                 damaged.append(
-                    DamagedJob(kind=kind, name=name, record=record, message=str(error), newer=newer)
+                    DamagedJob(
+                        kind=kind, name=name, record=record, message=str(error), newer=newer, denied=denied
+                    )
                 )
     return (
         sorted(jobs, key=lambda job: (job.created, job.kind, job.name)),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lhcq.errors import BadInput
+from lhcq.errors import BadInput, Denied
 
 
 def read_schema(path: Path) -> pa.Schema:
@@ -53,6 +53,8 @@ def read_stretch(path: Path, start: int, stop: int, columns: Sequence[str]) -> p
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError as error:
+        raise Denied.at(path) from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise BadInput(f"{path}: cannot be read ({reason}). Make {path.parent.name} again.") from error

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
-from lhcq.errors import BadInput, NotThere
+from lhcq.errors import BadInput, Denied, NotThere
 from lhcq.storage import staged_file
 
 SCHEMA = pa.schema(
@@ -84,6 +84,8 @@ def read_scores(path: Path) -> Scores:
         row, label, p_signal = (table.column(name).to_numpy() for name in SCHEMA.names[:3])
     except FileNotFoundError:
         raise NotThere(f"{path}: there are no scores. Validate the checkpoint again.") from None
+    except PermissionError as error:
+        raise Denied.at(path) from error
     except (pa.ArrowException, OSError, KeyError) as error:
         raise BadInput(f"{path}: not readable as scores ({_first_line(error)}). Make it again.") from error
     asked = "answer" in table.column_names and table["answer"].null_count == 0

@@ -97,7 +97,6 @@ class Spec(Frozen):
             if place.partition(".")[0] not in follow
         ]
 
-
     @classmethod
     def called(cls, place: str) -> str:
         """By what the value in a place is asked for: an option; what none gives has the name of its place."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lhcq.errors import Damaged, LhcqError, NewerFormat
+from lhcq.errors import Damaged, Denied, LhcqError, NewerFormat
 from lhcq.records.failures import FAILED
 from lhcq.records.job_control import wish_of
 from lhcq.records.jobs import MADE, Job, directory_of, outcome_of, read_jobs
@@ -27,6 +27,9 @@ def record_findings(workspace: Workspace) -> list[Finding]:
     jobs, damaged = read_jobs(workspace)
     found = []
     for one in damaged:
+        if one.denied:
+            found.append(Finding.of_error(_CHECK, Denied(one.message)))
+            continue
         remedy = (
             "Give the command that asked for it again: it restores the record, and what is finished is kept."
             if "not readable as JSON" in one.message
@@ -34,14 +37,25 @@ def record_findings(workspace: Workspace) -> list[Finding]:
         )
         found.append(_damage(one.message, _NEWER if one.newer else remedy))
     for job in jobs:
-        found += _of_job(workspace, job)
+        found += _as_far_as_may_be_seen(_of_job(workspace, job))
     holdings = list_holdings(workspace)
     for holding in holdings:
-        found += _of_results(holding)
+        found += _as_far_as_may_be_seen(_of_results(holding))
     if found:
         return found
     said = f"{len(jobs)} jobs and {len(holdings)} results can be read"
     return [Finding(check=_CHECK, state="ok", found=said)]
+
+
+def _as_far_as_may_be_seen(findings: Iterator[Finding]) -> list[Finding]:
+    """What was found until a directory that this user may not look into, and that."""
+    found = []
+    try:
+        for one in findings:
+            found.append(one)
+    except PermissionError as error:
+        found.append(Finding.of_error(_CHECK, Denied.of(error)))
+    return found
 
 
 def _of_job(workspace: Workspace, job: Job) -> Iterator[Finding]:
@@ -59,10 +73,10 @@ def _of_job(workspace: Workspace, job: Job) -> Iterator[Finding]:
             lambda path=path: read_json(path),  # type: ignore[misc]
             f"Run {resume}: what it says was given up is tried again.",
         )
-    if (made := directory / MADE).exists():
-        yield from _tried(
-            lambda: read_json(made)["sha256"], "Give the command that asked for it again, with --force."
-        )
+    yield from _tried(
+        lambda: read_json(directory / MADE)["sha256"],
+        "Give the command that asked for it again, with --force.",
+    )
 
 
 def _of_results(holding: Holding) -> Iterator[Finding]:
@@ -103,6 +117,8 @@ def _tried(read: Callable[[], Any], remedy: str) -> Iterator[Finding]:
         return
     except NewerFormat as error:
         yield _damage(str(error), _NEWER)
+    except (Denied, PermissionError) as error:
+        yield Finding.of_error(_CHECK, Denied.of(error) if isinstance(error, PermissionError) else error)
     except (LhcqError, OSError, TypeError, AttributeError) as error:
         yield _damage(str(error), remedy)
 

@@ -170,9 +170,7 @@ def test_a_name_already_taken_is_refused_and_what_is_there_stays(lhcq, event_fil
     again = lhcq.ask("cluster", event_file, "--name", "made")
     assert again == first | {"seconds": None, "events_per_second": None}
     assert "2,100 events (done already): " in lhcq.run("cluster", event_file, "--name", "made").stdout
-    assert "--radius 0.5, was 1.0" in lhcq.refused(
-        "cluster", event_file, "--name", "made", "--radius", "0.5"
-    )
+    assert "--radius 0.5, was 1.0" in lhcq.refused("cluster", event_file, "--name", "made", "--radius", "0.5")
     assert (lhcq.workspace / "datasets/made/events.parquet").stat() == before
 
     taken = tmp_path / "taken.h5"

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lhcq.errors import BadInput, DiskFull, NotThere
@@ -176,6 +177,18 @@ def test_a_full_disk_is_reported_and_leaves_nothing(small_disk: Path) -> None:
         with pytest.raises(DiskFull, match="no space left"):
             write(final, "x" * 10_000)
     assert everything_in(small_disk) == {"filler"}
+
+
+def test_a_full_disk_is_known_by_the_words_of_a_library_too(small_disk: Path) -> None:
+    """A checkpoint's tensors: five attempts were made, and the run was given up."""
+    from safetensors.numpy import save_file
+
+    with (
+        pytest.raises(DiskFull, match="final: no space left on the device"),
+        staged_directory(small_disk / "final") as directory,
+    ):
+        save_file({"weight": np.zeros(200_000)}, directory / "tensors")
+    assert everything_in(small_disk) == set()
 
 
 def test_a_full_disk_keeps_what_was_there(small_disk: Path) -> None:
