@@ -40,10 +40,12 @@ from tasks.broker.server_record import (
     PROCESSES,
     ServerRecord,
     is_locked,
+    is_of_this_host,
     is_server,
     listening,
     read_record,
     start_time,
+    this_boot,
 )
 
 _START_SECONDS = 30.0
@@ -140,7 +142,7 @@ def socket_path(workspace: Workspace) -> Path:
 def _agreed_address(workspace: Workspace) -> Path:
     """Where all commands of this host that use the server now look for it, so that a new one is found there too."""
     record = read_record(_data_of(workspace))
-    if record and record.host == socket.gethostname() and is_locked(_data_of(workspace)):
+    if record and is_of_this_host(record) and is_locked(_data_of(workspace)):
         agreed = Path(record.socket)
         if agreed.parents[1].is_dir():
             return agreed
@@ -244,7 +246,11 @@ def _launch(binary: Path, data: Path, address: Path) -> "subprocess.Popen[bytes]
         try:
             told = "" if PROCESSES.exists() else start_time(server.pid)
             record = ServerRecord(
-                pid=server.pid, host=socket.gethostname(), socket=str(address), started=told
+                pid=server.pid,
+                host=socket.gethostname(),
+                boot=this_boot(),
+                socket=str(address),
+                started=told,
             )
             write_json(data / "server.json", record.model_dump())
         except BaseException:  # nobody would know whose it is

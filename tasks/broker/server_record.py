@@ -16,6 +16,8 @@ from lhcq.storage import lock_file, read_json
 
 PROCESSES = Path("/proc")
 """Which processes there are and what they have open, where the kernel tells it."""
+BOOT = PROCESSES / "sys/kernel/random/boot_id"
+"""What tells this start of this machine from all others, where the kernel tells it: a laptop's name may change."""
 
 
 class ServerRecord(Frozen):
@@ -23,6 +25,8 @@ class ServerRecord(Frozen):
 
     pid: int
     host: str
+    boot: str = ""
+    """Of the machine; empty where the kernel does not tell it."""
     socket: str
     started: str = ""
     """When, by `ps`; where the kernel does not tell which files a process has open."""
@@ -48,7 +52,7 @@ def read_record(data: Path) -> ServerRecord | None:
 
 def is_server(record: ServerRecord, data: Path) -> bool:
     """Whether the process of the record is of this host and has the data directory's lock open, as no other can."""
-    if record.host != socket.gethostname():
+    if not is_of_this_host(record):
         return False
     if not PROCESSES.joinpath("self", "fd").exists():
         return bool(record.started) and start_time(record.pid) == record.started
@@ -62,6 +66,19 @@ def is_server(record: ServerRecord, data: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def is_of_this_host(record: ServerRecord) -> bool:
+    """Whether the server was started here, whatever this machine was called then."""
+    return record.host == socket.gethostname() or (bool(record.boot) and record.boot == this_boot())
+
+
+def this_boot() -> str:
+    """What this start of the machine is told by; empty where nothing tells it."""
+    try:
+        return BOOT.read_text("ascii").strip()
+    except OSError:
+        return ""
 
 
 def start_time(pid: int) -> str:

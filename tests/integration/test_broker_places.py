@@ -13,7 +13,7 @@ import pytest
 from lhcq.errors import BadInput, TransientError
 from lhcq.storage import write_json
 from lhcq.workspace import Workspace
-from tasks.broker import embedded
+from tasks.broker import embedded, server_record
 from tasks.broker.embedded import answers, embedded_broker, running_broker, socket_path
 from tasks.broker.server_record import ServerRecord
 from tests.integration.broker_users import client_of, is_gone, servers
@@ -79,10 +79,23 @@ def test_a_server_of_another_host_is_told_as_that(
     (server,) = servers(place)
     monkeypatch.setattr(embedded, "_GRACE_SECONDS", 0.5)
     monkeypatch.setattr(socket, "gethostname", lambda: "other")
+    monkeypatch.setattr(server_record, "this_boot", lambda: "other")
     who = rf"cannot be reached from here: process {server.pid} of \S+, at {socket_path(place)}\. Run this command"
     with pytest.raises(TransientError, match=who), embedded_broker(place):
         pytest.fail("there are two servers on one data directory")
     assert servers(place) == [server]
+
+
+def test_a_server_is_found_again_when_its_host_is_called_otherwise(
+    place: Workspace, use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a laptop is in another network."""
+    url = use(place).url()
+    monkeypatch.setattr(socket, "gethostname", lambda: "renamed")
+    assert running_broker(place) == url
+    with embedded_broker(place) as same:
+        assert same == url
+    assert len(servers(place)) == 1
 
 
 def test_a_process_that_has_the_number_of_a_server_is_not_ended(
