@@ -21,6 +21,7 @@ from lhcq.records.commits import differing
 from lhcq.records.duplicates import duplicates_sha256, read_firsts
 from lhcq.records.events import (
     events_sha256,
+    jets_of,
     kept_constituents,
     read_dataset,
     read_event_batches,
@@ -93,7 +94,8 @@ def write_split(
                 copy.slice(start, ROW_GROUP) for copy in moved for start in range(0, len(copy), ROW_GROUP)
             )
             write_subset(directory, name, groups if moved else _groups(events, order), features)
-        write_manifest(directory, **fields, counts=counts, unlabelled=unlabelled, tokens=tokens)
+        made = {"counts": counts, "unlabelled": unlabelled, "tokens": tokens, "jets": jets_of(dataset)}
+        write_manifest(directory, **fields, **made)
     return _check_standing(final, fields, audited_for)
 
 

@@ -134,6 +134,11 @@ def kept_constituents(manifest: Mapping[str, Any]) -> int | None:
     return kept
 
 
+def jets_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dataset's manifest says of how its jets were found and what its tau_N are about."""
+    return {name: manifest[name] for name in ("config", "tau_axes") if name in manifest}
+
+
 def read_schema(dataset_dir: Path) -> pa.Schema:
     """The columns of a dataset's events; raises `BadInput` where they cannot be read, as all readers here do."""
     return parquet.read_schema(dataset_dir / _FILE)

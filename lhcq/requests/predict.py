@@ -201,7 +201,7 @@ def check_events(
         check_kept(template.constituents, kept_constituents(events))
     except BadInput as error:
         raise BadInput(f"{dataset}: {error}") from error
-    own = _manifest_of_training(trained_on, split)
+    own = split.get("jets") or _manifest_of_training(trained_on, split)
     if own is None:
         say(
             f"{split['dataset']}, which the run was trained on, is gone: whether the jets of {dataset} were found as "
@@ -224,7 +224,7 @@ def check_events(
 
 
 def _manifest_of_training(directory: Path, split: dict[str, Any]) -> dict[str, Any] | None:
-    """Of the dataset that a split was made of; None where it was removed since, or is another by now."""
+    """Of the dataset that a split of an earlier lhcq was made of; None where it is gone, or another by now."""
     try:
         own = read_manifest(directory, what="", remedy="")
     except NotThere:

@@ -14,7 +14,7 @@ from lhcq.manifests import write_manifest
 from lhcq.prompts.writing import write_split
 from lhcq.records.commits import digests_of
 from lhcq.records.jobs import MADE, directory_of, end_job
-from lhcq.storage import sha256_of, write_json
+from lhcq.storage import MANIFEST, sha256_of, write_json
 from lhcq.workspace import Workspace
 from tasks.jobs.store import create_job, done_already
 from tests.specs import job_of
@@ -135,6 +135,10 @@ def test_a_run_reads_no_jets_that_it_was_not_trained_on(place: Workspace, events
     with pytest.raises(BadInput, match="models/smollm2"):  # its own would be read, but the base model is gone
         run.predict(own, step="latest")
     shutil.rmtree(own.path)
+    with pytest.raises(BadInput, match=r"radius 0\.5, not 1\.0"):  # its split tells how its jets were found
+        run.predict(other, step="latest")
+    of_earlier = {key: value for key, value in split.items() if key != "jets"}
+    write_json(place.split("split") / MANIFEST, of_earlier)
     with (
         pytest.warns(
             UserWarning, match="own, which the run was trained on, is gone: whether the jets of other"
