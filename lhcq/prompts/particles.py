@@ -154,7 +154,7 @@ def check_kept(wanted: int, kept: int | None) -> None:
     if kept is not None and kept < wanted:
         raise BadInput(
             f"keeps {kept} constituents of each leading jet, and the prompts have {wanted}. Cluster the event file "
-            f"with --constituents {wanted}, or ask for fewer."
+            f"with --constituents {wanted}, or prepare prompts with --constituents {kept}."
         )
 
 

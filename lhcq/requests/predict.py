@@ -217,8 +217,9 @@ def check_events(
         return
     different = [f"{one} {theirs[one]}, not {ours[one]}" for one in _JETS if theirs[one] != ours[one]]
     if different:
+        again = " of before" * (dataset == split["dataset"])
         raise BadInput(
-            f"{dataset}: its jets are others than those of {split['dataset']}, which the run was trained on "
+            f"{dataset}: its jets are others than those of {split['dataset']}{again}, which the run was trained on "
             f"({'; '.join(different)}). Cluster its events as those were."
         )
 

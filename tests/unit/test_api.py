@@ -137,6 +137,10 @@ def test_a_run_reads_no_jets_that_it_was_not_trained_on(place: Workspace, events
     shutil.rmtree(own.path)
     with pytest.raises(BadInput, match=r"radius 0\.5, not 1\.0"):  # its split tells how its jets were found
         run.predict(other, step="latest")
+    lhcq.cluster(events, "own", workspace=place, radius=0.5)
+    with pytest.raises(BadInput, match="own: its jets are others than those of own of before, which the run"):
+        run.predict("own", step="latest")
+    shutil.rmtree(own.path)
     of_earlier = {key: value for key, value in split.items() if key != "jets"}
     write_json(place.split("split") / MANIFEST, of_earlier)
     with (
