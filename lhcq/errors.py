@@ -89,16 +89,21 @@ class Denied(TransientError):
     @classmethod
     def at(cls, path: Path) -> "Denied":
         """The error of what stands at `path`, with whose it is and what these can do."""
-        barred = next(above for above in (path, *path.parents) if _is_seen(above))
+        barred, owner = cls.whose(path)
         directory = barred if barred.is_dir() else barred.parent
-        try:
-            owner = barred.owner()
-        except KeyError:  # a user of another host
-            owner = f"user {barred.stat().st_uid}"
         return cls(
             f"{path}: permission denied, it belongs to {owner}. Have {owner} run "
             f"`chmod -R a+rX {shlex.quote(str(directory))}`, or do this as {owner}."
         )
+
+    @staticmethod
+    def whose(path: Path) -> tuple[Path, str]:
+        """The nearest place that this user sees, of a path and what it lies in, and whom that belongs to."""
+        seen = next(place for place in (path, *path.parents) if _is_seen(place))
+        try:
+            return seen, seen.owner()
+        except KeyError:  # a user of another host
+            return seen, f"user {seen.stat().st_uid}"
 
     @classmethod
     def of(cls, refused: PermissionError) -> "Denied":

@@ -2,7 +2,7 @@
 
 A result is done when it stands under its final name, and not before: files are written beside it under a
 temporary name, synced and linked; directories are renamed whole, with their manifest written last inside them.
-The first commit wins, a later one is discarded.
+The first commit wins, a later one is discarded. Above 400 lines, since it is the one home of what a write may meet.
 """
 
 import contextlib
@@ -65,7 +65,13 @@ def explained_os_errors(path: Path) -> Iterator[None]:
         # A directory that takes no files, as /proc, or went meanwhile; any other file that is missing is a fault.
         gone = error.errno == errno.ENOENT and Path(str(error.filename)).parent == path.parent
         if gone or error.errno in _UNWRITABLE:
-            raise BadInput(f"{path}: cannot be written ({os.strerror(error.errno or 0)}).") from error
+            refused = f"{path}: cannot be written ({os.strerror(error.errno or 0)})"
+            if error.errno in (errno.EACCES, errno.EPERM):
+                place, owner = Denied.whose(path.parent)
+                refused = (
+                    f"{refused}. {place} belongs to {owner}: do this as {owner}, or in a place of your own"
+                )
+            raise BadInput(f"{refused}.") from error
         raise
 
 

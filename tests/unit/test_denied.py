@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 
 from lhcq.cli.main import run
-from lhcq.errors import Denied
+from lhcq.errors import BadInput, Denied
 from lhcq.model.tensors import read_tensors
 from lhcq.records.chunks import Chunk, write_chunk
 from lhcq.records.events import read_events
 from lhcq.records.jobs import find_job, read_jobs
 from lhcq.records.scores import Scores, read_scores, write_scores
+from lhcq.storage import exclusive
 from lhcq.workspace import Workspace
 from tasks.doctor import record_findings
 from tasks.jobs.store import create_job
@@ -79,6 +80,16 @@ def test_a_dataset_that_may_not_be_read_is_told_with_the_remedy(place: Workspace
     events = closed(made / "events.parquet")
     with as_any_user(), pytest.raises(Denied, match=rf"^{events}: .* `chmod -R a\+rX {made}`, or do this as"):
         read_events(made, ["row"])
+
+
+def test_who_may_not_write_is_told_whose_it_is(place: Workspace, closed: Any) -> None:
+    place.create()
+    closed(place.root).chmod(0o500)
+    told = (
+        rf"Permission denied\)\. {place.root} belongs to (\w+): do this as \1, or in a place of your own\.$"
+    )
+    with as_any_user(), pytest.raises(BadInput, match=told), exclusive(place.jobs_lock):
+        pytest.fail("was locked")
 
 
 def test_jobs_of_a_user_who_lets_nobody_look_are_told_as_that(
