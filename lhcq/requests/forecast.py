@@ -25,7 +25,7 @@ from lhcq.records.specs import Template, TrainSpec
 from lhcq.records.subsets import read_split, training_prompts
 from lhcq.requests.cluster import find_events
 from lhcq.requests.recipe import Recipe, config_of
-from lhcq.storage import MANIFEST
+from lhcq.storage import MANIFEST, read_json
 from lhcq.workspace import Workspace
 
 MEGABYTES_OF_A_WORKER = 350
@@ -168,6 +168,19 @@ def _generate(_: Workspace, recipe: Recipe, events: _Known, processes: int) -> F
     )
 
 
+def _standing(result: Path, section: Frozen | None, config: type[Frozen]) -> str:
+    """What stands where a stage's result is to go: nothing, that result, or one that was asked for otherwise."""
+    if section is None or not (result / MANIFEST).is_file():
+        return ""
+    try:
+        alike = config.checked(**read_json(result / MANIFEST)["config"]) == config(
+            **config_of(section, config)
+        )
+    except (LhcqError, TypeError):  # imported, or of another version
+        alike = False
+    return "stands already" if alike else "another stands under that name, and this will be refused"
+
+
 def _cluster(workspace: Workspace, recipe: Recipe, events: _Known, processes: int) -> Forecast:
     assert recipe.cluster is not None  # noqa: S101
     tasks = seconds = None
@@ -182,7 +195,7 @@ def _cluster(workspace: Workspace, recipe: Recipe, events: _Known, processes: in
         rows=events.rows,
         seconds=seconds,
         megabytes=MEGABYTES_OF_A_WORKER,
-        note="stands already" if (workspace.dataset(recipe.dataset) / MANIFEST).is_file() else "",
+        note=_standing(workspace.dataset(recipe.dataset), recipe.cluster, ClusterConfig),
     )
 
 
@@ -204,7 +217,7 @@ def _prepare(workspace: Workspace, recipe: Recipe, events: _Known, _: int) -> Fo
         rows=rows,
         seconds=None if rows is None else _SECONDS_TO_BEGIN + rows * _SECONDS_A_PROMPT,
         megabytes=None if rows is None else MEGABYTES_OF_A_WORKER + rows // 1000,
-        note="stands already" if (workspace.split(recipe.split) / MANIFEST).is_file() else "",
+        note=_standing(workspace.split(recipe.split), recipe.prepare, SplitConfig),
     )
 
 

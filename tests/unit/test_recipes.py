@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from lhcq.cli.run import command
+from lhcq.config import CLUSTER_PRESETS
 from lhcq.errors import BadInput, LhcqError, NotThere
+from lhcq.manifests import write_manifest
 from lhcq.requests.recipe import read_recipe, shipped
 from lhcq.version import version
 from tests.deployed import ROOT
@@ -148,6 +150,20 @@ def test_a_dry_run_tells_tasks_and_rows_and_makes_nothing(name: str, here: Any) 
     assert stages["cluster"]["seconds"] > 0
     assert stages["prepare"]["rows"] == {"best": 1_120_000, "demo": 1698, "diary": 200_000}[name]
     assert stages["train"]["tasks"] > 2
+
+
+@pytest.mark.parametrize(
+    ("radius", "note"),
+    [(1.0, "stands already"), (0.5, "another stands under that name, and this will be refused")],
+)
+def test_a_dry_run_tells_whether_what_stands_there_is_what_is_asked_for(
+    here: Any, radius: float, note: str
+) -> None:
+    dataset = here.dataset("demo")
+    dataset.mkdir(parents=True)
+    write_manifest(dataset, config={**CLUSTER_PRESETS["lhco"].model_dump(), "radius": radius})
+    stages = {one["stage"]: one for one in ask("demo", "--dry-run")["stages"]}
+    assert (stages["cluster"]["name"], stages["cluster"]["note"]) == ("demo", note)
 
 
 def test_a_dry_run_of_a_model_that_is_here_tells_time_and_memory(here: Any, few_layers: Path) -> None:
