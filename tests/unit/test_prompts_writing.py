@@ -85,6 +85,7 @@ def test_the_manifest_says_what_the_split_was_made_from(tmp_path):
         "unlabelled": 0,
         "template": json.loads(describe_template("compact", SCHEMA).model_dump_json()),
         "features": FEATURES,
+        "jets": {},
     }
 
 
