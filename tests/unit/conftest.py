@@ -1,4 +1,4 @@
-"""The real small model, loaded once a test session: four layers of it, and the whole where that is what is tested."""
+"""Layers of the real small model, loaded once a test session."""
 
 import pytest
 
@@ -13,18 +13,7 @@ def model_dir(request):
 
 @pytest.fixture(scope="session")
 def base(model_dir):
-    """The 4-bit base of that directory, as a worker keeps it."""
-    return alone(model_dir)
-
-
-@pytest.fixture(scope="session")
-def whole(smollm2):
-    """The whole 4-bit base."""
-    return alone(smollm2)
-
-
-def alone(directory):
-    """A base that computes by one thread.
+    """The 4-bit base of that directory, as a worker keeps it, which computes by one thread.
 
     These prompts gain nothing from a second one, and threads that share a core with other tests crawl.
     """
@@ -33,7 +22,7 @@ def alone(directory):
     from lhcq.model.model_cache import resident_base
 
     torch.set_num_threads(1)
-    return resident_base(directory)
+    return resident_base(model_dir)
 
 
 @pytest.fixture(scope="session")
@@ -43,17 +32,6 @@ def exact(base, model_dir):
     What a test says of two ways to the same number is held to float32's rounding everywhere: bfloat16's, 2^-9 at some
     hundred places of a pass, would hide a row that is missing.
     """
-    return computing_in_float32(base, model_dir)
-
-
-@pytest.fixture(scope="session")
-def exact_whole(whole, smollm2):
-    """The whole base, so."""
-    return computing_in_float32(whole, smollm2)
-
-
-def computing_in_float32(base, directory):
-    """The base itself where it does so, as on a CPU, or else another of the same weights."""
     import torch
 
     from lhcq.model import base as base_module
@@ -62,7 +40,7 @@ def computing_in_float32(base, directory):
         return base
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(base_module, "compute_dtype", lambda device: torch.float32)
-        return base_module.load_base(directory)
+        return base_module.load_base(model_dir)
 
 
 @pytest.fixture

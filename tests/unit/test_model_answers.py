@@ -109,13 +109,22 @@ def generated(model, base, token_ids):
     return LABELS.index(text) if text in LABELS else -1
 
 
-def test_a_trained_model_answers_in_words_and_stops(exact_whole, smollm2, tmp_path) -> None:
+def chosen(model, base, token_ids):
+    """P(signal) after one prompt, of the two labels alone."""
+    with torch.inference_mode():
+        logits = model(torch.tensor([token_ids], device=base.device)).logits[0, -1].double()
+    return torch.softmax(logits[list(base.label_ids)], 0)[1].item()
+
+
+def test_a_trained_model_answers_in_words_and_stops(in_float32, smollm2, tmp_path) -> None:
+    torch.set_num_threads(1)  # as all models here
+    base = load_base(smollm2)
     random = np.random.default_rng(2)
     bits = random.integers(0, 2, 160)
     questions = [f"{random.integers(7, 10) if bit else random.integers(0, 3)}:" for bit in bits]
     records = []
     state = train_segment(
-        exact_whole,
+        base,
         prompts=questions,
         labels=bits,
         config=CONFIG,
@@ -126,13 +135,12 @@ def test_a_trained_model_answers_in_words_and_stops(exact_whole, smollm2, tmp_pa
     write_checkpoint(tmp_path / "20", state, config_hash="c")
     assert records[0].answer_loss > 5.0
     assert records[-1].answer_loss < 0.1
-    prompts = ["0:", "1:", "2:", "8:", "9:", "7:", "4:", "12 3:"]
-    scores = score_attached(exact_whole, prompts, 64, batch_size=3)
-    assert scores.answers[:6].tolist() == [0, 0, 0, 1, 1, 1]
-    alone = load_by_peft(smollm2, tmp_path / "20", exact_whole)
-    assert scores.answers.tolist() == [
-        generated(alone, exact_whole, ids) for ids in exact_whole.encode(prompts)
-    ]
+    prompts = ["0:", "2:", "9:", "7:", "4:", "12 3:"]
+    scores = score_attached(base, prompts, 64, batch_size=4)
+    assert scores.answers[:4].tolist() == [0, 0, 1, 1]
+    alone, asked = load_by_peft(smollm2, tmp_path / "20", base), base.encode(prompts)
+    assert scores.answers.tolist() == [generated(alone, base, ids) for ids in asked]
+    assert scores.p_signal == pytest.approx([chosen(alone, base, ids) for ids in asked], abs=1e-4)
 
 
 def test_a_model_that_was_not_taught_answers_neither(exact) -> None:

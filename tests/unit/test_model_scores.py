@@ -1,4 +1,4 @@
-"""Scores and checkpoints of the real 4-bit SmolLM2 against plain transformers and PEFT."""
+"""Scores and checkpoints of layers of the real 4-bit SmolLM2 against plain transformers and PEFT."""
 
 import json
 import shutil
@@ -21,10 +21,10 @@ PROMPTS = ["357 120 447 53 10:", "1:", "88 99 7:", "2048 3 5 7 11 13:", "0 0:", 
 
 
 @pytest.fixture(scope="module")
-def checkpoint(exact_whole, tmp_path_factory):
+def checkpoint(exact, tmp_path_factory):
     """A checkpoint after two steps, so that no LoRA matrix is zero any more."""
     state = train_segment(
-        exact_whole,
+        exact,
         prompts=PROMPTS,
         labels=np.arange(len(PROMPTS)) % 2,
         config=CONFIG,
@@ -38,57 +38,57 @@ def checkpoint(exact_whole, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole_vocabulary(exact_whole, smollm2, checkpoint):
+def whole_vocabulary(exact, model_dir, checkpoint):
     """Logits `(n, vocabulary)` after each prompt, by transformers and PEFT alone, one prompt at a time."""
-    model = load_by_peft(smollm2, checkpoint, exact_whole)
+    model = load_by_peft(model_dir, checkpoint, exact)
     with torch.inference_mode():
         return torch.stack(
             [
-                model(torch.tensor([ids], device=exact_whole.device)).logits[0, -1].float().cpu()
-                for ids in exact_whole.encode(PROMPTS)
+                model(torch.tensor([ids], device=exact.device)).logits[0, -1].float().cpu()
+                for ids in exact.encode(PROMPTS)
             ]
         )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_scores_equal_the_softmax_of_the_whole_model_over_the_two_labels(
-    exact_whole, checkpoint, whole_vocabulary, batch_size
+    exact, checkpoint, whole_vocabulary, batch_size
 ):
     scores = score_prompts(
-        exact_whole, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=batch_size
+        exact, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=batch_size
     )
-    expected = torch.softmax(whole_vocabulary[:, list(exact_whole.label_ids)].double(), dim=1)[:, 1].numpy()
+    expected = torch.softmax(whole_vocabulary[:, list(exact.label_ids)].double(), dim=1)[:, 1].numpy()
     assert scores.p_signal.dtype == np.float64
     assert np.abs(scores.p_signal - expected).max() < 1e-4
     assert expected.std() > 1e-3
 
 
-def test_the_adapter_does_change_the_scores(whole, checkpoint):
-    with_adapter = score_prompts(whole, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=4)
-    whole.adapter.flat.data.zero_()
-    without = score_attached(whole, PROMPTS, 512, batch_size=4)
+def test_the_adapter_does_change_the_scores(base, checkpoint):
+    with_adapter = score_prompts(base, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=4)
+    base.adapter.flat.data.zero_()
+    without = score_attached(base, PROMPTS, 512, batch_size=4)
     assert np.abs(with_adapter.p_signal - without.p_signal).max() > 0.01
 
 
-def test_progress_counts_the_prompts(whole, checkpoint):
+def test_progress_counts_the_prompts(base, checkpoint):
     done = []
     score_prompts(
-        whole, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=3, on_batch=done.append
+        base, checkpoint=checkpoint, config=CONFIG, prompts=PROMPTS, batch_size=3, on_batch=done.append
     )
     # A GPU would be idle with three.
-    assert done == ([7] if whole.device.type == "cuda" else [3, 6, 7])
+    assert done == ([7] if base.device.type == "cuda" else [3, 6, 7])
 
 
-def test_no_prompts_give_no_scores(whole, checkpoint):
-    scores = score_prompts(whole, checkpoint=checkpoint, config=CONFIG, prompts=[], batch_size=3)
+def test_no_prompts_give_no_scores(base, checkpoint):
+    scores = score_prompts(base, checkpoint=checkpoint, config=CONFIG, prompts=[], batch_size=3)
     assert scores.p_signal.shape == scores.answers.shape == (0,)
 
 
-def test_a_long_prompt_is_not_scored(whole, checkpoint):
+def test_a_long_prompt_is_not_scored(base, checkpoint):
     config = CONFIG.model_copy(update={"max_tokens": 8})
     with pytest.raises(BadInput, match="Prompt 1 has 11 tokens, allowed are 1 to 8"):
         score_prompts(
-            whole, checkpoint=checkpoint, config=config, prompts=["1:", "1234567890:"], batch_size=2
+            base, checkpoint=checkpoint, config=config, prompts=["1:", "1234567890:"], batch_size=2
         )
 
 
@@ -105,12 +105,12 @@ def test_a_checkpoint_holds_adapter_optimizer_and_manifest(checkpoint):
     assert verified_step(checkpoint) == 2
 
 
-def test_a_second_commit_of_a_step_changes_nothing(whole, checkpoint, tmp_path):
+def test_a_second_commit_of_a_step_changes_nothing(base, checkpoint, tmp_path):
     copy = tmp_path / "00000002"
     shutil.copytree(checkpoint, copy)
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
     state = train_segment(
-        whole,
+        base,
         prompts=PROMPTS,
         labels=np.arange(len(PROMPTS)) % 2,
         config=CONFIG.model_copy(update={"seed": 9}),
@@ -124,37 +124,37 @@ def test_a_second_commit_of_a_step_changes_nothing(whole, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "optimizer.safetensors"])
-def test_a_damaged_checkpoint_is_refused(whole, checkpoint, tmp_path, name):
+def test_a_damaged_checkpoint_is_refused(base, checkpoint, tmp_path, name):
     copy = tmp_path / "2"
     shutil.copytree(checkpoint, copy)
     data = bytearray((copy / name).read_bytes())
     data[-1] ^= 1
     (copy / name).write_bytes(data)
     with pytest.raises(BadInput, match="differs from its manifest"):
-        score_prompts(whole, checkpoint=copy, config=CONFIG, prompts=PROMPTS, batch_size=4)
+        score_prompts(base, checkpoint=copy, config=CONFIG, prompts=PROMPTS, batch_size=4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU may have 8 bits")
-def test_what_was_trained_in_8_bits_is_scored_where_there_are_none_but_not_trained_there(whole, checkpoint):
+def test_what_was_trained_in_8_bits_is_scored_where_there_are_none_but_not_trained_there(base, checkpoint):
     asked = {"checkpoint": checkpoint, "prompts": PROMPTS, "batch_size": 4}
     packed = CONFIG.model_copy(update={"compute": "fp8"})
-    there = score_prompts(whole, config=packed, **asked)
-    assert np.array_equal(there.p_signal, score_prompts(whole, config=CONFIG, **asked).p_signal)
+    there = score_prompts(base, config=packed, **asked)
+    assert np.array_equal(there.p_signal, score_prompts(base, config=CONFIG, **asked).p_signal)
     with pytest.raises(BadInput, match=r"^8 bits \(--compute fp8\) need an NVIDIA GPU .* this is a CPU"):
-        attach_lora(whole, packed)
-    assert np.array_equal(there.p_signal, score_prompts(whole, config=CONFIG, **asked).p_signal)
+        attach_lora(base, packed)
+    assert np.array_equal(there.p_signal, score_prompts(base, config=CONFIG, **asked).p_signal)
 
 
-def test_an_absent_checkpoint_is_said_to_be_absent(whole, tmp_path):
+def test_an_absent_checkpoint_is_said_to_be_absent(base, tmp_path):
     with pytest.raises(NotThere, match="checkpoint 00000007 does not exist"):
-        score_prompts(whole, checkpoint=tmp_path / "00000007", config=CONFIG, prompts=PROMPTS, batch_size=4)
+        score_prompts(base, checkpoint=tmp_path / "00000007", config=CONFIG, prompts=PROMPTS, batch_size=4)
 
 
-def test_a_checkpoint_of_another_shape_is_refused(whole, checkpoint):
+def test_a_checkpoint_of_another_shape_is_refused(base, checkpoint):
     config = CONFIG.model_copy(update={"rank": 8})
     with pytest.raises(BadInput, match="another shape"):
-        score_prompts(whole, checkpoint=checkpoint, config=config, prompts=PROMPTS, batch_size=4)
+        score_prompts(base, checkpoint=checkpoint, config=config, prompts=PROMPTS, batch_size=4)
 
 
-def test_the_base_is_loaded_once(whole, smollm2):
-    assert resident_base(smollm2) is whole
+def test_the_base_is_loaded_once(model_dir):
+    assert resident_base(model_dir) is resident_base(model_dir)
