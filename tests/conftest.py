@@ -36,6 +36,14 @@ def test_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def compiled_loops() -> None:
+    """The loops that find jets, compiled by one process while others wait for it: it takes 20 s of a core."""
+    from lhcq.jets.clustering import compile_kernels
+
+    compile_kernels()
+
+
+@pytest.fixture(scope="session")
 def smollm2() -> Path:
     """SmolLM2-135M as safetensors; the first session on a machine downloads and converts it (about 40 s)."""
     from lhcq.model.sources import obtain

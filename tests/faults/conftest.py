@@ -74,7 +74,7 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def serial(events: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def serial(compiled_loops: None, events: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The dataset of these events, made in this process without any queue."""
     from lhcq.config import CLUSTER_PRESETS
     from lhcq.events.contents import hash_events

@@ -24,7 +24,7 @@ def dataset_bytes(lhcq, name: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(event_file, tmp_path_factory) -> bytes:
+def undisturbed(compiled_loops, event_file, tmp_path_factory) -> bytes:
     """The dataset of the made-up file, made in this process without any queue."""
     from lhcq.config import CLUSTER_PRESETS
     from lhcq.events.contents import hash_events
