@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def alarm_lines(workspace: Workspace, run: str) -> list[str]:
     """A line for each alarm of a run, with what followed it."""
     from lhcq.records.run_state import alarms_of, answer_to, open_pause
-    from lhcq.report.page import said_alarm
+    from lhcq.report.verdict import said_alarm
 
     run_dir = workspace.run(run)
     paused = open_pause(run_dir) is not None
@@ -26,8 +26,8 @@ def run_answer(workspace: Workspace, run: str) -> tuple[dict[str, Any], str]:
     """A run's checkpoint table and what it amounts to, as a record and as text."""
     from lhcq.records.journal import read_journal
     from lhcq.report.collect import collect_run
-    from lhcq.report.page import verdict_of
     from lhcq.report.table import checkpoint_table
+    from lhcq.report.verdict import verdict_of
 
     view = collect_run(workspace, run)
     rows = checkpoint_table(view)

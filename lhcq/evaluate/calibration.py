@@ -20,9 +20,9 @@ from lhcq.evaluate.metrics import (
     metrics_of,
     wilson_interval,
 )
-from lhcq.evaluate.roc import roc_curve
 from lhcq.evaluate.sculpting import sculpting_of
 from lhcq.records.metrics import CalibratedMetrics, Calibration, Gain, NaturalMetrics, Sculpting
+from lhcq.records.roc import roc_curve
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the fit: a sample without a single mistake would have the temperature zero."""

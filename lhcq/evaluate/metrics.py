@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from lhcq.errors import BadInput
-from lhcq.evaluate.roc import roc_curve
 from lhcq.records.metrics import Confusion, Metrics
+from lhcq.records.roc import roc_curve
 from lhcq.records.scores import check_scores
 
 Z95 = 1.959963984540054

@@ -149,8 +149,8 @@ class LiveViews:
 
     def _run(self, job: Job) -> dict[str, Any]:
         from lhcq.report.collect import collect_run
-        from lhcq.report.page import said_alarm, verdict_of
         from lhcq.report.table import COLUMNS, checkpoint_table, printed_row
+        from lhcq.report.verdict import said_alarm, verdict_of
 
         view = collect_run(self._workspace, job.name)
         # The first picture is there with the first step, the last one with the end; between, one now and then.

@@ -21,7 +21,7 @@ from lhcq.evaluate.metrics import (
     metrics_of,
     wilson_interval,
 )
-from lhcq.evaluate.roc import roc_curve
+from lhcq.records.roc import roc_curve
 
 
 def scored_events(
@@ -79,11 +79,18 @@ def test_counts_and_accuracies_are_those_of_sklearn() -> None:
 @pytest.mark.parametrize("ties", [False, True])
 def test_what_each_threshold_keeps_is_what_sklearn_says_to_the_bit(ties: bool) -> None:
     labels, p_signal = scored_events(700, 1, share=0.3, ties=ties)
-    found = roc_curve(labels, p_signal)
-    for ours, theirs in zip(
-        found, roc_curve_of_sklearn(labels, p_signal, drop_intermediate=False), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
+    theirs = roc_curve_of_sklearn(labels, p_signal, drop_intermediate=False)
+    for ours, expected in zip(roc_curve(labels, p_signal), theirs, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_the_corners_of_a_curve_draw_the_whole_of_it() -> None:
+    labels, p_signal = scored_events(700, 1, share=0.3)
+    every, corners = (np.stack(roc_curve(labels, p_signal, corners=only)) for only in (False, True))
+    assert corners.shape[1] < 0.7 * every.shape[1]
+    assert set(map(tuple, corners.T)) < set(map(tuple, every.T))
+    length = [np.hypot(*np.diff(points[:2])).sum() for points in (every, corners)]
+    assert length[1] == pytest.approx(length[0])
 
 
 def test_the_auc_is_the_share_of_pairs_in_the_right_order() -> None:

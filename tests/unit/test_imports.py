@@ -62,6 +62,11 @@ def test_a_worker_loads_no_torch_and_no_stage_before_its_first_task(tmp_path: Pa
     assert loaded.isdisjoint({"torch", "transformers", "peft", "fastjet", "sklearn", "matplotlib"})
 
 
+def test_what_is_said_of_a_run_loads_nothing_that_draws(tmp_path: Path) -> None:
+    program = "import lhcq.cli.runs, lhcq.report.collect, lhcq.report.table, lhcq.report.verdict"
+    assert loaded_by(program, tmp_path).isdisjoint({"matplotlib", "mplhep", "sklearn", "scipy"})
+
+
 def test_without_a_gpu_the_default_model_is_known_without_torch(tmp_path: Path) -> None:
     program = (
         "import os\nos.environ['PATH'] = ''\nfrom lhcq.model.sources import default_model\ndefault_model()"

@@ -87,9 +87,7 @@ def test_no_prompts_give_no_scores(base, checkpoint):
 def test_a_long_prompt_is_not_scored(base, checkpoint):
     config = CONFIG.model_copy(update={"max_tokens": 8})
     with pytest.raises(BadInput, match="Prompt 1 has 11 tokens, allowed are 1 to 8"):
-        score_prompts(
-            base, checkpoint=checkpoint, config=config, prompts=["1:", "1234567890:"], batch_size=2
-        )
+        score_prompts(base, checkpoint=checkpoint, config=config, prompts=["1:", "1234567890:"], batch_size=2)
 
 
 def test_a_checkpoint_holds_adapter_optimizer_and_manifest(checkpoint):

@@ -1,4 +1,4 @@
-"""A tokenizer that splits the labels: their log-likelihoods, with layers of the real SmolLM2 and its tokenizer less merges."""
+"""A tokenizer that splits the labels: their log-likelihoods, with layers of SmolLM2 and its tokenizer less merges."""
 
 import json
 
@@ -58,7 +58,7 @@ def forget_labels(base):
 
 
 def by_hand(base, prompt):
-    """The logit of P(signal) of one prompt, from the whole vocabulary's probabilities of each label's tokens in turn."""
+    """The logit of P(signal) after a prompt, by the whole vocabulary's probabilities of a label's tokens in turn."""
     totals = []
     (stem,) = base.encode([prompt])
     for tokens in base.label_tokens:

@@ -8,11 +8,11 @@ import pytest
 
 from lhcq.evaluate.metrics import metrics_of
 from lhcq.report.collect import RunView, collect_run
-from lhcq.report.page import verdict_of
 from lhcq.report.plots import (
     binomial_band,
 )
 from lhcq.report.table import digits_apart
+from lhcq.report.verdict import verdict_of
 from lhcq.workspace import Workspace
 
 
