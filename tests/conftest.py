@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from lhcq.workspace import Workspace
+from tests.pages import nothing_drawn
 
 # Two test processes share the cores: threads of torch that spin while they wait would stop the other one.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -90,6 +91,20 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
         pytest.skip("a small filesystem cannot be mounted here")
     yield place
     subprocess.check_call(["umount", "--lazy", str(place)])
+
+
+@pytest.fixture
+def undrawn() -> Iterator[None]:
+    """Pages of this test have empty pictures."""
+    with nothing_drawn():
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_undrawn() -> Iterator[None]:
+    """Pages of this module have empty pictures, those of its own fixtures too."""
+    with nothing_drawn():
+        yield
 
 
 @pytest.fixture

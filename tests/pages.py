@@ -1,6 +1,10 @@
-"""The words of a page."""
+"""The words of a page, and pages without pictures."""
 
+import contextlib
+from collections.abc import Iterator
 from html.parser import HTMLParser
+
+import pytest
 
 
 class PageReader(HTMLParser):
@@ -25,3 +29,13 @@ class PageReader(HTMLParser):
     @property
     def words(self) -> str:
         return " ".join(" ".join(self.text).split())
+
+
+@contextlib.contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Pages have empty pictures, where words are read alone: nine pictures take four seconds of a core to draw."""
+    from lhcq.report.style import Plot
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Plot, "svg", lambda _: "<svg/>")
+        yield

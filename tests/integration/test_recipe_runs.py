@@ -62,6 +62,7 @@ def bytes_of(place: Workspace) -> dict[str, bytes]:
     return {str(path.relative_to(place.root)): path.read_bytes() for path in found}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_recipe_of_a_run_makes_the_same_bytes_and_metrics_in_an_empty_workspace(
     lhcq: Any, first: Any, here: Workspace
 ) -> None:

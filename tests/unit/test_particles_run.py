@@ -15,6 +15,8 @@ from lhcq.workspace import Workspace
 
 N_EVENTS = 60
 
+pytestmark = pytest.mark.usefixtures("all_undrawn")
+
 
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -27,6 +27,8 @@ from tests.specs import spec_of
 
 N = 60
 
+pytestmark = pytest.mark.usefixtures("all_undrawn")
+
 
 def write_part(path, rows, p_signal, *, labels=None, mjj=None):
     answers = answered(rows, p_signal)

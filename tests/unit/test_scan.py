@@ -66,6 +66,7 @@ def test_more_signal_is_more_significance_for_every_learner_and_for_all_events(s
     assert {point["background_in_region"] for point in found["points"]} == {none[0]["background_in_region"]}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_cut_off_in_the_middle_it_goes_on_to_the_same_bytes(place: Workspace, scanned: Scan) -> None:
     def stop(progress: Any) -> None:
         if progress.done == 5:
@@ -242,6 +243,7 @@ def test_the_idealised_classifier_is_not_fooled_by_features_that_know_the_mass()
     assert 0.6 < bump(idealised_fold(put, REGION, fold=1, seed=1)) < 1.6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_with_a_language_model_the_trees_stand_beside_it(place: Workspace, tmp_path: Path) -> None:
     model = write_model(tmp_path / "tiny")
     one = {**FEW, "seeds": 1, "regions": (3300.0, 3700.0, 400.0)}

@@ -66,6 +66,7 @@ def test_a_resonance_is_found_with_its_mass_and_those_of_its_daughters(found: Se
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_labels_and_cut_off_in_the_middle_it_finds_the_same(place: Workspace, found: Search) -> None:
     def stop(progress: Any) -> None:
         if progress.done == 4:

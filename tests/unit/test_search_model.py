@@ -37,6 +37,8 @@ ONE_REGION: dict[str, Any] = {
 }
 STEPS = 3
 
+pytestmark = pytest.mark.usefixtures("all_undrawn")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:

@@ -32,6 +32,8 @@ from tests.specs import job_of
 PARTS = {"train": 32, "validation": 8, "calibration": 8, "test": 8}
 CONFIG = TrainConfig(learning_rate=1e-3, batch_size=16, rank=4, checkpoints=2)
 
+pytestmark = pytest.mark.usefixtures("all_undrawn")
+
 
 @pytest.fixture
 def set_threads() -> Iterator[Callable[[int], None]]:

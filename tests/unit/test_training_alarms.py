@@ -21,6 +21,8 @@ from tasks.jobs.planner import pending_units
 from tasks.stages import train
 from tests.prompt_splits import write_two_digits
 
+pytestmark = pytest.mark.usefixtures("all_undrawn")
+
 PARTS = {"train": 32, "validation": 24, "calibration": 24, "test": 24}
 TASKS = {
     "lhcq.train_segment": train.train_segment,

@@ -3,7 +3,6 @@
 import pytest
 
 from lhcq.evaluate.baseline import fit_baseline
-from lhcq.report.style import Plot
 from lhcq.workspace import Workspace
 from tests.reported import write_run, write_split
 
@@ -15,9 +14,3 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     fit_baseline(workspace.split("half"), workspace.baseline("half"))
     write_run(workspace, "demo")
     return workspace
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages have empty pictures, for tests of words: nine pictures take a second and a half to draw."""
-    monkeypatch.setattr(Plot, "svg", lambda _: "<svg/>")

@@ -36,6 +36,7 @@ from tests.pages import PageReader
 from tests.reported import PARTS, STEPS, model_scores, write_run, write_split
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_is_written_elsewhere_when_asked(
     finished: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_run_that_was_only_queued_has_a_page(young: Workspace) -> None:
     assert all(svg is None for svg in plot_run(view).values())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_between_two_validations_shows_validation_and_says_that_it_is_too_good(
     young: Workspace,
 ) -> None:
@@ -239,6 +241,7 @@ def test_each_validation_is_tested_against_the_best_before_it(finished: Workspac
     assert printed_row(second)["mcnemar"].startswith(f"+{second['only_this_right']} −")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_without_its_split_still_opens(young: Workspace) -> None:
     write_run(young, "demo", steps_done=25, validated=1, ended=False)
     shutil.rmtree(young.split("half"))
@@ -246,6 +249,7 @@ def test_a_page_without_its_split_still_opens(young: Workspace) -> None:
     assert "the split is gone" in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_split_that_was_made_again_draws_no_masses(young: Workspace) -> None:
     write_run(young, "demo", steps_done=25, validated=1, ended=False)
     shutil.rmtree(young.split("half"))

@@ -90,8 +90,9 @@ def test_each_picture_is_written_as_png_and_pdf_the_same_each_time(
     paths = [Path(path) for path in told["figures"]]
     assert [path.name for path in paths] == [f"demo-{name}.{form}" for name in PICTURES for form in FORMS]
     assert all(path.read_bytes().startswith(FORMS[path.suffix[1:]]) for path in paths)
-    # Each once more, every other one as a PDF.
-    for (name, plot), form in zip(plot_run(collect_run(finished, "demo")).items(), itertools.cycle(FORMS)):
+    # Every other one once more, in either form.
+    drawn = list(plot_run(collect_run(finished, "demo")).items())[::2]
+    for (name, plot), form in zip(drawn, itertools.cycle(FORMS)):
         assert plot is not None
         assert (place / f"demo-{name}.{form}").read_bytes() == plot.file(form)
 
