@@ -74,6 +74,12 @@ class Program:
         own = {"LHCQ_WORKSPACE": str(self.workspace), "LHCQ_BROKER_URL": "", **self.environment}
         return ended(*arguments, **{**own, **environment})
 
+    def cluster_here(self, file: Path, name: str, **options: Any) -> None:
+        """Make a dataset in this process: for what is tested of it, whoever made it."""
+        from lhcq.api import cluster
+
+        cluster(file, name, workspace=self.workspace, **options)
+
     def ask(self, *arguments: str | Path, **environment: str) -> Any:
         """Run a command with --json and give its one object."""
         return json.loads(self.run(*arguments, "--json", **environment).stdout)

@@ -183,16 +183,16 @@ def test_detaching_without_workers_that_stay_is_refused(lhcq, event_file) -> Non
     assert "lhcq up" in lhcq.refused("cluster", event_file, "--name", "x", "--detach")
 
 
-def test_a_model_directory_without_weights_is_refused(lhcq, event_file, tmp_path: Path) -> None:
+def test_a_model_directory_without_weights_is_refused(inside, event_file, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    lhcq.run("cluster", event_file, "--name", "made")
-    line = lhcq.refused("prepare", "made", "--split", "s", "--model", model)
+    inside.cluster_here(event_file, "made")
+    line = inside.refused("prepare", "made", "--split", "s", "--model", model)
     assert str(model) in line
-    assert not list(lhcq.workspace.glob("splits/*"))
+    assert not list(inside.workspace.glob("splits/*"))
     (model / "pytorch_model.bin").write_bytes(b"pickle")
-    assert "safetensors" in lhcq.refused("prepare", "made", "--split", "s", "--model", model)
+    assert "safetensors" in inside.refused("prepare", "made", "--split", "s", "--model", model)
 
 
 def test_a_full_disk_is_refused_and_the_job_goes_on_once_there_is_room(

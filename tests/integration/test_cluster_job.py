@@ -68,8 +68,9 @@ def test_the_real_file_gives_its_known_counts(lhcq, test_data: Path) -> None:
     assert table["row"].to_pylist() == list(range(1000))
     assert max(map(len, table["jets"].to_pylist())) == 2
 
-    hard = lhcq.ask("cluster", source, "--name", "hard", "--pt-min", "1200", "--max-jets", "0")
-    assert hard["events_by_n_jets"] == {"1": 362, "2": 637, "3": 1}
+    lhcq.cluster_here(source, "hard", pt_min=1200.0, max_jets=None)
+    hard = lhcq.inside("cluster", source, "--name", "hard", "--pt-min", "1200", "--max-jets", "0", "--json")
+    assert json.loads(hard.stdout)["events_by_n_jets"] == {"1": 362, "2": 637, "3": 1}  # done already
     jets = pq.read_table(lhcq.workspace / "datasets" / "hard" / "events.parquet")["jets"].to_pylist()
     assert [sum(len(event) == n for event in jets) for n in range(4)] == [0, 362, 637, 1]
 
@@ -210,9 +211,9 @@ def test_labels_of_another_type_and_events_that_stand_there_twice_are_told(
     assert listed == [{"row": 50 + row, "first": row} for row in range(10)]
 
 
-def test_export_writes_the_two_files_of_the_study(lhcq, event_file, tmp_path: Path) -> None:
-    lhcq.run("cluster", event_file, "--name", "made")
-    answer = lhcq.ask("export", "made", "--format", "jsonl", "--out", tmp_path / "out")
+def test_export_writes_the_two_files_of_the_study(inside, event_file, tmp_path: Path) -> None:
+    inside.cluster_here(event_file, "made")
+    answer = inside.ask("export", "made", "--format", "jsonl", "--out", tmp_path / "out")
     counts = {}
     for path in map(Path, answer["files"]):
         records = [json.loads(line) for line in path.read_text().splitlines()]

@@ -59,7 +59,7 @@ def test_a_clustering_that_is_cancelled_ends_and_leaves_its_name_free(
     assert not (lhcq.workspace / "datasets/made").exists()
     assert inside.ask("prune")["leftovers"]
     assert parts_of(lhcq, "made") == []
-    assert lhcq.ask("cluster", event_file, "--name", "made", "--radius", "0.4")["rows"] == 2100
+    lhcq.cluster_here(event_file, "made", radius=0.4)
     other = ("cluster", event_file, "--name", "made", "--radius", "0.6")
     assert "`lhcq rm made --kind dataset`" in inside.refused(*other)
     made = lhcq.ask(*other, "--force")

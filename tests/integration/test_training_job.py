@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from lhcq.api import prepare
 from tests.collector import Collector, collecting
 from tests.integration.conftest import Inside
 
@@ -38,10 +39,11 @@ def inside(lhcq) -> Inside:
 @pytest.fixture(scope="module")
 def split(lhcq, event_file, model) -> str:
     """A split of 100 made-up events: 60 to train, 15 to validate."""
-    lhcq.run("cluster", event_file, "--name", "made")
-    answer = lhcq.ask("prepare", "made", "--split", "small", "--limit", "100", "--model", model)
-    assert answer["counts"]["train"] == {"signal": 30, "background": 30}
-    assert answer["tokens"]["max"] <= 25
+    lhcq.cluster_here(event_file, "made")
+    prepare("made", "small", workspace=lhcq.workspace, limit=100, model=str(model))
+    made = json.loads((lhcq.workspace / "splits/small/manifest.json").read_text())
+    assert made["counts"]["train"] == {"signal": 30, "background": 30}
+    assert made["tokens"]["max"] <= 25
     return "small"
 
 

@@ -104,7 +104,7 @@ def test_a_job_goes_on_without_its_command_and_with_the_next_up(
 def test_parts_of_another_configuration_are_never_merged(lhcq, up: Up, event_file: Path, until) -> None:
     """Asked for with another radius while workers are still at the job, whose directory somebody removed by hand."""
     options = ("--name", "mixed", "--events-per-chunk", "7", "--features", "jets")
-    lhcq.ask("cluster", event_file, "--name", "alone", "--features", "jets", "--radius", "0.4")
+    lhcq.cluster_here(event_file, "alone", features="jets", radius=0.4)
     lhcq.ask("cluster", event_file, *options, "--radius", "1.0", "--detach")
     directory = lhcq.workspace / "jobs/cluster-mixed"
     until(lambda: len(list(directory.rglob("*.arrows"))) > 20, "the first parts")

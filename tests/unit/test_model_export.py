@@ -8,8 +8,8 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from lhcq.config import ModelFormat, TrainConfig
 from lhcq.errors import BadInput
@@ -149,7 +149,7 @@ def test_what_frames_a_text_is_fed_as_the_card_feeds_it(frame, model, tmp_path):
     front = [WORDS.index(word) for word in frame.get("before", "").split()]
     write_out("adapter", tmp_path, model, Said(PROMPTS, scores))
     alone = load_by_peft(model, tmp_path / "out", base)
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     for prompt, expected in zip(PROMPTS, scores, strict=True):
         ids = [*front, *tokenizer(prompt, add_special_tokens=False).input_ids]
         with torch.no_grad():
@@ -213,7 +213,7 @@ def test_a_tied_table_that_the_file_repeats_is_no_hindrance(tmp_path):
 def speaker(tmp_path_factory):
     """A model that says a label after a prompt, and stops: what a run is that learnt to answer in words."""
     directory = write_model(tmp_path_factory.mktemp("speaker") / "model")
-    model = AutoModelForCausalLM.from_pretrained(directory)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory)
     rows = [
         encode_prompts(directory)([f"{prompt} {LABELS[at % 2]}"])[0] + [WORDS.index("</s>")]
         for at, prompt in enumerate(PROMPTS)
@@ -242,7 +242,7 @@ def test_a_pipeline_of_a_merged_export_answers_the_label_and_stops(frame, speake
     write_tokenizer(directory, **frame)
     _, scores = train(directory, tmp_path / "checkpoint", SPOKEN)
     tried = write_out("merged", tmp_path, directory, Said(PROMPTS, scores))
-    generator = pipeline("text-generation", str(tmp_path / "out"), dtype=torch.float32)
+    generator = transformers.pipeline("text-generation", str(tmp_path / "out"), dtype=torch.float32)
     said = generator(PROMPTS, return_full_text=False, batch_size=4)
     told = [LABELS[one >= 0.5] for one in scores]
     if not frame:  # what it learnt was without
@@ -270,10 +270,13 @@ def test_a_classifier_needs_transformers_alone(architecture, tmp_path):
     _, scores = train(directory, tmp_path / "checkpoint")
     write_out("classifier", tmp_path, directory, Said(PROMPTS, scores))
     out = tmp_path / "out"
-    model = AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32).eval()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(out, dtype=torch.float32).eval()
     assert model.config.id2label == {0: "background", 1: "signal"}
-    classify = pipeline(
-        "text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(out), top_k=None
+    classify = transformers.pipeline(
+        "text-classification",
+        model=model,
+        tokenizer=transformers.AutoTokenizer.from_pretrained(out),
+        top_k=None,
     )
     found = [{one["label"]: one["score"] for one in told} for told in classify(PROMPTS, batch_size=6)]
     # A GPU scored in bfloat16: each of two logits, at most 5 apart, is off by 2^-9 of that, p by a quarter.
