@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
+from sklearn.metrics import roc_curve
 
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import (
@@ -22,7 +23,6 @@ from lhcq.evaluate.metrics import (
 )
 from lhcq.evaluate.sculpting import sculpting_of
 from lhcq.records.metrics import CalibratedMetrics, Calibration, Gain, NaturalMetrics, Sculpting
-from lhcq.records.roc import roc_curve
 
 TEMPERATURES = (0.05, 20.0)
 """Bounds of the fit: a sample without a single mistake would have the temperature zero."""
@@ -160,7 +160,7 @@ def _precision(eps_s: float, eps_b: float, fraction: float) -> float:
 
 def _thresholds(truth: NDArray[np.integer], p_signal: NDArray[np.float64]) -> tuple[float, float | None]:
     """Of the best balanced accuracy, and of the best significance improvement above the background floor."""
-    eps_b, eps_s, thresholds = roc_curve(truth, p_signal)
+    eps_b, eps_s, thresholds = roc_curve(truth, p_signal, drop_intermediate=False)
     balanced = float(thresholds[int(np.argmax(eps_s - eps_b))])
     kept = np.rint(eps_b * (truth == 0).sum()) >= SIC_BACKGROUND_FLOOR
     if not kept.any():

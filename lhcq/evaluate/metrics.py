@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 
 from lhcq.errors import BadInput
 from lhcq.records.metrics import Confusion, Metrics
-from lhcq.records.roc import roc_curve
 from lhcq.records.scores import check_scores
 
 Z95 = 1.959963984540054
@@ -86,11 +86,9 @@ def wilson_interval(k: int, n: int) -> tuple[float, float]:
     """
     if not 0 <= k <= n or n < 1:
         raise BadInput(f"{k} of {n} is not a share.")
-    p, doubled = k / n, 2 * (n + Z95**2)
-    center = (2 * n * p + Z95**2) / doubled
-    delta = Z95 / doubled * math.sqrt(4 * n * p * (1 - p) + Z95**2)
+    found = binomtest(k, n).proportion_ci(method="wilson")
     # The bounds are exact at the ends, where rounding would leave the interval by an ulp.
-    return (0.0 if k == 0 else center - delta), (1.0 if k == n else center + delta)
+    return (0.0 if k == 0 else float(found.low)), (1.0 if k == n else float(found.high))
 
 
 def mean_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
@@ -181,7 +179,7 @@ def _calibration_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) ->
 
 
 def _confusion_of(truth: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Confusion:
-    (tn, fp), (fn, tp) = np.bincount(2 * truth + chosen, minlength=4).reshape(2, 2).tolist()
+    (tn, fp), (fn, tp) = confusion_matrix(truth, chosen, labels=[0, 1]).tolist()
     return Confusion(tp=tp, fp=fp, tn=tn, fn=fn)
 
 
@@ -207,8 +205,7 @@ def _balanced_fields(confusion: Confusion) -> dict[str, Any]:
 def _auc_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[str, Any]:
     if truth.min() == truth.max():
         return {"auc": None, "auc_error": None, "auc_low": None, "auc_high": None}
-    eps_b, eps_s, _ = roc_curve(truth, score)
-    auc = float(np.trapezoid(eps_s, eps_b))
+    auc = float(roc_auc_score(truth, score))
     error = delong_error(truth, score)
     if error is None or not 0 < auc < 1:
         return {"auc": auc, "auc_error": None, "auc_low": None, "auc_high": None}
@@ -232,7 +229,7 @@ def _sic_fields(truth: NDArray[np.int64], score: NDArray[np.float64]) -> dict[st
     }
     if n_background < SIC_BACKGROUND_FLOOR or n_background == truth.size:
         return found
-    eps_b, eps_s, _ = roc_curve(truth, score)
+    eps_b, eps_s, _ = roc_curve(truth, score, drop_intermediate=False)
     kept = np.rint(eps_b * n_background) >= SIC_BACKGROUND_FLOOR
     eps_b, eps_s = eps_b[kept], eps_s[kept]
     best = int(np.argmax(eps_s / np.sqrt(eps_b)))

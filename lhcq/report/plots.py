@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from lhcq.records.labels import LABELS
-from lhcq.records.roc import roc_curve
 from lhcq.records.validations import Evaluation
 from lhcq.report.style import (
     BACKGROUND,
@@ -152,7 +152,7 @@ def draw_sic(axes: Axes, view: RunView) -> None:
     largest = 1.0
     for one in _classifiers(view):
         scores = one.evaluation.scores
-        eps_b, eps_s, _ = roc_curve(scores.labels, scores.p_signal, corners=True)
+        eps_b, eps_s, _ = roc_curve(scores.labels, scores.p_signal)
         n_background = int((scores.labels == 0).sum())
         kept = np.rint(eps_b * n_background)
         floor = one.evaluation.metrics.max_sic_background_floor
@@ -203,7 +203,7 @@ def _classifiers(view: RunView) -> list[_Drawn]:
 
 def _draw_roc_curve(axes: Axes, one: _Drawn) -> None:
     scores = one.evaluation.scores
-    eps_b, eps_s, thresholds = roc_curve(scores.labels, scores.p_signal, corners=True)
+    eps_b, eps_s, thresholds = roc_curve(scores.labels, scores.p_signal)
     n_background = int((scores.labels == 0).sum())
     kept = np.rint(eps_b * n_background)
     seen = np.flatnonzero(kept >= 1)

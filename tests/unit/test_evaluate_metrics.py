@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
-from sklearn.metrics import roc_curve as roc_curve_of_sklearn
 
 from lhcq.errors import BadInput
 from lhcq.evaluate.metrics import (
@@ -21,7 +19,6 @@ from lhcq.evaluate.metrics import (
     metrics_of,
     wilson_interval,
 )
-from lhcq.records.roc import roc_curve
 
 
 def scored_events(
@@ -74,23 +71,6 @@ def test_counts_and_accuracies_are_those_of_sklearn() -> None:
     assert figures.brier == pytest.approx(np.mean((p_signal - labels) ** 2))
     chosen = np.where(labels == 1, p_signal, 1 - p_signal)
     assert figures.nll == pytest.approx(-np.log(chosen).mean())
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_what_each_threshold_keeps_is_what_sklearn_says_to_the_bit(ties: bool) -> None:
-    labels, p_signal = scored_events(700, 1, share=0.3, ties=ties)
-    theirs = roc_curve_of_sklearn(labels, p_signal, drop_intermediate=False)
-    for ours, expected in zip(roc_curve(labels, p_signal), theirs, strict=True):
-        np.testing.assert_array_equal(ours, expected)
-
-
-def test_the_corners_of_a_curve_draw_the_whole_of_it() -> None:
-    labels, p_signal = scored_events(700, 1, share=0.3)
-    every, corners = (np.stack(roc_curve(labels, p_signal, corners=only)) for only in (False, True))
-    assert corners.shape[1] < 0.7 * every.shape[1]
-    assert set(map(tuple, corners.T)) < set(map(tuple, every.T))
-    length = [np.hypot(*np.diff(points[:2])).sum() for points in (every, corners)]
-    assert length[1] == pytest.approx(length[0])
 
 
 def test_the_auc_is_the_share_of_pairs_in_the_right_order() -> None:
@@ -285,11 +265,6 @@ def test_wilson_bounds_solve_the_score_test(k_of_n: tuple[int, int]) -> None:
             assert abs(k / n - bound) == pytest.approx(
                 Z95 * math.sqrt(bound * (1 - bound) / n), rel=1e-6, abs=1e-12
             )
-
-
-@pytest.mark.parametrize("k_of_n", [(0, 7), (1, 7), (7, 7), (835, 1000), (59_999, 60_000)])
-def test_wilson_bounds_are_those_of_scipy_to_the_bit(k_of_n: tuple[int, int]) -> None:
-    assert wilson_interval(*k_of_n) == tuple(binomtest(*k_of_n).proportion_ci(method="wilson"))
 
 
 @given(st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
