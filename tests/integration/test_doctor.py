@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lhcq.workspace import Workspace
+from tasks.broker.connection import CLAIM_KEY
 
 
 @pytest.fixture
@@ -47,7 +48,9 @@ def test_a_worker_of_a_copied_workspace_is_found_and_one_that_shares_it_proves_s
     lhcq, broker, broker_url: str, start_worker, until, tmp_path: Path
 ) -> None:
     Workspace(lhcq.workspace).create()
-    assert Workspace(lhcq.workspace).identity()
+    claim = {"workspace": Workspace(lhcq.workspace).identity(), "seen": f"far:{tmp_path / 'far'}"}
+    assert claim["workspace"]
+    broker.set(CLAIM_KEY, json.dumps(claim))  # of a host from which nobody here sees that the two are not one
     shutil.copytree(lhcq.workspace, tmp_path / "elsewhere")
     start_worker("sharing", lhcq.workspace)
     start_worker("other", tmp_path / "elsewhere")

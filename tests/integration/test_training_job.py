@@ -116,7 +116,7 @@ def test_every_checkpoint_is_validated_and_the_best_is_tested(lhcq, inside, spli
     assert (jobs["first"]["state"], jobs["first"]["done"], jobs["first"]["total"]) == ("done", 6, 6)
     again = inside.ask("train", split, "--name", "first", "--model", model, *QUICK)
     assert again == answer | {"seconds": None}
-    assert "config.rank" in inside.refused(
+    assert "--rank 3, was 16" in inside.refused(
         "train", split, "--name", "first", "--model", model, *QUICK, "--rank", "3"
     )
 
