@@ -140,19 +140,19 @@ def _said_spread(found: dict[str, Any]) -> str:
 
 
 def _said_global(overall: dict[str, Any]) -> str:
-    of_all = f"{overall['tests']} tests"
+    of_all = f"any of {overall['tests']} tests" if overall["tests"] > 1 else "the one test"
     sigma = f" ({overall['z']:.1f} σ)" if overall["z"] is not None and overall["z"] > 0 else ""
     if overall["how"] == "pseudo-experiments":
         said = (
             f"Of {overall['pseudo_experiments']:,} pseudo-experiments of background alone {overall['beyond']:,} show "
-            f"as much in any of {of_all}: the global p-value is {overall['p_value']:.2g}{sigma}."
+            f"as much in {of_all}: the global p-value is {overall['p_value']:.2g}{sigma}."
         )
         if overall["p_value"] < overall["local_p_value"]:
             said += " That is below the local one, which of so few events is not exact."
         return said
     return (
         f"{overall['beyond']:,} of {overall['pseudo_experiments']:,} pseudo-experiments of background alone show as "
-        f"much in any of {of_all}; the global p-value is at most {overall['p_value']:.2g}{sigma}, by the number of "
+        f"much in {of_all}; the global p-value is at most {overall['p_value']:.2g}{sigma}, by the number of "
         "tests."
     )
 

@@ -15,10 +15,11 @@ _SMALLEST = 1e-300
 
 def plot_tests(found: dict[str, Any]) -> Plot:
     """Local p-values by m_jj, one line a selection, with that of all events and lines of equal σ."""
+    n_tests = len(found["tests"])
     return Plot(
         draw=lambda axes: _draw_tests(axes, found),
         left=found["name"],
-        right=f"{found['n_events']:,} events, {len(found['tests'])} tests",
+        right=f"{found['n_events']:,} events, {n_tests} test{'s' if n_tests > 1 else ''}",
     )
 
 

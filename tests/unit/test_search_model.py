@@ -265,6 +265,7 @@ def test_rows_of_both_stand_in_one_table_and_its_json(by_model: Search, by_trees
     assert "trees" in table_of_tests(found)
     assert "by" not in table_of_tests(by_trees.found).split()
     assert any(one.startswith("By trees (search mixed) the largest") for one in search_verdict(found))
+    assert "as much in the one test" in " ".join(search_verdict(found))  # one region, one selection
     page = by_model.report.read_text("utf-8")
     assert "By trees (search mixed)" in page
     assert "Fine-tuning" in page
