@@ -2,7 +2,7 @@
 
 A spec stands in the job's record and is hashed into its identity, with everything that is asked for resolved: no
 field waits for a default that another version may choose otherwise. So a field that is added has to leave the record
-as it was where it has its default.
+as it was where it has its default. Above 400 lines, since all kinds stand here, each with its terms.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,9 +37,17 @@ REGIONS_ASKED_AS = {
 }
 """By which options the fields of a search's or a scan's configuration are given."""
 
-
 OF_RECIPES = ("target", "warmup_fraction", "max_grad_norm", "weight_decay", "evaluation_batch")
 """What of a training a recipe or a program gives, and no option."""
+
+_TUNED_BY_OPTION = ("epochs", "max_steps", "batch_size", "learning_rate")
+_TUNING_ASKED_AS = {
+    **{
+        f"tuning.config.{field}": field for field in TrainConfig.model_fields if field not in _TUNED_BY_OPTION
+    },
+    "tuning.config.accumulation": "passes a step, by --batch-size,",
+}
+"""What the training of a search's language model is asked for by; most follows from nothing but the version."""
 
 _OF_DATASET = {"dataset_sha256": ("dataset",), "duplicates_sha256": ("dataset", "dataset_sha256")}
 """What a search or a scan has of its dataset by the name of that."""
@@ -322,7 +330,7 @@ class SearchSpec(Grown, Spec):
         f"config.{field}": words
         for field, words in REGIONS_ASKED_AS.items()
         if field in SearchConfig.model_fields
-    }
+    } | _TUNING_ASKED_AS
     follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **_OF_DATASET,
         "n_events": ("dataset", "dataset_sha256", "config"),
@@ -356,7 +364,7 @@ class ScanSpec(Spec):
     bytes_version = 2
     asked_as: ClassVar[Mapping[str, str]] = {
         f"config.{field}": words for field, words in REGIONS_ASKED_AS.items()
-    }
+    } | _TUNING_ASKED_AS
     follows: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **_OF_DATASET,
         "region": ("dataset", "dataset_sha256", "config"),

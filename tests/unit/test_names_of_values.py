@@ -6,6 +6,7 @@ import click
 import pytest
 
 from lhcq.cli.main import cli
+from lhcq.config import TrainConfig
 from lhcq.records.specs import OF_RECIPES, SPECS, PredictSpec
 from tests.specs import job_of, spec_of
 
@@ -26,13 +27,20 @@ def test_a_value_is_told_by_the_option_that_gives_it(kind: str) -> None:
     config = model.model_fields.get("config")
     inner = getattr(config.annotation, "model_fields", {}) if config and kind != "predict" else {}
     places = {name: name for name in model.model_fields} | {f"config.{name}": name for name in inner}
+    tuned = TrainConfig.model_fields if "tuning" in model.model_fields else {}
     for place, name in places.items():
         spelled, words = options.get(name), model.called(place)
         if place.startswith("config.") or (spelled and spelled != f"--{name.replace('_', '-')}"):
             assert words == name if name in OF_RECIPES else "--" in words, place
             assert spelled is None or spelled in words, place
             assert set(re.findall(r"--[a-z-]+", words)) <= set(options.values()), words
-    assert set(model.asked_as) <= set(places)
+    for name in tuned:
+        named = re.findall(r"--[a-z-]+", model.called(f"tuning.config.{name}"))
+        assert set(named) <= set(options.values()), named
+        assert name not in ("epochs", "max_steps", "batch_size", "learning_rate", "accumulation") or named, (
+            name
+        )
+    assert set(model.asked_as) <= places.keys() | {f"tuning.config.{name}" for name in tuned}
 
 
 def test_what_follows_from_another_value_that_differs_is_not_told() -> None:
