@@ -274,8 +274,9 @@ def plan_search(
     shuffles, pseudo_experiments, seed. `name` None is the dataset's, with a language model's after it.
 
     `model` is `trees`, or a language model (a directory, `smollm2` or OWNER/MODEL of the hub), for whose trainings
-    `epochs`, `max_steps`, `batch_size` and `learning_rate` mean what they do in `plan_train`; `beside` is the search
-    by trees, a finished one, to show beside it (None: one that fits, if it is there).
+    `epochs` (None: 3), `max_steps`, `batch_size` (None: 256, fewer of few events) and `learning_rate` mean what they
+    do in `plan_train`; `beside` is the search by trees, a finished one, to show beside it (None: one that fits, if it
+    is there).
 
     Raises `NotThere` without the dataset, `BadInput` for a template that holds the mass, for values that cannot be,
     and where the dataset lacks m_jj or what the template is made of.
@@ -462,7 +463,7 @@ def search(
     Raises what `plan_search` does, `NameTaken` where the name is in use for something else, and `JobEnded` where it
     does not end well, as when a region has too few events to learn from.
     """
-    here = _where_stands(workspace, dataset)
+    here = _where_stands(workspace, dataset, options.get("beside"))
     return Search(_do(here, plan_search(dataset, name, workspace=here, **options), progress), here)
 
 

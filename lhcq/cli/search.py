@@ -120,7 +120,7 @@ def _shares(_: click.Context, parameter: click.Parameter, text: str) -> tuple[fl
 @click.option(
     "--batch-size",
     type=int,
-    show_default="256, fewer of few events",
+    show_default=f"{WEAK_TRAINING.batch_size * WEAK_TRAINING.accumulation}, fewer of few events",
     help="Of a language model: prompts in a step.",
 )
 @_training(

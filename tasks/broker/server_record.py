@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 from lhcq.errors import LhcqError
-from lhcq.frozen import Frozen
+from lhcq.frozen import Kept
 from lhcq.storage import lock_file, read_json
 
 PROCESSES = Path("/proc")
@@ -20,7 +20,7 @@ BOOT = PROCESSES / "sys/kernel/random/boot_id"
 """What tells this start of this machine from all others, where the kernel tells it: a laptop's name may change."""
 
 
-class ServerRecord(Frozen):
+class ServerRecord(Kept):
     """The server that holds the data directory, as noted by whoever started it."""
 
     pid: int

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lhcq.errors import BadInput, TransientError
-from lhcq.storage import write_json
+from lhcq.storage import read_json, write_json
 from lhcq.workspace import Workspace
 from tasks.broker import embedded, server_record
 from tasks.broker.embedded import answers, embedded_broker, running_broker, socket_path
@@ -96,6 +96,13 @@ def test_a_server_is_found_again_when_its_host_is_called_otherwise(
     with embedded_broker(place) as same:
         assert same == url
     assert len(servers(place)) == 1
+
+
+def test_a_broker_is_found_that_a_later_lhcq_noted_more_of(place: Workspace, use: Any) -> None:
+    url = use(place).url()
+    noted = place.broker / "server.json"
+    write_json(noted, {**read_json(noted), "noted_later": 1})
+    assert running_broker(place) == url
 
 
 def test_a_process_that_has_the_number_of_a_server_is_not_ended(

@@ -74,6 +74,7 @@ def test_what_stands_in_another_workspace_is_not_taken_by_its_name_alone(
         lambda: lhcq.score(run, there),
         lambda: lhcq.mix("mixed", background=[there], signal=here, signal_events=1),
         lambda: lhcq.plan_search(here, beside=lhcq.results.Search("made", elsewhere)),
+        lambda: lhcq.search(here, beside=lhcq.results.Search("made", elsewhere)),
         lambda: lhcq.prepare(there, "split", workspace=place),
     ):
         with pytest.raises(BadInput, match=r"made stands in .*elsewhere, not in .*: a job has one workspace"):
